@@ -1,0 +1,13 @@
+"""The errors a user can cause: one line that says what is wrong and what to do."""
+
+
+class InputError(ValueError):
+    """Wrong input from the user; the message is one line, the command line prints it and exits with code 2."""
+
+
+class ArtifactError(InputError):
+    """A folder that is no readable artifact: missing, truncated, or written by a later version."""
+
+
+class TrainingDiverged(RuntimeError):
+    """No run is left to train: every loss became NaN or infinite."""
