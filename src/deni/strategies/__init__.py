@@ -1,1 +1,66 @@
+"""When members exist: one file for each strategy."""
 
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from deni.strategies.base import Setup, Strategy
+from deni.strategies.default import Default
+from deni.strategies.delayed_ensemble import DelayedEnsemble
+from deni.strategies.deni import DENI
+from deni.strategies.ensemble import Ensemble
+from deni.strategies.forking import Forking
+from deni.strategies.noisy_interpolation import NoisyInterpolation
+
+STRATEGIES: dict[str, type[Strategy]] = {
+    cls.name: cls for cls in (Default, Ensemble, DelayedEnsemble, NoisyInterpolation, DENI)
+}
+ALIASES = {"de": "delayed_ensemble", "ni": "noisy_interpolation"}
+PRESETS = ("paper", "released")
+
+
+def make_strategy(name: str | Strategy, preset: str | None = None, **settings: Any) -> Strategy:
+    """The strategy of that name.
+
+    Args:
+        name: a name or alias, or a strategy (then returned as it is).
+        preset: `paper` or `released`, for the settings that are not given.
+        settings: the strategy's own; None means not given.
+
+    Raises:
+        ValueError: a name, preset or setting that does not exist.
+
+    >>> make_strategy("de", members=3).members
+    3
+    """
+    if isinstance(name, Strategy):
+        return name
+    cls = STRATEGIES.get(ALIASES.get(name, name))
+    if cls is None:
+        raise ValueError(f"unknown strategy {name!r}: choose from {', '.join([*STRATEGIES, *ALIASES])}")
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = [field.name for field in dataclasses.fields(cls)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"strategy {cls.name} has no setting {unknown[0]!r}: {has}")
+    return cls(**{**cls.presets.get(preset or "", {}), **given})
+
+
+__all__ = [
+    "ALIASES",
+    "DENI",
+    "PRESETS",
+    "STRATEGIES",
+    "Default",
+    "DelayedEnsemble",
+    "Ensemble",
+    "Forking",
+    "NoisyInterpolation",
+    "Setup",
+    "Strategy",
+    "make_strategy",
+]

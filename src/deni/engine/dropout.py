@@ -1,0 +1,160 @@
+"""Dropout that draws from a stream for each member, so that a member's masks do not depend on its company."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from deni.engine.fold import FoldError
+
+_LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than `bernoulli_` on a CPU
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Where the members of a fold draw their masks.
+
+    Args:
+        generators: one for each member of the fold.
+        lengths: T that each member's batch would have alone, or None where it is the batch's own. Runs of a pack are
+            padded to a common T; their masks are drawn for their own.
+    """
+
+    generators: Sequence[torch.Generator]
+    lengths: Sequence[int] | None = None
+
+    def keep(self, shape: torch.Size, p: float) -> Tensor:
+        """Which elements survive: bool of `shape` (folded, `(M*B, ...)`), False with probability p."""
+        members = len(self.generators)
+        if shape[0] % members:
+            raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
+        own = torch.Size([shape[0] // members, *shape[1:]])
+        device = self.generators[0].device
+        keep = torch.ones(members, *own, dtype=torch.bool, device=device)
+        longest = max(self.lengths) if self.lengths else 0
+        for member, generator in enumerate(self.generators):
+            alone = own
+            if self.lengths and self.lengths[member] != longest:
+                alone = _with_length(own, longest, self.lengths[member])
+            keep[member][tuple(slice(size) for size in alone)] = _draw(alone, p, generator)
+        return keep.flatten(0, 1)
+
+
+def _with_length(shape: torch.Size, longest: int, length: int) -> torch.Size:
+    """The shape of one member's tensor `(B, ...)` if its batch were padded to `length` instead of `longest`.
+
+    Hidden states are `(B, T, D)`, attention weights `(B, heads, T, T)`; the last dim of the former is features.
+    """
+    places = range(2, 4) if len(shape) == 4 and shape[2] == shape[3] == longest else range(1, max(len(shape) - 1, 1))
+    return torch.Size(length if at in places and size == longest else size for at, size in enumerate(shape))
+
+
+def _draw(shape: torch.Size, p: float, generator: torch.Generator) -> Tensor:
+    count = shape.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
+    bits.random_(-(2**63), None, generator=generator)
+    return bits.view(torch.int16)[:count].view(shape) >= round(p * _LEVELS) - _LEVELS // 2
+
+
+class MemberDropout(TorchFunctionMode):
+    """Inside, `F.dropout` and the dropout of scaled-dot-product attention draw from the members' streams.
+
+    The probability is rounded to 1/65536; what survives is scaled by the exact inverse of what is kept.
+    """
+
+    def __init__(self, streams: Streams) -> None:
+        super().__init__()
+        self.streams = streams
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.dropout:
+            return self._dropout(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:
+            return self._attention(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return input
+        return input * self._factor(input.shape, p, input.dtype)
+
+    def _factor(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
+        """What to multiply by: 0 where an element is dropped, else 1 / (1 - p)."""
+        kept = 1 - round(p * _LEVELS) / _LEVELS
+        keep = self.streams.keep(shape, p).to(dtype)
+        return keep.div_(kept) if kept else keep
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if dropout_p == 0:
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
+            )
+        if enable_gqa:
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        # The fused kernels take no mask of dropout, so the weights are made as in PyTorch's own math kernel.
+        weights = _attention_weights(query, key, attn_mask, is_causal, scale)  # (M*B, heads, T, T)
+        return (weights * self._factor(weights.shape, dropout_p, weights.dtype)).to(value.dtype) @ value
+
+
+def _attention_weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None
+) -> Tensor:
+    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is None:
+        return scores.softmax(-1)
+    if mask.dtype != torch.bool:
+        return (scores + mask).softmax(-1)
+    # A row without any allowed place (padding on the left) has weights 0, not NaN.
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
+    return weights.masked_fill(~mask, 0.0)
+
+
+def checkpoint_contexts(
+    streams: Callable[[], Streams],
+) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again.
+
+    Args:
+        streams: gives the streams of the forward pass that is under way.
+    """
+    current = streams()
+    states = [generator.get_state() for generator in current.generators]
+
+    @contextmanager
+    def forward() -> Any:
+        yield
+
+    @contextmanager
+    def recompute() -> Any:
+        later = [generator.get_state() for generator in current.generators]
+        for generator, state in zip(current.generators, states, strict=True):
+            generator.set_state(state)
+        try:
+            with MemberDropout(current):
+                yield
+        finally:
+            for generator, state in zip(current.generators, later, strict=True):
+                generator.set_state(state)
+
+    return forward(), recompute()

@@ -1,0 +1,82 @@
+"""The active vocabulary: train only the rows of an embedding that the training texts use."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ActiveEmbedding(nn.Module):
+    """An embedding whose rows of some ids are trainable and whose other rows come from the frozen table.
+
+    Exact under Adam without weight decay, since a row without gradient never moves. The ids are mapped inside, so
+    the model's code sees the original ones. The row of `padding_idx` gets no gradient in `nn.Embedding` and is
+    never active here.
+
+    Args:
+        embedding: the embedding to replace, `(V, D)`.
+        ids: the active ids, sorted and distinct, `(A,)`.
+
+    >>> plain = nn.Embedding(9, 2)
+    >>> active = ActiveEmbedding(plain, torch.tensor([2, 5]))
+    >>> torch.equal(active(torch.tensor([[2, 3]])), plain(torch.tensor([[2, 3]]))), tuple(active.weight.shape)
+    (True, (2, 2))
+    """
+
+    ids: Tensor
+    table: Tensor
+    places: Tensor
+
+    def __init__(self, embedding: nn.Embedding, ids: Tensor) -> None:
+        super().__init__()
+        table = embedding.weight.detach()
+        self.weight = nn.Parameter(table[ids].clone())  # (A, D)
+        places = torch.full((len(table),), -1, dtype=torch.long, device=table.device)
+        places[ids] = torch.arange(len(ids), device=table.device)
+        self.register_buffer("table", table, persistent=False)  # (V, D)
+        self.register_buffer("ids", ids, persistent=False)
+        self.register_buffer("places", places, persistent=False)  # (V,), -1 where frozen
+        self.num_embeddings, self.embedding_dim = table.shape
+        self.padding_idx = embedding.padding_idx
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Rows of `ids`: any shape `(...)`, result `(..., D)`."""
+        places = self.places[ids]
+        trained = F.embedding(places.clamp(min=0), self.weight)
+        return torch.where((places >= 0).unsqueeze(-1), trained, F.embedding(ids, self.table))
+
+    def full(self, rows: Tensor) -> Tensor:
+        """The whole table with these rows in place: `(A, D)` becomes `(V, D)`."""
+        table = self.table.clone()
+        table[self.ids] = rows
+        return table
+
+
+def activate(model: nn.Module, ids: Tensor) -> list[str]:
+    """Replace the input embedding by one that trains the rows of `ids` only.
+
+    Args:
+        model: its `get_input_embeddings()` is replaced, if that is a plain trainable `nn.Embedding` not tied to
+            another layer; else nothing happens.
+        ids: token ids that the training sets use.
+
+    Returns:
+        the names of the parameters that became smaller.
+    """
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad or embedding.max_norm is not None:
+        return []
+    owners = [module for module in model.modules() if any(p is embedding.weight for p in module._parameters.values())]
+    places = [
+        (parent, key) for parent in model.modules() for key, child in parent._modules.items() if child is embedding
+    ]
+    if len(owners) != 1 or not places:
+        return []
+    ids = ids.unique()
+    if embedding.padding_idx is not None:
+        ids = ids[ids != embedding.padding_idx]
+    active = ActiveEmbedding(embedding, ids.to(embedding.weight.device))
+    for parent, key in places:
+        parent._modules[key] = active
+    return [name for name, parameter in model.named_parameters() if parameter is active.weight]

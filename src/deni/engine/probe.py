@@ -1,0 +1,144 @@
+"""Whether a model may be stacked: the stack is compared with the loop before step 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deni import noise
+from deni.engine.base import Engine, Slots
+from deni.engine.dropout import MemberDropout, Streams
+from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.loop import Loop
+from deni.engine.stacked import Stacked
+from deni.engine.twins import Unstackable
+from deni.randomness import generator
+
+MEMBERS, BATCH = 3, 5
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+
+
+def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping[str, int] | None = None) -> str:
+    """Why this model must be computed in the loop; empty where stacking is exact.
+
+    Three distinct members are computed by both engines on a batch whose B and T avoid M, M*B and their divisors, in
+    training mode with dropout, and outputs and gradients are compared. The model and the global generators stay as
+    they were.
+
+    Args:
+        model: the plain module.
+        batch: a collated batch of the training set, without labels.
+        padding: fill values for inputs that are lengthened; 0 for those it does not name.
+    """
+    inputs = probe_batch(batch, padding or {})
+    slots = trainable_slots(model)
+    training = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    original = {name: [module._parameters[key] for module, key in places] for name, places in slots.items()}
+    engine: Engine | None = None
+    try:
+        values = _distinct(slots)
+        results = []
+        for make in (Loop, Stacked):
+            engine = make(model, slots)
+            model.train()
+            views = {name: [nn.Parameter(each) for each in value] for name, value in values.items()}
+            engine.mount(values, views)
+            results.append(_compute(model, engine, inputs, views))
+            engine.unmount()
+            if any(not torch.equal(buffers[name], buffer) for name, buffer in model.named_buffers()):
+                return "a buffer of the model changes in a forward pass"
+        return _difference(*results)
+    except Unstackable as refusal:
+        return str(refusal)
+    except Exception as error:  # whatever the model's code makes of folded inputs
+        return f"{type(error).__name__} on folded inputs: {str(error).splitlines()[0] if str(error) else ''}"
+    finally:
+        if engine is not None:
+            engine.unmount()
+        for name, places in slots.items():
+            for (module, key), parameter in zip(places, original[name], strict=True):
+                module._parameters[key] = parameter
+                parameter.grad = None  # type: ignore[union-attr]
+        for module, was in training.items():
+            module.training = was
+
+
+def probe_batch(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[str, Any]:
+    """The batch with 5 rows and a prime number of tokens that is neither 3 nor 5 nor a multiple."""
+    lengths = [value.shape[1] for value in batch.values() if isinstance(value, Tensor) and value.dim() > 1]
+    if not lengths:
+        raise Unstackable("the inputs have no token axis")
+    longest = max(lengths)
+    tokens = next(t for t in range(max(longest, 7), 4 * longest + 30) if all(t % d for d in range(2, math.isqrt(t) + 1)))
+
+    def shape(key: str, value: Tensor) -> Tensor:
+        rows = value[torch.arange(BATCH, device=value.device) % len(value)]
+        if value.dim() > 1 and value.shape[1] == longest:
+            more = [0, 0] * (value.dim() - 2) + [0, tokens - longest]
+            rows = nn.functional.pad(rows, more, value=padding.get(key, 0))
+        return rows
+
+    return {key: shape(key, value) for key, value in batch.items() if isinstance(value, Tensor) and value.dim()}
+
+
+def _distinct(slots: Slots) -> dict[str, Tensor]:
+    draw = None
+    values = {}
+    for name, places in slots.items():
+        module, key = places[0]
+        parameter = module._parameters[key]
+        assert parameter is not None
+        draw = draw or generator(0, parameter.device)
+        stack = parameter.detach().expand(MEMBERS, *parameter.shape).clone()
+        for member in range(1, MEMBERS):
+            noise.add_([stack[member]], 0.04, draw, floor=0.02)
+        values[name] = stack
+    return values
+
+
+def _compute(
+    model: nn.Module, engine: Engine, inputs: dict[str, Any], views: Mapping[str, Sequence[nn.Parameter]]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Logits `(M, B, ...)` and the gradients of each member, `(M, *shape)`."""
+    device = next(iter(views.values()))[0].device
+    streams = [generator(member, device) for member in range(MEMBERS)]
+    logits = []
+    for chunk in engine.chunks:
+        engine.focus(chunk, BATCH)
+        with MemberDropout(Streams(streams[chunk.start : chunk.stop])):
+            output = model(**fold_rows(inputs, [0] * len(chunk)))
+        out = output["logits"] if isinstance(output, dict) else output[0]
+        rows = torch.arange(1, BATCH + 1, device=out.device, dtype=out.dtype).repeat(len(chunk))
+        (out.flatten(1).log_softmax(-1)[:, 0] * rows).sum().backward()
+        logits.append(out.detach().unflatten(0, (len(chunk), BATCH)))
+    engine.collect()
+    gradients = {
+        name: torch.stack([torch.zeros_like(view) if view.grad is None else view.grad for view in each])
+        for name, each in views.items()
+    }
+    return torch.cat(logits), gradients
+
+
+def _difference(loop: tuple[Tensor, dict[str, Tensor]], stack: tuple[Tensor, dict[str, Tensor]]) -> str:
+    tolerance = _TOLERANCE.get(loop[0].dtype, 2e-3)
+    off = _relative(loop[0], stack[0])
+    if not off <= tolerance:
+        return f"stacked outputs differ from the loop's by {off:.1e} of their size"
+    # A gradient that is zero but for rounding (the keys' bias in attention) is compared with the others' size.
+    largest = max(float(gradient.abs().max()) for gradient in loop[1].values())
+    for name, gradient in loop[1].items():
+        off = _relative(gradient, stack[1][name], least=1e-3 * largest)
+        if not off <= 10 * tolerance:
+            return f"stacked gradients of {name} differ from the loop's by {off:.1e} of their size"
+    return ""
+
+
+def _relative(a: Tensor, b: Tensor, least: float = 1e-12) -> float:
+    """Largest difference in units of the largest value, or of `least` if that is more."""
+    size = max(float(a.abs().max()), float(b.abs().max()), least)
+    return float((a - b).abs().max()) / size

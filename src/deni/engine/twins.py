@@ -1,0 +1,188 @@
+"""The stacked counterparts of layers: same computation, parameters with a leading member axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from deni.engine.embedding import ActiveEmbedding
+from deni.engine.fold import Fold, FoldError
+
+
+class Unstackable(ValueError):
+    """A layer that has no stacked counterpart; the message says which and why."""
+
+
+class Twin(nn.Module):
+    """A stacked layer: its trainable parameters are `(M, *shape)`, its frozen ones stay shared.
+
+    Args:
+        original: the layer; also answers for attributes that other code asks a layer for (`in_features`).
+        stacked: keys of the parameters that are stacked; the engine puts them in place.
+        fold: how many members and examples are computed now.
+        name: the path of the layer, for messages.
+    """
+
+    def __init__(self, original: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -> None:
+        super().__init__()
+        self.__dict__["original"] = original
+        self.stacked, self.fold, self.name = stacked, fold, name
+        for key, parameter in original._parameters.items():
+            self._parameters[key] = parameter
+        self.train(original.training)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.__dict__["original"], name)
+
+    def per_member(self, key: str, dims: int) -> Tensor:
+        """A parameter as `(M, 1, ..., 1, *shape)` with `dims` dims, or unstacked where all members share it."""
+        value = self._parameters[key]
+        assert value is not None
+        if key not in self.stacked:
+            return value
+        return value.view(value.shape[0], *[1] * (dims - value.dim()), *value.shape[1:])
+
+
+class StackedLinear(Twin):
+    """`nn.Linear`: one batched product over the members; a frozen weight stays one large product."""
+
+    def forward(self, folded: Tensor) -> Tensor:
+        h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
+        weight, bias = self.weight, self._parameters["bias"]
+        if "weight" not in self.stacked:
+            out = F.linear(folded, weight)
+            return (out.unflatten(0, h.shape[:2]) + self.per_member("bias", h.dim())).flatten(0, 1)
+        rows = h.flatten(1, -2)  # (M, B*T, D)
+        if bias is None:
+            out = torch.bmm(rows, weight.transpose(1, 2))
+        else:
+            out = torch.baddbmm(self.per_member("bias", 3), rows, weight.transpose(1, 2))
+        return out.view(*folded.shape[:-1], out.shape[-1])
+
+
+class StackedConv1D(Twin):
+    """`transformers.pytorch_utils.Conv1D`: a linear layer with its weight the other way round."""
+
+    def forward(self, folded: Tensor) -> Tensor:
+        h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
+        if "weight" not in self.stacked:
+            out = folded @ self.weight
+            return (out.unflatten(0, h.shape[:2]) + self.per_member("bias", h.dim())).flatten(0, 1)
+        out = torch.baddbmm(self.per_member("bias", 3), h.flatten(1, -2), self.weight)
+        return out.view(*folded.shape[:-1], out.shape[-1])
+
+
+class StackedLayerNorm(Twin):
+    """`nn.LayerNorm`: the normalisation is shared, scale and shift are not."""
+
+    def forward(self, folded: Tensor) -> Tensor:
+        original = self.__dict__["original"]
+        h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
+        h = F.layer_norm(h, original.normalized_shape, eps=original.eps)
+        weight = self.per_member("weight", h.dim())
+        if self._parameters["bias"] is None:
+            return (h * weight).flatten(0, 1)
+        return torch.addcmul(self.per_member("bias", h.dim()), h, weight).flatten(0, 1)
+
+
+class StackedEmbedding(Twin):
+    """`nn.Embedding`: the members' tables below each other, looked up with offset ids."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        h = self._ids(ids)  # (M, B, ...) or (M, 1, ...)
+        table = self.weight  # (M, V, D)
+        members, rows = table.shape[:2]
+        offset = torch.arange(members, device=ids.device).mul_(rows).view(-1, *[1] * (h.dim() - 1))
+        out = F.embedding(h + offset, table.flatten(0, 1))  # (M, B, ..., D)
+        padding = self.__dict__["original"].padding_idx
+        if padding is not None:  # its row gets no gradient
+            out = torch.where((h == padding).unsqueeze(-1), out.detach(), out)
+        return self._fold(out)
+
+    def _ids(self, ids: Tensor) -> Tensor:
+        """The ids of each member; positions may come once for all rows, and then stay so until `_fold`."""
+        if ids.shape[0] == 1 != self.fold.members * self.fold.batch and _is_position(self.name):
+            return ids.expand(self.fold.members, *ids.shape).flatten(0, 1).unsqueeze(1)
+        return self.fold.unfold(ids, self.name)
+
+    def _fold(self, out: Tensor) -> Tensor:
+        return out.expand(out.shape[0], self.fold.batch, *out.shape[2:]).flatten(0, 1)
+
+
+class StackedActiveEmbedding(StackedEmbedding):
+    """`ActiveEmbedding`: the members' active rows below each other; all other ids share the frozen table."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        original = self.__dict__["original"]
+        h = self._ids(ids)
+        rows = self.weight  # (M, A, D)
+        members, active = rows.shape[:2]
+        places = original.places[h]
+        offset = torch.arange(members, device=ids.device).mul_(active).view(-1, *[1] * (h.dim() - 1))
+        trained = F.embedding(places.clamp(min=0) + offset, rows.flatten(0, 1))
+        frozen = F.embedding(h, original.table)
+        return self._fold(torch.where((places >= 0).unsqueeze(-1), trained, frozen))
+
+
+class VmappedLeaf(Twin):
+    """Any other layer without layers in it: `torch.func.vmap` over its own forward (RMSNorm of any family)."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        original = self.__dict__["original"]
+        shared = {key: value for key, value in original._parameters.items() if key not in self.stacked}
+        stacks = {key: self._parameters[key] for key in self.stacked}
+
+        def unfold(value: Any) -> Any:
+            return self.fold.unfold(value, self.name) if isinstance(value, Tensor) and value.dim() else value
+
+        def one(own: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+            return torch.func.functional_call(original, {**shared, **own}, args, kwargs)
+
+        args, kwargs = tuple(map(unfold, args)), {key: unfold(value) for key, value in kwargs.items()}
+        axes = tuple(0 if isinstance(value, Tensor) and value.dim() else None for value in args)
+        out = torch.func.vmap(one, in_dims=(0, *axes))(stacks, *args, **kwargs)
+        if not isinstance(out, Tensor):
+            raise FoldError(f"{self.name} returns {type(out).__name__}, not a tensor")
+        return out.flatten(0, 1)
+
+
+TWINS: dict[type[nn.Module], type[Twin]] = {
+    nn.Linear: StackedLinear,
+    nn.LayerNorm: StackedLayerNorm,
+    nn.Embedding: StackedEmbedding,
+    Conv1D: StackedConv1D,
+    ActiveEmbedding: StackedActiveEmbedding,
+}
+_POSITIONS: tuple[str, ...] = ("position", "wpe")
+
+
+def twin_of(module: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -> Twin:
+    """The stacked counterpart of a layer.
+
+    Raises:
+        Unstackable: a layer that holds other layers and parameters of its own, or an embedding that scales or
+            renormalises its rows.
+    """
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
+        raise Unstackable(f"{name} renormalises its rows")
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise Unstackable(f"{name} has forward hooks")
+    if type(module) in TWINS:
+        return TWINS[type(module)](module, stacked, fold, name)
+    if any(True for _ in module.children()):
+        raise Unstackable(f"{name} ({type(module).__name__}) has parameters of its own beside its layers")
+    return VmappedLeaf(module, stacked, fold, name)
+
+
+def _is_position(name: str) -> bool:
+    return any(word in name.rpartition(".")[2] for word in _POSITIONS)
+
+
+__all__ = ["TWINS", "Twin", "Unstackable", "twin_of"]

@@ -1,0 +1,323 @@
+"""The members that are alive now, as one module: fork, merge, perturb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deni import noise
+from deni.architectures import head_names
+from deni.engine.base import Engine
+from deni.engine.dropout import MemberDropout, Streams, checkpoint_contexts
+from deni.engine.embedding import ActiveEmbedding
+from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.loop import Loop
+from deni.engine.stacked import Stacked
+from deni.randomness import Sources
+from deni.schedule import Fork
+
+Merge = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # {name: (K, *shape)} -> {name: (*shape)}
+
+
+class Population(nn.Module):
+    """R runs with K members each: frozen parameters once, trainable ones as `(M, *shape)` with M = R*K, run-major.
+
+    With one member it runs the plain module; with more an engine computes them. The tensors of `values` are the
+    truth; `views` are leaves over single members, which the optimiser sees.
+
+    Args:
+        model: the plain module; run 0 starts with its parameters.
+        sources: the randomness of each run, R of them.
+        engine: `stacked` or `loop`, for more than one member.
+        initial: trainable parameters of runs 1 to R-1, where they differ from the model's: name -> tensor.
+        at_a_time: how many members the stacked engine computes in one forward pass; None for all.
+
+    Raises:
+        ValueError: a model without trainable parameters.
+        deni.engine.twins.Unstackable: engine `stacked` for a model that cannot be.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sources: Sequence[Sources],
+        engine: Literal["loop", "stacked"] = "stacked",
+        initial: Sequence[Mapping[str, Tensor]] = (),
+        at_a_time: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.sources = list(sources)
+        self.slots = trainable_slots(model)
+        if not self.slots:
+            raise ValueError("the model has no trainable parameters")
+        self.engine_name, self.at_a_time = engine, at_a_time
+        self.members = 1  # K, of each run
+        self.forks = 0  # how many forks there were, so that the copies of each have streams of their own
+        self._loop = Loop(model, self.slots)
+        self._many: Engine | None = None
+        self._engine: Engine = self._loop
+        self._focus = range(1)
+        templates = {name: places[0][0]._parameters[places[0][1]] for name, places in self.slots.items()}
+        self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in templates.items()}  # type: ignore[list-item, misc]
+        self.values: dict[str, Tensor] = {}
+        self.streams = [each["dropout"] for each in self.sources]
+        starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
+        if len(starts) == 1:
+            starts *= self.runs
+        if len(starts) != self.runs:
+            raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
+        stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
+        self._install(stacks, [0] + [None] * (self.runs - 1))
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def runs(self) -> int:
+        """R."""
+        return len(self.sources)
+
+    @property
+    def size(self) -> int:
+        """M = R*K, all members."""
+        return self.runs * self.members
+
+    @property
+    def config(self) -> Any:
+        """The model's config."""
+        return self.model.config
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of a model (`dtype`, `device`, `floating_point_ops`, ...) the plain one answers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    # ---- members ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def fork(self, members: int, how: Fork | None = None) -> None:
+        """One member of each run becomes K: the parent, unchanged, and K-1 copies with noise from the run's source.
+
+        Args:
+            members: K, at least 1.
+            how: the noise, and which tensors get it.
+        """
+        how = how or Fork()
+        if self.members != 1:
+            raise RuntimeError(f"a population of {self.members} members a run cannot fork: merge it first")
+        if members < 1:
+            raise ValueError(f"members must be at least 1, not {members}")
+        self.forks += 1
+        values = {name: value.repeat_interleave(members, 0) for name, value in self.values.items()}
+        origins: list[int | None] = []
+        streams = []
+        names = self.scope(how.scope)
+        for run, source in enumerate(self.sources):
+            origins += [run, *[None] * (members - 1)]
+            streams.append(self.streams[run])
+            for copy in range(1, members):
+                streams.append(source.derived("dropout", "fork", self.forks, copy))
+                if how.variance:
+                    rows = [values[name][run * members + copy] for name in names]
+                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
+        self.members, self.streams = members, streams
+        self._install(values, origins)
+
+    @torch.no_grad()
+    def merge(self, mean: Merge | None = None) -> None:
+        """The K members of each run become one again: the mean of their trainable parameters.
+
+        Args:
+            mean: another mean over the members; the default is exact for equal members.
+        """
+        mean = mean or mean_of_members
+        grouped = {name: value.unflatten(0, (self.runs, self.members)) for name, value in self.values.items()}
+        runs = [mean({name: value[run] for name, value in grouped.items()}) for run in range(self.runs)]
+        values = {name: torch.stack([run[name] for run in runs]) for name in self.slots}
+        origins: list[int | None] = [run * self.members for run in range(self.runs)]
+        self.streams = [self.streams[run * self.members] for run in range(self.runs)]
+        self.members = 1
+        self._install(values, origins)
+
+    @torch.no_grad()
+    def perturb(self, how: Fork) -> None:
+        """Add noise to every member, from its run's source."""
+        names = self.scope(how.scope)
+        for member in range(self.size):
+            source = self.sources[member // self.members]
+            rows = [self.values[name][member] for name in names]
+            noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
+
+    @torch.no_grad()
+    def replace(self, values: Mapping[str, Tensor], members: int) -> None:
+        """Take other members: name -> `(R*members, *shape)`, as a checkpoint holds them."""
+        for name in self.slots:
+            wanted = (self.runs * members, *self.views[name][0].shape)
+            if name not in values or tuple(values[name].shape) != wanted:
+                raise ValueError(f"{name}: not the {wanted} values of this model")
+        device = self.values[next(iter(self.slots))].device
+        origins: list[int | None] = []
+        for run in range(self.runs):
+            origins += [run * self.members, *[None] * (members - 1)]
+        if members > 1:
+            self.streams = [
+                self.streams[run * self.members]
+                if copy == 0
+                else self.sources[run].derived("dropout", "fork", self.forks, copy)
+                for run in range(self.runs)
+                for copy in range(members)
+            ]
+        else:
+            self.streams = [self.streams[run * self.members] for run in range(self.runs)]
+        self.members = members
+        self._install({name: values[name].to(device) for name in self.slots}, origins)
+
+    def scope(self, scope: str) -> list[str]:
+        """The names of the tensors that a noise with this scope reaches."""
+        if scope == "auto":
+            scope = "trainable" if hasattr(self.model, "peft_config") else "head"
+        return head_names(self.model, list(self.slots)) if scope == "head" else list(self.slots)
+
+    def member(self, member: int) -> dict[str, Tensor]:
+        """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
+        return self.full({name: value[member] for name, value in self.values.items()})
+
+    def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of one member, with whole tables in place of active rows."""
+        tables = {
+            name: module
+            for name, places in self.slots.items()
+            for module, _ in places
+            if isinstance(module, ActiveEmbedding)
+        }
+        return {name: tables[name].full(value) if name in tables else value for name, value in values.items()}
+
+    # ---- computing -------------------------------------------------------------------------------------------------
+
+    @property
+    def chunks(self) -> tuple[range, ...]:
+        """Which members are computed together; a training step visits all of them."""
+        return self._engine.chunks
+
+    def focus(self, chunk: range) -> None:
+        """The next forward passes compute these members."""
+        self._focus = chunk
+
+    def forward(self, lengths: Sequence[int] | None = None, **inputs: Any) -> Any:
+        """Compute the members in focus.
+
+        Args:
+            lengths: T that the batch of each run would have alone, for runs that are padded to a common T.
+            inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
+
+        Returns:
+            what the model returns, folded.
+        """
+        rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
+        chunk = self._focus
+        self._engine.focus(chunk, rows // len(chunk))
+        if not self.training:
+            return self.model(**inputs)
+        own = [lengths[member // self.members] for member in chunk] if lengths else None
+        self._current = Streams(self.streams[chunk.start : chunk.stop], own)
+        with MemberDropout(self._current):
+            return self.model(**inputs)
+
+    def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
+        """Inputs for the members in focus.
+
+        Args:
+            inputs: `(B, ...)`, the same rows for all, or `(R*B, ...)` of a pack.
+            packed: whether each run has rows of its own.
+        """
+        groups = [member // self.members if packed else 0 for member in self._focus]
+        return fold_rows(inputs, groups, self.runs if packed else 1)
+
+    def collect(self) -> None:
+        """Bring the gradients of the last backward passes into the views."""
+        self._engine.collect()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of every member."""
+        self._engine.zero_grad()
+
+    def _install(self, values: dict[str, Tensor], origins: Sequence[int | None]) -> None:
+        """Take these values; a member with an origin keeps that member's view, so its optimiser state stays."""
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        views = {}
+        for name, value in values.items():
+            old = self.views[name]
+            views[name] = [
+                nn.Parameter(value[member]) if origin is None else old[origin] for member, origin in enumerate(origins)
+            ]
+            for member, view in enumerate(views[name]):
+                view.data, view.grad = value[member], None
+        self.values, self.views = values, views
+        many = len(origins) > 1
+        if many and self._many is None:
+            self._loop.mount(values, views)
+            self._many = (
+                Stacked(self.model, self.slots, self.at_a_time) if self.engine_name == "stacked" else self._loop
+            )
+        self._engine = self._many if many and self._many is not None else self._loop
+        self._loop.mount(values, views)  # the plain layers always hold member 0
+        if self._engine is not self._loop:
+            self._engine.mount(values, views)
+        self._focus = self._engine.chunks[0]
+
+    def plain(self) -> nn.Module:
+        """The plain module with member 0 in it; valid until the next forward pass, `restore` undoes it."""
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        self._loop.focus(range(1), 0)
+        return self.model
+
+    def restore(self) -> None:
+        """Point the model at the members again after `plain`."""
+        if self._engine is not self._loop:
+            self._engine.mount(self.values, self.views)
+
+    # ---- what Trainer asks of a model ------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute activations in the backward pass, with the masks of the forward pass."""
+        self.model.gradient_checkpointing_enable(self._checkpointing(gradient_checkpointing_kwargs))  # type: ignore[operator]
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The same under its name in transformers 5."""
+        self.model.activation_checkpointing_enable(  # type: ignore[operator]
+            self._checkpointing(activation_checkpointing_kwargs), **options
+        )
+
+    def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
+        if (kwargs or {}).get("use_reentrant"):
+            raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
+        context_fn = partial(checkpoint_contexts, lambda: self._current)
+        return {**(kwargs or {}), "use_reentrant": False, "context_fn": context_fn}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
+        """Move or cast everything: the plain module first, then the members."""
+        self.plain()
+        super()._apply(fn, recurse)
+        values = {name: fn(value) for name, value in self.values.items()}
+        self._install(values, list(range(self.size)))
+        return self
+
+
+def mean_of_members(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over members, name by name: `(K, *shape)` becomes `(*shape)`; equal members give exactly themselves."""
+    return {name: value[0] + (value - value[:1]).mean(0) for name, value in values.items()}
+
+
+def mean_per_member(folded: Tensor, members: int) -> Tensor:
+    """Means of a folded per-example loss: `(M*B,)` becomes `(M,)`."""
+    return folded.unflatten(0, (members, -1)).mean(1)

@@ -1,0 +1,98 @@
+"""The sources of randomness, one generator each."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SOURCES = ("data_split", "label_choice", "sample_order", "initialisation", "dropout", "noise", "augmentation")
+
+
+def derive(seed: int, *path: str | int) -> int:
+    """A seed for the place `path` below `seed`, in [0, 2**63): stable across versions and machines.
+
+    >>> derive(0, "noise") == derive(0, "noise"), derive(0, "noise") == derive(0, "dropout")
+    (True, False)
+    """
+    text = "/".join(["deni", str(int(seed)), *map(str, path)])
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+class Sources:
+    """The named sources of randomness of one run; each has a seed and a generator of its own.
+
+    Args:
+        seed: what the seeds of all sources derive from.
+        device: where the generators of dropout and noise live (a generator draws only on its own device).
+        seeds: seeds of single sources, to vary one source and keep the others.
+
+    Raises:
+        ValueError: a name in `seeds` that is no source.
+    """
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu", seeds: Mapping[str, int] | None = None) -> None:
+        unknown = sorted(set(seeds or {}) - set(SOURCES))
+        if unknown:
+            raise ValueError(f"unknown source of randomness {unknown[0]!r}: choose from {', '.join(SOURCES)}")
+        self.seed = int(seed)
+        self.seeds = {name: derive((seeds or {}).get(name, seed), name) for name in SOURCES}
+        self.device = torch.device(device)
+        self._generators: dict[str, torch.Generator] = {}
+
+    def __getitem__(self, name: str) -> torch.Generator:
+        """The generator of a source; made at first use."""
+        if name not in self._generators:
+            device = self.device if name in ("dropout", "noise") else "cpu"
+            self._generators[name] = generator(self.seeds[name], device)
+        return self._generators[name]
+
+    def numpy(self, name: str) -> np.random.Generator:
+        """A fresh NumPy generator for a source: what it draws depends on the seed alone."""
+        return np.random.default_rng(self.seeds[name])
+
+    def derived(self, name: str, *path: str | int) -> torch.Generator:
+        """A fresh generator for a place below a source (an epoch of the sample order, a copy of a member)."""
+        device = self.device if name in ("dropout", "noise") else "cpu"
+        return generator(derive(self.seeds[name], *path), device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The states of the generators that were used; values are uint8 tensors."""
+        return {name: each.get_state() for name, each in self._generators.items()}
+
+    def load_state_dict(self, states: Mapping[str, Tensor]) -> None:
+        """Continue where `state_dict` was taken."""
+        for name, state in states.items():
+            self[name].set_state(state)
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator that starts at `seed`."""
+    return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def global_generators(seed: int | None = None) -> Iterator[None]:
+    """Leave the global generators of Python, NumPy and torch as they were found; inside, start them at `seed`.
+
+    For code of others that draws from the global generators: the initialisation of a model, `Trainer`.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,172 @@
+"""Which optimiser steps train how many members."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def check_choices(settings: Any) -> None:
+    """Raise ValueError for a dataclass field with a `Literal` type and another value."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ValueError(f"unknown {name} {getattr(settings, name)!r}: choose from {choices}")
+
+
+@dataclass(frozen=True)
+class Fork:
+    """How the members of a phase are made from one and become one again.
+
+    The choices that the paper leaves open are the "C" points of docs/original_code.md.
+
+    Args:
+        variance: v of the noise that tells the copies from their parent, at least 0.
+        scale: s of the noise: the tensor's standard deviation (`scaled`) or 1 (`uniform`).
+        scope: which tensors get noise: the last linear layer (`head`), all that train (`trainable`), or `auto`: head
+            with full tuning, trainable with PEFT (the paper's choices).
+        floor: the least s of scaled noise; tensors of equal values have s = 0.
+        optimizer: the optimiser state of a copy: its parent's (`inherit`) or none (`fresh`).
+        rate: the learning rate of a copy: its parent's (`schedule`), the base rate (`constant`), or from the base
+            rate linearly to 0 within the phase (`restart`).
+        merge_optimizer: the optimiser state after a merge: the `parent`'s or the `mean` over the members.
+        merge_lora: what is averaged of LoRA at a merge: the `factors` one by one, or their `product` (then
+            truncated to the rank by a singular value decomposition).
+    """
+
+    variance: float = 0.0
+    scale: Literal["scaled", "uniform"] = "scaled"
+    scope: Literal["auto", "head", "trainable"] = "auto"
+    floor: float = 0.0
+    optimizer: Literal["inherit", "fresh"] = "inherit"
+    rate: Literal["schedule", "constant", "restart"] = "schedule"
+    merge_optimizer: Literal["parent", "mean"] = "parent"
+    merge_lora: Literal["factors", "product"] = "factors"
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not (self.variance >= 0 and math.isfinite(self.variance)):
+            raise ValueError(f"the noise variance must be finite and at least 0, not {self.variance}")
+        if self.floor < 0:
+            raise ValueError(f"the noise floor must be at least 0, not {self.floor}")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of optimiser steps during which the number of members is constant.
+
+    Args:
+        start: first step, counted from 0.
+        stop: the step after the last one.
+        members: how many members each run has, at least 1.
+        fork: how the members are made at `start`, and merged at `stop`.
+        merge: whether the members become one again at `stop`; if not, they vote at the end.
+
+    >>> str(Phase(375, 500, members=10))
+    '10x125'
+    """
+
+    start: int
+    stop: int
+    members: int = 1
+    fork: Fork = field(default=Fork())
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ValueError(f"members must be at least 1, not {self.members}")
+        if self.start < 0 or self.stop <= self.start:
+            raise ValueError(f"a phase needs at least one step, not steps {self.start} to {self.stop}")
+
+    @property
+    def steps(self) -> int:
+        """Length in optimiser steps."""
+        return self.stop - self.start
+
+    @property
+    def cost(self) -> int:
+        """Member-steps of one run."""
+        return self.steps * self.members
+
+    def __str__(self) -> str:
+        return f"{self.members}x{self.steps}"
+
+
+@dataclass(frozen=True)
+class Schedule(Sequence[Phase]):
+    """All phases of a run; they tile the steps without a gap.
+
+    Args:
+        phases: in order; the first begins at step 0, each begins where the one before stops.
+        runs: how many independent runs make one model (10 for an ensemble of ten, else 1).
+    """
+
+    phases: tuple[Phase, ...]
+    runs: int = 1
+
+    @classmethod
+    def of(cls, forked: Iterable[Phase], steps: int, runs: int = 1) -> Schedule:
+        """Fill the steps between the forked phases with phases of one member.
+
+        Args:
+            forked: the phases with more than one member, in any order.
+            steps: optimiser steps of the whole run, at least 1.
+            runs: independent runs that make one model.
+
+        Raises:
+            ValueError: phases that overlap, or that do not fit into `steps`.
+
+        >>> print(Schedule.of([Phase(2, 4, members=3)], steps=5))
+        1x2 3x2 1x1
+        """
+        if steps < 1:
+            raise ValueError(f"a run needs at least one optimiser step, not {steps}")
+        tiles: list[Phase] = []
+        at = 0
+        for phase in sorted(forked, key=lambda phase: phase.start):
+            if phase.start < at:
+                raise ValueError(f"phase {phase} begins at step {phase.start}, before step {at}: train longer")
+            if phase.stop > steps:
+                raise ValueError(f"phase {phase} ends at step {phase.stop} of {steps}: train longer")
+            if not phase.merge and phase.stop != steps:
+                raise ValueError(f"phase {phase} ends at step {phase.stop} of {steps} and does not merge")
+            if phase.start > at:
+                tiles.append(Phase(at, phase.start))
+            tiles.append(phase)
+            at = phase.stop
+        if at < steps:
+            tiles.append(Phase(at, steps))
+        return cls(tuple(tiles), runs)
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    def __iter__(self) -> Iterator[Phase]:
+        return iter(self.phases)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        return self.phases[index]
+
+    @property
+    def steps(self) -> int:
+        """T: optimiser steps of the whole run."""
+        return self.phases[-1].stop
+
+    @property
+    def cost(self) -> int:
+        """Member-steps that one model costs."""
+        return self.runs * sum(phase.cost for phase in self.phases)
+
+    @property
+    def peak(self) -> int:
+        """The largest number of members that are alive at the same time, over all runs of one model."""
+        return self.runs * max(phase.members for phase in self.phases)
+
+    def at(self, step: int) -> Phase:
+        """The phase that trains at `step`, counted from 0; the last one for later steps."""
+        return next((phase for phase in self.phases if step < phase.stop), self.phases[-1])
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.runs * phase.members}x{phase.steps}" for phase in self.phases)
