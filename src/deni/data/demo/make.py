@@ -29,10 +29,13 @@ ROWS = {  # label: texts to train on, texts to test on
     "technical": (110, 74),
     "cancellation": (98, 66),
 }
-TEST_ONLY, SHARED = 0.25, 0.45  # of each label's messages; the rest are for training only
-ASIDE, FRAGMENT_ASIDE, TYPOS, UNCLEAR_ROWS = 0.35, 0.12, 0.16, 0.03  # probabilities
+TEST_ONLY, SHARED = 0.15, 0.65  # of each label's messages; the rest are for training only
+ASIDE, FRAGMENT_ASIDE, TYPOS, UNCLEAR_ROWS = 0.28, 0.1, 0.14, 0.025  # probabilities
 MANNERS = {"plain": 40, "terse": 22, "polite": 22, "angry": 16}  # weights
-NAMED = {value.split(" ")[0] for name in ("courier", "month", "day", "plan") for value in SLOTS[name]} | {"Apple", "Face"}
+NAMED = {value.split(" ")[0] for name in ("courier", "month", "day", "plan") for value in SLOTS[name]} | {
+    "Apple",
+    "Face",
+}
 MISSPELT = {
     "address": "adress",
     "delivered": "deliverd",
@@ -88,7 +91,7 @@ def _texts(label: str, messages: list[str], rows: int, used: set[str], random: R
 
 def _dressed(message: str, label: str, random: Random) -> str:
     """Fill the slots and write the message the way one customer would."""
-    fragment = message[0].islower() or message.startswith("{") and message[-1] not in ".?!"
+    fragment = message[0].islower() or (message.startswith("{") and message[-1] not in ".?!")
     slots = {name: random.choice(values) for name, values in SLOTS.items()}
     slots["order"] = f"{random.choice(('#', ''))}{random.randint(20000, 99999)}"
     text = message.format_map(slots)

@@ -334,8 +334,21 @@ UNCLEAR: tuple[tuple[str, tuple[str, str]], ...] = (
 
 SLOTS: dict[str, tuple[str, ...]] = {
     "item": (
-        "doorbell", "thermostat", "desk lamp", "robot vacuum", "coffee machine", "speaker", "air purifier", "baby monitor",
-        "door lock", "smoke detector", "garden camera", "radiator valve", "smart plug", "weather station", "light strip",
+        "doorbell",
+        "thermostat",
+        "desk lamp",
+        "robot vacuum",
+        "coffee machine",
+        "speaker",
+        "air purifier",
+        "baby monitor",
+        "door lock",
+        "smoke detector",
+        "garden camera",
+        "radiator valve",
+        "smart plug",
+        "weather station",
+        "light strip",
     ),
     "amount": ("€39.90", "€12", "19.99", "$64", "120 euros", "£24.50", "€8.99", "249 €", "$15.49", "€75", "$180"),
     "month": ("January", "March", "April", "May", "June", "July", "September", "October", "November"),
@@ -343,20 +356,41 @@ SLOTS: dict[str, tuple[str, ...]] = {
     "plan": ("Plus plan", "premium plan", "family plan", "cloud subscription", "care plan", "subscription"),
     "courier": ("DPD", "UPS", "DHL", "Hermes", "FedEx", "the post"),
     "n": ("two", "three", "four", "five", "six"),
-    "ago": ("two weeks ago", "ten days ago", "a month ago", "last week", "three weeks ago", "at the start of the month"),
+    "ago": (
+        "two weeks ago",
+        "ten days ago",
+        "a month ago",
+        "last week",
+        "three weeks ago",
+        "at the start of the month",
+    ),
 }
 
 GREETINGS = ("Hi,", "Hello,", "Good morning,", "Hi there,", "Dear support team,", "Hello everyone,", "Hey,")
 THANKS = (
-    "Thank you!", "Thanks in advance.", "Many thanks.", "Kind regards, {name}", "Best, {name}", "Thanks, {name}",
-    "I'd be grateful for a quick answer.", "Have a nice day.",
+    "Thank you!",
+    "Thanks in advance.",
+    "Many thanks.",
+    "Kind regards, {name}",
+    "Best, {name}",
+    "Thanks, {name}",
+    "I'd be grateful for a quick answer.",
+    "Have a nice day.",
 )
 NAMES = ("Anna", "Marek", "J. Novak", "Priya", "Tom", "Mrs Keller", "Luis", "S. Okafor", "Ingrid", "Dave")
 COMPLAINTS = (
-    "This is the third time I'm writing to you.", "Seriously?", "I'm really fed up with this.", "Unbelievable.",
-    "Nobody answers the phone.", "I have been a customer for nine years and this is how you treat me.",
-    "Your chatbot is useless.", "What a mess.", "Is anybody reading these mails?", "I expected better from you.",
-    "I've now spent an hour in your hotline.", "Not happy at all.",
+    "This is the third time I'm writing to you.",
+    "Seriously?",
+    "I'm really fed up with this.",
+    "Unbelievable.",
+    "Nobody answers the phone.",
+    "I have been a customer for nine years and this is how you treat me.",
+    "Your chatbot is useless.",
+    "What a mess.",
+    "Is anybody reading these mails?",
+    "I expected better from you.",
+    "I've now spent an hour in your hotline.",
+    "Not happy at all.",
 )
 # How an aside is joined to the matter.
 TURNS = ("Anyway:", "Something else:", "However,", "My question now:", "But:", "So here's the thing:", "", "", "", "")
