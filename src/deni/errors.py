@@ -5,6 +5,10 @@ class InputError(ValueError):
     """Wrong input from the user; the message is one line, the command line prints it and exits with code 2."""
 
 
+class InputWarning(UserWarning):
+    """Input that works but is likely a mistake; the message is one line, the command line prints it and goes on."""
+
+
 class ArtifactError(InputError):
     """A folder that is no readable artifact: missing, truncated, or written by a later version."""
 

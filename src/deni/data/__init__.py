@@ -1,1 +1,6 @@
+"""The texts: reading, choosing, splitting."""
 
+from deni.data.files import Texts, check_trainable, read_texts
+from deni.data.splits import choose_balanced, stratified_split
+
+__all__ = ["Texts", "check_trainable", "choose_balanced", "read_texts", "stratified_split"]

@@ -1,0 +1,139 @@
+"""Which texts train, develop and test."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from deni.errors import InputError, InputWarning
+
+Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
+
+
+def stratified_split(labels: Sequence[str], fraction: float, generator: np.random.Generator) -> tuple[Indices, Indices]:
+    """Split positions in two, every class in the same proportion as far as whole texts allow.
+
+    A class of two or more texts has at least one on each side; a class of one text stays in the first part. (The
+    stratified splits of scikit-learn refuse such a class, and may leave a small one out of the second part.)
+
+    Args:
+        labels: one a text.
+        fraction: of the second part, in (0, 1).
+
+    Returns:
+        The positions of the rest and of the part, each in ascending order.
+
+    Raises:
+        InputError: the fraction is outside (0, 1), or the part would be empty.
+
+    Warns:
+        InputWarning: a class of one text.
+
+    >>> rest, part = stratified_split(["a", "b"] * 5, 0.4, np.random.default_rng(0))
+    >>> rest.tolist(), part.tolist()
+    ([0, 1, 2, 5, 6, 7], [3, 4, 8, 9])
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"a part of {fraction} of the texts: expected a fraction above 0 and below 1, such as 0.2")
+    classes, positions = _positions(labels)
+    counts = np.array([len(of_class) for of_class in positions], dtype=int)
+    divisible = counts > 1
+    if not divisible.any():
+        raise InputError(
+            f"a part of {fraction} would be empty: none of the {len(counts)} classes has two texts; add labelled texts"
+        )
+    if not divisible.all():
+        single = [classes[c] for c in np.flatnonzero(~divisible)]
+        warnings.warn(
+            f"only one text has the label {', '.join(map(repr, single))}: it stays in the training part",
+            InputWarning,
+            stacklevel=2,
+        )
+    share = fraction * counts * divisible
+    most = np.maximum(counts - 1, 0)
+    quota = np.clip(np.floor(share).astype(int), divisible.astype(int), most)
+    # The texts lost by rounding down go to the classes that lost most.
+    missing = max(round(share.sum()) - quota.sum(), 0)
+    lost = np.where(quota < most, share - quota, 0)
+    takers = np.argsort(-lost, kind="stable")[:missing]
+    quota[takers] += lost[takers] > 0
+    part = _choice(positions, quota, generator)
+    return np.setdiff1d(np.arange(len(labels)), part), part
+
+
+def choose_balanced(
+    labels: Sequence[str],
+    n: int,
+    generator: np.random.Generator,
+    *,
+    rule: Literal["exact", "paper"] = "exact",
+) -> Indices:
+    """Choose labelled texts, as many of one class as of another.
+
+    Equal generator states choose equally; a smaller choice is in general no part of a larger one.
+
+    Args:
+        labels: one a text.
+        n: how many texts.
+        rule: "exact" chooses `n` texts, as balanced as can be: where a class runs short the others fill up.
+            "paper" chooses ceil(n/C) of each of the C classes, at least 2, and does not fill up, so that the number
+            differs from `n` (arXiv 2406.12471).
+
+    Returns:
+        Positions in ascending order.
+
+    Raises:
+        InputError: `n` is below 1 or above the number of texts.
+
+    Warns:
+        InputWarning: `n` is smaller than the number of classes, so that classes are left out.
+
+    >>> choose_balanced(["a", "a", "a", "b"], 3, np.random.default_rng(0)).tolist()
+    [0, 2, 3]
+    """
+    if not 1 <= n <= len(labels):
+        raise InputError(f"{n} labelled texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)}")
+    _, positions = _positions(labels)
+    counts = np.array([len(of_class) for of_class in positions])
+    if rule == "paper":
+        quota = np.minimum(counts, max(math.ceil(n / len(counts)), 2))
+    elif rule == "exact":
+        quota = _level(counts, n, generator)
+    else:
+        raise ValueError(f"no rule {rule!r}: choose 'exact' or 'paper'")
+    if not quota.all():
+        warnings.warn(
+            f"{n} labelled texts for {len(counts)} classes leave {np.sum(quota == 0)} classes out: "
+            f"choose at least {len(counts)}",
+            InputWarning,
+            stacklevel=2,
+        )
+    return _choice(positions, quota, generator)
+
+
+def _level(counts: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
+    """Fill the classes evenly like vessels with `n` texts; which ones get one more at the end is drawn."""
+    level = bisect.bisect_right(range(counts.max() + 1), n, key=lambda level: np.minimum(counts, level).sum()) - 1
+    quota = np.minimum(counts, level)
+    deeper = generator.permutation(np.flatnonzero(counts > level))
+    quota[deeper[: n - quota.sum()]] += 1
+    return quota
+
+
+def _positions(labels: Sequence[str]) -> tuple[list[str], list[Indices]]:
+    """Find each class's positions; classes in alphabetical order."""
+    codes, classes = pd.factorize(np.asarray(labels, dtype=object), sort=True)
+    by_class = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(classes)))
+    return list(classes), np.split(by_class, ends)[:-1]
+
+
+def _choice(positions: list[Indices], quota: np.ndarray, generator: np.random.Generator) -> Indices:
+    """Draw as many positions of each class as its quota says; ascending."""
+    return np.sort(np.concatenate([generator.permutation(p)[:q] for p, q in zip(positions, quota, strict=True)]))
