@@ -13,5 +13,5 @@ class ArtifactError(InputError):
     """A folder that is no readable artifact: missing, truncated, or written by a later version."""
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """No run is left to train: every loss became NaN or infinite."""

@@ -5,15 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-
-def check_choices(settings: Any) -> None:
-    """Raise ValueError for a dataclass field with a `Literal` type and another value."""
-    for name, hint in get_type_hints(type(settings)).items():
-        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
-            choices = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"unknown {name} {getattr(settings, name)!r}: choose from {choices}")
+from deni.settings import check_choices
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,7 @@ class MemberDropout(TorchFunctionMode):
         return (weights * self._factor(weights.shape, dropout_p, weights.dtype)).to(value.dtype) @ value
 
 
-def _attention_weights(
-    query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None
-) -> Tensor:
+def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
     scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()

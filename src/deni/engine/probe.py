@@ -74,7 +74,9 @@ def probe_batch(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[st
     if not lengths:
         raise Unstackable("the inputs have no token axis")
     longest = max(lengths)
-    tokens = next(t for t in range(max(longest, 7), 4 * longest + 30) if all(t % d for d in range(2, math.isqrt(t) + 1)))
+    tokens = next(
+        t for t in range(max(longest, 7), 4 * longest + 30) if all(t % d for d in range(2, math.isqrt(t) + 1))
+    )
 
     def shape(key: str, value: Tensor) -> Tensor:
         rows = value[torch.arange(BATCH, device=value.device) % len(value)]

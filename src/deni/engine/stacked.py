@@ -46,9 +46,7 @@ class Stacked:
         for places in self.slots.values():
             for module, key in places:
                 keys.setdefault(id(module), (module, set()))[1].add(key)
-        return {
-            at: twin_of(module, frozenset(stacked), self.fold, names[at]) for at, (module, stacked) in keys.items()
-        }
+        return {at: twin_of(module, frozenset(stacked), self.fold, names[at]) for at, (module, stacked) in keys.items()}
 
     def mount(self, values: Mapping[str, Tensor], views: Views) -> None:
         """Point the model at these members."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+from deni.settings import make
 from deni.strategies.base import Setup, Strategy
 from deni.strategies.default import Default
 from deni.strategies.delayed_ensemble import DelayedEnsemble
@@ -36,18 +36,12 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     """
     if isinstance(name, Strategy):
         return name
-    cls = STRATEGIES.get(ALIASES.get(name, name))
-    if cls is None:
-        raise ValueError(f"unknown strategy {name!r}: choose from {', '.join([*STRATEGIES, *ALIASES])}")
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
+    name = ALIASES.get(name, name)
+    defaults = STRATEGIES[name].presets.get(preset or "", {}) if name in STRATEGIES else {}
     given = {key: value for key, value in settings.items() if value is not None}
-    known = [field.name for field in dataclasses.fields(cls)]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ValueError(f"strategy {cls.name} has no setting {unknown[0]!r}: {has}")
-    return cls(**{**cls.presets.get(preset or "", {}), **given})
+    return make("strategy", STRATEGIES, name, {**defaults, **given})
 
 
 __all__ = [

@@ -67,6 +67,11 @@ class Strategy:
         """How many independent runs make one model."""
         return 1
 
+    @property
+    def noise_scope(self) -> str:
+        """Which tensors its noise reaches, for those who leave out tensors that nothing moves."""
+        return "head"
+
     def settings(self) -> dict[str, Any]:
         """The settings as JSON values.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deni.schedule import check_choices
+from deni.settings import check_choices
 from deni.strategies.base import Strategy
 from deni.strategies.vote import Combine, vote
 

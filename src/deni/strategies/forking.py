@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deni.schedule import Fork, check_choices
+from deni.schedule import Fork
+from deni.settings import check_choices
 from deni.strategies.base import Strategy
 from deni.strategies.vote import Combine, vote
 
@@ -68,6 +69,10 @@ class Forking(Strategy):
             merge_optimizer=self.merge_optimizer,
             merge_lora=self.merge_lora,
         )
+
+    @property
+    def noise_scope(self) -> str:
+        return self.scope
 
     def combine_members(self, log_probabilities: Tensor) -> Tensor:
         return vote(log_probabilities, self.combine)

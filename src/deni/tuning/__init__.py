@@ -1,1 +1,31 @@
+"""Which parameters train: one file for each tuning."""
 
+from __future__ import annotations
+
+from typing import Any
+
+from deni.settings import make
+from deni.tuning.base import Tuning
+from deni.tuning.full import Full
+from deni.tuning.lora import Lora, mean_of_products
+
+TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora)}
+
+
+def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
+    """The tuning of that name.
+
+    Args:
+        name: a name, or a tuning (then returned as it is).
+        settings: the tuning's own; None means not given.
+
+    Raises:
+        ValueError: a name or setting that does not exist.
+
+    >>> make_tuning("lora", lora_r=8).lora_r
+    8
+    """
+    return name if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
+
+
+__all__ = ["TUNINGS", "Full", "Lora", "Tuning", "make_tuning", "mean_of_products"]

@@ -1,0 +1,111 @@
+"""Which rows a run trains on, and how the rows of several runs become one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from deni.randomness import Sources
+
+LENGTHS = "run_lengths"  # key of a packed batch: T that each run's rows would have alone, (R,)
+
+
+class SampleOrder(Sampler):
+    """The order of the rows in each epoch: a function of the run's source of sample order and the epoch alone.
+
+    Args:
+        rows: how many rows the data of each run has.
+        sources: of each run. With one run an index is a row, with several it is a tuple of a row for each.
+    """
+
+    def __init__(self, rows: int, sources: Sequence[Sources]) -> None:
+        self.rows, self.sources, self.epoch = rows, sources, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The next iteration is this epoch, counted from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[Any]:
+        orders = [
+            torch.randperm(self.rows, generator=source.derived("sample_order", self.epoch)).tolist()
+            for source in self.sources
+        ]
+        return iter(orders[0]) if len(orders) == 1 else zip(*orders, strict=True)
+
+
+class InOrder(Sampler):
+    """Every run's rows in their own order, as tuples."""
+
+    def __init__(self, rows: int, runs: int) -> None:
+        self.rows, self.runs = rows, runs
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return ((row,) * self.runs for row in range(self.rows))
+
+
+class PackedDataset(Dataset):
+    """The data of several runs side by side: an item is one row of each.
+
+    Raises:
+        ValueError: datasets of different lengths; their runs would not have the same steps.
+    """
+
+    def __init__(self, datasets: Sequence[Any]) -> None:
+        lengths = {len(dataset) for dataset in datasets}
+        if len(lengths) > 1:
+            raise ValueError(f"the runs of a pack need datasets of one length, not {sorted(lengths)}")
+        self.datasets = datasets
+
+    def __len__(self) -> int:
+        return len(self.datasets[0])
+
+    def __getitem__(self, rows: tuple[int, ...]) -> list[Any]:
+        return [dataset[row] for dataset, row in zip(self.datasets, rows, strict=True)]
+
+
+@dataclass
+class PackedCollator:
+    """Collate the rows of each run as they would be alone, then pad all runs to a common T.
+
+    Args:
+        collate: the collator of one run.
+        padding: fill values for keys whose padding is not 0: token ids, labels of tokens.
+        side: `right` or `left`, the tokenizer's.
+    """
+
+    collate: Callable[[list[Any]], Mapping[str, Any]]
+    padding: Mapping[str, int] = field(default_factory=dict)
+    side: str = "right"
+
+    def __call__(self, features: list[list[Any]]) -> dict[str, Any]:
+        runs = [self.collate([row[run] for row in features]) for run in range(len(features[0]))]
+        lengths = torch.tensor([tokens(run) for run in runs])
+        longest = int(lengths.max())
+        batch = {key: torch.cat([self._lengthen(key, run, longest) for run in runs]) for key in runs[0]}
+        return {**batch, LENGTHS: lengths}
+
+    def _lengthen(self, key: str, batch: Mapping[str, Tensor], longest: int) -> Tensor:
+        value, length = batch[key], tokens(batch)
+        if value.dim() < 2 or value.shape[1] != length or length == longest:
+            return value
+        more = [longest - length, 0] if self.side == "left" else [0, longest - length]
+        more = [0, 0] * (value.dim() - 2) + more
+        return torch.nn.functional.pad(value, more, value=self.padding.get(key, 0))
+
+
+def tokens(batch: Mapping[str, Any]) -> int:
+    """T of a collated batch: the length of `input_ids`, or of the longest input."""
+    if isinstance(ids := batch.get("input_ids"), Tensor):
+        return ids.shape[1]
+    return max((v.shape[1] for v in batch.values() if isinstance(v, Tensor) and v.dim() > 1), default=0)

@@ -1,0 +1,137 @@
+"""What the optimiser sees: each member's tensors one by one, so that state, step count and rate are those of one model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deni.engine.base import Views
+from deni.schedule import Fork
+
+logger = logging.getLogger(__name__)
+
+
+class MemberOptimizer:
+    """Keeps an optimiser pointed at the members of a population.
+
+    Each parameter group gets a sister group for copies, so that these can have another learning rate; the number of
+    groups never changes afterwards (schedulers count them).
+
+    Args:
+        optimizer: any `torch.optim` class, over the parameters of the plain model.
+        names: id of a plain model's parameter -> its name.
+        sisters: False where a scheduler already counts the groups; then copies share their parents' group.
+    """
+
+    def __init__(self, optimizer: Optimizer, names: Mapping[int, str], sisters: bool = True) -> None:
+        self.optimizer = optimizer
+        self.sisters = sisters
+        groups = list(optimizer.param_groups)
+        unknown = [p for group in groups for p in group["params"] if id(p) not in names]
+        if unknown:
+            raise ValueError("the optimizer has parameters that are none of the model's trainable ones")
+        self.names = [[names[id(p)] for p in group["params"]] for group in groups]
+        if sisters:
+            for group in groups:
+                optimizer.add_param_group({**{k: v for k, v in group.items() if k != "params"}, "params": []})
+        self._scheduled: list[Any] = []
+
+    def point(self, views: Views, members: int, how: Fork | None = None) -> None:
+        """Follow a fork or a merge: new members get state, members that are gone lose theirs.
+
+        Args:
+            views: name -> one leaf for each member, run-major; a member that stayed has the leaf it had.
+            members: K, members of each run; the first of each run is the parent.
+            how: after a fork, whether copies inherit their parents' state; None leaves new members without.
+        """
+        old = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for at, names in enumerate(self.names):
+            parents = [view for name in names for view in views[name][::members]]
+            copies = [view for name in names for m, view in enumerate(views[name]) if m % members]
+            groups = self.optimizer.param_groups
+            groups[at]["params"] = parents if self.sisters else parents + copies
+            if self.sisters:
+                groups[at + len(self.names)]["params"] = copies
+        if how is not None and how.optimizer == "inherit":
+            self._inherit(views, members)
+        alive = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        for parameter in [p for p in self.optimizer.state if id(p) in old - alive]:
+            del self.optimizer.state[parameter]
+
+    def _inherit(self, views: Views, members: int) -> None:
+        for each in views.values():
+            for member, view in enumerate(each):
+                parent = each[member - member % members]
+                if view is not parent and parent in self.optimizer.state:
+                    self.optimizer.state[view] = _copy(self.optimizer.state[parent])
+
+    @torch.no_grad()
+    def average(self, views: Views, members: int) -> None:
+        """Before a merge: give each parent the mean of its members' states (the step count stays the parent's)."""
+        state = self.optimizer.state
+        for each in views.values():
+            for parent in range(0, len(each), members):
+                own = state.get(each[parent], {})
+                others = [state.get(view, {}) for view in each[parent + 1 : parent + members]]
+                for key, value in own.items():
+                    if isinstance(value, Tensor) and value.shape == each[parent].shape and key != "step":
+                        rest = [other.get(key, torch.zeros_like(value)) for other in others]
+                        value.copy_(torch.stack([value, *rest]).mean(0))
+
+    def check(self) -> None:
+        """Raise where a state does not fit its parameter; fused kernels do not check and would corrupt memory."""
+        for parameter, state in self.optimizer.state.items():
+            for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"):
+                if isinstance(value := state.get(key), Tensor) and value.shape != parameter.shape:
+                    raise ValueError(f"optimiser state {key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+
+    def set_rates(self, how: Fork, done: float) -> None:
+        """Before a step: the copies' learning rates.
+
+        Args:
+            how: the fork of the phase.
+            done: how much of the phase is over, from 0 to below 1.
+        """
+        groups = self.optimizer.param_groups
+        self._scheduled = [group["lr"] for group in groups]
+        if not self.sisters or how.rate == "schedule":
+            return
+        for group in groups[len(self.names) :]:
+            base = group.get("initial_lr", group["lr"])
+            group["lr"] = base * (1 - done) if how.rate == "restart" else base
+
+    def restore_rates(self) -> None:
+        """After a step: the rates that the scheduler set, since some schedulers go on from them."""
+        for group, rate in zip(self.optimizer.param_groups, self._scheduled, strict=True):
+            group["lr"] = rate
+
+
+def clip_members(views: Views, max_norm: float) -> Tensor:
+    """Clip each member's gradient by its own norm.
+
+    Args:
+        views: name -> one leaf for each member, with gradients (None for a member that is frozen).
+        max_norm: largest L2 norm over all tensors of one member; infinite to measure only.
+
+    Returns:
+        the mean over members of the norms before clipping; a scalar.
+    """
+    norms = []
+    for member in zip(*views.values(), strict=True):
+        gradients: Sequence[nn.Parameter] = [view for view in member if view.grad is not None]
+        if not gradients:
+            continue
+        if max_norm == float("inf"):
+            norms.append(torch.stack(torch._foreach_norm([view.grad for view in gradients])).norm())
+        else:
+            norms.append(nn.utils.clip_grad_norm_(gradients, max_norm))
+    return torch.stack(norms).mean() if norms else torch.tensor(float("nan"))
+
+
+def _copy(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

@@ -1,0 +1,45 @@
+"""The loss of each member: what a model would compute by itself on its own rows."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PretrainedConfig
+
+
+def problem_type(config: PretrainedConfig, labels: Tensor) -> str:
+    """`regression`, `single_label_classification` or `multi_label_classification`, decided as transformers does."""
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    integer = not labels.is_floating_point()
+    return "single_label_classification" if integer else "multi_label_classification"
+
+
+def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, weight: Tensor | None = None) -> Tensor:
+    """The mean loss of each member.
+
+    Args:
+        logits: folded, `(M*B, C)` or `(M*B, T, C)` for token classification.
+        labels: folded, `(M*B,)`, `(M*B, T)` with -100 where there is none, or `(M*B, C)` for several labels.
+        members: M.
+        problem: as `problem_type` gives it.
+        weight: of each class, `(C,)`; the mean is weighted, as in `torch.nn.functional.cross_entropy`.
+
+    Returns:
+        `(M,)`.
+    """
+    if problem == "regression":
+        losses = F.mse_loss(logits.float().view(labels.shape), labels.to(torch.float32), reduction="none")
+        return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
+    if problem == "multi_label_classification":
+        losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+        return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
+    classes = logits.shape[-1]
+    losses = F.cross_entropy(logits.view(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
+    counted = (labels.reshape(-1) != -100).to(losses.dtype)
+    if weight is not None:
+        counted = counted * weight.to(losses.dtype)[labels.reshape(-1).clamp(min=0)]
+    return losses.view(members, -1).sum(1) / counted.view(members, -1).sum(1)

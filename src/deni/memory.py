@@ -1,0 +1,76 @@
+"""Whether a population fits: its peak is estimated before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor, nn
+
+STATES = 2  # tensors of optimiser state for each parameter, as Adam has
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes that training needs on top of the frozen model.
+
+    Args:
+        parameters: trainable bytes of one member.
+        activations: bytes that one member's forward pass keeps for the backward pass.
+    """
+
+    parameters: int
+    activations: int
+
+    def peak(self, members: int, at_a_time: int) -> int:
+        """The peak of a phase: values, gradients and states of all members, activations of those side by side."""
+        return self.parameters * (2 + STATES) * members + self.activations * min(members, at_a_time)
+
+    def fitting(self, members: int, available: int) -> int:
+        """How many members fit side by side; 0 where not even one does."""
+        fixed = self.peak(members, 0)
+        return min(members, max(0, available - fixed) // max(self.activations, 1))
+
+
+def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estimate:
+    """Measure what one member keeps on a batch, scaled to texts of `longest` tokens.
+
+    Args:
+        model: the plain module.
+        inputs: one collated batch without labels, `(B, T)`.
+        longest: the largest T in training.
+    """
+    parameters = {p.data_ptr(): p for p in model.parameters()}
+    trainable = sum(p.numel() * p.element_size() for p in parameters.values() if p.requires_grad)
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if tensor.data_ptr() not in parameters and storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        output = model(**inputs)  # the output keeps every noted storage alive, so no address is counted twice
+    tokens = max((v.shape[1] for v in inputs.values() if isinstance(v, Tensor) and v.dim() > 1), default=1)
+    del output
+    return Estimate(trainable, int(sum(kept.values()) * max(1.0, longest / max(tokens, 1))))
+
+
+def available(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available
+
+
+def human(size: float) -> str:
+    """Bytes as a person reads them.
+
+    >>> human(3 * 2**30)
+    '3.0 GiB'
+    """
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"

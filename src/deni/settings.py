@@ -1,0 +1,40 @@
+"""Settings as frozen dataclasses: checked values, made from a table by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+def check_choices(settings: Any) -> None:
+    """Raise ValueError for a dataclass field with a `Literal` type and another value."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
+            choices = ", ".join(map(str, get_args(hint)))
+            raise ValueError(f"unknown {name} {getattr(settings, name)!r}: choose from {choices}")
+
+
+def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]) -> T:
+    """A dataclass from a table.
+
+    Args:
+        kind: what the table holds, for messages: `strategy`, `tuning`.
+        table: name -> class.
+        name: which one.
+        settings: its fields; None means not given.
+
+    Raises:
+        ValueError: a name or setting that does not exist, or a value that the class refuses.
+    """
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(table)}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        has = f"it has {', '.join(known)}" if known else "it has none"
+        raise ValueError(f"{kind} {name} has no setting {unknown[0]!r}: {has}")
+    return table[name](**given)

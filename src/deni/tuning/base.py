@@ -1,0 +1,26 @@
+"""What a tuning is: a frozen dataclass that says which parameters train."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Which parameters of a model train. The fields of a subclass are its settings and command-line flags."""
+
+    name: ClassVar[str]
+    learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py
+    paper_learning_rate: ClassVar[float]
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with the right parameters trainable; the module given may be changed."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return dataclasses.asdict(self)

@@ -1,0 +1,87 @@
+"""Low-rank adaptation (Hu et al. 2021), and how LoRA members are averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model
+from torch import Tensor, nn
+
+from deni.population import mean_of_members
+from deni.tuning.base import Tuning
+
+
+@dataclass(frozen=True)
+class Lora(Tuning):
+    """Train low-rank factors beside frozen weights, and the output layer.
+
+    Args:
+        lora_r: rank r, at least 1; 64 in the paper (arXiv 2406.12471, appendix).
+        lora_alpha: scale of the update; 64 in the paper.
+        lora_dropout: dropout in front of the factors, in [0, 1); 0.1 in the paper.
+        lora_bias: which biases train: `none`, `all` or `lora_only`; all in the paper.
+        rslora: scale by alpha/sqrt(r) instead of alpha/r (rank-stabilised, Kalajdzievski 2023), as in the paper.
+    """
+
+    name: ClassVar[str] = "lora"
+    learning_rate: ClassVar[float] = 1e-3
+    paper_learning_rate: ClassVar[float] = 1e-4  # 1e-5 for RoBERTa
+
+    lora_r: int = 64
+    lora_alpha: int = 64
+    lora_dropout: float = 0.1
+    lora_bias: Literal["none", "all", "lora_only"] = "all"
+    rslora: bool = True
+
+    def __post_init__(self) -> None:
+        if self.lora_r < 1:
+            raise ValueError(f"lora_r must be at least 1, not {self.lora_r}")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        # PEFT knows which layers of an architecture to adapt; with task type SEQ_CLS the output layer trains, too.
+        return get_peft_model(
+            model,  # type: ignore[arg-type]
+            LoraConfig(
+                task_type=TaskType.SEQ_CLS,
+                r=self.lora_r,
+                lora_alpha=self.lora_alpha,
+                lora_dropout=self.lora_dropout,
+                bias=self.lora_bias,
+                use_rslora=self.rslora,
+            ),
+        )
+
+
+def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean over members, where each pair of LoRA factors is averaged as the product it stands for.
+
+    mean(B) mean(A) is not mean(B A); this takes the best approximation of mean(B A) of the same rank (a truncated
+    singular value decomposition), with the singular values shared evenly by both factors.
+
+    Args:
+        values: name -> `(K, *shape)`; factors are named `...lora_A...weight` `(K, r, in)` and `...lora_B...` `(K, out, r)`.
+    """
+    mean = mean_of_members(values)
+    for name in values:
+        if ".lora_A." not in name or values[name].dim() != 3:
+            continue
+        partner = name.replace(".lora_A.", ".lora_B.")
+        a, b = values[name], values[partner]
+        if bool((a == a[:1]).all() and (b == b[:1]).all()):
+            continue  # equal members stay exactly themselves
+        product = (b.double() @ a.double()).mean(0)
+        u, s, vh = torch.linalg.svd(product, full_matrices=False)
+        rank = min(a.shape[1], len(s))
+        root = s[:rank].sqrt()
+        new_a, new_b = torch.zeros_like(mean[name]), torch.zeros_like(mean[partner])
+        new_a[:rank] = (root[:, None] * vh[:rank]).to(a.dtype)
+        new_b[:, :rank] = (u[:, :rank] * root).to(b.dtype)
+        mean[name], mean[partner] = new_a, new_b
+    return mean
+
+
+__all__ = ["Lora", "mean_of_products"]
