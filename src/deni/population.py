@@ -272,6 +272,14 @@ class Population(nn.Module):
             self._engine.mount(values, views)
         self._focus = self._engine.chunks[0]
 
+    def choose(self, engine: Literal["loop", "stacked"], at_a_time: int | None = None) -> None:
+        """Compute the members with another engine from now on."""
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        self.engine_name, self.at_a_time, self._many = engine, at_a_time, None
+        self._engine = self._loop
+        self._install(self.values, list(range(self.size)))
+
     def plain(self) -> nn.Module:
         """The plain module with member 0 in it; valid until the next forward pass, `restore` undoes it."""
         if self._engine is not self._loop:

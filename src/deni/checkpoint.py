@@ -1,0 +1,76 @@
+"""What a checkpoint holds of a population, beside what Trainer keeps: values, sizes, generators."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from deni.errors import ArtifactError
+from deni.population import Population
+
+VALUES, STATE, RANDOMNESS = "population.safetensors", "population.json", "randomness_{rank}.safetensors"
+
+
+def save(population: Population, folder: str | Path, extra: dict[str, Any]) -> None:
+    """Write the members and their sizes into a checkpoint folder.
+
+    Args:
+        extra: JSON values to get back from `load`.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().contiguous() for name, value in population.values.items()}, folder / VALUES)
+    state = {"format": 1, "runs": population.runs, "members": population.members, "forks": population.forks, **extra}
+    (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def save_randomness(population: Population, folder: str | Path, rank: int = 0) -> None:
+    """Write the states of all named generators into a checkpoint folder."""
+    states = {
+        f"{run}/{name}": state
+        for run, source in enumerate(population.sources)
+        for name, state in source.state_dict().items()
+    }
+    streams = {f"stream/{member}": stream.get_state() for member, stream in enumerate(population.streams)}
+    save_file({**states, **streams}, Path(folder) / RANDOMNESS.format(rank=rank))
+
+
+def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str, Any]:
+    """Take the members, their number and their generators from a checkpoint folder.
+
+    Returns:
+        what was given to `save` as `extra`, and the sizes.
+
+    Raises:
+        ArtifactError: a folder that is no checkpoint of this population; the message names it.
+    """
+    folder = Path(folder)
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        values = load_file(folder / VALUES)
+        randomness = folder / RANDOMNESS.format(rank=rank)
+        states = load_file(randomness) if randomness.is_file() else {}
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{folder} is no readable checkpoint ({error}): resume from an earlier one") from error
+    except Exception as error:  # safetensors has an error class of its own
+        raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
+    if state["runs"] != population.runs:
+        raise ArtifactError(
+            f"{folder} holds {state['runs']} runs, not {population.runs}: use the same strategy and seeds"
+        )
+    population.forks = state["forks"]
+    try:
+        population.replace(values, state["members"])
+    except ValueError as error:
+        raise ArtifactError(f"{folder} does not fit this model ({error})") from error
+    for run, source in enumerate(population.sources):
+        own = {key.partition("/")[2]: value for key, value in states.items() if key.startswith(f"{run}/")}
+        source.load_state_dict({name: value.to(torch.uint8) for name, value in own.items()})
+    for member, stream in enumerate(population.streams):
+        if f"stream/{member}" in states:
+            stream.set_state(states[f"stream/{member}"])
+    return state

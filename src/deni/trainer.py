@@ -1,0 +1,707 @@
+"""`PopulationTrainer`: transformers' Trainer that walks a schedule of members."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import (
+    DataCollatorWithPadding,
+    DefaultDataCollator,
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
+from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, TrainOutput
+from transformers.utils.generic import find_labels
+
+from deni import checkpoint, memory
+from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
+from deni.engine.embedding import activate
+from deni.engine.fold import trainable_slots
+from deni.engine.optimizer import MemberOptimizer, clip_members
+from deni.engine.probe import why_not_stacked
+from deni.losses import member_losses, problem_type
+from deni.population import Population
+from deni.randomness import Sources, derive, global_generators
+from deni.schedule import Phase, Schedule
+from deni.strategies import Default, Setup, Strategy
+from deni.tuning import mean_of_products
+
+logger = logging.getLogger(__name__)
+
+# Optimisers that move each element by its own gradient alone, so that a row without gradient stays where it is.
+_ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
+_KNOWN_COLLATORS = (DataCollatorWithPadding, DefaultDataCollator, type(default_data_collator))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that was frozen because its loss was no number.
+
+    Args:
+        run: which run, counted from 0.
+        step: the optimiser step, counted from 0.
+        loss: NaN or infinite.
+    """
+
+    run: int
+    step: int
+    loss: float
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run} has loss {self.loss} at step {self.step} and was frozen: "
+            "likely the learning rate or the noise variance is too large, or fp16 overflowed (try bf16)"
+        )
+
+
+class PopulationTrainer(Trainer):
+    """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
+
+    Predictions and metrics are the vote of the members, as log probabilities `(N, C)`, also during training.
+
+    Args:
+        model, args, *positional, **options: as `transformers.Trainer` takes them. Several runs (an ensemble, several
+            seeds) need `model_init` in place of `model`; it is called once for each.
+        strategy: who trains when; plain fine-tuning by default.
+        engine: `stacked`, `loop`, or `auto`: stacked where that is exact for this model, else loop.
+        seeds: one run for each seed, trained in lock-step; default `[args.seed]`. With several seeds predictions are
+            `(N, R, C)`, `compute_metrics` is called for each seed, and the means are reported; `train_dataset` and
+            `eval_dataset` may be lists with one dataset for each.
+        at_a_time: how many members one forward pass computes; default: as many as fit into memory.
+        active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
+            switches it off.
+
+    Raises:
+        ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
+            not fit the number of steps (at `train`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: TrainingArguments | None = None,
+        *positional: Any,
+        strategy: Strategy | None = None,
+        engine: Literal["auto", "stacked", "loop"] = "auto",
+        seeds: Sequence[int] | None = None,
+        at_a_time: int | None = None,
+        active_vocabulary: bool = True,
+        model_init: Callable[..., nn.Module] | None = None,
+        **options: Any,
+    ) -> None:
+        if engine not in ("auto", "stacked", "loop"):
+            raise ValueError(f"unknown engine {engine!r}: choose auto, stacked or loop")
+        self.strategy = strategy or Default()
+        self.engine, self.at_a_time = engine, at_a_time
+        args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
+        args = self.strategy.prepare(Setup(args)).args
+        args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
+        if args.auto_find_batch_size:
+            raise ValueError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
+        self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
+        if (self.runs > 1) and model_init is None:
+            raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
+        if model_init is not None and model is not None:
+            raise ValueError("give either `model` or `model_init`, not both")
+        self._sets = {"train": options.get("train_dataset"), "eval": options.get("eval_dataset")}
+        for name, given in self._sets.items():
+            if isinstance(given, list) and given and not isinstance(given[0], Mapping):
+                if len(given) != len(self.seeds):
+                    raise ValueError(
+                        f"{name}_dataset is a list of {len(given)}, not one for each of {len(self.seeds)} seeds"
+                    )
+                options[f"{name}_dataset"] = given[0]
+            else:
+                self._sets[name] = None  # one for all
+        self._vocabulary: Tensor | None = None
+        self._members_wanted = False
+        self.failures: list[Failure] = []
+        self.member_steps = 0
+        self.schedule: Schedule | None = None
+        self._order: SampleOrder | None = None
+        self._optimizer_of_members: MemberOptimizer | None = None
+        self._why_loop: str | None = None  # None: not probed yet
+        with global_generators():
+            base = model
+            if model_init is not None:
+                base = self._initialised(model_init, self._seed_of(0))
+            super().__init__(base, args, *positional, **options)
+            if self.args.n_gpu > 1:
+                raise ValueError(
+                    "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
+                    "or set CUDA_VISIBLE_DEVICES to one GPU"
+                )
+            self._set_signature_columns_if_needed()
+            self.label_names = self.args.label_names or find_labels(_unwrapped(self.model).__class__) or ["labels"]
+            self.model_accepts_loss_kwargs = False  # the model gets no labels; the loss is computed for each member
+            if active_vocabulary:
+                self._vocabulary = self._active_ids()
+            self.model_init = model_init
+            self.model = self.model_wrapped = self._populate(self.model)
+        if len(self.seeds) > 1 and self.compute_metrics is not None:
+            self.compute_metrics = _MeanOverRuns(self.compute_metrics)
+        self.add_callback(_Walk(self))
+
+    # ---- the population --------------------------------------------------------------------------------------------
+
+    @property
+    def population(self) -> Population:
+        """The members."""
+        return self.model  # type: ignore[return-value]
+
+    @property
+    def runs(self) -> int:
+        """R: independent runs, of all seeds."""
+        return len(self.seeds) * self.strategy.runs
+
+    def _seed_of(self, run: int) -> int:
+        """The seed of a run: the user's for the first run of a model, derived ones for the rest of an ensemble."""
+        seed, member = self.seeds[run // self.strategy.runs], run % self.strategy.runs
+        return seed if member == 0 else derive(seed, "ensemble", member)
+
+    def _sources(self) -> list[Sources]:
+        """Of each run. Processes of one training share all sources but dropout: they see different rows."""
+        rank, device = self.args.process_index, self.args.device
+        result = []
+        for run in range(self.runs):
+            seed = self._seed_of(run)
+            own = {"dropout": derive(seed, "rank", rank)} if rank else None
+            result.append(Sources(seed, device, own))
+        return result
+
+    def _initialised(self, model_init: Callable[..., nn.Module], seed: int, trial: Any = None) -> nn.Module:
+        with global_generators(Sources(seed).seeds["initialisation"]):
+            self.model_init = model_init
+            return Trainer.call_model_init(self, trial)
+
+    def _populate(self, model: nn.Module, trial: Any = None) -> Population:
+        """The population whose run 0 starts as `model`."""
+        _activate(model, self._vocabulary)
+        initial = []
+        for run in range(1, self.runs):
+            assert self.model_init is not None
+            other = self._initialised(self.model_init, self._seed_of(run), trial)
+            _activate(other, self._vocabulary)
+            slots = trainable_slots(other)
+            initial.append({name: places[0][0]._parameters[places[0][1]].detach() for name, places in slots.items()})  # type: ignore[union-attr]
+        engine: Literal["loop", "stacked"] = "stacked" if self._why_loop == "" else "loop"
+        return Population(model, self._sources(), engine, initial, self.at_a_time)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A fresh population, each run with its own initialisation; Trainer calls it at the start of `train`."""
+        assert self.model_init is not None
+        model = self._initialised(self.model_init, self._seed_of(0), trial)
+        return self._populate(model.to(self.args.device), trial)
+
+    def _active_ids(self) -> Tensor | None:
+        """The token ids of all training texts, or None where training only their rows would not be exact."""
+        collator = getattr(self.data_collator, "data_collator", self.data_collator)
+        exact = (
+            self.args.weight_decay == 0
+            and self.args.optim in _ELEMENTWISE
+            and self.optimizer is None
+            and self.optimizer_cls_and_kwargs is None
+            and isinstance(collator, _KNOWN_COLLATORS)
+            and self.strategy.noise_scope != "trainable"
+        )
+        if not exact:
+            return None
+        ids: set[int] = set()
+        for dataset in self._sets["train"] or [self.train_dataset]:
+            columns = getattr(dataset, "column_names", None)
+            if columns is not None and "input_ids" in columns:
+                rows: Any = dataset["input_ids"]
+            elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], Mapping):
+                rows = [row.get("input_ids", ()) for row in dataset]
+            else:
+                return None
+            for row in rows:
+                ids.update(row.tolist() if isinstance(row, Tensor) else row)
+        return torch.tensor(sorted(ids)) if ids else None
+
+    # ---- training --------------------------------------------------------------------------------------------------
+
+    def train(self, *args: Any, **options: Any) -> TrainOutput:
+        """As `Trainer.train`; the global generators stay as they were."""
+        if (
+            self.population.members > 1
+            and self.model_init is None
+            and not (args or options.get("resume_from_checkpoint"))
+        ):
+            raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
+        with global_generators():
+            self._plan()
+            output = super().train(*args, **options)
+        phase = self._schedule().phases[-1]
+        if phase.merge and self.population.members > 1:
+            self._merge(phase)
+        self.strategy.finish(self.population)
+        output.metrics["member_steps"] = self.member_steps
+        output.metrics["failed_runs"] = len(self.failures)
+        return output
+
+    def _schedule(self) -> Schedule:
+        assert self.schedule is not None
+        return self.schedule
+
+    def _plan(self) -> None:
+        """Make the schedule, choose the engine and check the memory before anything is trained."""
+        loader = self.get_train_dataloader()
+        self.schedule = self.strategy.schedule(self._total_steps(loader))
+        peak = self.schedule.peak * len(self.seeds)
+        if peak == 1 or self._why_loop is not None:
+            return
+        batch = self._prepare_inputs(next(iter(loader)))
+        inputs = {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)}
+        model = self.population.plain()
+        if self.engine == "loop":
+            self._why_loop = "asked for"
+        else:
+            self._why_loop = why_not_stacked(model, inputs, self._padding())
+            if self._why_loop and self.engine == "stacked":
+                raise ValueError(f"this model cannot be stacked: {self._why_loop}; use engine='auto' or 'loop'")
+            if self._why_loop:
+                logger.warning(f"members are computed one after another: {self._why_loop}")
+        self._check_memory(model, inputs, peak)
+        self.population.restore()
+        self.population.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
+
+    def _check_memory(self, model: nn.Module, inputs: Mapping[str, Any], peak: int) -> None:
+        rows = self.args.per_device_train_batch_size
+        one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
+        was = model.training
+        need = memory.estimate(model.train(), one_run, self._longest())
+        model.train(was)
+        free = memory.available(self.args.device)
+        fits = need.fitting(peak, free)
+        if fits < 1:
+            raise ValueError(
+                f"{peak} members need about {memory.human(need.peak(peak, 1))}, {memory.human(free)} are free: "
+                "use fewer members, LoRA, or a smaller batch"
+            )
+        if self._why_loop == "" and self.at_a_time is None and fits < peak:
+            self.at_a_time = fits
+            logger.warning(
+                f"{peak} members side by side need about {memory.human(need.peak(peak, peak))}, "
+                f"{memory.human(free)} are free: computing {fits} at a time"
+            )
+
+    def _longest(self) -> int:
+        columns = getattr(self.train_dataset, "column_names", None)
+        if columns is None or "input_ids" not in columns:
+            return 0
+        return max(map(len, self.train_dataset["input_ids"]), default=0)  # type: ignore[index]
+
+    def _total_steps(self, loader: DataLoader) -> int:
+        if self.args.max_steps > 0:
+            return self.args.max_steps
+        # As Trainer counts: the last batches of an epoch make a step, also if they are fewer than the others.
+        steps_per_epoch = max(1, math.ceil(len(loader) / self.args.gradient_accumulation_steps))
+        return math.ceil(self.args.num_train_epochs * steps_per_epoch)
+
+    def _padding(self) -> dict[str, int]:
+        pad = getattr(self.processing_class, "pad_token_id", None)
+        if pad is None:
+            pad = getattr(self.population.config, "pad_token_id", None)
+        return {"input_ids": pad or 0, "labels": -100}
+
+    def _walk(self, step: int) -> None:
+        """Before optimiser step `step`, counted from 0: merge what the last phase left, fork what this one needs."""
+        phase = self._schedule().at(step)
+        if step != phase.start:
+            return
+        if self.population.members > 1:
+            self._merge(self._schedule().at(step - 1))
+        if phase.members > 1:
+            self.population.fork(phase.members, phase.fork)
+            self._follow(phase)
+
+    def _merge(self, phase: Phase) -> None:
+        if phase.fork.merge_optimizer == "mean" and self._optimizer_of_members is not None:
+            self._optimizer_of_members.average(self.population.views, self.population.members)
+        self.population.merge(mean_of_products if phase.fork.merge_lora == "product" else None)
+        self._follow(None)
+
+    def _follow(self, phase: Phase | None) -> None:
+        if self._optimizer_of_members is not None:
+            how = phase.fork if phase else None
+            self._optimizer_of_members.point(self.population.views, self.population.members, how)
+            self._optimizer_of_members.check()
+
+    def create_optimizer(self, *args: Any) -> Optimizer:
+        """Over the parameters of the plain model, so that names decide on weight decay as ever; then over members."""
+        if self._optimizer_of_members is not None and self.optimizer is not None and self.model_init is None:
+            return self.optimizer
+        population = self.population
+        plain = population.plain()
+        try:
+            self.model = plain  # what Trainer takes the parameters and names from
+            optimizer = super().create_optimizer(*args)
+        finally:
+            self.model = population
+            population.restore()
+        names = {id(views[0]): name for name, views in population.views.items()}
+        self._optimizer_of_members = MemberOptimizer(optimizer, names, sisters=self.lr_scheduler is None)
+        self._optimizer_of_members.point(population.views, population.members)
+        optimizer.register_step_pre_hook(self._before_optimizer)
+        optimizer.register_step_post_hook(self._after_optimizer)
+        return optimizer
+
+    def _before_optimizer(self, *_: Any) -> None:
+        step = self.state.global_step
+        phase = self._schedule().at(step)
+        assert self._optimizer_of_members is not None
+        self._optimizer_of_members.set_rates(phase.fork, (step - phase.start) / phase.steps)
+
+    def _after_optimizer(self, *_: Any) -> None:
+        assert self._optimizer_of_members is not None
+        self._optimizer_of_members.restore_rates()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self._optimizer_of_members is not None:
+            self._optimizer_of_members.check()
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself."""
+        super().create_accelerator_and_postprocess()
+        prepare = self.accelerator.prepare_model
+
+        def prepare_model(model: nn.Module, *args: Any, **options: Any) -> nn.Module:
+            return prepare(model, *args, **{**options, "evaluation_mode": True})
+
+        self.accelerator.prepare_model = prepare_model  # type: ignore[method-assign]
+        self.accelerator.clip_grad_norm_ = self._clip  # type: ignore[method-assign, assignment]
+
+    def _clip(self, parameters: Any, max_norm: float, norm_type: float = 2) -> Tensor | None:
+        """What Trainer calls before each optimiser step, in place of clipping the stack as one model."""
+        if math.isinf(max_norm):  # to measure only, for the log
+            every = self.state.logging_steps or 0
+            if not every or (self.state.global_step + 1) % every:
+                return None
+        self.accelerator.unscale_gradients()
+        return clip_members(self.population.views, max_norm)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of all members, chunk by chunk; returns the mean of their losses."""
+        population = self.population
+        inputs = self._prepare_inputs(inputs)
+        lengths = inputs.pop(LENGTHS, None)
+        alive = population.size - len(self._frozen()) * population.members
+        total = torch.zeros((), device=self.args.device)
+        for chunk in population.chunks:
+            population.focus(chunk)
+            rows = population.fold(inputs, packed=lengths is not None)
+            if lengths is not None:
+                rows["lengths"] = lengths.tolist()
+            total = total + super().training_step(model, rows, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            population.collect()
+            self._reduce()
+            for run in self._frozen():
+                for views in population.views.values():
+                    for view in views[run * population.members : (run + 1) * population.members]:
+                        view.grad = None
+        return total / max(alive, 1)
+
+    def _reduce(self) -> None:
+        """The mean of the gradients over processes; all ranks freeze the same runs."""
+        if self.args.world_size <= 1:
+            return
+        for views in self.population.views.values():
+            gradients = [view.grad for view in views if view.grad is not None]
+            if not gradients:
+                continue
+            flat = torch.stack(gradients)
+            torch.distributed.all_reduce(flat)
+            for gradient, reduced in zip(gradients, flat / self.args.world_size, strict=True):
+                gradient.copy_(reduced)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The sum over the members in focus of each member's mean loss.
+
+        Args:
+            inputs: folded, with labels.
+        """
+        inputs = dict(inputs)
+        labels = self._labels(inputs)
+        if labels is None:
+            raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
+        chunk = self.population._focus
+        outputs = model(**inputs)
+        losses = self._losses(outputs, labels, len(chunk), num_items_in_batch)
+        loss = self._check_losses(losses, chunk)
+        return (loss, outputs) if return_outputs else loss
+
+    def _labels(self, inputs: dict[str, Any]) -> Any:
+        found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
+        return found[0] if found else None
+
+    def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
+        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+        if self.compute_loss_func is None and self.label_smoother is None:
+            return member_losses(logits, labels, members, problem_type(self.population.config, labels))
+        rows = len(logits) // members
+        losses = []
+        for at in range(0, len(logits), rows):
+            part = {"logits": logits[at : at + rows]}
+            if isinstance(outputs, Mapping):
+                part = type(
+                    outputs
+                )(  # type: ignore[call-arg]
+                    **{
+                        key: value[at : at + rows]
+                        for key, value in outputs.items()
+                        if isinstance(value, Tensor) and len(value) == len(logits)
+                    }
+                )
+            own = labels[at : at + rows]
+            if self.compute_loss_func is not None:
+                items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
+                losses.append(self.compute_loss_func(part, own, num_items_in_batch=items))
+            else:
+                losses.append(self.label_smoother(part, own))
+        return torch.stack(losses)
+
+    def _groups(self) -> int:
+        """How many runs the rows of a training batch are shared among."""
+        return self.runs if self.runs > 1 else 1
+
+    def _frozen(self) -> set[int]:
+        return {failure.run for failure in self.failures}
+
+    def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
+        """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""
+        members = self.population.members
+        for member, loss in zip(chunk, losses.detach().tolist(), strict=True):
+            run = member // members
+            if not math.isfinite(loss) and run not in self._frozen():
+                failure = Failure(run, self.state.global_step, loss)
+                self.failures.append(failure)
+                logger.warning(str(failure))
+        well = [at for at, member in enumerate(chunk) if member // members not in self._frozen()]
+        return losses[well].sum() if well else losses.new_zeros(()).requires_grad_()
+
+    # ---- data ------------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
+        """Our order where Trainer would draw a random one from the global generator."""
+        theirs = super()._get_train_sampler(*args, **options)
+        if not isinstance(theirs, torch.utils.data.RandomSampler):
+            return theirs
+        self._order = SampleOrder(len(self.train_dataset), self.population.sources[:1])  # type: ignore[arg-type]
+        return self._order
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One row of each run side by side where there are several runs."""
+        if self.runs == 1:
+            return super().get_train_dataloader()
+        if self.train_dataset is None:
+            raise ValueError("training needs a train_dataset")
+        return self._packed_loader("train", self._train_batch_size)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """One row of each run side by side where each has an evaluation set of its own."""
+        if eval_dataset is None and self._sets["eval"] is not None and len(self.seeds) > 1:
+            return self._packed_loader("eval", self.args.eval_batch_size)
+        return super().get_eval_dataloader(eval_dataset)
+
+    def _packed_loader(self, name: str, batch_size: int) -> DataLoader:
+        import datasets
+
+        given = self._sets[name] or [self.train_dataset if name == "train" else self.eval_dataset]
+        per_seed = [given[at % len(given)] for at in range(len(self.seeds)) for _ in range(self.strategy.runs)]
+        collate = self.data_collator
+        if isinstance(given[0], IterableDataset):
+            raise ValueError("several runs need datasets with a length, not streams")
+        if isinstance(given[0], datasets.Dataset):
+            lean = {id(dataset): self._remove_unused_columns(dataset, name) for dataset in given}
+            per_seed = [lean[id(dataset)] for dataset in per_seed]
+        elif self.args.remove_unused_columns:
+            collate = RemoveColumnsCollator(collate, self._signature_columns)
+        side = getattr(self.processing_class, "padding_side", "right")
+        dataset = PackedDataset(per_seed)
+        sampler: Any = InOrder(len(dataset), self.runs)
+        if name == "train":
+            sampler = self._order = SampleOrder(len(dataset), self.population.sources)
+        loader = DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            collate_fn=PackedCollator(collate, self._padding(), side),
+            drop_last=name == "train" and self.args.dataloader_drop_last,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        return self.accelerator.prepare(loader)
+
+    # ---- evaluation ------------------------------------------------------------------------------------------------
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The vote: its loss, its log probabilities `(B, C)`, the labels."""
+        inputs = dict(self._prepare_inputs(inputs))
+        packed = inputs.pop(LENGTHS, None) is not None
+        labels = self._labels(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            members = self._member_log_probabilities(model, inputs, packed)  # (B, M, C)
+        models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
+        votes = torch.stack([self.strategy.combine_members(each) for each in models.unbind(1)], 1)  # (B, R, C)
+        loss = None
+        if labels is not None:
+            if packed:  # (R*B, ...) run by run; an ensemble's runs share their rows
+                labels = labels.unflatten(0, (self.runs, -1))[:: self.strategy.runs].transpose(0, 1)
+            else:
+                labels = labels.unsqueeze(1).expand(len(labels), len(self.seeds), *labels.shape[1:])
+            folded = labels.transpose(0, 1).flatten(0, 1)
+            loss = self._losses({"logits": votes.transpose(0, 1).flatten(0, 1)}, folded, len(self.seeds)).mean()
+        if prediction_loss_only:
+            return loss, None, None
+        if len(self.seeds) == 1:
+            votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
+        return loss, members if self._members_wanted else votes, labels
+
+    def _member_log_probabilities(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool) -> Tensor:
+        """Of every member: `(B, M, C)`; for regression and several labels what the model puts out."""
+        population = self.population
+        parts = []
+        for chunk in population.chunks:
+            population.focus(chunk)
+            outputs = model(**population.fold(inputs, packed))
+            logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+            parts.append(logits.unflatten(0, (len(chunk), -1)))
+        members = torch.cat(parts).transpose(0, 1)
+        if population.config.num_labels == 1 or population.config.problem_type == "multi_label_classification":
+            if population.size > len(self.seeds):
+                raise ValueError("members can vote on a single label only so far: use the default strategy")
+            return members
+        return members.float().log_softmax(-1) if members.dtype != torch.float64 else members.log_softmax(-1)
+
+    def predict_members(self, dataset: Any) -> np.ndarray:
+        """Log probabilities of every member: `(N, M, C)`."""
+        self._members_wanted = True
+        try:
+            output: PredictionOutput = self.predict(dataset, metric_key_prefix="members")
+        finally:
+            self._members_wanted = False
+        return np.asarray(output.predictions)
+
+    def predict(self, *args: Any, **options: Any) -> PredictionOutput:
+        """As `Trainer.predict`, by the vote of the members."""
+        with global_generators():
+            compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
+            try:
+                return super().predict(*args, **options)
+            finally:
+                self.compute_metrics = compute
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        os.makedirs(folder, exist_ok=True)
+        extra = {
+            "member_steps": self.member_steps,
+            "failures": [[failure.run, failure.step, str(failure.loss)] for failure in self.failures],
+        }
+        checkpoint.save(self.population, folder, extra)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        checkpoint.save_randomness(self.population, output_dir, self.args.process_index)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
+        self.member_steps = state["member_steps"]
+        self.failures = [Failure(run, step, float(loss)) for run, step, loss in state["failures"]]
+
+    def _load_best_model(self) -> None:
+        logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
+        checkpoint.load(self.population, str(self.state.best_model_checkpoint), self.args.process_index)
+        self._optimizer_of_members = None  # its states belong to the members that were replaced
+
+
+class _Walk(TrainerCallback):
+    """Tells a PopulationTrainer where the run is."""
+
+    def __init__(self, trainer: PopulationTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if (schedule := self.trainer._schedule()).steps != state.max_steps:
+            logger.info(f"the run has {state.max_steps} steps, not {schedule.steps}")
+            self.trainer.schedule = self.trainer.strategy.schedule(state.max_steps)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.trainer._order is not None:
+            self.trainer._order.set_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer._walk(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer = self.trainer
+        trainer.member_steps += trainer.population.size - len(trainer._frozen()) * trainer.population.members
+        trainer.strategy.after_step(trainer.population, state.global_step)
+        self._stop_if_none_is_left(control)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._stop_if_none_is_left(control)
+
+    def _stop_if_none_is_left(self, control: Any) -> None:
+        if len(self.trainer._frozen()) == self.trainer.runs:
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False  # the last good checkpoint stays the last
+
+
+class _MeanOverRuns:
+    """Calls the user's `compute_metrics` for each seed and reports the means; `per_run` keeps the single ones."""
+
+    def __init__(self, compute: Callable[[EvalPrediction], dict]) -> None:
+        self.compute = compute
+        self.per_run: list[dict[str, float]] = []
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        runs = prediction.predictions.shape[1]  # type: ignore[union-attr]
+        self.per_run = [
+            self.compute(EvalPrediction(prediction.predictions[:, run], prediction.label_ids[:, run]))  # type: ignore[index, call-overload]
+            for run in range(runs)
+        ]
+        return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator, return-value]
+
+
+def _activate(model: nn.Module, ids: Tensor | None) -> None:
+    if ids is not None:
+        activate(model, ids)
