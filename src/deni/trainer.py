@@ -84,6 +84,7 @@ class PopulationTrainer(Trainer):
         at_a_time: how many members one forward pass computes; default: as many as fit into memory.
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
+        class_weights: weight of each class in the loss, `(C,)`.
 
     Raises:
         ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
@@ -100,6 +101,7 @@ class PopulationTrainer(Trainer):
         seeds: Sequence[int] | None = None,
         at_a_time: int | None = None,
         active_vocabulary: bool = True,
+        class_weights: Tensor | None = None,
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
     ) -> None:
@@ -107,6 +109,7 @@ class PopulationTrainer(Trainer):
             raise ValueError(f"unknown engine {engine!r}: choose auto, stacked or loop")
         self.strategy = strategy or Default()
         self.engine, self.at_a_time = engine, at_a_time
+        self.class_weights = class_weights
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
         args = self.strategy.prepare(Setup(args)).args
         args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
@@ -459,7 +462,8 @@ class PopulationTrainer(Trainer):
         """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         if self.compute_loss_func is None and self.label_smoother is None:
-            return member_losses(logits, labels, members, problem_type(self.population.config, labels))
+            weight = None if self.class_weights is None else self.class_weights.to(logits)
+            return member_losses(logits, labels, members, problem_type(self.population.config, labels), weight)
         rows = len(logits) // members
         losses = []
         for at in range(0, len(logits), rows):

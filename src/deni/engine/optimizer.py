@@ -1,4 +1,4 @@
-"""What the optimiser sees: each member's tensors one by one, so that state, step count and rate are those of one model."""
+"""What the optimiser sees: each member by itself, so that state, step count and rate are those of one model."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
     singular value decomposition), with the singular values shared evenly by both factors.
 
     Args:
-        values: name -> `(K, *shape)`; factors are named `...lora_A...weight` `(K, r, in)` and `...lora_B...` `(K, out, r)`.
+        values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...` `(K, out, r)`.
     """
     mean = mean_of_members(values)
     for name in values:
