@@ -263,6 +263,7 @@ def fine_tune(
     recipe: Recipe,
     *,
     dev: Texts | None = None,
+    seeds: Sequence[int] | None = None,
     checkpoints: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
@@ -275,6 +276,7 @@ def fine_tune(
         train: with labels.
         recipe: how.
         dev: labelled texts on which the best epoch is chosen; None keeps the last.
+        seeds: train one run for each, in lock-step, in place of `recipe.seed`.
         checkpoints: folder for checkpoints; None for none.
         save_steps: optimiser steps between checkpoints; None: only after Ctrl-C.
         resume: continue from the last checkpoint.
@@ -310,6 +312,7 @@ def fine_tune(
         args=args,
         model_init=model_init,
         strategy=recipe.strategy,
+        seeds=seeds,
         engine=recipe.engine,
         at_a_time=recipe.members_at_a_time,
         class_weights=weights,
@@ -385,7 +388,7 @@ def _load_model(source: str, recipe: Recipe, labels: Sequence[str]) -> nn.Module
     logging.getLogger("transformers").setLevel(logging.ERROR)  # that the head is new is what fine-tuning is
     try:
         with _named(recipe.model):
-            return AutoModelForSequenceClassification.from_pretrained(source, config=config, torch_dtype=torch.float32)
+            return AutoModelForSequenceClassification.from_pretrained(source, config=config, dtype=torch.float32)
     finally:
         logging.getLogger("transformers").setLevel(verbosity)
 
@@ -455,16 +458,24 @@ def _arguments(
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         optim=recipe.optim,
         weight_decay=recipe.weight_decay,
-        warmup_ratio=recipe.warmup_ratio or None,
+        **_renamed(recipe),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
-        gradient_checkpointing=recipe.gradient_checkpointing,
         seed=recipe.seed % 2**32,
         logging_steps=50,
         report_to=[],
         disable_tqdm=not progress,
         **saving,
     )
+
+
+def _renamed(recipe: Recipe) -> dict[str, Any]:
+    """Arguments with one name in transformers 4 and another in 5."""
+    known = {f.name for f in dataclasses.fields(TrainingArguments)}
+    warmup = "warmup_ratio" if "warmup_ratio" in known else "warmup_steps"  # in 5 steps below 1 are a ratio
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    given = {warmup: recipe.warmup_ratio, checkpointing: recipe.gradient_checkpointing}
+    return {key: value for key, value in given.items() if value}
 
 
 def _macro_f1(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,0 +1,50 @@
+"""What the benchmarks share: versions, data, results as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and commit, to stand beside every figure."""
+    import torch
+
+    from deni import __version__
+
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    return {
+        "versions": {"deni": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")},
+        "python": platform.python_version(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "commit": commit.stdout.strip(),
+        "command": " ".join(["python", *sys.argv]),
+    }
+
+
+def data(name: str) -> Path:
+    """A dataset of the folder that DENI_DATA names; ends the script where it is unset."""
+    folder = os.environ.get("DENI_DATA")
+    if not folder:
+        sys.exit("set DENI_DATA to the folder with the datasets")
+    return Path(folder) / f"{name}.csv.gz"
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Write a result as JSON, whole or not at all."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    print(f"wrote {path}")

@@ -1,0 +1,69 @@
+"""Which learning rate each tuning starts with: plain fine-tuning of MiniLM, macro F1 on a development part.
+
+The development part is cut from the training part; the test part is never read.
+
+    python benchmarks/learning_rates.py --labelled 200 --epochs 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import warnings
+
+import torch
+from common import data, environment, write
+
+from deni.data import choose_balanced, read_texts, stratified_split
+from deni.finetune import encode, fine_tune, recipe, scores, tokenise
+from deni.randomness import Sources
+
+RATES = {"full": (3e-5, 1e-4, 3e-4), "lora": (1e-4, 3e-4, 1e-3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datasets", nargs="+", default=["trec", "sst2"])
+    parser.add_argument("--labelled", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--dev", type=int, default=500, help="texts of the development part")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")
+    rows = []
+    for name in args.datasets:
+        texts = read_texts(data(name))
+        sources = Sources(0)
+        train, _ = stratified_split(texts.labels, 0.2, sources.numpy("data_split"))
+        part = texts.select(train)
+        rest, dev = stratified_split(part.labels, args.dev / len(part), sources.numpy("data_split"))
+        chosen = part.select(rest)
+        chosen = chosen.select(choose_balanced(chosen.labels, args.labelled, sources.numpy("label_choice")))
+        held_out = part.select(dev)
+        for tuning, rates in RATES.items():
+            for rate in rates:
+                plan = recipe(strategy="default", tuning=tuning, learning_rate=rate, epochs=args.epochs)
+                fitted = fine_tune(chosen, plan, seeds=range(args.seeds), progress=False)
+                tokens = tokenise(held_out, fitted.tokenizer, fitted.max_length, fitted.labels)
+                votes = fitted.trainer.predict(tokens).predictions  # (N, R, C)
+                gold = encode(held_out, fitted.labels)
+                f1 = [scores(gold, votes[:, run].argmax(-1))["macro_f1"] for run in range(args.seeds)]
+                row = {"dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
+                rows.append({**row, "mean": statistics.mean(f1), "seconds": round(fitted.seconds, 1)})
+                print(rows[-1], flush=True)
+    mean = {
+        tuning: {
+            rate: statistics.mean(r["mean"] for r in rows if (r["tuning"], r["learning_rate"]) == (tuning, rate))
+            for rate in rates
+        }
+        for tuning, rates in RATES.items()
+    }
+    best = {tuning: max(by_rate, key=by_rate.__getitem__) for tuning, by_rate in mean.items()}
+    print(best)
+    write("learning_rates", {**environment(), "settings": vars(args), "rows": rows, "chosen": best})
+
+
+if __name__ == "__main__":
+    main()
