@@ -1,0 +1,210 @@
+"""What the documentation says is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from deni.engine.fold import Fold
+from deni.strategies import STRATEGIES, Strategy, make_strategy
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+CARDS = ROOT / "docs" / "strategies"
+STEPS = 1250  # T of the cost tables
+SECTIONS = ["Idea", "When to use", "Settings", "Cost", "Memory", "Inference cost", "Limits", "Reference"]
+SCHEDULE = re.compile(r"`(\d+x\d+(?: \d+x\d+)*)`")
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def section(page: Path, title: str) -> str:
+    return re.split(r"^## ", page.read_text(), flags=re.M)[1 + SECTIONS.index(title)]
+
+
+def settings_table(name: str) -> dict[str, list[str]]:
+    """Field -> the cells of its row."""
+    rows = [cells(line) for line in section(CARDS / f"{name}.md", "Settings").splitlines() if line.startswith("| `")]
+    return {row[0].strip("`"): row for row in rows}
+
+
+def strategy_of(settings: str, name: str | None) -> Strategy:
+    """What the first cell of a cost table stands for: `defaults`, or keywords of `make_strategy`."""
+    given: dict[str, Any] = {}
+    if settings != "defaults":
+        call = ast.parse(f"f({settings.strip('`')})", mode="eval").body
+        assert isinstance(call, ast.Call)
+        given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    return make_strategy(given.pop("strategy", None) or name, **given)
+
+
+COSTS = [
+    pytest.param(page, cells(line), id=f"{named(page)}:{number}")
+    for page in PAGES
+    for number, line in enumerate(page.read_text().splitlines(), 1)
+    if line.startswith("|") and SCHEDULE.search(line)
+]
+LINKS = [
+    pytest.param(page, link, id=f"{named(page)}:{link}")
+    for page in PAGES
+    for link in sorted(set(re.findall(r"\]\(([^)\s]+)\)", page.read_text())))
+    if "://" not in link
+]
+
+
+def examples(kind: str) -> str:
+    """The code of CONTRIBUTING that is marked as an example of this kind."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(rf"<!-- {kind} example -->\n *```python\n(.*?)```", text, flags=re.S)
+    assert blocks
+    future = "from __future__ import annotations\n"
+    return future + "\n".join(textwrap.dedent(block).replace(future, "") for block in blocks)
+
+
+@pytest.fixture
+def run_examples(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    def run(kind: str) -> dict[str, Any]:
+        module = ModuleType("example_of_contributing")
+        monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
+        exec(compile(examples(kind), "CONTRIBUTING.md", "exec"), module.__dict__)
+        return module.__dict__
+
+    return run
+
+
+def test_every_strategy_has_a_card_and_every_card_a_strategy() -> None:
+    assert {card.stem for card in CARDS.glob("*.md")} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_card_has_all_sections_in_order(name: str) -> None:
+    assert re.findall(r"^## (.*)$", (CARDS / f"{name}.md").read_text(), flags=re.M) == SECTIONS
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_card_names_every_setting_with_its_default(name: str) -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(STRATEGIES[name])}
+    assert {key: ast.literal_eval(row[2].strip("`")) for key, row in settings_table(name).items()} == fields
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_paper_column_of_a_card_is_the_preset_paper(name: str) -> None:
+    preset = make_strategy(name, preset="paper").settings()
+    table = settings_table(name)
+    said = {key: ast.literal_eval(row[3].strip("`")) for key, row in table.items() if row[3] != "not said"}
+    assert said == {key: preset[key] for key in said}
+    assert not [key for key in STRATEGIES[name].presets.get("paper", {}) if key not in said]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_card_names_what_the_preset_released_changes(name: str) -> None:
+    text = section(CARDS / f"{name}.md", "Settings")
+    for key, value in STRATEGIES[name].presets.get("released", {}).items():
+        assert f"{key}={value}".replace('"', "") in text.replace('"', "")
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_card_shows_the_cost_of_the_defaults(name: str) -> None:
+    assert "\n| defaults | `" in section(CARDS / f"{name}.md", "Cost")
+
+
+@pytest.mark.parametrize(("page", "row"), COSTS)
+def test_schedules_and_costs_are_those_of_the_code(page: Path, row: list[str]) -> None:
+    strategy = strategy_of(row[0], page.stem if page.parent == CARDS else None)
+    schedule = strategy.schedule(STEPS)
+    ensemble = make_strategy("ensemble").schedule(STEPS).cost
+    assert row[1:] == [f"`{schedule}`", str(schedule.cost), f"{100 * schedule.cost / ensemble:.1f} %"]
+
+
+def test_a_released_value_in_the_table_of_choices_is_that_of_the_preset() -> None:
+    released = make_strategy("deni", preset="released").settings()
+    default = make_strategy("deni").settings()
+    rows = [cells(line) for line in (ROOT / "docs" / "original_code.md").read_text().splitlines()]
+    seen = set()
+    for row in rows:
+        if len(row) != 5 or not re.fullmatch(r"[WC]\d+", row[0]) or row[3].startswith("none"):
+            continue
+        names = [name for name in re.findall(r"`(\w+)`", row[3]) if name in released]
+        values = re.findall(r"`([^`]+)`", row[4])[: len(names)]
+        assert values == [str(released[name]) for name in names], row[0]
+        for name in names:
+            stated = re.search(rf"`{name}`[^;]*?(?:`(\w+)` \(default\)|`(\w+)` \(default|default ([\d.]+))", row[3])
+            assert stated, f"{row[0]} says no default of {name}"
+            assert str(default[name]) in stated.groups(), row[0]
+        seen |= set(names)
+    structure = {"members", "interpolate_from", "interpolate_until", "together", "apart", "ensemble_from"}
+    assert seen == set(default) - structure
+
+
+def test_the_standard_deviations_of_noise_follow_from_the_variance() -> None:
+    variance = make_strategy("deni").settings()["variance"]
+    text = (ROOT / "docs" / "original_code.md").read_text()
+    assert f"sqrt({variance}) s = {variance**0.5:.2f} s" in text
+    assert f"sqrt({variance} / 375) s = {(variance / 375) ** 0.5:.2f} s" in text
+
+
+def test_the_shortest_deni_run_is_as_long_as_its_card_says() -> None:
+    least = int(re.findall(r"at least (\d+) optimiser steps", (CARDS / "deni.md").read_text())[0])
+    assert make_strategy("deni").schedule(least).steps == least
+    with pytest.raises(ValueError, match="train longer"):
+        make_strategy("deni").schedule(least - 1)
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_inside_the_repository_lead_somewhere(page: Path, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    assert target.exists()
+    if anchor:
+        titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.M)
+        assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_the_readme_shows_the_commands_of_the_makefile() -> None:
+    readme = (ROOT / "README.md").read_text().replace(".venv/bin/", "BIN/").replace("python3 -m venv .venv", "VENV")
+    makefile = (ROOT / "Makefile").read_text().replace("$(BIN)/", "BIN/").replace(" --quiet", "")
+    makefile = makefile.replace("$(PYTHON) -m venv $(VENV)", "VENV")
+    commands = re.findall(r"^\t((?:BIN/python|BIN/deni|VENV).*)$", makefile, flags=re.M)
+    assert len(commands) == 5
+    assert [command for command in commands if command not in readme] == []
+
+
+def test_the_example_strategy_works_and_passes_its_own_tests(run_examples: Callable) -> None:
+    namespace = run_examples("strategy")
+    tests = [value for name, value in namespace.items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test()
+
+
+def test_the_example_tuning_trains_biases_and_the_output_layer(run_examples: Callable) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model = run_examples("tuning")["Biases"]().apply(model)
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["0.bias", "1.weight", "1.bias"]
+
+
+def test_the_example_twin_equals_its_plain_layers(run_examples: Callable) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, 2, 5, 4, generator=generator, dtype=torch.float64)  # (M, B, T, D)
+    weights = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    plain = torch.nn.RMSNorm(4, dtype=torch.float64)
+    twin = run_examples("twin")["StackedRMSNorm"](plain, frozenset({"weight"}), Fold(3, 2), "norm")
+    twin._parameters["weight"] = torch.nn.Parameter(weights)
+    alone = [torch.nn.functional.rms_norm(x, (4,), w) for x, w in zip(inputs, weights, strict=True)]
+    torch.testing.assert_close(twin(inputs.flatten(0, 1)), torch.cat(alone), rtol=1e-12, atol=1e-12)
