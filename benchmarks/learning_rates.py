@@ -53,13 +53,10 @@ def main() -> None:
                 row = {"dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
                 rows.append({**row, "mean": statistics.mean(f1), "seconds": round(fitted.seconds, 1)})
                 print(rows[-1], flush=True)
-    mean = {
-        tuning: {
-            rate: statistics.mean(r["mean"] for r in rows if (r["tuning"], r["learning_rate"]) == (tuning, rate))
-            for rate in rates
-        }
-        for tuning, rates in RATES.items()
-    }
+    mean: dict[str, dict[float, float]] = {}
+    for tuning, rates in RATES.items():
+        own = {rate: [r["mean"] for r in rows if (r["tuning"], r["learning_rate"]) == (tuning, rate)] for rate in rates}
+        mean[tuning] = {rate: statistics.mean(values) for rate, values in own.items()}
     best = {tuning: max(by_rate, key=by_rate.__getitem__) for tuning, by_rate in mean.items()}
     print(best)
     write("learning_rates", {**environment(), "settings": vars(args), "rows": rows, "chosen": best})
