@@ -1,0 +1,460 @@
+"""Save, load and export a trained population: safetensors and JSON only."""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
+
+from deni._version import __version__
+from deni.engine.embedding import ActiveEmbedding, activate
+from deni.engine.fold import trainable_slots
+from deni.engine.twins import Unstackable
+from deni.errors import ArtifactError, InputError
+from deni.population import Population, mean_of_members
+from deni.randomness import Sources, global_generators
+from deni.strategies import make_strategy
+from deni.strategies.vote import Combine, vote
+from deni.tuning import mean_of_products
+
+FORMAT = 1
+INFO, MEMBERS, BASE, CARD = "deni.json", "population.safetensors", "base.safetensors", "README.md"
+IDS = "@ids"  # suffix of the tensor that says which rows of an embedding the members hold
+
+
+class Classifier:
+    """A trained population as a function of texts.
+
+    Args:
+        population: the members.
+        tokenizer: of the model.
+        labels: class names in the order of the model's outputs.
+        info: what `deni.json` says: strategy, `max_length`, metrics.
+
+    Calling it with a text or a list of texts gives a dictionary for each: `label`, `confidence` (its probability in
+    the vote, from 0 to 1), `agreement` (the share of the members that choose it), `entropy` (of the members' mean
+    probabilities, in nats).
+    """
+
+    def __init__(
+        self, population: Population, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], info: Mapping[str, Any]
+    ) -> None:
+        self.population, self.tokenizer = population, tokenizer
+        self.labels, self.info = list(labels), dict(info)
+        self.max_length: int | None = self.info.get("max_length")
+        chosen = self.info.get("strategy", {"name": "default", "settings": {}})
+        self.strategy = make_strategy(chosen["name"], **chosen["settings"])
+
+    def __call__(self, texts: str | Sequence[str], batch_size: int = 32) -> list[dict[str, Any]]:
+        given = [texts] if isinstance(texts, str) else list(texts)
+        if not given:
+            return []
+        members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
+        votes = self.strategy.combine_members(members)
+        chosen = votes.argmax(-1)
+        mean = vote(members, "soft")
+        agreement = (members.argmax(-1) == chosen[:, None]).double().mean(1)
+        entropy = torch.special.entr(mean.exp()).sum(-1)
+        return [
+            {
+                "label": self.labels[int(label)],
+                "confidence": float(votes[row, label].exp()),
+                "agreement": float(agreement[row]),
+                "entropy": float(entropy[row]),
+            }
+            for row, label in enumerate(chosen)
+        ]
+
+    def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[str]:
+        """The label of each text."""
+        return [each["label"] for each in self(texts, batch_size)]
+
+    def predict_log_probabilities(
+        self, texts: Sequence[str], batch_size: int = 32, combine: Combine | None = None
+    ) -> np.ndarray:
+        """The vote: `(N, C)` log probabilities.
+
+        Args:
+            combine: another vote than the strategy's: `soft`, `hard` or `parent`.
+        """
+        members = torch.from_numpy(self.members(texts, batch_size))
+        result = self.strategy.combine_members(members) if combine is None else vote(members, combine)
+        return result.numpy()
+
+    @torch.no_grad()
+    def members(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+        """Log probabilities of every member: `(N, M, C)`."""
+        for at, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f"text {at} is {text!r}: every text must be a string that is not empty")
+        population = self.population
+        device = next(iter(population.values.values())).device
+        was_training = population.training
+        population.eval()
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        result = torch.empty(len(texts), population.size, len(self.labels))
+        try:
+            for at in range(0, len(order), batch_size):
+                rows = order[at : at + batch_size]
+                batch = self.tokenizer(
+                    [texts[row] for row in rows],
+                    truncation=True,
+                    max_length=self.max_length,
+                    padding=True,
+                    return_tensors="pt",
+                ).to(device)
+                for chunk in population.chunks:
+                    population.focus(chunk)
+                    logits = population(**population.fold(dict(batch))).logits  # (members in focus * B, C)
+                    own = logits.float().log_softmax(-1).unflatten(0, (len(chunk), len(rows)))
+                    result[rows, chunk.start : chunk.stop] = own.transpose(0, 1).cpu()
+        finally:
+            population.train(was_training)
+        return result.numpy()
+
+
+# ---- save ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `target` that becomes it when all is written; nothing is left behind if something fails.
+
+    Raises:
+        InputError: the target exists and `overwrite` is False, or it cannot be written (the message says why).
+    """
+    target = Path(target)
+    check_free(target, overwrite)
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        if target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            target.rename(old / "old")
+            temporary.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.rename(target)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror or error}): free space or choose another"
+        ) from error
+    finally:
+        if temporary is not None and temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(target: str | Path, overwrite: bool) -> None:
+    """Raise InputError where `target` exists and may not be overwritten."""
+    if Path(target).exists() and not overwrite:
+        raise InputError(f"{target} exists: choose another folder or give --overwrite")
+
+
+def save(
+    folder: str | Path,
+    *,
+    population: Population,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    info: Mapping[str, Any],
+    overwrite: bool = False,
+) -> Path:
+    """Write an artifact.
+
+    Args:
+        folder: must not exist, unless `overwrite`.
+        population: its members are stored stacked, what they share once.
+        labels: class names in the order of the model's outputs.
+        info: JSON values; `strategy` and `tuning` with `name` and `settings`, `max_length`, `metrics`, ...
+
+    Returns:
+        the folder.
+
+    Raises:
+        InputError: the folder exists or cannot be written.
+    """
+    folder = Path(folder)
+    with writing(folder, overwrite) as target:
+        model = population.plain()
+        try:
+            shared, ids = _shared(model, population)
+            config = copy.deepcopy(model.config)
+            config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
+            config.save_pretrained(target)
+            if hasattr(model, "peft_config"):
+                model.peft_config[model.active_adapter].save_pretrained(target)  # type: ignore[index, union-attr, operator]
+        finally:
+            population.restore()
+        _write(target / MEMBERS, {**population.values, **ids})
+        _write(target / BASE, shared)
+        tokenizer.save_pretrained(target)
+        versions = {name: version(name) for name in ("torch", "transformers", "peft")}
+        what = {
+            "format": FORMAT,
+            "deni": __version__,
+            "versions": {**versions, "python": platform.python_version()},
+            "labels": list(labels),
+            "runs": population.runs,
+            "members": population.members,
+            **info,
+        }
+        (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
+    return folder
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}, path)
+
+
+def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the members share, under the plain model's names, and the ids of active rows."""
+    shared = {name: value for name, value in model.state_dict().items() if name not in population.slots}
+    ids = {}
+    for name, places in population.slots.items():
+        for module, _ in places:
+            if isinstance(module, ActiveEmbedding):
+                shared[name], ids[name + IDS] = module.table, module.ids
+    # A tied parameter has several names in a state dict; the members hold it under the first.
+    held = {views[0].data_ptr() for views in population.views.values()}
+    return {name: value for name, value in shared.items() if value.data_ptr() not in held}, ids
+
+
+def card(name: str, info: Mapping[str, Any]) -> str:
+    """The model card, in Markdown."""
+    strategy, metrics = info.get("strategy", {}), info.get("metrics", {})
+    rows = "\n".join(f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, int | float | str))
+    settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
+    labels = ", ".join(f"`{label}`" for label in info["labels"])
+    return f"""---
+library_name: deni
+pipeline_tag: text-classification
+tags: [deni, text-classification]
+---
+
+# {name}
+
+A text classifier fine-tuned with [deni](https://arxiv.org/abs/2406.12471): {info["runs"] * info["members"]} member(s)
+of one model that vote.
+
+- Classes: {labels}
+- Base model: {info.get("recipe", {}).get("model", "not stated")}
+- Tuning: {info.get("tuning", {}).get("name", "not stated")}
+- Strategy: {strategy.get("name", "not stated")}{f" ({settings})" if settings else ""}
+- Schedule: `{info.get("schedule", "")}`, {info.get("member_steps", "?")} member-steps
+- Seeds: {info.get("seeds", "not stated")}
+
+| metric | value |
+| --- | --- |
+{rows}
+
+```python
+import deni
+
+classifier = deni.load("{name}")
+classifier(["a text"])
+```
+
+`deni export {name} out --as single` writes one ordinary transformers model.
+"""
+
+
+# ---- load ----------------------------------------------------------------------------------------------------------
+
+
+def read_info(folder: str | Path) -> dict[str, Any]:
+    """What `deni.json` says; raises ArtifactError for a folder that is no artifact, or one of a later version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is no folder: give the folder that `deni train --output` wrote")
+    if not (folder / INFO).is_file():
+        raise ArtifactError(f"{folder} has no {INFO}: give the folder that `deni train --output` wrote")
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        written = int(info["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
+    if written > FORMAT:
+        raise ArtifactError(
+            f"{folder} was written by deni {info.get('deni', '?')} in format {written}, this is deni {__version__} "
+            f"and reads up to {FORMAT}: upgrade with pip install --upgrade deni"
+        )
+    return info
+
+
+def load(folder: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Classifier:
+    """Load an artifact; never runs code from the folder.
+
+    Args:
+        folder: what `save` wrote.
+        device: where to compute; None for a GPU if there is one.
+        dtype: of the weights; None as they were saved.
+
+    Raises:
+        ArtifactError: a folder that is no artifact, is damaged, or was written by a later version.
+
+    Example: `deni.load("model/")("where is my parcel")`.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    members, base = _read(folder / MEMBERS), _read(folder / BASE)
+    model = _skeleton(folder, info)
+    for name, ids in [(name, members.pop(name)) for name in list(members) if name.endswith(IDS)]:
+        model.get_parameter(name.removesuffix(IDS)).data.copy_(base[name.removesuffix(IDS)])
+        activate(model, ids)
+    slots = trainable_slots(model)
+    missing = sorted(set(slots) - set(members)) + sorted(
+        set(model.state_dict()) - set(slots) - set(base) - _tied(model, slots)
+    )
+    if missing:
+        raise ArtifactError(f"{folder} is incomplete: {missing[0]} is missing; copy or train the model again")
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in base.items():
+            if name in own and name not in slots:
+                own[name].copy_(value)
+    runs, size = int(info["runs"]), len(next(iter(members.values())))
+    model.eval()
+    sources = [Sources(run) for run in range(runs)]
+    first = [{name: members[name][run * (size // runs)] for name in slots} for run in range(runs)]
+    for name, places in slots.items():
+        for module, key in places:
+            module._parameters[key].data = first[0][name].clone()  # type: ignore[union-attr]
+    try:
+        population = Population(model, sources, "stacked", first[1:])
+        population.replace({name: members[name] for name in slots}, size // runs)
+    except Unstackable:
+        population = Population(model, sources, "loop", first[1:])
+        population.replace({name: members[name] for name in slots}, size // runs)
+    if info.get("diagnostics", {}).get("engine") == "loop":
+        population.choose("loop")
+    population.eval()
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if target.type != "cpu" or dtype is not None:
+        population.to(device=target, dtype=dtype)
+    return Classifier(population, AutoTokenizer.from_pretrained(folder), info["labels"], info)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: copy or train the model again")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error class of its own
+        raise ArtifactError(f"{path} is truncated or damaged ({error}): copy or train the model again") from error
+
+
+def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
+    """The model's shape with the right parameters trainable; its values are put in by the caller."""
+    from peft import PeftConfig, get_peft_model
+
+    with global_generators(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = AutoConfig.from_pretrained(folder)
+        model = AutoModelForSequenceClassification.from_config(config).to(torch.float32)
+        if (folder / "adapter_config.json").is_file():
+            peft_config = PeftConfig.from_pretrained(folder)
+            peft_config.inference_mode = False
+            return get_peft_model(model, peft_config)  # type: ignore[return-value]
+    return model
+
+
+def _tied(model: nn.Module, slots: Mapping[str, Any]) -> set[str]:
+    """Other names of parameters that the members hold."""
+    held = {id(places[0][0]._parameters[places[0][1]]) for places in slots.values()}
+    return {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) in held and name not in slots
+    }
+
+
+# ---- export --------------------------------------------------------------------------------------------------------
+
+
+def export(
+    folder: str | Path,
+    out: str | Path,
+    how: Literal["single", "members"] = "single",
+    adapter: bool = False,
+    merge_lora: Literal["factors", "product"] = "factors",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an artifact as ordinary transformers models, or as PEFT adapters.
+
+    Args:
+        folder: the artifact.
+        out: the folder to write; with `members` it gets a folder for each member.
+        how: `single`: the mean of the members; `members`: each of them.
+        adapter: as PEFT adapter(s) in place of whole models.
+        merge_lora: how LoRA is averaged for `single`, see `deni.schedule.Fork`.
+
+    Returns:
+        the folders of the models.
+
+    Raises:
+        InputError: the target exists; adapters of a fully tuned model.
+    """
+    if how not in ("single", "members"):
+        raise InputError(f"unknown export {how!r}: choose single or members")
+    classifier = load(folder, "cpu")
+    population = classifier.population
+    if adapter and not hasattr(population.model, "peft_config"):
+        raise InputError(f"{folder} is fully tuned and has no adapter: leave --adapter away")
+    if how == "single":
+        mean = mean_of_products if merge_lora == "product" else mean_of_members
+        models = {"": population.full(mean(population.values))}
+    else:
+        models = {f"member-{member}": population.member(member) for member in range(population.size)}
+    plain = population.plain()
+    with writing(out, overwrite) as target:
+        for name, values in models.items():
+            _export_one(plain, values, target / name, adapter, Path(folder))
+            classifier.tokenizer.save_pretrained(target / name)
+    return [Path(out) / name for name in models]
+
+
+@torch.no_grad()
+def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, adapter: bool, folder: Path) -> None:
+    model = copy.deepcopy(plain)
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    if isinstance(embedding, ActiveEmbedding):
+        whole = nn.Embedding(
+            embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, _weight=embedding.table.clone()
+        )
+        model.set_input_embeddings(whole)  # type: ignore[operator]
+    own = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in values.items():
+        own[name].copy_(value)
+    if adapter:
+        base = read_info(folder).get("recipe", {}).get("model")
+        for config in model.peft_config.values():  # type: ignore[union-attr, operator]
+            config.base_model_name_or_path = config.base_model_name_or_path or base
+            config.inference_mode = True
+        model.save_pretrained(target)  # type: ignore[operator]
+    else:
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()  # type: ignore[operator]
+        model.save_pretrained(target)  # type: ignore[operator]
