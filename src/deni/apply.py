@@ -1,0 +1,109 @@
+"""What `deni evaluate` and `deni predict` do: an artifact meets a file of texts."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from sklearn.metrics import classification_report
+
+from deni.artifact import load
+from deni.data import read_texts
+from deni.errors import InputError
+from deni.finetune import encode, scores
+
+COLUMNS = ("label", "confidence", "agreement", "entropy")
+
+
+def evaluate_file(
+    model: str | Path, path: str | Path, *, text_column: str = "text", label_column: str = "label"
+) -> dict[str, Any]:
+    """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file with labels.
+
+    Raises:
+        InputError: a label that training never saw, or a file that cannot be read.
+    """
+    classifier = load(model)
+    texts = read_texts(path, text_column=text_column, label_column=label_column)
+    gold = encode(texts, classifier.labels)
+    predicted = classifier.predict_log_probabilities(texts.texts).argmax(-1)
+    every = list(range(len(classifier.labels)))
+    report = classification_report(
+        gold, predicted, labels=every, target_names=classifier.labels, output_dict=True, zero_division=0
+    )
+    per_class = {label: report[label]["f1-score"] for label in classifier.labels}
+    return {"texts": len(texts), **scores(gold, predicted), "f1": per_class}
+
+
+def predict_file(
+    model: str | Path,
+    path: str | Path,
+    output: str | Path = "-",
+    *,
+    text_column: str = "text",
+    overwrite: bool = False,
+) -> int:
+    """Write label, confidence, agreement and entropy of each text beside the columns that the file has.
+
+    Args:
+        path: a file, or `-` for standard input (CSV).
+        output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
+            the input with one of the new names is kept as `given_NAME`.
+
+    Returns:
+        how many texts there were.
+
+    Raises:
+        InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
+    """
+    if str(output) != "-":
+        _format(Path(output))
+        if Path(output).exists() and not overwrite:
+            raise InputError(f"{output} exists: choose another file or give --overwrite")
+    classifier = load(model)
+    texts = read_texts(path, text_column=text_column, label_column=None, labels_required=False)
+    frame = texts.frame.reset_index(drop=True)
+    frame = frame.rename(columns={name: f"given_{name}" for name in COLUMNS if name in frame.columns})
+    predictions = pd.DataFrame(classifier(texts.texts), columns=list(COLUMNS))
+    _write(pd.concat([frame, predictions], axis=1), output)
+    return len(texts)
+
+
+def _format(path: Path) -> str:
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
+        raise InputError(f"{path}: unknown suffix {suffix!r}, write .csv, .tsv, .jsonl or .parquet (.gz works, too)")
+    return suffix
+
+
+def _write(frame: pd.DataFrame, output: str | Path) -> None:
+    if str(output) == "-":
+        frame.to_csv(sys.stdout, index=False)
+        return
+    path = Path(output)
+    suffix = _format(path)
+    compression = "gzip" if path.suffix == ".gz" else None
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        if suffix == ".jsonl":
+            frame.to_json(temporary, orient="records", lines=True, force_ascii=False, compression=compression)
+        elif suffix == ".parquet":
+            frame.to_parquet(temporary, index=False)
+        else:
+            frame.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",", compression=compression)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        why = error.strerror or error
+        raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,35 @@
+"""`deni evaluate`: how good a model is on a file with labels."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from deni.cli import example
+
+
+@click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
+@click.argument("model")
+@click.argument("file")
+@click.option("--text-column", default="text", show_default=True)
+@click.option("--label-column", default="label", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(model: str, file: str, text_column: str, label_column: str, as_json: bool) -> None:
+    """Measure MODEL on FILE (with labels; - for standard input)."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deni.apply import evaluate_file
+
+    result = evaluate_file(model, file, text_column=text_column, label_column=label_column)
+    if as_json:
+        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        return
+    table = Table(show_header=False, box=None)
+    table.add_row("texts", str(result["texts"]))
+    for name in ("macro_f1", "accuracy", "mcc"):
+        table.add_row(name.replace("_", " "), f"{result[name]:.4f}")
+    for label, f1 in result["f1"].items():
+        table.add_row(f"  F1 {label}", f"{f1:.4f}")
+    Console().print(table)

@@ -1,0 +1,64 @@
+"""Command-line options from the fields of dataclasses: the settings of strategies and tunings."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import click
+
+
+def describe(cls: type) -> dict[str, str]:
+    """What the docstrings of a dataclass and its bases say of its fields, one line each.
+
+    >>> from deni.strategies import DENI
+    >>> describe(DENI)["ensemble_from"]
+    'where the fork is, as a fraction of all steps; 0.9 in the paper.'
+    """
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__):
+        args = inspect.cleandoc(each.__doc__ or "").partition("Args:")[2]
+        for name, text in re.findall(r"^    (\w+): (.*(?:\n        .*)*)", args, flags=re.MULTILINE):
+            found[name] = " ".join(text.split())
+    return found
+
+
+def field_options(table: Mapping[str, type]) -> Callable[[Any], Any]:
+    """A decorator that adds an option for each field of the dataclasses in a table; None means not given."""
+    owners: dict[str, list[str]] = {}
+    kinds: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    for name, cls in table.items():
+        hints, described = get_type_hints(cls), describe(cls)
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            owners.setdefault(field.name, []).append(name)
+            kinds.setdefault(field.name, hints[field.name])
+            texts.setdefault(field.name, described.get(field.name, ""))
+
+    def decorate(function: Any) -> Any:
+        for name in reversed(owners):
+            flag = "--" + name.replace("_", "-")
+            text = f"{texts[name]} [{', '.join(owners[name])}]"
+            if kinds[name] is bool:
+                option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+            else:
+                option = click.option(flag, name, type=_type(kinds[name]), default=None, help=text)
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
+    """Those of the given values that are fields of the dataclasses."""
+    names = {field.name for cls in table for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {key: value for key, value in given.items() if key in names}
+
+
+def _type(hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        return click.Choice([str(choice) for choice in get_args(hint)])
+    return hint

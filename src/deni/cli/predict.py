@@ -1,0 +1,22 @@
+"""`deni predict`: labels for texts."""
+
+from __future__ import annotations
+
+import click
+
+from deni.cli import example
+
+
+@click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
+@click.argument("model")
+@click.argument("file")
+@click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option("--text-column", default="text", show_default=True)
+def command(model: str, file: str, output: str, overwrite: bool, text_column: str) -> None:
+    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy."""
+    from deni.apply import predict_file
+
+    count = predict_file(model, file, output, text_column=text_column, overwrite=overwrite)
+    if output != "-":
+        click.echo(f"{count} texts labelled: {output}")

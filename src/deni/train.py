@@ -1,0 +1,128 @@
+"""What `deni train` does: a file of labelled texts becomes an artifact."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deni.artifact import check_free
+from deni.data import Texts, check_trainable, choose_balanced, read_texts, stratified_split
+from deni.errors import InputError
+from deni.finetune import Fitted, Recipe, fine_tune
+from deni.randomness import Sources
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished `deni train`.
+
+    Args:
+        fitted: the trained population.
+        metrics: on the test part, and how many texts were used.
+        output: the artifact; None where training was interrupted.
+    """
+
+    fitted: Fitted
+    metrics: dict[str, Any]
+    output: Path | None
+
+
+def checkpoint_folder(output: str | Path) -> Path:
+    """Where the checkpoints of an artifact are: beside it, never in it."""
+    output = Path(output)
+    return output.with_name(output.name + ".checkpoints")
+
+
+def train_file(
+    path: str | Path,
+    *,
+    recipe: Recipe,
+    output: str | Path,
+    test: str | None = "0.2",
+    dev: str | None = None,
+    labelled: int | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    block: int = 0,
+    preset: str | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_steps: int | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train on a file, evaluate on the test part, write the artifact.
+
+    Args:
+        path: CSV, TSV, JSONL or Parquet, also gzipped, or `-` for standard input.
+        output: folder of the artifact; must not exist, unless `overwrite`.
+        test: a file, or a fraction of the texts between 0 and 1 (stratified).
+        dev: likewise, of what is left; None for no development part.
+        labelled: how many texts to train on, class-balanced; None for all.
+        block: seed of the choice of the test part and of the labelled texts; `recipe.seed` decides the rest.
+
+    Raises:
+        InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
+    """
+    check_free(output, overwrite)
+    _check_writable(Path(output))
+    texts = read_texts(path, text_column=text_column, label_column=label_column)
+    sources = Sources(block)
+    splits = sources.numpy("data_split")
+    columns = {"text_column": text_column, "label_column": label_column}
+    train, tested = _part(texts, test, "--test", splits, columns)
+    train, developed = _part(train, dev, "--dev", splits, columns)
+    if labelled is not None:
+        rule = "paper" if preset is not None else "exact"
+        train = train.select(
+            choose_balanced(_labels(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
+        )
+    check_trainable(train, tested)
+    if developed is not None:
+        check_trainable(train, developed)
+    fitted = fine_tune(
+        train,
+        recipe,
+        dev=developed,
+        checkpoints=checkpoint_folder(output),
+        save_steps=save_steps,
+        resume=resume,
+        progress=progress,
+    )
+    if fitted.interrupted:
+        return Trained(fitted, {}, None)
+    metrics: dict[str, Any] = {"train_texts": len(train)}
+    if tested is not None:
+        metrics |= {**fitted.evaluate(tested), "test_texts": len(tested)}
+    return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
+
+
+def _labels(texts: Texts) -> Sequence[str]:
+    assert texts.labels is not None
+    return texts.labels
+
+
+def _part(
+    texts: Texts, given: str | None, flag: str, generator: Any, columns: dict[str, str]
+) -> tuple[Texts, Texts | None]:
+    """What is left of the texts, and the part that a file or a fraction names."""
+    if given is None or given == "0":
+        return texts, None
+    try:
+        fraction = float(given)
+    except ValueError:
+        return texts, read_texts(given, **columns)
+    if not 0 < fraction < 1:
+        raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
+    rest, part = stratified_split(_labels(texts), fraction, generator)
+    return texts.select(rest), texts.select(part)
+
+
+def _check_writable(output: Path) -> None:
+    parent = output.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{parent} is not writable: choose another --output")
