@@ -33,6 +33,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.utils import logging as transformers_logging
 
 from deni import artifact
 from deni.architectures import HEAD_DROPOUT, set_head_dropout
@@ -384,13 +385,21 @@ def _load_model(source: str, recipe: Recipe, labels: Sequence[str]) -> nn.Module
         set_head_dropout(config, recipe.dropout)
     elif any(key in config.to_dict() for key in HEAD_DROPOUT):
         set_head_dropout(config, HEAD_DROPOUT_RATE)
-    verbosity = logging.getLogger("transformers").level
-    logging.getLogger("transformers").setLevel(logging.ERROR)  # that the head is new is what fine-tuning is
+    with _named(recipe.model), _quiet_loading():
+        return AutoModelForSequenceClassification.from_pretrained(source, config=config, dtype=torch.float32)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     try:
-        with _named(recipe.model):
-            return AutoModelForSequenceClassification.from_pretrained(source, config=config, dtype=torch.float32)
+        yield
     finally:
-        logging.getLogger("transformers").setLevel(verbosity)
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
 
 
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:

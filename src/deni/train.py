@@ -71,7 +71,7 @@ def train_file(
     texts = read_texts(path, text_column=text_column, label_column=label_column)
     sources = Sources(block)
     splits = sources.numpy("data_split")
-    columns = {"text_column": text_column, "label_column": label_column}
+    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
     train, tested = _part(texts, test, "--test", splits, columns)
     train, developed = _part(train, dev, "--dev", splits, columns)
     if labelled is not None:
@@ -105,7 +105,7 @@ def _labels(texts: Texts) -> Sequence[str]:
 
 
 def _part(
-    texts: Texts, given: str | None, flag: str, generator: Any, columns: dict[str, str]
+    texts: Texts, given: str | None, flag: str, generator: Any, columns: dict[str, Any]
 ) -> tuple[Texts, Texts | None]:
     """What is left of the texts, and the part that a file or a fraction names."""
     if given is None or given == "0":

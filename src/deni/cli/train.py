@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -83,4 +82,4 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, **given: 
     for failure in done.fitted.trainer.failures:
         table.add_row("failed run", str(failure))
     Console().print(table)
-    click.echo(f"Next: deni predict {done.output} {Path(file).name if file != '-' else 'FILE'} --output out.csv")
+    click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")

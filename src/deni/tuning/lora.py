@@ -26,7 +26,7 @@ class Lora(Tuning):
     """
 
     name: ClassVar[str] = "lora"
-    learning_rate: ClassVar[float] = 1e-3
+    learning_rate: ClassVar[float] = 3e-4
     paper_learning_rate: ClassVar[float] = 1e-4  # 1e-5 for RoBERTa
 
     lora_r: int = 64
