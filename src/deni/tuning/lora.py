@@ -10,6 +10,7 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from deni.population import mean_of_members
+from deni.settings import check_choices
 from deni.tuning.base import Tuning
 
 
@@ -36,6 +37,7 @@ class Lora(Tuning):
     rslora: bool = True
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.lora_r < 1:
             raise ValueError(f"lora_r must be at least 1, not {self.lora_r}")
         if not 0 <= self.lora_dropout < 1:
@@ -44,7 +46,7 @@ class Lora(Tuning):
     def apply(self, model: nn.Module) -> nn.Module:
         # PEFT knows which layers of an architecture to adapt; with task type SEQ_CLS the output layer trains, too.
         return get_peft_model(
-            model,  # type: ignore[arg-type]
+            model,
             LoraConfig(
                 task_type=TaskType.SEQ_CLS,
                 r=self.lora_r,
@@ -63,7 +65,8 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
     singular value decomposition), with the singular values shared evenly by both factors.
 
     Args:
-        values: name -> `(K, *shape)`; factors are named `...lora_A...weight` `(K, r, in)` and `...lora_B...` `(K, out, r)`.
+        values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...`
+            `(K, out, r)`.
     """
     mean = mean_of_members(values)
     for name in values:
