@@ -93,7 +93,7 @@ def test_phases_that_do_not_fit_are_refused(phases):
     "bad", [{"start": 3, "stop": 3}, {"start": -1, "stop": 2}, {"start": 0, "stop": 1, "members": 0}]
 )
 def test_an_empty_phase_is_refused(bad):
-    with pytest.raises(ValueError, match="step|members"):
+    with pytest.raises(ValueError, match=r"step|members"):
         Phase(**bad)
 
 
