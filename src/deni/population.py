@@ -63,7 +63,7 @@ class Population(nn.Module):
         self._engine: Engine = self._loop
         self._focus = range(1)
         templates = {name: places[0][0]._parameters[places[0][1]] for name, places in self.slots.items()}
-        self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in templates.items()}  # type: ignore[list-item, misc]
+        self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in templates.items()}  # type: ignore[list-item]
         self.values: dict[str, Tensor] = {}
         self.streams = [each["dropout"] for each in self.sources]
         starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
@@ -161,7 +161,6 @@ class Population(nn.Module):
             wanted = (self.runs * members, *self.views[name][0].shape)
             if name not in values or tuple(values[name].shape) != wanted:
                 raise ValueError(f"{name}: not the {wanted} values of this model")
-        device = self.values[next(iter(self.slots))].device
         origins: list[int | None] = []
         for run in range(self.runs):
             origins += [run * self.members, *[None] * (members - 1)]
@@ -176,7 +175,8 @@ class Population(nn.Module):
         else:
             self.streams = [self.streams[run * self.members] for run in range(self.runs)]
         self.members = members
-        self._install({name: values[name].to(device) for name in self.slots}, origins)
+        # A copy: the optimiser would otherwise train the caller's tensors.
+        self._install({name: values[name].detach().to(self.values[name], copy=True) for name in self.slots}, origins)
 
     def scope(self, scope: str) -> list[str]:
         """The names of the tensors that a noise with this scope reaches."""

@@ -43,8 +43,8 @@ class Fork:
         check_choices(self)
         if not (self.variance >= 0 and math.isfinite(self.variance)):
             raise ValueError(f"the noise variance must be finite and at least 0, not {self.variance}")
-        if self.floor < 0:
-            raise ValueError(f"the noise floor must be at least 0, not {self.floor}")
+        if not (self.floor >= 0 and math.isfinite(self.floor)):
+            raise ValueError(f"the noise floor must be finite and at least 0, not {self.floor}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Schedule(Sequence[Phase]):
     def __iter__(self) -> Iterator[Phase]:
         return iter(self.phases)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return self.phases[index]
 
     @property

@@ -89,8 +89,9 @@ class MemberDropout(TorchFunctionMode):
     def _factor(self, shape: torch.Size, p: float, dtype: torch.dtype) -> Tensor:
         """What to multiply by: 0 where an element is dropped, else 1 / (1 - p)."""
         kept = 1 - round(p * _LEVELS) / _LEVELS
-        keep = self.streams.keep(shape, p).to(dtype)
-        return keep.div_(kept) if kept else keep
+        if not kept:  # the threshold would not fit into 16 bits
+            return torch.zeros(shape, dtype=dtype, device=self.streams.generators[0].device)
+        return self.streams.keep(shape, p).to(dtype).div_(kept)
 
     def _attention(
         self,

@@ -127,7 +127,8 @@ def clip_members(views: Views, max_norm: float) -> Tensor:
         if not gradients:
             continue
         if max_norm == float("inf"):
-            norms.append(torch.stack(torch._foreach_norm([view.grad for view in gradients])).norm())
+            own = [view.grad for view in gradients if view.grad is not None]
+            norms.append(torch.stack(torch._foreach_norm(own)).norm())
         else:
             norms.append(nn.utils.clip_grad_norm_(gradients, max_norm))
     return torch.stack(norms).mean() if norms else torch.tensor(float("nan"))

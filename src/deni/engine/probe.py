@@ -16,7 +16,7 @@ from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
 from deni.engine.twins import Unstackable
-from deni.randomness import generator
+from deni.randomness import generator, global_generators
 
 MEMBERS, BATCH = 3, 5
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
@@ -34,13 +34,13 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
         batch: a collated batch of the training set, without labels.
         padding: fill values for inputs that are lengthened; 0 for those it does not name.
     """
-    inputs = probe_batch(batch, padding or {})
     slots = trainable_slots(model)
     training = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     original = {name: [module._parameters[key] for module, key in places] for name, places in slots.items()}
     engine: Engine | None = None
     try:
+        inputs = probe_batch(batch, padding or {})
         values = _distinct(slots)
         results = []
         for make in (Loop, Stacked):
@@ -48,9 +48,10 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
             model.train()
             views = {name: [nn.Parameter(each) for each in value] for name, value in values.items()}
             engine.mount(values, views)
-            results.append(_compute(model, engine, inputs, views))
+            with global_generators():
+                results.append(_compute(model, engine, inputs, views))
             engine.unmount()
-            if any(not torch.equal(buffers[name], buffer) for name, buffer in model.named_buffers()):
+            if any(not _same(buffers.get(name), buffer) for name, buffer in model.named_buffers()):
                 return "a buffer of the model changes in a forward pass"
         return _difference(*results)
     except Unstackable as refusal:
@@ -64,8 +65,19 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
             for (module, key), parameter in zip(places, original[name], strict=True):
                 module._parameters[key] = parameter
                 parameter.grad = None  # type: ignore[union-attr]
+        for name, buffer in model.named_buffers():
+            if name in buffers and not _same(buffers[name], buffer):
+                with torch.no_grad():
+                    buffer.copy_(buffers[name])
         for module, was in training.items():
             module.training = was
+
+
+def _same(before: Tensor | None, after: Tensor) -> bool:
+    """Whether a buffer is as it was, NaN included."""
+    if before is None or before.shape != after.shape:
+        return False
+    return torch.equal(before, after) or bool(torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all())
 
 
 def probe_batch(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Stacked:
             (parent, key, child)
             for parent in model.modules()
             for key, child in parent._modules.items()
-            if id(child) in self._twins
+            if child is not None and id(child) in self._twins
         ]
         self._stacks: list[dict[str, nn.Parameter]] = []  # for each chunk: name -> (members of the chunk, *shape)
         self._mounted = False

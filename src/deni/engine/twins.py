@@ -164,18 +164,23 @@ class VmappedLeaf(Twin):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         original = self.__dict__["original"]
-        shared = {key: value for key, value in original._parameters.items() if key not in self.stacked}
-        stacks = {key: self._parameters[key] for key in self.stacked}
+        own: dict[str, Tensor] = {key: value for key, value in self._parameters.items() if value is not None}
+        stacks = {key: own[key] for key in self.stacked}
+        shared = {key: value for key, value in own.items() if key not in self.stacked}
 
         def unfold(value: Any) -> Any:
             return self.fold.unfold(value, self.name) if isinstance(value, Tensor) and value.dim() else value
 
-        def one(own: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:
-            return torch.func.functional_call(original, {**shared, **own}, args, kwargs)
+        def one(stacked: dict[str, Tensor], args: tuple, kwargs: dict[str, Any]) -> Any:
+            return torch.func.functional_call(original, {**shared, **stacked}, args, kwargs)
+
+        def axis(value: Any) -> int | None:
+            return 0 if isinstance(value, Tensor) and value.dim() else None
 
         args, kwargs = tuple(map(unfold, args)), {key: unfold(value) for key, value in kwargs.items()}
-        axes = tuple(0 if isinstance(value, Tensor) and value.dim() else None for value in args)
-        out = torch.func.vmap(one, in_dims=(0, *axes))(stacks, *args, **kwargs)
+        # As one argument each, since vmap does not map keyword arguments.
+        axes = tuple(map(axis, args)) or None, {key: axis(value) for key, value in kwargs.items()} or None
+        out = torch.func.vmap(one, in_dims=(0, *axes))(stacks, args, kwargs)
         if not isinstance(out, Tensor):
             raise FoldError(f"{self.name} returns {type(out).__name__}, not a tensor")
         return out.flatten(0, 1)

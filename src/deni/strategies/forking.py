@@ -54,6 +54,8 @@ class Forking(Strategy):
     def __post_init__(self) -> None:
         if self.members < 1:
             raise ValueError(f"members must be at least 1, not {self.members}")
+        if self.shift < 0:
+            raise ValueError(f"shift must be at least 0, not {self.shift}")
         check_choices(self)
         self.noise(0)  # checks the rest
 

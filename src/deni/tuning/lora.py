@@ -10,7 +10,11 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from deni.population import mean_of_members
+from deni.settings import check_choices
 from deni.tuning.base import Tuning
+
+# Query and value, as PEFT has it for BERT, of architectures that PEFT does not know.
+TARGETS = {"albert": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,20 @@ class Lora(Tuning):
     rslora: bool = True
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.lora_r < 1:
             raise ValueError(f"lora_r must be at least 1, not {self.lora_r}")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
 
     def apply(self, model: nn.Module) -> nn.Module:
-        # PEFT knows which layers of an architecture to adapt; with task type SEQ_CLS the output layer trains, too.
+        # PEFT knows which layers of most architectures to adapt; with task type SEQ_CLS the output layer trains, too.
+        family = getattr(getattr(model, "config", None), "model_type", "")
         return get_peft_model(
-            model,  # type: ignore[arg-type]
+            model,
             LoraConfig(
                 task_type=TaskType.SEQ_CLS,
+                target_modules=TARGETS.get(family),
                 r=self.lora_r,
                 lora_alpha=self.lora_alpha,
                 lora_dropout=self.lora_dropout,

@@ -1,0 +1,63 @@
+"""The perturbation has the variance that was asked for."""
+
+import pytest
+import torch
+
+from deni.noise import add_, scale_of
+from deni.randomness import generator
+
+
+def drawn(tensor, variance, **how):
+    noisy = tensor.clone()
+    add_([noisy], variance, generator(1), **how)
+    return noisy - tensor
+
+
+@pytest.mark.parametrize("variance", [0.15, 0.01])
+def test_scaled_noise_has_the_declared_variance(variance):
+    tensor = 3.0 * torch.randn(200_000, generator=generator(0), dtype=torch.float64)
+    measured = float(drawn(tensor, variance).var() / tensor.var())
+    assert measured == pytest.approx(variance, rel=0.02)
+
+
+def test_uniform_noise_has_the_declared_variance():
+    tensor = 3.0 * torch.randn(200_000, generator=generator(0), dtype=torch.float64)
+    assert float(drawn(tensor, 0.15, scale="uniform").var()) == pytest.approx(0.15, rel=0.02)
+
+
+def test_a_floor_gives_noise_to_a_constant_tensor():
+    measured = float(drawn(torch.zeros(200_000, dtype=torch.float64), 0.15, floor=0.02).var())
+    assert measured == pytest.approx(0.15 * 0.02**2, rel=0.02)
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor([1.5]), torch.zeros(4), torch.full((3, 3), 0.1), torch.zeros(0)])
+def test_a_tensor_without_spread_stays_finite(tensor):
+    assert torch.equal(drawn(tensor, 0.15).isfinite(), torch.ones_like(tensor, dtype=torch.bool))
+    assert scale_of(tensor) == pytest.approx(0.0, abs=1e-7)
+
+
+def test_the_same_generator_draws_the_same_bits():
+    tensor = torch.randn(100, generator=generator(0))
+    assert torch.equal(drawn(tensor, 0.15), drawn(tensor, 0.15))
+
+
+def test_variance_0_changes_nothing():
+    tensor = torch.randn(100, generator=generator(0))
+    assert torch.equal(drawn(tensor, 0.0), torch.zeros(100))
+
+
+def test_each_tensor_has_its_own_scale():
+    small, large = 0.01 * torch.randn(50_000, generator=generator(0)), 10 * torch.randn(50_000, generator=generator(1))
+    noisy = [small.clone(), large.clone()]
+    add_(noisy, 0.25, generator(2))
+    spreads = [
+        float((after - before).std() / before.std()) for after, before in zip(noisy, (small, large), strict=True)
+    ]
+    assert spreads == pytest.approx([0.5, 0.5], rel=0.03)
+
+
+def test_wrong_values_are_refused():
+    with pytest.raises(ValueError, match="variance"):
+        drawn(torch.ones(3), -1.0)
+    with pytest.raises(ValueError, match="'large'"):
+        scale_of(torch.ones(3), "large")
