@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
 
@@ -296,15 +297,28 @@ class Population(nn.Module):
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Recompute activations in the backward pass, with the masks of the forward pass."""
-        self.model.gradient_checkpointing_enable(self._checkpointing(gradient_checkpointing_kwargs))  # type: ignore[operator]
+        with self._without_new_hooks():
+            self.model.gradient_checkpointing_enable(  # type: ignore[operator]
+                self._checkpointing(gradient_checkpointing_kwargs)
+            )
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
         """The same under its name in transformers 5."""
-        self.model.activation_checkpointing_enable(  # type: ignore[operator]
-            self._checkpointing(activation_checkpointing_kwargs), **options
-        )
+        with self._without_new_hooks():
+            self.model.activation_checkpointing_enable(  # type: ignore[operator]
+                self._checkpointing(activation_checkpointing_kwargs), **options
+            )
+
+    @contextmanager
+    def _without_new_hooks(self) -> Iterator[None]:
+        """Reentrant checkpointing needs a hook that makes embeddings require gradients; ours does not."""
+        hooks = self.model.get_input_embeddings()._forward_hooks  # type: ignore[operator, union-attr]
+        before = set(hooks)
+        yield
+        for key in set(hooks) - before:
+            del hooks[key]
 
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):

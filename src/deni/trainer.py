@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 # Optimisers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 _ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
-_KNOWN_COLLATORS = (DataCollatorWithPadding, DefaultDataCollator, type(default_data_collator))
+_KNOWN_COLLATORS = (DataCollatorWithPadding, DefaultDataCollator)  # they leave the ids as they are
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class PopulationTrainer(Trainer):
             and self.args.optim in _ELEMENTWISE
             and self.optimizer is None
             and self.optimizer_cls_and_kwargs is None
-            and isinstance(collator, _KNOWN_COLLATORS)
+            and (collator is default_data_collator or isinstance(collator, _KNOWN_COLLATORS))
             and self.strategy.noise_scope != "trainable"
         )
         if not exact:
