@@ -52,8 +52,8 @@ def run_demo(
     tuning: str = "full",
     strategies: Sequence[str] = ("default", "deni"),
     seeds: int = 3,
-    labelled: int = 150,
-    epochs: float = 10,
+    labelled: int = 120,
+    epochs: float = 8,
     report: Report | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Train every strategy with every seed.

@@ -133,7 +133,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The label of each text, `(N,)`."""
-        return self.classes_[self.predict_log_proba(X).argmax(1)]
+        chosen = self.predict_log_proba(X).argmax(1)
+        return self.classes_[chosen]
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the trained population as the bytes of its artifact."""
