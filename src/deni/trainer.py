@@ -625,6 +625,42 @@ class PopulationTrainer(Trainer):
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the population as an artifact that `deni.load` reads.
+
+        Args:
+            output_dir: default: the folder `model` in `args.output_dir`. An artifact that is there is replaced.
+        """
+        if _internal_call:  # a checkpoint
+            super().save_model(output_dir, _internal_call=True)
+            return
+        if not self.args.should_save:
+            return
+        from deni import artifact
+
+        if self.processing_class is None:
+            raise ValueError("an artifact needs a tokenizer: give the trainer `processing_class`")
+        folder = output_dir or os.path.join(self.args.output_dir, "model")
+        ours = os.path.isfile(os.path.join(folder, artifact.INFO)) or (os.path.isdir(folder) and not os.listdir(folder))
+        config = self.population.config
+        info = {
+            "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
+            "tuning": {"name": "lora" if hasattr(self.population.model, "peft_config") else "full", "settings": {}},
+            "seeds": self.seeds,
+            "schedule": str(self.schedule or ""),
+            "member_steps": self.member_steps,
+            "diagnostics": {"engine": self.population.engine_name},
+        }
+        labels = [str(config.id2label[at]) for at in range(config.num_labels)]
+        artifact.save(
+            folder,
+            population=self.population,
+            tokenizer=self.processing_class,
+            labels=labels,
+            info=info,
+            overwrite=ours,
+        )
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
