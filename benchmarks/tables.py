@@ -1,0 +1,78 @@
+"""Write the tables of benchmarks/README.md from the results; `--check` fails where they differ.
+
+python benchmarks/tables.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+TARGETS = {
+    "full": "Targets: stacked at most 0.30 of the textbook loop, a DENI run at most 1.3 of one textbook run.",
+    "lora": "Targets: stacked at most 0.40 of the textbook loop, DENI's peak memory at most twice plain LoRA's.",
+}
+
+
+def where(result: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    at = f"{result['device']}, {result['threads']} threads, {versions}, commit {result['commit']}"
+    return f"{at}; `{result['command']}`."
+
+
+def member_step(result: dict[str, Any]) -> str:
+    lines = [where(result), ""]
+    for tuning in ("full", "lora"):
+        lines += [f"**{tuning}**, seconds for one optimiser step of one member. {TARGETS[tuning]}", ""]
+        lines += ["| what | seconds | ratio to textbook | peak MiB |", "| --- | ---: | ---: | ---: |"]
+        for name, row in result[tuning]["steps"].items():
+            lines.append(
+                f"| {name} | {row['seconds_per_member_step']:.4f} | {row['ratio']:.2f} | {row['peak_mib']:.0f} |"
+            )
+        lines += ["", "| whole run | seconds | ratio to one textbook run | to ten | peak MiB |"]
+        lines += ["| --- | ---: | ---: | ---: | ---: |"]
+        for name, row in result[tuning]["runs"].items():
+            one, ten = row["ratio_to_one_textbook"], row["ratio_to_ten_textbook"]
+            lines.append(f"| {name} | {row['seconds']:.1f} | {one:.2f} | {ten:.2f} | {row['peak_mib']:.0f} |")
+        ratio = result[tuning]["runs"]["deni"]["memory_ratio_to_default"]
+        lines += ["", f"Peak memory of DENI against plain {tuning}: {ratio:.2f} times.", ""]
+    return "\n".join(lines)
+
+
+def learning_rates(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| dataset | tuning | learning rate | macro F1 of each seed | mean |"]
+    lines.append("| --- | --- | ---: | --- | ---: |")
+    for row in result["rows"]:
+        each = ", ".join(f"{100 * f1:.1f}" for f1 in row["macro_f1"])
+        rate = f"{row['learning_rate']:g}"
+        lines.append(f"| {row['dataset']} | {row['tuning']} | {rate} | {each} | {100 * row['mean']:.1f} |")
+    chosen = ", ".join(f"{tuning} {rate:g}" for tuning, rate in result["chosen"].items())
+    return "\n".join([*lines, "", f"Chosen (best mean over the datasets): {chosen}."])
+
+
+def fill(text: str, name: str, table: str) -> str:
+    """Put a table between the markers of its name."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, _, rest = text.partition(begin)
+    return f"{before}{begin}\n\n{table.strip()}\n\n{end}{rest.partition(end)[2]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    readme, text = HERE / "README.md", (HERE / "README.md").read_text(encoding="utf-8")
+    filled = text
+    for name, table in (("member_step", member_step), ("learning_rates", learning_rates)):
+        path = HERE / "results" / f"{name}.json"
+        filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))
+    if parser.parse_args().check:
+        sys.exit(f"{readme} is not what the results say: run benchmarks/tables.py" if filled != text else 0)
+    readme.write_text(filled, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
