@@ -97,6 +97,7 @@ TOPICS = {
     "delivery": "parcel late courier address shipped box arrive track",
     "login": "password account code email locked screen sign reset",
 }
+FILLERS = ["the", "my", "is", "a", "please", "not", "where", "why"]
 
 
 def toy_rows(each: int = 12, seed: int = 0) -> list[tuple[str, str]]:
@@ -105,7 +106,7 @@ def toy_rows(each: int = 12, seed: int = 0) -> list[tuple[str, str]]:
     rows = []
     for _ in range(each):
         for label, words in TOPICS.items():
-            chosen = [*rng.sample(words.split(), 4), *rng.sample("the my is a please not where why".split(), 2)]
+            chosen = [*rng.sample(words.split(), 4), *rng.sample(FILLERS, 2)]
             rows.append((" ".join(chosen), label))
     return rows
 
