@@ -5,11 +5,21 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
+import functools
+import random
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 
 from deni.randomness import generator, global_generators
@@ -80,3 +90,73 @@ def tiny() -> Callable[..., nn.Module]:
 @pytest.fixture
 def batch() -> Callable[..., dict[str, Tensor]]:
     return make_batch
+
+
+TOPICS = {
+    "billing": "invoice money charged refund payment card price bill",
+    "delivery": "parcel late courier address shipped box arrive track",
+    "login": "password account code email locked screen sign reset",
+}
+FILLERS = ["the", "my", "is", "a", "please", "not", "where", "why"]
+
+
+def toy_rows(each: int = 12, seed: int = 0) -> list[tuple[str, str]]:
+    """Toy sentences with their class: four words of the class and two that say nothing."""
+    rng = random.Random(seed)
+    rows = []
+    for _ in range(each):
+        for label, words in TOPICS.items():
+            chosen = [*rng.sample(words.split(), 4), *rng.sample(FILLERS, 2)]
+            rows.append((" ".join(chosen), label))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory) -> str:
+    """A folder with a tiny random BERT and its WordPiece tokenizer."""
+    folder = tmp_path_factory.mktemp("model") / "tiny-bert"
+    words = WordPiece(unk_token="[UNK]")
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = Whitespace()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = WordPieceTrainer(vocab_size=150, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([text for text, _ in toy_rows(30)], trainer)
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=40, **dict(zip(names, special, strict=True))
+    ).save_pretrained(folder)
+    config = transformers.BertConfig(**{**SIZES, "vocab_size": 160})
+    with global_generators(0):
+        transformers.BertModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+def write_csv(file: Path, rows: list[tuple[str, str]]) -> Path:
+    """A CSV with the columns text and label."""
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture(scope="session")
+def tickets(tmp_path_factory) -> str:
+    """A CSV with 36 toy sentences of 3 classes."""
+    return str(write_csv(tmp_path_factory.mktemp("data") / "tickets.csv", toy_rows()))
+
+
+@pytest.fixture(scope="session")
+def fitted(model_folder, tickets) -> Callable[..., Any]:
+    """Fine-tunes the tiny model; the same settings are trained once."""
+
+    @functools.cache
+    def train(strategy: str = "default", tuning: str = "full", epochs: float = 2, **settings: Any) -> Any:
+        from deni.data import read_texts
+        from deni.finetune import fine_tune, recipe
+
+        own = {"lora_r": 4, "lora_alpha": 4} if tuning == "lora" else {}
+        plan = recipe(None, strategy, tuning, settings, own, model=model_folder, epochs=epochs)
+        return fine_tune(read_texts(tickets), plan, progress=False)
+
+    return train

