@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import statistics
 from collections.abc import Callable, Sequence
@@ -52,8 +53,8 @@ def run_demo(
     tuning: str = "full",
     strategies: Sequence[str] = ("default", "deni"),
     seeds: int = 3,
-    labelled: int = 120,
-    epochs: float = 8,
+    labelled: int = 90,
+    epochs: float = 7,
     report: Report | None = None,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Train every strategy with every seed.
@@ -77,6 +78,8 @@ def run_demo(
             fitted = fine_tune(train, plan, progress=False, callbacks=[_Steps(strategy, seed, report)])
             row.macro_f1.append(fitted.evaluate(test)["macro_f1"])
             row.member_steps, row.seconds = fitted.member_steps, row.seconds + fitted.seconds
+            del fitted
+            gc.collect()  # a trainer refers to itself; ten members would stay in memory beside the next ten
     result = {
         "deni": __version__,
         "versions": {name: version(name) for name in ("torch", "transformers")},

@@ -10,10 +10,10 @@ import click
 from deni.cli import example
 
 
-@click.command("demo", epilog=example("deni demo --seeds 3 --labelled 120"))
+@click.command("demo", epilog=example("deni demo --seeds 3 --labelled 90"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--labelled", type=click.IntRange(min=6, max=600), default=120, show_default=True)
-@click.option("--epochs", type=float, default=8, show_default=True)
+@click.option("--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True)
+@click.option("--epochs", type=float, default=7, show_default=True)
 @click.option("--model", default="minilm", show_default=True, help="minilm, a folder, or a hub id.")
 @click.option("--tuning", type=click.Choice(["full", "lora"]), default="full", show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result as JSON.")
