@@ -429,13 +429,13 @@ def _quiet_loading() -> Iterator[None]:
 
 
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
-    """Tokens after which texts are cut; warns where that cuts more than 1 % of them."""
+    """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
     lengths = np.array([len(ids) for ids in tokenizer(texts.texts, truncation=False, verbose=False)["input_ids"]])  # type: ignore[arg-type]
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
     cut = float((lengths > chosen).mean())
-    if cut > 0.01:
+    if cut > 0.02:
         warnings.warn(
             f"{texts.source}: {cut:.0%} of the texts are longer than {chosen} tokens and are cut there",
             InputWarning,
