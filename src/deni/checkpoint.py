@@ -39,6 +39,41 @@ def save_randomness(population: Population, folder: str | Path, rank: int = 0) -
     save_file({**states, **streams}, Path(folder) / RANDOMNESS.format(rank=rank))
 
 
+def check(folder: str | Path, strategy: dict[str, Any]) -> None:
+    """Raise unless training can go on from a checkpoint folder.
+
+    Args:
+        strategy: name and settings of the one that goes on, as they were given to `save`.
+
+    Raises:
+        ArtifactError: a checkpoint of another strategy, or one without a readable `trainer_state.json`.
+    """
+    folder = Path(folder)
+    theirs = _state(folder).get("strategy")
+    ours = json.loads(json.dumps(strategy))
+    if theirs != ours:
+        theirs = theirs if isinstance(theirs, dict) else {"name": None}
+        keys = ["name"] if theirs.get("name") != ours["name"] else [key for key in ours if theirs.get(key) != ours[key]]
+        differ = ", ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in keys)
+        raise ArtifactError(f"{folder} is of another strategy ({differ}): resume with the settings it was made with")
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder} is no readable checkpoint ({error}): resume from an earlier one") from error
+    if not isinstance(state, dict) or not {"format", "runs", "members", "forks"} <= state.keys():
+        raise ArtifactError(f"{folder} is no checkpoint of a population: {STATE} lacks its sizes")
+    if state["format"] != 1:
+        raise ArtifactError(f"{folder} has format {state['format']}: this version reads 1, use a later one")
+    return state
+
+
 def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str, Any]:
     """Take the members, their number and their generators from a checkpoint folder.
 
@@ -49,8 +84,8 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         ArtifactError: a folder that is no checkpoint of this population; the message names it.
     """
     folder = Path(folder)
+    state = _state(folder)
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         values = load_file(folder / VALUES)
         randomness = folder / RANDOMNESS.format(rank=rank)
         states = load_file(randomness) if randomness.is_file() else {}

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +34,7 @@ from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members
 from deni.engine.probe import why_not_stacked
+from deni.errors import ArtifactError
 from deni.losses import member_losses, problem_type
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
@@ -113,6 +115,8 @@ class PopulationTrainer(Trainer):
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
         args = self.strategy.prepare(Setup(args)).args
         args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
+        if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
+            raise ValueError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
         if args.auto_find_batch_size:
             raise ValueError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
         self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
@@ -136,6 +140,7 @@ class PopulationTrainer(Trainer):
         self._members_wanted = False
         self.failures: list[Failure] = []
         self.member_steps = 0
+        self._best_is_loaded = False
         self.schedule: Schedule | None = None
         self._order: SampleOrder | None = None
         self._optimizer_of_members: MemberOptimizer | None = None
@@ -248,11 +253,13 @@ class PopulationTrainer(Trainer):
             and not (args or options.get("resume_from_checkpoint"))
         ):
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
+        self.failures, self.member_steps, self._best_is_loaded = [], 0, False
         with global_generators():
             self._plan()
             output = super().train(*args, **options)
-        phase = self._schedule().phases[-1]
-        if phase.merge and self.population.members > 1:
+        phase = self._schedule().at(self.state.global_step - 1)
+        # The best population stays at the size at which it was evaluated.
+        if phase.merge and self.population.members > 1 and not self._best_is_loaded:
             self._merge(phase)
         self.strategy.finish(self.population)
         output.metrics["member_steps"] = self.member_steps
@@ -377,7 +384,15 @@ class PopulationTrainer(Trainer):
         self._optimizer_of_members.restore_rates()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
+        try:
+            super()._load_optimizer_and_scheduler(checkpoint)
+        except (RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+            if checkpoint is None:
+                raise
+            reason = str(error).partition("\n")[0]
+            raise ArtifactError(
+                f"{checkpoint} has no readable optimiser state ({reason}): resume from an earlier one"
+            ) from error
         if self._optimizer_of_members is not None:
             self._optimizer_of_members.check()
 
@@ -416,6 +431,7 @@ class PopulationTrainer(Trainer):
             total = total + super().training_step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
             population.collect()
+            self._share_failures()
             self._reduce()
             for run in self._frozen():
                 for views in population.views.values():
@@ -423,18 +439,27 @@ class PopulationTrainer(Trainer):
                         view.grad = None
         return total / max(alive, 1)
 
+    def _share_failures(self) -> None:
+        """All processes freeze what one of them froze, or they would train different members from here on."""
+        if self.args.world_size <= 1:
+            return
+        frozen = torch.tensor([float(run in self._frozen()) for run in range(self.runs)], device=self.args.device)
+        torch.distributed.all_reduce(frozen, torch.distributed.ReduceOp.MAX)
+        for run in frozen.nonzero().flatten().tolist():
+            if run not in self._frozen():
+                self.failures.append(Failure(run, self.state.global_step, math.nan))
+
     def _reduce(self) -> None:
-        """The mean of the gradients over processes; all ranks freeze the same runs."""
+        """The mean of the gradients over processes."""
         if self.args.world_size <= 1:
             return
         for views in self.population.views.values():
-            gradients = [view.grad for view in views if view.grad is not None]
-            if not gradients:
-                continue
-            flat = torch.stack(gradients)
+            # Zeros for a run that this process froze: all processes must send tensors of one shape.
+            flat = torch.stack([torch.zeros_like(view) if view.grad is None else view.grad for view in views])
             torch.distributed.all_reduce(flat)
-            for gradient, reduced in zip(gradients, flat / self.args.world_size, strict=True):
-                gradient.copy_(reduced)
+            for view, reduced in zip(views, flat / self.args.world_size, strict=True):
+                if view.grad is not None:
+                    view.grad.copy_(reduced)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -451,6 +476,9 @@ class PopulationTrainer(Trainer):
         chunk = self.population._focus
         outputs = model(**inputs)
         losses = self._losses(outputs, labels, len(chunk), num_items_in_batch)
+        counted = self.compute_loss_func is not None and num_items_in_batch is not None
+        if counted and self.args.average_tokens_across_devices:
+            losses = losses * self.args.world_size  # the items are those of all processes, `_reduce` takes the mean
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
 
@@ -525,7 +553,8 @@ class PopulationTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """One row of each run side by side where each has an evaluation set of its own."""
-        if eval_dataset is None and self._sets["eval"] is not None and len(self.seeds) > 1:
+        own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
+        if own and self._sets["eval"] is not None and len(self.seeds) > 1:
             return self._packed_loader("eval", self.args.eval_batch_size)
         return super().get_eval_dataloader(eval_dataset)
 
@@ -574,7 +603,13 @@ class PopulationTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             members = self._member_log_probabilities(model, inputs, packed)  # (B, M, C)
         models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
-        votes = torch.stack([self.strategy.combine_members(each) for each in models.unbind(1)], 1)  # (B, R, C)
+        votes = torch.stack(
+            [
+                self.strategy.combine_members(each[:, self._voters(model)])
+                for model, each in enumerate(models.unbind(1))
+            ],
+            1,
+        )  # (B, R, C)
         loss = None
         if labels is not None:
             if packed:  # (R*B, ...) run by run; an ensemble's runs share their rows
@@ -588,6 +623,12 @@ class PopulationTrainer(Trainer):
         if len(self.seeds) == 1:
             votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
         return loss, members if self._members_wanted else votes, labels
+
+    def _voters(self, model: int) -> list[int]:
+        """The members of a model whose runs are not frozen; all, where none is left."""
+        runs, members = self.strategy.runs, self.population.members
+        well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]
+        return well or list(range(runs * members))
 
     def _member_log_probabilities(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool) -> Tensor:
         """Of every member: `(B, M, C)`; for regression and several labels what the model puts out."""
@@ -613,6 +654,11 @@ class PopulationTrainer(Trainer):
         finally:
             self._members_wanted = False
         return np.asarray(output.predictions)
+
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`, by the vote of the members."""
+        with global_generators():
+            return super().evaluate(*args, **options)
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """As `Trainer.predict`, by the vote of the members."""
@@ -667,6 +713,7 @@ class PopulationTrainer(Trainer):
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         extra = {
+            "strategy": {"name": self.strategy.name, **self.strategy.settings()},
             "member_steps": self.member_steps,
             "failures": [[failure.run, failure.step, str(failure.loss)] for failure in self.failures],
         }
@@ -679,6 +726,7 @@ class PopulationTrainer(Trainer):
         checkpoint.save_randomness(self.population, output_dir, self.args.process_index)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        checkpoint.check(resume_from_checkpoint, {"name": self.strategy.name, **self.strategy.settings()})
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.member_steps = state["member_steps"]
         self.failures = [Failure(run, step, float(loss)) for run, step, loss in state["failures"]]
@@ -686,6 +734,7 @@ class PopulationTrainer(Trainer):
     def _load_best_model(self) -> None:
         logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
         checkpoint.load(self.population, str(self.state.best_model_checkpoint), self.args.process_index)
+        self._best_is_loaded = True
         self._optimizer_of_members = None  # its states belong to the members that were replaced
 
 
