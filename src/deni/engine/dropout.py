@@ -30,20 +30,26 @@ class Streams:
     generators: Sequence[torch.Generator]
     lengths: Sequence[int] | None = None
 
-    def keep(self, shape: torch.Size, p: float) -> Tensor:
-        """Which elements survive: bool of `shape` (folded, `(M*B, ...)`), False with probability p."""
+    def keep(self, shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Which elements survive: 1 or 0 (with probability p) of `shape` (folded, `(M*B, ...)`)."""
         members = len(self.generators)
         if shape[0] % members:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
         own = torch.Size([shape[0] // members, *shape[1:]])
         device = self.generators[0].device
-        keep = torch.ones(members, *own, dtype=torch.bool, device=device)
         longest = max(self.lengths) if self.lengths else 0
-        for member, generator in enumerate(self.generators):
-            alone = own
-            if self.lengths and self.lengths[member] != longest:
-                alone = _with_length(own, longest, self.lengths[member])
-            keep[member][tuple(slice(size) for size in alone)] = _draw(alone, p, generator)
+        if all(length == longest for length in self.lengths or ()):
+            # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
+            bits = _bits(own.numel(), *self.generators)  # (M, at least B*...)
+            keep = torch.empty(members, own.numel(), dtype=dtype, device=device)
+            torch.ge(bits[:, : own.numel()], _threshold(p), out=keep)
+            return keep.view(shape)
+        keep = torch.ones(members, *own, dtype=dtype, device=device)
+        for member, (generator, length) in enumerate(zip(self.generators, self.lengths or (), strict=True)):
+            alone = own if length == longest else _with_length(own, longest, length)
+            count = alone.numel()
+            kept = _bits(count, generator)[0, :count].view(alone) >= _threshold(p)
+            keep[member][tuple(slice(size) for size in alone)] = kept
         return keep.flatten(0, 1)
 
 
@@ -56,11 +62,17 @@ def _with_length(shape: torch.Size, longest: int, length: int) -> torch.Size:
     return torch.Size(length if at in places and size == longest else size for at, size in enumerate(shape))
 
 
-def _draw(shape: torch.Size, p: float, generator: torch.Generator) -> Tensor:
-    count = shape.numel()
-    bits = torch.empty((count + 3) // 4, dtype=torch.int64, device=generator.device)
-    bits.random_(-(2**63), None, generator=generator)
-    return bits.view(torch.int16)[:count].view(shape) >= round(p * _LEVELS) - _LEVELS // 2
+def _bits(count: int, *generators: torch.Generator) -> Tensor:
+    """Random int16, four from each draw: one row of at least `count` for each generator."""
+    bits = torch.empty(len(generators), (count + 3) // 4, dtype=torch.int64, device=generators[0].device)
+    for row, generator in zip(bits, generators, strict=True):
+        row.random_(-(2**63), None, generator=generator)
+    return bits.view(torch.int16)
+
+
+def _threshold(p: float) -> int:
+    """The int16 below which an element is dropped."""
+    return round(p * _LEVELS) - _LEVELS // 2
 
 
 class MemberDropout(TorchFunctionMode):
@@ -91,7 +103,7 @@ class MemberDropout(TorchFunctionMode):
         kept = 1 - round(p * _LEVELS) / _LEVELS
         if not kept:  # the threshold would not fit into 16 bits
             return torch.zeros(shape, dtype=dtype, device=self.streams.generators[0].device)
-        return self.streams.keep(shape, p).to(dtype).div_(kept)
+        return self.streams.keep(shape, p, dtype).div_(kept)
 
     def _attention(
         self,
@@ -117,16 +129,18 @@ class MemberDropout(TorchFunctionMode):
 
 
 def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
-    scores = query @ key.transpose(-2, -1) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    query = query * (query.shape[-1] ** -0.5 if scale is None else scale)  # smaller than the scores
+    scores = query @ key.transpose(-2, -1)
     if is_causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is None:
         return scores.softmax(-1)
-    if mask.dtype != torch.bool:
-        return (scores + mask).softmax(-1)
-    # A row without any allowed place (padding on the left) has weights 0, not NaN.
-    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1)
-    return weights.masked_fill(~mask, 0.0)
+    if mask.dtype == torch.bool:
+        # Finite, so that a row without any allowed place (padding on the left) is even, not NaN; nobody reads it.
+        mask = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(
+            ~mask, torch.finfo(scores.dtype).min
+        )
+    return scores.add_(mask).softmax(-1)
 
 
 def checkpoint_contexts(

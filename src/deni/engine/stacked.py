@@ -96,6 +96,8 @@ class Stacked:
         """Forget the gradients of every member."""
         for stacks in self._stacks:
             for stack in stacks.values():
+                if stack.grad is not None and stack.device.type == "cpu":
+                    stack.spare = stack.grad  # type: ignore[attr-defined]
                 stack.grad = None
         for views in self.views.values():
             for view in views:
