@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deni import noise
 from deni.architectures import head_names
 from deni.engine.base import Engine
-from deni.engine.dropout import MemberDropout, Streams, checkpoint_contexts
+from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.embedding import ActiveEmbedding
 from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.loop import Loop
@@ -210,11 +210,12 @@ class Population(nn.Module):
         """The next forward passes compute these members."""
         self._focus = chunk
 
-    def forward(self, lengths: Sequence[int] | None = None, **inputs: Any) -> Any:
+    def forward(self, lengths: Sequence[int] | None = None, padding_side: str = "right", **inputs: Any) -> Any:
         """Compute the members in focus.
 
         Args:
-            lengths: T that the batch of each run would have alone, for runs that are padded to a common T.
+            lengths: T that the batch of each run would have alone, for runs that are padded to the longest of them.
+            padding_side: where they are padded, `right` or `left`.
             inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
 
         Returns:
@@ -225,8 +226,10 @@ class Population(nn.Module):
         self._engine.focus(chunk, rows // len(chunk))
         if not self.training:
             return self.model(**inputs)
-        own = [lengths[member // self.members] for member in chunk] if lengths else None
-        self._current = Streams(self.streams[chunk.start : chunk.stop], own)
+        padding = None
+        if lengths:
+            padding = Padding([lengths[member // self.members] for member in chunk], max(lengths), padding_side)
+        self._current = Streams(self.streams[chunk.start : chunk.stop], padding)
         with MemberDropout(self._current):
             return self.model(**inputs)
 

@@ -18,17 +18,31 @@ _LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than 
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How the runs of a pack are padded to a common T; their masks are drawn for their own.
+
+    Args:
+        lengths: T that the batch of each member of the fold would have alone.
+        longest: the common T; no member of the fold needs to have it.
+        side: `right` or `left`, where the padding is.
+    """
+
+    lengths: Sequence[int]
+    longest: int
+    side: str = "right"
+
+
+@dataclass(frozen=True)
 class Streams:
     """Where the members of a fold draw their masks.
 
     Args:
         generators: one for each member of the fold.
-        lengths: T that each member's batch would have alone, or None where it is the batch's own. Runs of a pack are
-            padded to a common T; their masks are drawn for their own.
+        padding: of a pack; None where T is each member's own.
     """
 
     generators: Sequence[torch.Generator]
-    lengths: Sequence[int] | None = None
+    padding: Padding | None = None
 
     def keep(self, shape: torch.Size, p: float) -> Tensor:
         """Which elements survive: bool of `shape` (folded, `(M*B, ...)`), False with probability p."""
@@ -38,12 +52,14 @@ class Streams:
         own = torch.Size([shape[0] // members, *shape[1:]])
         device = self.generators[0].device
         keep = torch.ones(members, *own, dtype=torch.bool, device=device)
-        longest = max(self.lengths) if self.lengths else 0
         for member, generator in enumerate(self.generators):
-            alone = own
-            if self.lengths and self.lengths[member] != longest:
-                alone = _with_length(own, longest, self.lengths[member])
-            keep[member][tuple(slice(size) for size in alone)] = _draw(alone, p, generator)
+            alone, place = own, tuple(slice(size) for size in own)
+            if self.padding and self.padding.lengths[member] != self.padding.longest:
+                alone = _with_length(own, self.padding.longest, self.padding.lengths[member])
+                place = tuple(slice(size) for size in alone)
+                if self.padding.side == "left":
+                    place = tuple(slice(size - less, size) for size, less in zip(own, alone, strict=True))
+            keep[member][place] = _draw(alone, p, generator)
         return keep.flatten(0, 1)
 
 
