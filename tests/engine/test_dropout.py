@@ -7,15 +7,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from deni import checkpoint as checkpoints
-from deni.engine.dropout import MemberDropout, Streams, checkpoint_contexts
+from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.fold import FoldError
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork
 
 
-def drop(tensor, p, seeds, lengths=None):
-    with MemberDropout(Streams([generator(seed) for seed in seeds], lengths)):
+def drop(tensor, p, seeds, padding=None):
+    with MemberDropout(Streams([generator(seed) for seed in seeds], padding)):
         return F.dropout(tensor, p)
 
 
@@ -86,6 +86,7 @@ def test_a_mask_does_not_depend_on_the_other_members(company):
     assert torch.equal(drop(ones(4 * len(company), 7, 3), 0.3, company)[4 * at : 4 * at + 4], alone)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize(
     ("own", "folded"),
     [
@@ -96,10 +97,13 @@ def test_a_mask_does_not_depend_on_the_other_members(company):
         ((2, 8), (2, 8)),  # pooled
     ],
 )
-def test_a_mask_does_not_depend_on_the_length_that_others_need(own, folded):
+def test_a_mask_does_not_depend_on_the_length_that_others_need(own, folded, side):
     alone = drop(ones(*own), 0.3, [5])
-    packed = drop(ones(2 * folded[0], *folded[1:]), 0.3, [1, 5], lengths=[8, 5])[2:]
-    assert torch.equal(packed[tuple(slice(size) for size in own)], alone)
+    for seeds, lengths in ([[1, 5], [8, 5]], [[1, 5], [3, 5]], [[1, 5], [5, 5]]):  # the longest may be elsewhere
+        padding = Padding(lengths, 8, side)
+        packed = drop(ones(2 * folded[0], *folded[1:]), 0.3, seeds, padding)[2:]
+        place = tuple(slice(size) if side == "right" else slice(-size, None) for size in own)
+        assert torch.equal(packed[place], alone)
 
 
 def test_rows_that_do_not_divide_by_the_members_are_refused():
