@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -74,6 +73,9 @@ class Population(nn.Module):
             raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
         stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
         self._install(stacks, [0] + [None] * (self.runs - 1))
+        if getattr(model, "is_gradient_checkpointing", False):
+            model.disable_input_require_grads()  # type: ignore[operator]
+            self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -229,8 +231,7 @@ class Population(nn.Module):
         padding = None
         if lengths:
             padding = Padding([lengths[member // self.members] for member in chunk], max(lengths), padding_side)
-        self._current = Streams(self.streams[chunk.start : chunk.stop], padding)
-        with MemberDropout(self._current):
+        with MemberDropout(Streams(self.streams[chunk.start : chunk.stop], padding)):
             return self.model(**inputs)
 
     def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
@@ -326,8 +327,7 @@ class Population(nn.Module):
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):
             raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
-        context_fn = partial(checkpoint_contexts, lambda: self._current)
-        return {**(kwargs or {}), "use_reentrant": False, "context_fn": context_fn}
+        return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
         """Move or cast everything: the plain module first, then the members."""

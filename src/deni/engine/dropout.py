@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -85,9 +85,19 @@ class MemberDropout(TorchFunctionMode):
     The probability is rounded to 1/65536; what survives is scaled by the exact inverse of what is kept.
     """
 
+    entered: ClassVar[list[Streams]] = []  # the streams of the modes that are active, the innermost last
+
     def __init__(self, streams: Streams) -> None:
         super().__init__()
         self.streams = streams
+
+    def __enter__(self) -> MemberDropout:
+        self.entered.append(self.streams)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.entered.pop()
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -145,20 +155,12 @@ def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causa
     return weights.masked_fill(~mask, 0.0)
 
 
-def checkpoint_contexts(
-    streams: Callable[[], Streams],
-) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again.
-
-    Args:
-        streams: gives the streams of the forward pass that is under way.
-    """
-    current = streams()
+def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again."""
+    if not MemberDropout.entered:
+        return nullcontext(), nullcontext()
+    current = MemberDropout.entered[-1]
     states = [generator.get_state() for generator in current.generators]
-
-    @contextmanager
-    def forward() -> Any:
-        yield
 
     @contextmanager
     def recompute() -> Any:
@@ -172,4 +174,4 @@ def checkpoint_contexts(
             for generator, state in zip(current.generators, later, strict=True):
                 generator.set_state(state)
 
-    return forward(), recompute()
+    return nullcontext(), recompute()
