@@ -202,9 +202,7 @@ def test_the_recomputation_draws_the_masks_of_the_forward_pass_again(recompute):
         h = ones(4, 3, 6)
         for weight in weights:
             h = (
-                checkpoint(
-                    layers, h, weight, use_reentrant=False, context_fn=lambda: checkpoint_contexts(lambda: streams)
-                )
+                checkpoint(layers, h, weight, use_reentrant=False, context_fn=checkpoint_contexts)
                 if recompute
                 else layers(h, weight)
             )
@@ -227,14 +225,18 @@ def test_the_recomputation_draws_the_masks_of_the_forward_pass_again(recompute):
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
-def test_checkpointing_a_model_changes_no_gradient(tiny, batch, engine):
+@pytest.mark.parametrize("enabled", ["in the population", "before"])
+def test_checkpointing_a_model_changes_no_gradient(tiny, batch, enabled, engine):
     inputs = {key: value for key, value in batch().items() if key != "labels"}
     results = []
     for on in (False, True):
-        population = Population(tiny("bert"), [Sources(3)], engine)
-        if on:
+        model = tiny("bert")
+        if on and enabled == "before":
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        population = Population(model, [Sources(3)], engine)
+        if on and enabled == "in the population":
             population.gradient_checkpointing_enable()
-        assert population.model.is_gradient_checkpointing == on
+        assert model.is_gradient_checkpointing == on
         population.train()
         population.fork(3, Fork(variance=0.1))
         for chunk in population.chunks:
