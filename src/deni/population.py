@@ -73,7 +73,7 @@ class Population(nn.Module):
             raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
         stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
         self._install(stacks, [0] + [None] * (self.runs - 1))
-        if getattr(model, "is_gradient_checkpointing", False):
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             model.disable_input_require_grads()  # type: ignore[operator]
             self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
 
