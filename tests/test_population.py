@@ -125,7 +125,9 @@ def test_a_merge_is_the_mean_of_the_members(tiny):
 
 @pytest.mark.parametrize("members", [1, 2, 3, 7, 10])
 def test_merging_equal_members_changes_nothing(tiny, members):
-    population, (start,) = runs_of(tiny, [3])
+    population, _ = runs_of(tiny, [3])
+    population.perturb(ALL)  # or the values are those of a float32, whose sums round to nothing in float64
+    start = {name: value.clone() for name, value in population.member(0).items()}
     population.fork(members)
     population.merge()
     assert same(population.member(0), start)

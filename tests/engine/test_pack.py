@@ -98,7 +98,7 @@ def test_a_run_of_a_pack_computes_what_it_computes_alone(tiny, batch, architectu
     assert largest_difference(batch, partial(tiny, architecture, attention=attention), engine) < 1e-12
 
 
-@pytest.mark.parametrize("architecture", ["albert", "distilbert", "electra", "modernbert"])
+@pytest.mark.parametrize("architecture", ["albert", "distilbert", "electra", "modernbert", "gpt2"])
 def test_so_it_does_in_other_architectures_that_stack(tiny, batch, architecture):
     assert largest_difference(batch, partial(tiny, architecture)) < 1e-12
 
