@@ -52,7 +52,21 @@ SMALL = {
         "ModernBert",
         {**SIZES, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
     ),
+    "xlm-roberta": ("XLMRoberta", SIZES),
+    "gpt2": (
+        "GPT2",
+        {
+            "vocab_size": 60,
+            "n_embd": 32,
+            "n_layer": 2,
+            "n_head": 4,
+            "n_inner": 48,
+            "n_positions": 40,
+            "pad_token_id": 1,
+        },
+    ),
 }
+NO_SDPA = ("mpnet", "deberta-v2")
 
 
 def make_tiny(
@@ -65,7 +79,7 @@ def make_tiny(
     """A tiny random model for sequence classification, in training mode."""
     family, sizes = SMALL[architecture]
     config = getattr(transformers, f"{family}Config")(num_labels=num_labels, **sizes)
-    config._attn_implementation = attention
+    config._attn_implementation = "eager" if architecture in NO_SDPA else attention
     with global_generators(seed):
         model = getattr(transformers, f"{family}ForSequenceClassification")(config)
     return model.to(dtype).train()

@@ -10,6 +10,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from deni.engine.dropout import MemberDropout, Streams
+from deni.randomness import generator
+
 STATES = 2  # tensors of optimiser state for each parameter, as Adam has
 
 
@@ -53,7 +56,9 @@ def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estim
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    # With the dropout of training: it keeps other tensors than PyTorch's (attention weights beside a fused kernel).
+    dropout = MemberDropout(Streams([generator(0, next(model.parameters()).device)]))
+    with torch.enable_grad(), dropout, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = model(**inputs)  # the output keeps every noted storage alive, so no address is counted twice
     tokens = max((v.shape[1] for v in inputs.values() if isinstance(v, Tensor) and v.dim() > 1), default=1)
     del output

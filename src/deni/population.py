@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from deni import noise
 from deni.architectures import head_names
 from deni.engine.base import Engine
-from deni.engine.dropout import MemberDropout, Streams, checkpoint_contexts
+from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.embedding import ActiveEmbedding
 from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.loop import Loop
@@ -74,6 +73,9 @@ class Population(nn.Module):
             raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
         stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
         self._install(stacks, [0] + [None] * (self.runs - 1))
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+            model.disable_input_require_grads()  # type: ignore[operator]
+            self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -210,11 +212,12 @@ class Population(nn.Module):
         """The next forward passes compute these members."""
         self._focus = chunk
 
-    def forward(self, lengths: Sequence[int] | None = None, **inputs: Any) -> Any:
+    def forward(self, lengths: Sequence[int] | None = None, padding_side: str = "right", **inputs: Any) -> Any:
         """Compute the members in focus.
 
         Args:
-            lengths: T that the batch of each run would have alone, for runs that are padded to a common T.
+            lengths: T that the batch of each run would have alone, for runs that are padded to the longest of them.
+            padding_side: where they are padded, `right` or `left`.
             inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
 
         Returns:
@@ -225,9 +228,10 @@ class Population(nn.Module):
         self._engine.focus(chunk, rows // len(chunk))
         if not self.training:
             return self.model(**inputs)
-        own = [lengths[member // self.members] for member in chunk] if lengths else None
-        self._current = Streams(self.streams[chunk.start : chunk.stop], own)
-        with MemberDropout(self._current):
+        padding = None
+        if lengths:
+            padding = Padding([lengths[member // self.members] for member in chunk], max(lengths), padding_side)
+        with MemberDropout(Streams(self.streams[chunk.start : chunk.stop], padding)):
             return self.model(**inputs)
 
     def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
@@ -323,8 +327,7 @@ class Population(nn.Module):
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):
             raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
-        context_fn = partial(checkpoint_contexts, lambda: self._current)
-        return {**(kwargs or {}), "use_reentrant": False, "context_fn": context_fn}
+        return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
         """Move or cast everything: the plain module first, then the members."""

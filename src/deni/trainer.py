@@ -331,6 +331,9 @@ class PopulationTrainer(Trainer):
             pad = getattr(self.population.config, "pad_token_id", None)
         return {"input_ids": pad or 0, "labels": -100}
 
+    def _padding_side(self) -> str:
+        return getattr(self.processing_class, "padding_side", "right")
+
     def _walk(self, step: int) -> None:
         """Before optimiser step `step`, counted from 0: merge what the last phase left, fork what this one needs."""
         phase = self._schedule().at(step)
@@ -427,7 +430,7 @@ class PopulationTrainer(Trainer):
             population.focus(chunk)
             rows = population.fold(inputs, packed=lengths is not None)
             if lengths is not None:
-                rows["lengths"] = lengths.tolist()
+                rows["lengths"], rows["padding_side"] = lengths.tolist(), self._padding_side()
             total = total + super().training_step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
             population.collect()
@@ -571,7 +574,6 @@ class PopulationTrainer(Trainer):
             per_seed = [lean[id(dataset)] for dataset in per_seed]
         elif self.args.remove_unused_columns:
             collate = RemoveColumnsCollator(collate, self._signature_columns)
-        side = getattr(self.processing_class, "padding_side", "right")
         dataset = PackedDataset(per_seed)
         sampler: Any = InOrder(len(dataset), self.runs)
         if name == "train":
@@ -580,7 +582,7 @@ class PopulationTrainer(Trainer):
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=PackedCollator(collate, self._padding(), side),
+            collate_fn=PackedCollator(collate, self._padding(), self._padding_side()),
             drop_last=name == "train" and self.args.dataloader_drop_last,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,

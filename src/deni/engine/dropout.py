@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,17 +18,31 @@ _LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than 
 
 
 @dataclass(frozen=True)
+class Padding:
+    """How the runs of a pack are padded to a common T; their masks are drawn for their own.
+
+    Args:
+        lengths: T that the batch of each member of the fold would have alone.
+        longest: the common T; no member of the fold needs to have it.
+        side: `right` or `left`, where the padding is.
+    """
+
+    lengths: Sequence[int]
+    longest: int
+    side: str = "right"
+
+
+@dataclass(frozen=True)
 class Streams:
     """Where the members of a fold draw their masks.
 
     Args:
         generators: one for each member of the fold.
-        lengths: T that each member's batch would have alone, or None where it is the batch's own. Runs of a pack are
-            padded to a common T; their masks are drawn for their own.
+        padding: of a pack; None where T is each member's own.
     """
 
     generators: Sequence[torch.Generator]
-    lengths: Sequence[int] | None = None
+    padding: Padding | None = None
 
     def keep(self, shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
         """Which elements survive: 1 or 0 (with probability p) of `shape` (folded, `(M*B, ...)`)."""
@@ -37,19 +51,21 @@ class Streams:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
         own = torch.Size([shape[0] // members, *shape[1:]])
         device = self.generators[0].device
-        longest = max(self.lengths) if self.lengths else 0
-        if all(length == longest for length in self.lengths or ()):
+        padding = self.padding
+        if padding is None or all(length == padding.longest for length in padding.lengths):
             # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
             bits = _bits(own.numel(), *self.generators)  # (M, at least B*...)
             keep = torch.empty(members, own.numel(), dtype=dtype, device=device)
             torch.ge(bits[:, : own.numel()], _threshold(p), out=keep)
             return keep.view(shape)
         keep = torch.ones(members, *own, dtype=dtype, device=device)
-        for member, (generator, length) in enumerate(zip(self.generators, self.lengths or (), strict=True)):
-            alone = own if length == longest else _with_length(own, longest, length)
+        for member, (generator, length) in enumerate(zip(self.generators, padding.lengths, strict=True)):
+            alone = own if length == padding.longest else _with_length(own, padding.longest, length)
+            place = tuple(slice(size) for size in alone)
+            if padding.side == "left":
+                place = tuple(slice(size - less, size) for size, less in zip(own, alone, strict=True))
             count = alone.numel()
-            kept = _bits(count, generator)[0, :count].view(alone) >= _threshold(p)
-            keep[member][tuple(slice(size) for size in alone)] = kept
+            keep[member][place] = (_bits(count, generator)[0, :count].view(alone) >= _threshold(p)).to(dtype)
         return keep.flatten(0, 1)
 
 
@@ -81,9 +97,19 @@ class MemberDropout(TorchFunctionMode):
     The probability is rounded to 1/65536; what survives is scaled by the exact inverse of what is kept.
     """
 
+    entered: ClassVar[list[Streams]] = []  # the streams of the modes that are active, the innermost last
+
     def __init__(self, streams: Streams) -> None:
         super().__init__()
         self.streams = streams
+
+    def __enter__(self) -> MemberDropout:
+        self.entered.append(self.streams)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.entered.pop()
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
@@ -135,28 +161,20 @@ def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causa
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if mask is None:
         return scores.softmax(-1)
-    if mask.dtype == torch.bool:
-        # Finite, so that a row without any allowed place (padding on the left) is even, not NaN; nobody reads it.
-        mask = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill_(
-            ~mask, torch.finfo(scores.dtype).min
-        )
-    return scores.add_(mask).softmax(-1)
+    if mask.dtype != torch.bool:
+        return scores.add_(mask).softmax(-1)
+    # Finite, so that a row without any allowed place (padding on the left) has weights 0, not NaN.
+    least = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
+    weights = scores.add_(least.masked_fill_(~mask, torch.finfo(scores.dtype).min)).softmax(-1)
+    return weights * mask.any(-1, keepdim=True).to(weights.dtype)
 
 
-def checkpoint_contexts(
-    streams: Callable[[], Streams],
-) -> tuple[AbstractContextManager, AbstractContextManager]:
-    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again.
-
-    Args:
-        streams: gives the streams of the forward pass that is under way.
-    """
-    current = streams()
+def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
+    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again."""
+    if not MemberDropout.entered:
+        return nullcontext(), nullcontext()
+    current = MemberDropout.entered[-1]
     states = [generator.get_state() for generator in current.generators]
-
-    @contextmanager
-    def forward() -> Any:
-        yield
 
     @contextmanager
     def recompute() -> Any:
@@ -170,4 +188,4 @@ def checkpoint_contexts(
             for generator, state in zip(current.generators, later, strict=True):
                 generator.set_state(state)
 
-    return forward(), recompute()
+    return nullcontext(), recompute()

@@ -58,14 +58,18 @@ def activate(model: nn.Module, ids: Tensor) -> list[str]:
 
     Args:
         model: its `get_input_embeddings()` is replaced, if that is a plain trainable `nn.Embedding` not tied to
-            another layer; else nothing happens.
+            another layer and without hooks; else nothing happens.
         ids: token ids that the training sets use.
 
     Returns:
         the names of the parameters that became smaller.
     """
     embedding = model.get_input_embeddings()  # type: ignore[operator]
-    if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad or embedding.max_norm is not None:
+    if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
+        return []
+    if embedding.max_norm is not None or embedding.scale_grad_by_freq:
+        return []
+    if embedding._forward_hooks or embedding._forward_pre_hooks:
         return []
     owners = [module for module in model.modules() if any(p is embedding.weight for p in module._parameters.values())]
     places = [
@@ -76,6 +80,8 @@ def activate(model: nn.Module, ids: Tensor) -> list[str]:
     ids = ids.unique()
     if embedding.padding_idx is not None:
         ids = ids[ids != embedding.padding_idx]
+    if not len(ids):
+        return []
     active = ActiveEmbedding(embedding, ids.to(embedding.weight.device))
     for parent, key in places:
         parent._modules[key] = active

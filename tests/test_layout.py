@@ -1,0 +1,91 @@
+"""Imports point one way."""
+
+import ast
+from pathlib import Path
+
+import deni
+
+# A module imports from the rows above its own; a function, or the type checker, may look down.
+ROWS = """
+_version errors settings randomness
+__init__ schedule
+noise
+engine architectures
+population
+strategies tuning
+batches losses memory checkpoint
+trainer
+artifact data
+finetune
+train apply demo sklearn
+cli
+"""
+PLACE = {name: place for place, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}
+SOURCE = Path(deni.__file__).parent
+
+
+def imported(statements):
+    """The absolute names that these statements import when they run, functions and TYPE_CHECKING left out."""
+    for each in statements:
+        if isinstance(each, ast.Import):
+            yield from (alias.name for alias in each.names)
+        elif isinstance(each, ast.ImportFrom):
+            assert each.level == 0, f"line {each.lineno}: a relative import"
+            yield from (f"{each.module}.{alias.name}" for alias in each.names)
+        elif isinstance(each, ast.If) and "TYPE_CHECKING" in ast.unparse(each.test):
+            yield from imported(each.orelse)
+        elif not isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imported(ast.iter_child_nodes(each))
+
+
+def part_of(file, source):
+    return file.relative_to(source).parts[0].removesuffix(".py")
+
+
+def wrong_imports(source):
+    """`file imports part` for each import that points down or sideways, `file has no place` for a new one."""
+    parts = {part_of(file, source) for file in source.rglob("*.py")}
+    for file in sorted(source.rglob("*.py")):
+        own, path = part_of(file, source), file.relative_to(source)
+        if own not in PLACE:
+            yield f"{path} has no place"
+            continue
+        for name in imported(ast.parse(file.read_text(encoding="utf-8")).body):
+            package, _, rest = name.partition(".")
+            other = rest.partition(".")[0] if rest.partition(".")[0] in parts else "__init__"
+            if package == "deni" and other != own and PLACE.get(other, len(PLACE)) >= PLACE[own]:
+                yield f"{path} imports {other}"
+
+
+def test_imports_point_one_way():
+    assert list(wrong_imports(SOURCE)) == []
+
+
+def test_the_order_names_nothing_that_is_gone():
+    assert set(PLACE) == {part_of(file, SOURCE) for file in SOURCE.rglob("*.py")}
+
+
+def test_an_import_that_points_down_and_a_file_without_a_place_are_found(tmp_path):
+    files = {
+        "__init__.py": "from deni._version import __version__",
+        "_version.py": "",
+        "noise.py": "from deni.engine.loop import Loop\nfrom deni import randomness",
+        "randomness.py": "import deni.noise\nif TYPE_CHECKING:\n    import deni.engine",
+        "engine/__init__.py": "def late():\n    from deni import trainer",
+        "engine/loop.py": "try:\n    from deni import trainer\nexcept ImportError:\n    import deni.noise",
+        "trainer.py": "from deni import __version__\nfrom deni.engine import loop",
+        "strategies/new.py": "from deni.tuning import Lora",
+        "tuning/__init__.py": "from deni.helpers import help",
+        "helpers.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert sorted(wrong_imports(tmp_path)) == [
+        "engine/loop.py imports trainer",
+        "helpers.py has no place",
+        "noise.py imports engine",
+        "randomness.py imports noise",
+        "strategies/new.py imports tuning",
+        "tuning/__init__.py imports helpers",
+    ]
