@@ -26,10 +26,11 @@ from transformers import (
 )
 
 from deni._version import __version__
+from deni.data import why_no_text
 from deni.engine.embedding import ActiveEmbedding, activate
 from deni.engine.fold import trainable_slots
 from deni.engine.twins import Unstackable
-from deni.errors import ArtifactError, InputError
+from deni.errors import ArtifactError, InputError, short
 from deni.population import Population, mean_of_members
 from deni.randomness import Sources, global_generators
 from deni.strategies import make_strategy
@@ -104,8 +105,8 @@ class Classifier:
     def members(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Log probabilities of every member: `(N, M, C)`."""
         for at, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"text {at} is {text!r}: every text must be a string that is not empty")
+            if why := why_no_text(text):
+                raise InputError(f"text {at} is {short(text)}: {why}")
         population = self.population
         device = next(iter(population.values.values())).device
         was_training = population.training
