@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sys
 import tempfile
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from sklearn.metrics import classification_report
 
 from deni.artifact import load
 from deni.data import read_texts
-from deni.errors import InputError
+from deni.errors import InputError, short
 from deni.finetune import encode, scores
 
 COLUMNS = ("label", "confidence", "agreement", "entropy")
@@ -52,7 +54,7 @@ def predict_file(
     Args:
         path: a file, or `-` for standard input (CSV).
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
-            the input with one of the new names is kept as `given_NAME`.
+            the input with one of the new names is kept as `given_NAME` (`given_given_NAME` where that is taken).
 
     Returns:
         how many texts there were.
@@ -64,13 +66,24 @@ def predict_file(
         _format(Path(output))
         if Path(output).exists() and not overwrite:
             raise InputError(f"{output} exists: choose another file or give --overwrite")
+        if Path(output).is_dir():
+            raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
     texts = read_texts(path, text_column=text_column, label_column=None, labels_required=False)
     frame = texts.frame.reset_index(drop=True)
-    frame = frame.rename(columns={name: f"given_{name}" for name in COLUMNS if name in frame.columns})
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
+    frame = frame.rename(columns={name: _unused(name, frame.columns) for name in COLUMNS if name in frame.columns})
     predictions = pd.DataFrame(classifier(texts.texts), columns=list(COLUMNS))
     _write(pd.concat([frame, predictions], axis=1), output)
     return len(texts)
+
+
+def _unused(name: str, columns: pd.Index) -> str:
+    while name in columns:
+        name = f"given_{name}"
+    return name
 
 
 def _format(path: Path) -> str:
@@ -96,11 +109,15 @@ def _write(frame: pd.DataFrame, output: str | Path) -> None:
         if suffix == ".jsonl":
             frame.to_json(temporary, orient="records", lines=True, force_ascii=False, compression=compression)
         elif suffix == ".parquet":
-            frame.to_parquet(temporary, index=False)
+            with gzip.open(temporary, "wb") if compression else temporary.open("wb") as file:
+                frame.to_parquet(file, index=False)
         else:
             frame.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",", compression=compression)
         temporary.chmod(0o644)
         temporary.replace(path)
+    except (pa.ArrowException, OverflowError) as error:
+        why = short(str(error).splitlines()[0])
+        raise InputError(f"{path}: {suffix} cannot hold these columns ({why}): write .csv instead") from error
     except OSError as error:
         why = error.strerror or error
         raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error

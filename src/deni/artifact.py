@@ -26,10 +26,11 @@ from transformers import (
 )
 
 from deni._version import __version__
+from deni.data import why_no_text
 from deni.engine.embedding import ActiveEmbedding, activate
 from deni.engine.fold import trainable_slots
 from deni.engine.twins import Unstackable
-from deni.errors import ArtifactError, InputError
+from deni.errors import ArtifactError, InputError, short
 from deni.population import Population, mean_of_members
 from deni.randomness import Sources, global_generators
 from deni.strategies import make_strategy
@@ -104,8 +105,8 @@ class Classifier:
     def members(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Log probabilities of every member: `(N, M, C)`."""
         for at, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"text {at} is {text!r}: every text must be a string that is not empty")
+            if why := why_no_text(text):
+                raise InputError(f"text {at} is {short(text)}: {why}")
         population = self.population
         device = next(iter(population.values.values())).device
         was_training = population.training
@@ -167,9 +168,26 @@ def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
 
 
 def check_free(target: str | Path, overwrite: bool) -> None:
-    """Raise InputError where `target` exists and may not be overwritten."""
-    if Path(target).exists() and not overwrite:
+    """Raise InputError where `target` exists and may not be overwritten: only models and empty folders may."""
+    target = Path(target)
+    if not target.exists():
+        return
+    if not overwrite:
         raise InputError(f"{target} exists: choose another folder or give --overwrite")
+    models = (INFO, "config.json", "adapter_config.json", "member-0")
+    if not target.is_dir() or not (_is_empty(target) or any((target / name).exists() for name in models)):
+        raise InputError(f"{target} is no model and is not overwritten: choose another folder")
+
+
+def check_outside(target: str | Path, *kept: str | Path) -> None:
+    """Raise InputError where overwriting `target` would take away one of the files or folders to be kept."""
+    for path in kept:
+        if Path(path).exists() and Path(path).resolve().is_relative_to(Path(target).resolve()):
+            raise InputError(f"{path} is in {target}, which would be overwritten: choose another folder")
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None
 
 
 def save(
@@ -419,10 +437,12 @@ def export(
         the folders of the models.
 
     Raises:
-        InputError: the target exists; adapters of a fully tuned model.
+        InputError: the target exists, or holds the artifact; adapters of a fully tuned model.
     """
     if how not in ("single", "members"):
         raise InputError(f"unknown export {how!r}: choose single or members")
+    check_outside(out, folder)
+    check_free(out, overwrite)
     classifier = load(folder, "cpu")
     population = classifier.population
     if adapter and not hasattr(population.model, "peft_config"):

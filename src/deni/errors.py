@@ -1,5 +1,7 @@
 """The errors a user can cause: one line that says what is wrong and what to do."""
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Wrong input from the user; the message is one line, the command line prints it and exits with code 2."""
@@ -15,3 +17,13 @@ class ArtifactError(InputError):
 
 class TrainingDivergedError(RuntimeError):
     """No run is left to train: every loss became NaN or infinite."""
+
+
+def short(value: Any, length: int = 60) -> str:
+    """Show a value on one line of a message.
+
+    >>> short("a text without an end " * 9, 30)
+    "'a text without an end a te..."
+    """
+    shown = repr(value).replace("\n", " ")  # a long array's repr has several lines
+    return shown if len(shown) <= length else f"{shown[: length - 3]}..."

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from deni.errors import short
+
 T = TypeVar("T")
 
 
@@ -14,7 +16,15 @@ def check_choices(settings: Any) -> None:
     for name, hint in get_type_hints(type(settings)).items():
         if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
             choices = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"unknown {name} {getattr(settings, name)!r}: choose from {choices}")
+            raise ValueError(f"unknown {name} {short(getattr(settings, name))}: choose from {choices}")
+
+
+def as_it_is(kind: str, made: T, settings: Mapping[str, Any]) -> T:
+    """What is given in place of a name; raises ValueError where settings are given, too, since it has its own."""
+    given = sorted((key for key, value in settings.items() if value is not None), key=str)
+    if given:
+        raise ValueError(f"{kind} is {short(made)} with its own settings: put {short(given[0])} there or give a name")
+    return made
 
 
 def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]) -> T:
@@ -29,12 +39,12 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
     Raises:
         ValueError: a name or setting that does not exist, or a value that the class refuses.
     """
-    if name not in table:
-        raise ValueError(f"unknown {kind} {name!r}: choose from {', '.join(table)}")
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"unknown {kind} {short(name)}: choose from {', '.join(table)}")
     given = {key: value for key, value in settings.items() if value is not None}
     known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(set(given) - set(known), key=str)
     if unknown:
         has = f"it has {', '.join(known)}" if known else "it has none"
-        raise ValueError(f"{kind} {name} has no setting {unknown[0]!r}: {has}")
+        raise ValueError(f"{kind} {name} has no setting {short(unknown[0])}: {has}")
     return table[name](**given)

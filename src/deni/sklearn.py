@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from deni.data import Texts
-from deni.errors import InputError
+from deni.data import Texts, why_no_text
+from deni.errors import InputError, short
 from deni.finetune import Fitted, fine_tune, recipe
 
 if TYPE_CHECKING:
@@ -26,9 +27,15 @@ if TYPE_CHECKING:
 class DeniClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a pre-trained language model on texts, in place of any scikit-learn classifier.
 
-    X is a list, array or Series of texts, or a table with one column of texts; y are labels of any kind. Of
-    scikit-learn's own estimator checks those that give numbers as X do not apply, since a text is needed; the test of
-    this class names them.
+    X is a list, array or Series of texts, or a table with one column of texts; y are labels of any one kind: strings,
+    numbers or booleans.
+
+    scikit-learn's own estimator checks give numbers as X. With a text in place of each row of numbers they all pass,
+    but for those that do not apply to texts:
+
+    - check_n_features_in, check_n_features_in_after_fitting: texts have no features that could be counted;
+    - check_fit1d, check_fit2d_predict1d: they ask that an X of one dimension is refused, but texts have one;
+    - check_classifiers_train: it asks for an accuracy that needs the numbers themselves.
 
     Args:
         model, epochs, learning_rate, batch_size, max_length, engine: as in `deni.finetune.Recipe`.
@@ -86,17 +93,16 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         """Train on texts X `(N,)` with labels y `(N,)`.
 
         Raises:
-            ValueError: lengths that differ, one class only, what is not a text; the message names it.
+            ValueError: lengths that differ, one class only, a label that is missing or of another kind than the rest,
+                what is not a text; the message names it. What an earlier fit learnt stays.
         """
-        texts, labels = as_texts(X), np.asarray(y)
-        if labels.ndim != 1:
-            raise InputError(f"y must be one label for each text, not an array of shape {labels.shape}")
+        labels = as_labels(y)
+        texts = as_texts(X)
         check_consistent_length(texts, labels)
-        check_classification_targets(labels)
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise InputError(f"y has one class only ({self.classes_[0]!r}): a classifier needs 2 or more")
-        width = len(str(len(self.classes_)))  # names that sort as the classes do
+        classes, numbers = np.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError(f"y has one class only ({short(classes.tolist()[0])}): a classifier needs 2 or more")
+        width = len(str(len(classes)))  # names that sort as the classes do
         named = Texts(texts, [f"{number:0{width}d}" for number in numbers], "X", None)  # type: ignore[arg-type]
         seed = self.random_state
         if seed is None:
@@ -117,9 +123,15 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             engine=self.engine,
             seed=int(seed),
         )
-        self.fitted_: Fitted = fine_tune(named, plan, progress=self.progress)
-        self.classifier_: Classifier = self.fitted_.classifier()
+        fitted = fine_tune(named, plan, progress=self.progress)
+        classifier = fitted.classifier()
+        # All at once: a fit that fails leaves the one before as it was.
+        self.classes_, self.fitted_, self.classifier_ = classes, fitted, classifier
         return self
+
+    classes_: np.ndarray
+    fitted_: Fitted
+    classifier_: Classifier
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log probabilities in the order of `classes_`: `(N, C)`."""
@@ -178,8 +190,8 @@ def as_texts(X: Any) -> list[str]:
     """
     if isinstance(X, str):
         raise InputError("X must be a list of texts, not one text: put it into a list")
-    if hasattr(X, "to_numpy"):
-        X = X.to_numpy()
+    if hasattr(X, "__array__"):
+        X = np.asarray(X)
     if isinstance(X, np.ndarray):
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
@@ -188,8 +200,47 @@ def as_texts(X: Any) -> list[str]:
     if not isinstance(X, Sequence | np.ndarray):
         raise InputError(f"X must be a list of texts, not {type(X).__name__}")
     for at, text in enumerate(X):
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"X[{at}] is {text!r}: every text must be a string that is not empty")
+        if why := why_no_text(text):
+            raise InputError(f"X[{at}] is {short(text)}: {why}")
     if len(X) == 0:
         raise InputError("X has no texts")
     return [str(text) for text in X]
+
+
+def as_labels(y: Any) -> np.ndarray:
+    """Labels of one kind, `(N,)`: all strings, all numbers or all booleans.
+
+    Raises:
+        InputError: a label that is missing or of another kind than the first, with its index.
+
+    >>> as_labels(["b", "a"])
+    array(['b', 'a'], dtype='<U1')
+    """
+    if y is None:
+        raise InputError("requires y to be passed, but the target y is None")  # the words that scikit-learn asks for
+    if not hasattr(y, "__array__"):
+        if isinstance(y, str) or not isinstance(y, Sequence):
+            raise InputError(f"y must be a list of labels, not {type(y).__name__}")
+        y = np.fromiter(y, dtype=object, count=len(y))  # NumPy alone would make [1, "a"] strings
+    given = column_or_1d(np.asarray(y), warn=True)
+    labels = [label.item() if isinstance(label, np.generic) else label for label in given.tolist()]
+    for at, label in enumerate(labels):
+        if not isinstance(label, str | bool | float | int):
+            missing = label is None or label is pd.NA or label is pd.NaT
+            raise InputError(f"y[{at}] is {short(label)}: " + (_FILL if missing else "give a string or a number"))
+        if label != label:
+            raise InputError(f"y[{at}] is NaN: {_FILL}")
+        if _kind(label) != _kind(labels[0]):
+            raise InputError(
+                f"y[{at}] is {short(label)} but y[0] is {short(labels[0])}: make all labels strings or all numbers"
+            )
+    result = np.asarray(labels) if given.dtype == object else given
+    check_classification_targets(result)
+    return result
+
+
+_FILL = "give every text a label or drop it"
+
+
+def _kind(label: str | bool | float) -> type:
+    return type(label) if isinstance(label, str | bool) else float

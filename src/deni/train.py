@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deni.artifact import check_free
+from deni.artifact import check_free, check_outside
 from deni.data import Texts, check_trainable, choose_balanced, read_texts, stratified_split
 from deni.errors import InputError
 from deni.finetune import Fitted, Recipe, fine_tune
@@ -66,6 +66,7 @@ def train_file(
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
     """
+    check_outside(output, *(str(given) for given in (path, test, dev, recipe.model) if given is not None))
     check_free(output, overwrite)
     _check_writable(Path(output))
     texts = read_texts(path, text_column=text_column, label_column=label_column)

@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deni.errors import InputError, InputWarning
+from deni.errors import InputError, InputWarning, short
 
 TEXT_FLAG, LABEL_FLAG = "--text-column", "--label-column"
 STDIN = "standard input"
@@ -160,7 +160,7 @@ def _warn_of_contradictions(train: Texts) -> None:
         labels = sorted(pairs.label[pairs.text == contradictory[0]].unique())
         _warn(
             f"{train.source}: {len(contradictory)} text(s) occur with different labels, such as "
-            f"{_short(contradictory[0])} with {_shown(labels)}; keep one label for each"
+            f"{short(contradictory[0])} with {_shown(labels)}; keep one label for each"
         )
 
 
@@ -310,7 +310,7 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, source: str
     """Raise unless every text is a string with something in it."""
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            what = "no text (null)" if _is_null(text) else f"a {type(text).__name__} ({_short(text)})"
+            what = "no text (null)" if _is_null(text) else f"a {type(text).__name__} ({short(text)})"
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: {what} where a string was expected; "
                 f"fill it in, drop the row or name another {TEXT_FLAG}"
@@ -331,7 +331,7 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
     for i, value in enumerate(values):
         if isinstance(value, (list, dict, np.ndarray)):
             raise InputError(
-                f"{source}, {_row(frame, i)}, column {column!r}: {_short(value)} where one label was expected; "
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} where one label was expected; "
                 "each text has exactly one class"
             )
         label = "" if _is_null(value) else str(value).strip()
@@ -353,6 +353,19 @@ def _is_null(value: Any) -> bool:
     return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
 
 
+def why_no_text(value: Any) -> str | None:
+    """Say why a value is no text for a model; None if it is one.
+
+    >>> why_no_text(" ")
+    'every text must be a string that is not empty'
+    """
+    if not isinstance(value, str) or not value or value.isspace():
+        return "every text must be a string that is not empty"
+    if not value.isascii() and _has_surrogate(value):
+        return "half a surrogate pair is no character, write the whole one"
+    return None
+
+
 def _has_surrogate(text: str) -> bool:
     """Tell whether a string cannot be encoded: JSON can write half a surrogate pair."""
     try:
@@ -367,17 +380,11 @@ def _row(frame: pd.DataFrame, position: int) -> str:
     return f"{frame.index.name} {frame.index[position]}"
 
 
-def _short(value: Any, length: int = 60) -> str:
-    """Show a value on one line."""
-    shown = repr(value).replace("\n", " ")  # a long array's repr has several lines
-    return shown if len(shown) <= length else f"{shown[: length - 3]}..."
-
-
 def _shown(names: Iterable[Any], most: int = 12) -> str:
     """List names on one line, the first few of many."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(_short(name) for name in names[:most]) + more
+    return ", ".join(short(name) for name in names[:most]) + more
 
 
 def _warn(message: str) -> None:

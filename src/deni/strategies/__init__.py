@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deni.settings import make
+from deni.errors import short
+from deni.settings import as_it_is, make
 from deni.strategies.base import Setup, Strategy
 from deni.strategies.default import Default
 from deni.strategies.delayed_ensemble import DelayedEnsemble
@@ -29,17 +30,17 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
         settings: the strategy's own; None means not given.
 
     Raises:
-        ValueError: a name, preset or setting that does not exist.
+        ValueError: a name, preset or setting that does not exist, or a strategy with settings beside it.
 
     >>> make_strategy("de", members=3).members
     3
     """
     if isinstance(name, Strategy):
-        return name
+        return as_it_is("strategy", name, settings)
     if preset is not None and preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose from {', '.join(PRESETS)}")
-    name = ALIASES.get(name, name)
-    defaults = STRATEGIES[name].presets.get(preset or "", {}) if name in STRATEGIES else {}
+        raise ValueError(f"unknown preset {short(preset)}: choose from {', '.join(PRESETS)}")
+    name = ALIASES.get(name, name) if isinstance(name, str) else name
+    defaults = STRATEGIES[name].presets.get(preset or "", {}) if isinstance(name, str) and name in STRATEGIES else {}
     given = {key: value for key, value in settings.items() if value is not None}
     return make("strategy", STRATEGIES, name, {**defaults, **given})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deni.settings import make
+from deni.settings import as_it_is, make
 from deni.tuning.base import Tuning
 from deni.tuning.full import Full
 from deni.tuning.lora import Lora, mean_of_products
@@ -20,12 +20,12 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
         settings: the tuning's own; None means not given.
 
     Raises:
-        ValueError: a name or setting that does not exist.
+        ValueError: a name or setting that does not exist, or a tuning with settings beside it.
 
     >>> make_tuning("lora", lora_r=8).lora_r
     8
     """
-    return name if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
+    return as_it_is("tuning", name, settings) if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
 
 
 __all__ = ["TUNINGS", "Full", "Lora", "Tuning", "make_tuning", "mean_of_products"]
