@@ -15,8 +15,10 @@ import torch
 from common import data, environment, write
 
 from deni.data import choose_balanced, read_texts, stratified_split
-from deni.finetune import encode, fine_tune, recipe, scores, tokenise
+from deni.finetune import fine_tune, scores
+from deni.pretrained import encode, tokenise
 from deni.randomness import Sources
+from deni.recipe import recipe
 
 RATES = {"full": (3e-5, 1e-4, 3e-4), "lora": (1e-4, 3e-4, 1e-3)}
 

@@ -30,8 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback
 
 from deni.data import Texts, choose_balanced, read_texts
-from deni.finetune import Recipe, encode, fine_tune, load_tokenizer, locate, recipe
+from deni.finetune import fine_tune
+from deni.pretrained import encode, load_tokenizer, locate
 from deni.randomness import Sources
+from deni.recipe import Recipe, recipe
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble
 
 WARM = 5

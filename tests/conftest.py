@@ -167,7 +167,8 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
     @functools.cache
     def train(strategy: str = "default", tuning: str = "full", epochs: float = 2, **settings: Any) -> Any:
         from deni.data import read_texts
-        from deni.finetune import fine_tune, recipe
+        from deni.finetune import fine_tune
+        from deni.recipe import recipe
 
         own = {"lora_r": 4, "lora_alpha": 4} if tuning == "lora" else {}
         plan = recipe(None, strategy, tuning, settings, own, model=model_folder, epochs=epochs)

@@ -222,7 +222,13 @@ def test_an_existing_folder_is_not_overwritten_unless_asked(fitted, tmp_path):
     message = error_of(fitted().save, tmp_path / "model", kind=InputError)
     assert f"{tmp_path / 'model'} exists" in message
     assert "--overwrite" in message
+    assert "is no model" in error_of(fitted().save, tmp_path / "model", overwrite=True, kind=InputError)
     assert content(tmp_path) == {"model/mine.txt": b"mine"}
+
+
+def test_a_model_is_overwritten_if_asked(fitted, tmp_path):
+    fitted("ensemble", members=2).save(tmp_path / "model")
+    assert "--overwrite" in error_of(fitted().save, tmp_path / "model", kind=InputError)
     fitted().save(tmp_path / "model", overwrite=True)
     assert load(tmp_path / "model").population.size == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -10,18 +10,9 @@ import torch
 from conftest import toy_rows, write_csv
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, TrainingDivergedError
-from deni.finetune import (
-    MINILM,
-    Recipe,
-    choose_max_length,
-    encode,
-    fine_tune,
-    last_checkpoint,
-    load_tokenizer,
-    locate,
-    recipe,
-    scores,
-)
+from deni.finetune import fine_tune, last_checkpoint, scores
+from deni.pretrained import MINILM, choose_max_length, encode, load_tokenizer, locate
+from deni.recipe import Recipe, recipe
 from deni.strategies import DENI, Default
 from deni.tuning import Full, Lora
 

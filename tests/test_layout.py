@@ -7,15 +7,17 @@ import deni
 
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
-_version errors settings randomness
-__init__ schedule
+_version errors randomness
+__init__ settings data
+schedule
 noise
 engine architectures
 population
 strategies tuning
 batches losses memory checkpoint
 trainer
-artifact data
+artifact recipe
+pretrained
 finetune
 train apply demo sklearn
 cli

@@ -16,7 +16,8 @@ from sklearn.metrics import classification_report
 from deni.artifact import load
 from deni.data import read_texts
 from deni.errors import InputError, short
-from deni.finetune import encode, scores
+from deni.finetune import scores
+from deni.pretrained import encode
 
 COLUMNS = ("label", "confidence", "agreement", "entropy")
 
@@ -116,10 +117,10 @@ def _write(frame: pd.DataFrame, output: str | Path) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (pa.ArrowException, OverflowError) as error:
-        why = short(str(error).splitlines()[0])
-        raise InputError(f"{path}: {suffix} cannot hold these columns ({why}): write .csv instead") from error
+        first = short(str(error).splitlines()[0])
+        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     except OSError as error:
-        why = error.strerror or error
+        why = error.strerror or str(error)
         raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
     finally:
         if temporary is not None:

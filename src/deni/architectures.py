@@ -8,6 +8,8 @@ from transformers import PretrainedConfig
 # The key of the dropout in front of the output layer; one config has one of them.
 HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dropout", "cls_dropout")
 
+HEAD_DROPOUT_RATE = 0.3  # arXiv 2406.12471, appendix
+
 # The last linear layer, as a path in the model for sequence classification. Others: the last `nn.Linear`.
 HEADS = {
     "bert": "classifier",

@@ -473,7 +473,7 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
     for name, value in values.items():
         own[name].copy_(value)
     if adapter:
-        from deni.finetune import MINILM
+        from deni.pretrained import MINILM
 
         base = read_info(folder).get("recipe", {}).get("model")
         for config in model.peft_config.values():  # type: ignore[union-attr, operator]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from deni.errors import ArtifactError
+from deni.errors import ArtifactError, short
 from deni.population import Population
 
 VALUES, STATE, RANDOMNESS = "population.safetensors", "population.json", "randomness_{rank}.safetensors"
@@ -39,23 +39,24 @@ def save_randomness(population: Population, folder: str | Path, rank: int = 0) -
     save_file({**states, **streams}, Path(folder) / RANDOMNESS.format(rank=rank))
 
 
-def check(folder: str | Path, strategy: dict[str, Any]) -> None:
+def check(folder: str | Path, origin: dict[str, Any]) -> None:
     """Raise unless training can go on from a checkpoint folder.
 
     Args:
-        strategy: name and settings of the one that goes on, as they were given to `save`.
+        origin: what the run that goes on is made from, as it was given to `save`.
 
     Raises:
-        ArtifactError: a checkpoint of another strategy, or one without a readable `trainer_state.json`.
+        ArtifactError: a checkpoint of another origin, or one without a readable `trainer_state.json`.
     """
     folder = Path(folder)
-    theirs = _state(folder).get("strategy")
-    ours = json.loads(json.dumps(strategy))
+    theirs, ours = _state(folder).get("origin"), json.loads(json.dumps(origin))
     if theirs != ours:
-        theirs = theirs if isinstance(theirs, dict) else {"name": None}
-        keys = ["name"] if theirs.get("name") != ours["name"] else [key for key in ours if theirs.get(key) != ours[key]]
-        differ = ", ".join(f"{key} {theirs.get(key)!r}, not {ours[key]!r}" for key in keys)
-        raise ArtifactError(f"{folder} is of another strategy ({differ}): resume with the settings it was made with")
+        theirs = theirs if isinstance(theirs, dict) else {}
+        keys = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
+        for kind in {"strategy", "tuning"} & set(keys):
+            keys = [key for key in keys if not key.startswith(f"{kind}'s ")]  # of course they differ
+        differ = ", ".join(f"{key} {short(theirs.get(key))}, not {short(ours.get(key))}" for key in keys)
+        raise ArtifactError(f"{folder} is of another run ({differ}): resume with the settings it was made with")
     try:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -15,8 +15,9 @@ from transformers import TrainerCallback
 from deni._version import __version__
 from deni.data import choose_balanced, read_texts
 from deni.data.demo import demo_files
-from deni.finetune import fine_tune, recipe
+from deni.finetune import fine_tune
 from deni.randomness import Sources
+from deni.recipe import recipe
 
 Report = Callable[[str, int, int, int], None]  # strategy, seed, step, steps
 

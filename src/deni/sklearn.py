@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from deni.data import Texts, why_no_text
 from deni.errors import InputError, short
-from deni.finetune import Fitted, fine_tune, recipe
+from deni.finetune import Fitted, fine_tune
+from deni.recipe import recipe
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
@@ -38,7 +39,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     - check_classifiers_train: it asks for an accuracy that needs the numbers themselves.
 
     Args:
-        model, epochs, learning_rate, batch_size, max_length, engine: as in `deni.finetune.Recipe`.
+        model, epochs, learning_rate, batch_size, max_length, engine: as in `deni.recipe.Recipe`.
         strategy, tuning: names; `strategy_settings` and `tuning_settings` are their settings.
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.

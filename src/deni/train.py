@@ -11,8 +11,9 @@ from typing import Any
 from deni.artifact import check_free, check_outside
 from deni.data import Texts, check_trainable, choose_balanced, read_texts, stratified_split
 from deni.errors import InputError
-from deni.finetune import Fitted, Recipe, fine_tune
+from deni.finetune import Fitted, fine_tune
 from deni.randomness import Sources
+from deni.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,7 @@ class PopulationTrainer(Trainer):
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
         class_weights: weight of each class in the loss, `(C,)`.
+        origin: JSON values that say what the run is made from; a checkpoint with others is not resumed.
 
     Raises:
         ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
@@ -104,6 +105,7 @@ class PopulationTrainer(Trainer):
         at_a_time: int | None = None,
         active_vocabulary: bool = True,
         class_weights: Tensor | None = None,
+        origin: Mapping[str, Any] | None = None,
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
     ) -> None:
@@ -112,6 +114,8 @@ class PopulationTrainer(Trainer):
         self.strategy = strategy or Default()
         self.engine, self.at_a_time = engine, at_a_time
         self.class_weights = class_weights
+        own = {f"strategy's {name}": value for name, value in self.strategy.settings().items()}
+        self.origin = {**(origin or {}), "strategy": self.strategy.name, **own}
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
         args = self.strategy.prepare(Setup(args)).args
         args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
@@ -715,7 +719,7 @@ class PopulationTrainer(Trainer):
         folder = output_dir or self.args.output_dir
         os.makedirs(folder, exist_ok=True)
         extra = {
-            "strategy": {"name": self.strategy.name, **self.strategy.settings()},
+            "origin": self.origin,
             "member_steps": self.member_steps,
             "failures": [[failure.run, failure.step, str(failure.loss)] for failure in self.failures],
         }
@@ -728,7 +732,7 @@ class PopulationTrainer(Trainer):
         checkpoint.save_randomness(self.population, output_dir, self.args.process_index)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        checkpoint.check(resume_from_checkpoint, {"name": self.strategy.name, **self.strategy.settings()})
+        checkpoint.check(resume_from_checkpoint, self.origin)
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.member_steps = state["member_steps"]
         self.failures = [Failure(run, step, float(loss)) for run, step, loss in state["failures"]]

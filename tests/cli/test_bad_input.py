@@ -179,8 +179,42 @@ def test_a_model_of_a_later_version_asks_for_an_upgrade(trained, tickets, tmp_pa
 @pytest.mark.parametrize("command", ["predict", "evaluate", "export"])
 def test_a_folder_that_is_no_model_is_named(command, tickets, tmp_path):
     (tmp_path / "empty").mkdir()
+    second = tmp_path / "out" if command == "export" else tickets
     for folder, what in ((tmp_path / "nothing", "no folder"), (tmp_path / "empty", "no deni.json")):
-        refused(run(command, folder, tickets), folder, what, "deni train --output")
+        refused(run(command, folder, second), folder, what, "deni train --output")
+
+
+def test_overwriting_takes_away_nothing_but_a_model(train, trained, tickets, tmp_path, model_folder):
+    """What is read, and what no command of ours wrote, stays."""
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    shutil.copy(tickets, texts / "tickets.csv")
+    shutil.copytree(model_folder, texts / "encoder")
+    copy = shutil.copytree(trained, tmp_path / "model")
+    before = listing(tmp_path)
+    overwrite = ["--overwrite", "--output", texts]
+    refused(train(*overwrite), f"{texts} is no model")
+    refused(train(*overwrite, file=texts / "tickets.csv"), f"tickets.csv is in {texts}", "choose another")
+    refused(train(*overwrite, "--test", texts / "tickets.csv"), f"tickets.csv is in {texts}")
+    refused(train(*overwrite, "--model", texts / "encoder"), f"encoder is in {texts}")
+    refused(run("export", copy, copy, "--overwrite"), f"{copy} is in {copy}")
+    refused(run("export", copy, tmp_path, "--overwrite"), f"{copy} is in {tmp_path}")
+    refused(
+        run("predict", copy, tickets, "--output", tmp_path / "texts.csv", "--overwrite", "--text-column", "x"), "'x'"
+    )
+    assert listing(tmp_path) == before
+
+
+def test_predict_names_a_folder_and_columns_that_cannot_be_written(trained, tickets, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    flags = ["--output", tmp_path / "folder.csv", "--overwrite"]
+    refused(run("predict", trained, tickets, *flags), "folder.csv is a folder", "name a file")
+    (tmp_path / "twice.csv").write_text("text,note,note\nmy parcel,a,b\n")
+    refused(run("predict", trained, tmp_path / "twice.csv"), "twice.csv", "'note'", "rename all but one")
+    (tmp_path / "mixed.jsonl").write_text('{"text": "my parcel", "n": 1}\n{"text": "hello", "n": "one"}\n')
+    flags = ["--output", tmp_path / "out.parquet"]
+    refused(run("predict", trained, tmp_path / "mixed.jsonl", *flags), "out.parquet", ".parquet cannot hold", ".csv")
+    assert not (tmp_path / "out.parquet").exists()
 
 
 # ---- settings ------------------------------------------------------------------------------------------------------
@@ -232,6 +266,37 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(train):
     assert str(train.folder / "model.checkpoints" / "checkpoint-1") in message
     assert (train.folder / "model.checkpoints" / "checkpoint-1" / "population.safetensors").is_file()
     assert not (train.folder / "model").exists()
+
+
+# ---- going on from a checkpoint -----------------------------------------------------------------------------------
+
+OTHERS = {
+    "learning rate": (["--learning-rate", 0.5], ["learning_rate", "0.5"]),
+    "epochs": (["--epochs", 2], ["epochs 1.0, not 2.0"]),
+    "seed": (["--seed", 7], ["seed 0, not 7"]),
+    "labelled texts": (["--labelled", 12], ["training texts", "not '12 with SHA-256"]),
+    "block": (["--block", 1], ["training texts"]),
+    "tuning": (["--tuning", "lora"], ["tuning 'full', not 'lora'"]),
+    "strategy": (["--strategy", "deni"], ["strategy 'default', not 'deni'"]),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_resume_with_other_settings_or_texts_names_what_differs(train, what):
+    assert train("--save-steps", 1).exit_code == 0
+    shutil.rmtree(train.folder / "model")
+    before = listing(train.folder)
+    flags, parts = OTHERS[what]
+    message = refused(train("--resume", *flags), "checkpoint-", "is of another run", "resume with the settings", *parts)
+    assert "'s " not in message, "settings of another strategy or tuning differ, too, and say nothing"
+    assert listing(train.folder) == before
+
+
+def test_resume_may_compute_in_another_way(train):
+    assert train("--save-steps", 1).exit_code == 0
+    shutil.rmtree(train.folder / "model")
+    result = train("--resume", "--engine", "loop", "--members-at-a-time", 1, "--eval-batch-size", 4)
+    assert result.exit_code == 0, result.output
 
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------

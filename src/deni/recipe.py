@@ -1,0 +1,137 @@
+"""The recipe: everything that decides a fine-tuning besides its texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers.training_args import OptimizerNames
+
+from deni.architectures import HEAD_DROPOUT_RATE
+from deni.settings import check_choices
+from deni.strategies import DENI, Strategy, make_strategy
+from deni.tuning import Full, Tuning, make_tuning
+
+# What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
+    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a fine-tuning besides its texts.
+
+    Args:
+        model: `minilm`, a folder, or a hub id.
+        tuning: which parameters train.
+        strategy: who trains when.
+        epochs: passes over the training texts, above 0.
+        learning_rate: peak rate; None for the tuning's own.
+        batch_size: texts of one optimiser step and process, divided by the accumulation steps.
+        eval_batch_size: texts of one forward pass in evaluation.
+        max_length: tokens after which a text is cut; None for the 99th percentile of the training texts, at most the
+            model's limit.
+        dropout: in front of the output layer; None for 0.3 where the architecture has one.
+        seed: of sample order, initialisation, dropout and noise.
+        engine: how members are computed.
+        members_at_a_time: members in one forward pass; None for as many as fit.
+        optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
+        weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
+            `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
+        early_stopping_patience: stop after so many epochs without a better macro F1 on the development texts.
+        class_weights: weigh the loss so that all classes count alike.
+    """
+
+    model: str = "minilm"
+    tuning: Tuning = field(default_factory=Full)
+    strategy: Strategy = field(default_factory=DENI)
+    epochs: float = 10
+    learning_rate: float | None = None
+    batch_size: int = 8
+    eval_batch_size: int = 64
+    max_length: int | None = None
+    dropout: float | None = None
+    seed: int = 0
+    engine: Literal["auto", "stacked", "loop"] = "auto"
+    members_at_a_time: int | None = None
+    optim: str = "adamw_torch_fused"
+    weight_decay: float = 0.0
+    warmup_ratio: float = 0.0
+    max_grad_norm: float = 0.0
+    gradient_accumulation_steps: int = 1
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    early_stopping_patience: int | None = None
+    class_weights: bool = False
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be above 0, not {value}")
+        for name in ("members_at_a_time", "early_stopping_patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("weight_decay", "max_grad_norm"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+        for name in ("dropout", "warmup_ratio"):
+            if (value := getattr(self, name)) is not None and not 0 <= value < 1:
+                raise ValueError(f"{name} must be in [0, 1), not {value}")
+        if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
+            near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
+            raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
+        if self.max_length is not None and self.max_length < 4:
+            raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide by gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps}"
+            )
+
+    @property
+    def rate(self) -> float:
+        """The peak learning rate."""
+        return self.tuning.learning_rate if self.learning_rate is None else self.learning_rate
+
+    def settings(self) -> dict[str, Any]:
+        """The recipe as JSON values; strategy and tuning are under their names."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {
+            **values,
+            "learning_rate": self.rate,
+            "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
+            "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
+        }
+
+
+def recipe(
+    preset: str | None = None,
+    strategy: str | Strategy = "deni",
+    tuning: str | Tuning = "full",
+    strategy_settings: Mapping[str, Any] | None = None,
+    tuning_settings: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Recipe:
+    """A recipe from what is given; a preset fills what is not.
+
+    Args:
+        preset: `paper`, `released` or None.
+        given: fields of `Recipe`; None means not given.
+
+    Raises:
+        ValueError: a name, setting or value that does not exist; the message names it.
+    """
+    chosen = make_tuning(tuning, **(tuning_settings or {}))
+    plan = make_strategy(strategy, preset, **(strategy_settings or {}))
+    values = {key: value for key, value in given.items() if value is not None}
+    if preset is not None:
+        values = {**PRESETS[preset], "learning_rate": chosen.paper_learning_rate, **values}
+    return Recipe(tuning=chosen, strategy=plan, **values)
