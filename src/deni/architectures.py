@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 from transformers import PretrainedConfig
 
 # The key of the dropout in front of the output layer; one config has one of them.
 HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dropout", "cls_dropout")
+
+# A parameter or module of an encoder layer, with the layer's number.
+LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|albert_layer_groups)\.(\d+)(?:\.|$)")
 
 HEAD_DROPOUT_RATE = 0.3  # arXiv 2406.12471, appendix
 
@@ -55,3 +60,33 @@ def _last_linear(model: nn.Module) -> str:
     if not linear:
         raise ValueError(f"{type(model).__name__} has no linear layer that could be its head: use scope='trainable'")
     return linear[-1]
+
+
+def pooled_path(model: nn.Module) -> str:
+    """What the pooled output goes into: the dropout after the last layer, or the head where there is none."""
+    names = [name for name, _ in model.named_modules()]
+    last = max((at for at, name in enumerate(names) if LAYER.search(name)), default=-1)
+    after = [name for name in names[last + 1 :] if isinstance(model.get_submodule(name), nn.Dropout)]
+    return after[-1] if after else _last_linear(model)
+
+
+def embeddings_path(model: nn.Module) -> str:
+    """The word embeddings."""
+    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    return next(name for name, module in model.named_modules() if module is embeddings)
+
+
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The encoder layers, from the lowest to the top one; layers that share parameters count once."""
+    lists = [module for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
+    encoder = [each for each in lists if not any(each is not other and each in _inside(other) for other in lists)]
+    return list(max(encoder, key=len, default=nn.ModuleList()))
+
+
+def pooler_of(model: nn.Module) -> nn.Module | None:
+    """The layer between the top one and the head, where there is one."""
+    return next((module for name, module in model.named_modules() if name.split(".")[-1] == "pooler" and module), None)
+
+
+def _inside(modules: nn.ModuleList) -> list[nn.Module]:
+    return [each for each in modules.modules() if each is not modules]

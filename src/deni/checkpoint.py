@@ -13,6 +13,7 @@ from deni.errors import ArtifactError, short
 from deni.population import Population
 
 VALUES, STATE, RANDOMNESS = "population.safetensors", "population.json", "randomness_{rank}.safetensors"
+KEPT = "kept.safetensors"
 
 
 def save(population: Population, folder: str | Path, extra: dict[str, Any]) -> None:
@@ -24,6 +25,9 @@ def save(population: Population, folder: str | Path, extra: dict[str, Any]) -> N
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.detach().contiguous() for name, value in population.values.items()}, folder / VALUES)
+    if population.kept:
+        kept = {f"{key}/{name}": value for key, values in population.kept.items() for name, value in values.items()}
+        save_file({name: value.detach().contiguous() for name, value in kept.items()}, folder / KEPT)
     state = {"format": 1, "runs": population.runs, "members": population.members, "forks": population.forks, **extra}
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
 
@@ -90,6 +94,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         values = load_file(folder / VALUES)
         randomness = folder / RANDOMNESS.format(rank=rank)
         states = load_file(randomness) if randomness.is_file() else {}
+        kept = load_file(folder / KEPT) if (folder / KEPT).is_file() else {}
     except (OSError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{folder} is no readable checkpoint ({error}): resume from an earlier one") from error
     except Exception as error:  # safetensors has an error class of its own
@@ -103,6 +108,11 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         population.replace(values, state["members"])
     except ValueError as error:
         raise ArtifactError(f"{folder} does not fit this model ({error})") from error
+    population.kept = {}
+    device = next(iter(population.values.values())).device
+    for name, value in kept.items():
+        key, _, name = name.partition("/")
+        population.kept.setdefault(key, {})[name] = value.to(device)
     for run, source in enumerate(population.sources):
         own = {key.partition("/")[2]: value for key, value in states.items() if key.startswith(f"{run}/")}
         source.load_state_dict({name: value.to(torch.uint8) for name, value in own.items()})

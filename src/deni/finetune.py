@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -36,7 +35,7 @@ from deni.errors import InputError, TrainingDivergedError
 from deni.pretrained import choose_max_length, encode, load_config, load_model, load_tokenizer, tokenise
 from deni.recipe import Recipe
 from deni.schedule import Schedule
-from deni.trainer import PopulationTrainer
+from deni.trainer import PopulationTrainer, renamed
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
@@ -243,7 +242,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         optim=recipe.optim,
         weight_decay=recipe.weight_decay,
-        **_renamed(recipe),
+        **renamed({name: value for name in ("warmup_ratio", "gradient_checkpointing") if (value := getattr(recipe, name))}),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
         seed=recipe.seed % 2**32,
@@ -252,15 +251,6 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         disable_tqdm=not progress,
         **saving,
     )
-
-
-def _renamed(recipe: Recipe) -> dict[str, Any]:
-    """Arguments with one name in transformers 4 and another in 5."""
-    known = {f.name for f in dataclasses.fields(TrainingArguments)}
-    warmup = "warmup_ratio" if "warmup_ratio" in known else "warmup_steps"  # in 5 steps below 1 are a ratio
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
-    given = {warmup: recipe.warmup_ratio, checkpointing: recipe.gradient_checkpointing}
-    return {key: value for key, value in given.items() if value}
 
 
 @contextmanager

@@ -51,3 +51,16 @@ def add_(
     for tensor in tensors:
         eps = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
         tensor.add_(eps.to(tensor.device), alpha=variance**0.5 * scale_of(tensor, scale, floor))
+
+
+@torch.no_grad()
+def shake_(tensors: Iterable[Tensor], intensity: float, generator: torch.Generator) -> None:
+    """theta' = theta + (u - 0.5) * intensity * s with u ~ U(0, 1), in place: NoisyTune (Wu et al. 2022, equation 1).
+
+    Args:
+        tensors: any shapes; each has its own s, its standard deviation.
+        generator: draws u, tensor by tensor in the order given.
+    """
+    for tensor in tensors:
+        u = torch.rand(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
+        tensor.add_((u - 0.5).to(tensor.device), alpha=intensity * scale_of(tensor))

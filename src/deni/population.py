@@ -66,6 +66,10 @@ class Population(nn.Module):
         self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in templates.items()}  # type: ignore[list-item]
         self.values: dict[str, Tensor] = {}
         self.streams = [each["dropout"] for each in self.sources]
+        self.kept: dict[str, dict[str, Tensor]] = {}  # what a strategy keeps beside the members, by its name
+        self.loss_scale = 1.0  # what the gradients are multiplied with (fp16), for those who add to them
+        self.lengths: Sequence[int] | None = None  # of a pack: tokens that each member in focus would have alone
+        self.padding_side = "right"
         starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
         if len(starts) == 1:
             starts *= self.runs
@@ -158,6 +162,30 @@ class Population(nn.Module):
             noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
 
     @torch.no_grad()
+    def shake(self, names: Sequence[str], intensity: float) -> None:
+        """Add NoisyTune's uniform noise to these tensors of every member, from its run's source."""
+        for member in range(self.size):
+            rows = [self.values[name][member] for name in names]
+            noise.shake_(rows, intensity, self.sources[member // self.members]["noise"])
+
+    @torch.no_grad()
+    def take(self, values: Mapping[str, Tensor]) -> None:
+        """Take these values in place of some of its own, in the same shapes; views and optimiser state stay."""
+        for name, value in values.items():
+            if name in self.values:
+                self.values[name].copy_(value)
+
+    @contextmanager
+    def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, these values are in place of some of its own."""
+        own = {name: self.values[name].detach().clone() for name in values if name in self.values}
+        self.take(values)
+        try:
+            yield
+        finally:
+            self.take(own)
+
+    @torch.no_grad()
     def replace(self, values: Mapping[str, Tensor], members: int) -> None:
         """Take other members: name -> `(R*members, *shape)`, as a checkpoint holds them."""
         for name in self.slots:
@@ -187,6 +215,11 @@ class Population(nn.Module):
             scope = "trainable" if hasattr(self.model, "peft_config") else "head"
         return head_names(self.model, list(self.slots)) if scope == "head" else list(self.slots)
 
+    def linear_weights(self) -> list[str]:
+        """The names of the weights of linear layers that train."""
+        places = {name: where[0] for name, where in self.slots.items()}
+        return [name for name, (module, key) in places.items() if isinstance(module, nn.Linear) and key == "weight"]
+
     def member(self, member: int) -> dict[str, Tensor]:
         """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
         return self.full({name: value[member] for name, value in self.values.items()})
@@ -208,6 +241,11 @@ class Population(nn.Module):
         """Which members are computed together; a training step visits all of them."""
         return self._engine.chunks
 
+    @property
+    def in_focus(self) -> range:
+        """The members that the next forward passes compute."""
+        return self._focus
+
     def focus(self, chunk: range) -> None:
         """The next forward passes compute these members."""
         self._focus = chunk
@@ -228,9 +266,10 @@ class Population(nn.Module):
         self._engine.focus(chunk, rows // len(chunk))
         if not self.training:
             return self.model(**inputs)
-        padding = None
+        padding, self.lengths, self.padding_side = None, None, padding_side
         if lengths:
-            padding = Padding([lengths[member // self.members] for member in chunk], max(lengths), padding_side)
+            self.lengths = [lengths[member // self.members] for member in chunk]
+            padding = Padding(self.lengths, max(lengths), padding_side)
         with MemberDropout(Streams(self.streams[chunk.start : chunk.stop], padding)):
             return self.model(**inputs)
 
@@ -334,6 +373,7 @@ class Population(nn.Module):
         self.plain()
         super()._apply(fn, recurse)
         values = {name: fn(value) for name, value in self.values.items()}
+        self.kept = {key: {name: fn(value) for name, value in kept.items()} for key, kept in self.kept.items()}
         self._install(values, list(range(self.size)))
         return self
 

@@ -120,6 +120,6 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
-    """Texts tokenised once, without padding (each batch is padded to its own longest text)."""
+    """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts."""
     columns = dict(tokenizer(texts.texts, truncation=True, max_length=max_length, verbose=False))
-    return Dataset.from_dict({**columns, "labels": encode(texts, labels)})
+    return Dataset.from_dict({"text": texts.texts, **columns, "labels": encode(texts, labels)})

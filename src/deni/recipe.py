@@ -13,7 +13,7 @@ from transformers.training_args import OptimizerNames
 
 from deni.architectures import HEAD_DROPOUT_RATE
 from deni.settings import check_choices
-from deni.strategies import DENI, Strategy, make_strategy
+from deni.strategies import ARGUMENTS, DENI, Strategy, has_setting, make_strategy
 from deni.tuning import Full, Tuning, make_tuning
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
@@ -71,6 +71,8 @@ class Recipe:
     class_weights: bool = False
 
     def __post_init__(self) -> None:
+        for name, value in self.strategy.arguments().items():
+            object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
         for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
             value = getattr(self, name)
@@ -124,13 +126,14 @@ def recipe(
 
     Args:
         preset: `paper`, `released` or None.
-        given: fields of `Recipe`; None means not given.
+        given: fields of `Recipe`; None means not given. Those that are settings of the strategy, too, are given to it.
 
     Raises:
         ValueError: a name, setting or value that does not exist; the message names it.
     """
     chosen = make_tuning(tuning, **(tuning_settings or {}))
-    plan = make_strategy(strategy, preset, **(strategy_settings or {}))
+    shared = {name: given[name] for name in ARGUMENTS if name in given and has_setting(strategy, name)}
+    plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
     values = {key: value for key, value in given.items() if value is not None}
     if preset is not None:
         values = {**PRESETS[preset], "learning_rate": chosen.paper_learning_rate, **values}

@@ -76,6 +76,7 @@ def train_file(
     columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
     train, tested = _part(texts, test, "--test", splits, columns)
     train, developed = _part(train, dev, "--dev", splits, columns)
+    labelled = recipe.strategy.labelled(labelled, len(train))
     if labelled is not None:
         rule = "paper" if preset is not None else "exact"
         train = train.select(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -114,10 +117,13 @@ class PopulationTrainer(Trainer):
         self.strategy = strategy or Default()
         self.engine, self.at_a_time = engine, at_a_time
         self.class_weights = class_weights
+        options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
+        model_init = options.pop("model_init", None) or model_init
         own = {f"strategy's {name}": value for name, value in self.strategy.settings().items()}
         self.origin = {**(origin or {}), "strategy": self.strategy.name, **own}
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
-        args = self.strategy.prepare(Setup(args)).args
+        for name, value in renamed(self.strategy.arguments()).items():
+            setattr(args, name, value)
         args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
         if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
             raise ValueError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
@@ -140,6 +146,7 @@ class PopulationTrainer(Trainer):
                 options[f"{name}_dataset"] = given[0]
             else:
                 self._sets[name] = None  # one for all
+        self._prepare_sets(args, options)
         self._vocabulary: Tensor | None = None
         self._members_wanted = False
         self.failures: list[Failure] = []
@@ -149,11 +156,14 @@ class PopulationTrainer(Trainer):
         self._order: SampleOrder | None = None
         self._optimizer_of_members: MemberOptimizer | None = None
         self._why_loop: str | None = None  # None: not probed yet
+        self._around_step = ExitStack()  # what the strategy does around the passes of the step under way
         with global_generators():
-            base = model
             if model_init is not None:
-                base = self._initialised(model_init, self._seed_of(0))
-            super().__init__(base, args, *positional, **options)
+                base: nn.Module | None = self._initialised(model_init, self._seed_of(0))
+            else:
+                torch.manual_seed(Sources(self._seed_of(0)).seeds["initialisation"])
+                base = model if model is None else self.strategy.prepare_model(model)
+            super().__init__(base, args, **options)
             if self.args.n_gpu > 1:
                 raise ValueError(
                     "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
@@ -200,7 +210,20 @@ class PopulationTrainer(Trainer):
     def _initialised(self, model_init: Callable[..., nn.Module], seed: int, trial: Any = None) -> nn.Module:
         with global_generators(Sources(seed).seeds["initialisation"]):
             self.model_init = model_init
-            return Trainer.call_model_init(self, trial)
+            return self.strategy.prepare_model(Trainer.call_model_init(self, trial))
+
+    def _prepare_sets(self, args: TrainingArguments, options: dict[str, Any]) -> None:
+        """Let the strategy change the training set of each seed."""
+        given = self._sets["train"] or [options.get("train_dataset")] * len(self.seeds)
+        evaluates = options.get("eval_dataset") is not None
+        tokenizer = options.get("processing_class")
+        prepared = [
+            self.strategy.prepare(Setup(args, each, tokenizer, Sources(seed), evaluates, len(self.seeds))).train
+            for seed, each in zip(self.seeds, given, strict=True)
+        ]
+        if any(before is not after for before, after in zip(given, prepared, strict=True)):
+            options["train_dataset"] = prepared[0]
+            self._sets["train"] = prepared if len(self.seeds) > 1 else None
 
     def _populate(self, model: nn.Module, trial: Any = None) -> Population:
         """The population whose run 0 starts as `model`."""
@@ -258,17 +281,27 @@ class PopulationTrainer(Trainer):
         ):
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
         self.failures, self.member_steps, self._best_is_loaded = [], 0, False
-        with global_generators():
+        with global_generators(), ExitStack() as self._around_step:
             self._plan()
             output = super().train(*args, **options)
         phase = self._schedule().at(self.state.global_step - 1)
         # The best population stays at the size at which it was evaluated.
         if phase.merge and self.population.members > 1 and not self._best_is_loaded:
             self._merge(phase)
-        self.strategy.finish(self.population)
+        self.strategy.finish(self.population, self._score if self.eval_dataset is not None else None)
+        self._follow(None)
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
+
+    def _score(self, values: Mapping[str, Tensor]) -> float:
+        """How good one member of these values is on the evaluation set; the population becomes that member."""
+        self.population.replace({name: value.unsqueeze(0) for name, value in values.items()}, 1)
+        name = self.args.metric_for_best_model or "loss"
+        metrics = self.evaluate()
+        value = metrics[name if name in metrics else f"eval_{name}"]
+        greater = self.args.greater_is_better
+        return value if (greater if greater is not None else not name.endswith("loss")) else -value
 
     def _schedule(self) -> Schedule:
         assert self.schedule is not None
@@ -338,8 +371,20 @@ class PopulationTrainer(Trainer):
     def _padding_side(self) -> str:
         return getattr(self.processing_class, "padding_side", "right")
 
+    def _begin(self, step: int) -> None:
+        """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
+        if step == 0:
+            self.population.kept = {}
+            self.strategy.start(self.population)
+
+    def _begin_step(self, step: int) -> None:
+        """Before optimiser step `step`, counted from 0."""
+        self._walk(step)
+        self._around_step.close()  # a step without a gradient, such as one that fp16 skipped, leaves it open
+        self._around_step.enter_context(self.strategy.training(self.population, step, self._schedule().steps))
+
     def _walk(self, step: int) -> None:
-        """Before optimiser step `step`, counted from 0: merge what the last phase left, fork what this one needs."""
+        """Merge what the last phase left, fork what this one needs."""
         phase = self._schedule().at(step)
         if step != phase.start:
             return
@@ -370,6 +415,7 @@ class PopulationTrainer(Trainer):
         try:
             self.model = plain  # what Trainer takes the parameters and names from
             optimizer = super().create_optimizer(*args)
+            self._set_rates_by_name(optimizer, plain)
         finally:
             self.model = population
             population.restore()
@@ -380,11 +426,24 @@ class PopulationTrainer(Trainer):
         optimizer.register_step_post_hook(self._after_optimizer)
         return optimizer
 
+    def _set_rates_by_name(self, optimizer: Optimizer, plain: nn.Module) -> None:
+        """Split the parameter groups where the strategy has rates of its own for some parameters."""
+        names = {id(parameter): name for name, parameter in plain.named_parameters() if parameter.requires_grad}
+        of = dict.fromkeys(names.values())
+        groups = []
+        for group in optimizer.param_groups:
+            parts: dict[float, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                parts.setdefault(self.strategy.rate_of(names[id(parameter)], of), []).append(parameter)
+            groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
+        optimizer.param_groups[:] = groups
+
     def _before_optimizer(self, *_: Any) -> None:
-        step = self.state.global_step
+        step, steps = self.state.global_step, self._schedule().steps
         phase = self._schedule().at(step)
         assert self._optimizer_of_members is not None
-        self._optimizer_of_members.set_rates(phase.fork, (step - phase.start) / phase.steps)
+        constant = self.strategy.rate_at(step, steps)
+        self._optimizer_of_members.set_rates(phase.fork, (step - phase.start) / phase.steps, constant)
 
     def _after_optimizer(self, *_: Any) -> None:
         assert self._optimizer_of_members is not None
@@ -438,6 +497,9 @@ class PopulationTrainer(Trainer):
             total = total + super().training_step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
             population.collect()
+            scaler = getattr(self.accelerator, "scaler", None)
+            population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
+            self._around_step.close()
             self._share_failures()
             self._reduce()
             for run in self._frozen():
@@ -480,7 +542,7 @@ class PopulationTrainer(Trainer):
         labels = self._labels(inputs)
         if labels is None:
             raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
-        chunk = self.population._focus
+        chunk = self.population.in_focus
         outputs = model(**inputs)
         losses = self._losses(outputs, labels, len(chunk), num_items_in_batch)
         counted = self.compute_loss_func is not None and num_items_in_batch is not None
@@ -663,12 +725,12 @@ class PopulationTrainer(Trainer):
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""
-        with global_generators():
+        with global_generators(), self.strategy.predicting(self.population):
             return super().evaluate(*args, **options)
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """As `Trainer.predict`, by the vote of the members."""
-        with global_generators():
+        with global_generators(), self.strategy.predicting(self.population):
             compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
             try:
                 return super().predict(*args, **options)
@@ -704,14 +766,15 @@ class PopulationTrainer(Trainer):
             "diagnostics": {"engine": self.population.engine_name},
         }
         labels = [str(config.id2label[at]) for at in range(config.num_labels)]
-        artifact.save(
-            folder,
-            population=self.population,
-            tokenizer=self.processing_class,
-            labels=labels,
-            info=info,
-            overwrite=ours,
-        )
+        with self.strategy.predicting(self.population):
+            artifact.save(
+                folder,
+                population=self.population,
+                tokenizer=self.processing_class,
+                labels=labels,
+                info=info,
+                overwrite=ours,
+            )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
@@ -754,18 +817,19 @@ class _Walk(TrainerCallback):
         if (schedule := self.trainer._schedule()).steps != state.max_steps:
             logger.info(f"the run has {state.max_steps} steps, not {schedule.steps}")
             self.trainer.schedule = self.trainer.strategy.schedule(state.max_steps)
+        self.trainer._begin(state.global_step)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self.trainer._order is not None:
             self.trainer._order.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer._walk(state.global_step)
+        self.trainer._begin_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self.trainer
         trainer.member_steps += trainer.population.size - len(trainer._frozen()) * trainer.population.members
-        trainer.strategy.after_step(trainer.population, state.global_step)
+        trainer.strategy.after_step(trainer.population, state.global_step, trainer._schedule().steps)
         self._stop_if_none_is_left(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -791,6 +855,19 @@ class _MeanOverRuns:
             for run in range(runs)
         ]
         return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
+
+
+def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Training arguments under the names that the installed transformers has for them."""
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    names = {
+        "epochs": "num_train_epochs",
+        "warmup_ratio": "warmup_ratio" if "warmup_ratio" in known else "warmup_steps",  # in 5 steps below 1 are a ratio
+        "gradient_checkpointing": "activation_checkpointing"
+        if "activation_checkpointing" in known
+        else "gradient_checkpointing",
+    }
+    return {names.get(name, name): value for name, value in arguments.items()}
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

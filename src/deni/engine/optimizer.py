@@ -90,15 +90,19 @@ class MemberOptimizer:
                 if isinstance(value := state.get(key), Tensor) and value.shape != parameter.shape:
                     raise ValueError(f"optimiser state {key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
 
-    def set_rates(self, how: Fork, done: float) -> None:
-        """Before a step: the copies' learning rates.
+    def set_rates(self, how: Fork, done: float, constant: float | None = None) -> None:
+        """Before a step: learning rates that are not the scheduler's.
 
         Args:
-            how: the fork of the phase.
+            how: the fork of the phase, for the copies.
             done: how much of the phase is over, from 0 to below 1.
+            constant: a rate for all, as a part of the base rate.
         """
         groups = self.optimizer.param_groups
         self._scheduled = [group["lr"] for group in groups]
+        if constant is not None:
+            for group in groups:
+                group["lr"] = group.get("initial_lr", group["lr"]) * constant
         if not self.sisters or how.rate == "schedule":
             return
         for group in groups[len(self.names) :]:

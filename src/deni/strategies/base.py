@@ -1,62 +1,130 @@
-"""What a strategy is: a frozen dataclass over four hooks, each with a neutral default."""
+"""What a strategy is: a frozen dataclass over a few hooks, each with a neutral default."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.schedule import Phase, Schedule
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import TrainingArguments
 
     from deni.population import Population
+    from deni.randomness import Sources
+
+# Settings of a strategy that are settings of the training, too, under these names: the strategy's win.
+ARGUMENTS = ("epochs", "weight_decay", "warmup_ratio")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a strategy may change before training.
+    """What a strategy may look at, and change, before training.
 
     Args:
-        args: the training arguments, a copy of the user's.
-        tuning: the name of the tuning: `full`, `lora`, ...
+        args: the training arguments; not to be changed, see `Strategy.arguments`.
+        train: the training set of one run; a strategy that adds texts needs `datasets.Dataset` with the column `text`.
+        tokenizer: what made its tokens.
+        sources: the randomness of the run.
+        evaluates: whether there is an evaluation set.
+        runs: how many runs are trained.
     """
 
     args: TrainingArguments
-    tuning: str = "full"
+    train: Any = None
+    tokenizer: Any = None
+    sources: Sources | None = None
+    evaluates: bool = False
+    runs: int = 1
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """A mitigation: what is prepared, who trains when, what happens after a step, how members vote.
+    """A mitigation: what is prepared, who trains when, what happens in and after a step, what predicts.
 
-    The fields of a subclass are its settings, its command-line flags and its columns in tables.
+    The fields of a subclass are its settings, its command-line flags and its columns in tables. Strategies compose:
+    `Augmentation(1, "texts.csv") + DENI()`.
     """
 
     name: ClassVar[str]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
+    votes: ClassVar[bool] = False  # whether several members or runs predict in the end
+    averages: ClassVar[bool] = False  # whether a mean over time predicts in the end
+    pulls: ClassVar[bool] = False  # whether it pulls the parameters back to where they began
+
+    # ---- before training -------------------------------------------------------------------------------------------
+
+    def labelled(self, wanted: int | None, available: int) -> int | None:
+        """How many labelled texts to train on; None for all. Raises ValueError for a number that makes no sense."""
+        return wanted
 
     def prepare(self, setup: Setup) -> Setup:
-        """Change what is trained before training begins."""
+        """Change what is trained on."""
         return setup
+
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        """Change a fresh model; the global generators are those of its initialisation. The same layers for each run."""
+        return model
+
+    def start(self, population: Population) -> None:
+        """Change the members before the first step; not called for a run that is resumed."""
+
+    def arguments(self) -> dict[str, float]:
+        """The training arguments that it decides: its settings of the names in `ARGUMENTS` that are not None."""
+        given = {name: getattr(self, name, None) for name in ARGUMENTS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    # ---- training --------------------------------------------------------------------------------------------------
 
     def phases(self, steps: int) -> list[Phase]:
         """The phases with more than one member, for a run of `steps` optimiser steps."""
         return []
 
-    def after_step(self, population: Population, step: int) -> None:
-        """Perturb or average after optimiser step `step`, counted from 1."""
+    def rate_of(self, name: str, names: Mapping[str, Any]) -> float:
+        """What the learning rate of a parameter is multiplied with; `names` are those of all that train."""
+        return 1.0
 
-    def finish(self, population: Population) -> None:
-        """Decide what is kept when training has ended."""
+    def rate_at(self, step: int, steps: int) -> float | None:
+        """The learning rate at a step, counted from 0, as a part of the peak; None leaves it to the scheduler."""
+        return None
+
+    @contextmanager
+    def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
+        """Around the forward and backward passes of optimiser step `step`, counted from 0.
+
+        When it is left the gradients are there: not yet clipped, nor summed over processes.
+        """
+        yield
+
+    def after_step(self, population: Population, step: int, steps: int) -> None:
+        """Perturb or average when `step` of `steps` optimiser steps are done."""
+
+    # ---- predicting ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def predicting(self, population: Population) -> Iterator[None]:
+        """Around everything that predicts or saves a model: in it the population is what predicts."""
+        yield
+
+    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
+        """Decide what is kept when training has ended.
+
+        Args:
+            score: how good one member of these values `(*shape)` is on the evaluation set, more is better; None
+                without such a set.
+        """
 
     def combine_members(self, log_probabilities: Tensor) -> Tensor:
         """Let the members of one model vote: `(B, M, C)` log probabilities become `(B, C)`."""
         from deni.strategies.vote import vote
 
         return vote(log_probabilities, "soft")
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
 
     def schedule(self, steps: int) -> Schedule:
         """All phases of a run; raises ValueError where they do not fit into `steps`."""
@@ -72,6 +140,11 @@ class Strategy:
         """Which tensors its noise reaches, for those who leave out tensors that nothing moves."""
         return "head"
 
+    @property
+    def parts(self) -> tuple[Strategy, ...]:
+        """The strategies that it is composed of."""
+        return (self,)
+
     def settings(self) -> dict[str, Any]:
         """The settings as JSON values.
 
@@ -80,3 +153,9 @@ class Strategy:
         3
         """
         return dataclasses.asdict(self)
+
+    def __add__(self, other: Strategy) -> Strategy:
+        """Both at once; raises ValueError where that makes no sense."""
+        from deni.strategies.composed import Composed
+
+        return Composed((*self.parts, *other.parts))

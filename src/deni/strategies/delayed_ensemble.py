@@ -18,6 +18,7 @@ class DelayedEnsemble(Forking):
     """
 
     name: ClassVar[str] = "delayed_ensemble"
+    votes: ClassVar[bool] = True
 
     ensemble_from: float = 0.9
 

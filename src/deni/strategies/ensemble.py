@@ -23,6 +23,7 @@ class Ensemble(Strategy):
     """
 
     name: ClassVar[str] = "ensemble"
+    votes: ClassVar[bool] = True
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"combine": "hard"}, "released": {"combine": "hard"}}
 
     members: int = 10

@@ -1,0 +1,41 @@
+"""Every labelled text there is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from deni.strategies.base import Setup, Strategy
+
+
+@dataclass(frozen=True)
+class AllData(Strategy):
+    """Train on all labelled texts instead of a sample: what more data would buy (arXiv 2406.12471, section 4.1).
+
+    Args:
+        most: the largest number of texts, at least 1; 55000 in the paper.
+    """
+
+    name: ClassVar[str] = "all_data"
+
+    most: int = 55_000
+
+    def __post_init__(self) -> None:
+        if self.most < 1:
+            raise ValueError(f"most must be at least 1, not {self.most}")
+
+    def labelled(self, wanted: int | None, available: int) -> int | None:
+        most = min(self.most, available)
+        if wanted is not None and wanted < most:
+            raise ValueError(
+                f"all_data trains on all {most} labelled texts, not on {wanted}: leave --labelled away or choose "
+                "another strategy"
+            )
+        return most if most < available else None
+
+    def prepare(self, setup: Setup) -> Setup:
+        if setup.train is None or not hasattr(setup.train, "select") or len(setup.train) <= self.most:
+            return setup
+        assert setup.sources is not None
+        chosen = setup.sources.numpy("label_choice").permutation(len(setup.train))[: self.most]
+        return replace(setup, train=setup.train.select(sorted(chosen.tolist())))

@@ -1,0 +1,36 @@
+"""Longer training with bias correction, warm-up and weight decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deni.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class BestPractices(Strategy):
+    """Train longer, with AdamW, bias correction and warm-up (Mosbach et al. 2021; arXiv 2406.12471, section 4.1).
+
+    The optimisers of torch correct the bias by themselves. A setting of None leaves that of the training.
+
+    Args:
+        epochs: passes over the texts, above 0; 20 in the paper.
+        weight_decay: of AdamW, at least 0; 0.01 in Mosbach et al. (the released code has none).
+        warmup_ratio: part of the steps with a rising rate, in [0, 1); 0.1 in the paper.
+    """
+
+    name: ClassVar[str] = "best_practices"
+    presets: ClassVar = {"released": {"weight_decay": 0.0}}
+
+    epochs: float | None = 20
+    weight_decay: float | None = 0.01
+    warmup_ratio: float | None = 0.1
+
+    def __post_init__(self) -> None:
+        if self.epochs is not None and not self.epochs > 0:
+            raise ValueError(f"epochs must be above 0, not {self.epochs}")
+        if self.weight_decay is not None and not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+        if self.warmup_ratio is not None and not 0 <= self.warmup_ratio < 1:
+            raise ValueError(f"warmup_ratio must be in [0, 1), not {self.warmup_ratio}")

@@ -1,0 +1,169 @@
+"""Several strategies at once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deni.schedule import Phase, Schedule
+from deni.strategies.base import Setup, Strategy
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from deni.population import Population
+
+STEPS = 10_000  # long enough that phases of any strategy fit; whether two overlap does not depend on it
+
+
+@dataclass(frozen=True)
+class Composed(Strategy):
+    """Strategies that are applied together, in this order; written `a + b`.
+
+    Args:
+        of: two or more strategies.
+
+    Raises:
+        ValueError: strategies that contradict each other; the message says why.
+
+    >>> from deni.strategies import BestPractices, DENI
+    >>> (BestPractices() + DENI()).name
+    'best_practices+deni'
+    """
+
+    of: tuple[Strategy, ...]
+
+    def __post_init__(self) -> None:
+        for one, other in itertools.combinations(self.of, 2):
+            if why := _why_not(one, other):
+                raise ValueError(f"{one.name} and {other.name} cannot be combined: {why}")
+        self.arguments()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        """The names of the parts, with `+` between them."""
+        return "+".join(part.name for part in self.of)
+
+    @property
+    def parts(self) -> tuple[Strategy, ...]:
+        return self.of
+
+    @property
+    def votes(self) -> bool:  # type: ignore[override]
+        """Whether one of them votes."""
+        return any(part.votes for part in self.of)
+
+    @property
+    def averages(self) -> bool:  # type: ignore[override]
+        """Whether one of them averages."""
+        return any(part.averages for part in self.of)
+
+    @property
+    def pulls(self) -> bool:  # type: ignore[override]
+        """Whether one of them pulls."""
+        return any(part.pulls for part in self.of)
+
+    def settings(self) -> dict[str, Any]:
+        return {part.name: part.settings() for part in self.of}
+
+    def labelled(self, wanted: int | None, available: int) -> int | None:
+        chosen = wanted
+        for part in self.of:
+            own = part.labelled(wanted, available)
+            chosen = own if own != wanted else chosen
+        return chosen
+
+    def prepare(self, setup: Setup) -> Setup:
+        for part in self.of:
+            setup = part.prepare(setup)
+        return setup
+
+    def prepare_model(self, model: nn.Module) -> nn.Module:
+        for part in self.of:
+            model = part.prepare_model(model)
+        return model
+
+    def start(self, population: Population) -> None:
+        for part in self.of:
+            part.start(population)
+
+    def arguments(self) -> dict[str, float]:
+        given: dict[str, float] = {}
+        owner: dict[str, str] = {}
+        for part in self.of:
+            for name, value in part.arguments().items():
+                if given.get(name, value) != value:
+                    raise ValueError(
+                        f"{owner[name]} and {part.name} cannot be combined as they are: {name} is {given[name]:g} in "
+                        f"one and {value:g} in the other, give both the same {name}"
+                    )
+                given[name], owner[name] = value, part.name
+        return given
+
+    def phases(self, steps: int) -> list[Phase]:
+        return [phase for part in self.of for phase in part.phases(steps)]
+
+    def rate_of(self, name: str, names: Mapping[str, Any]) -> float:
+        return math.prod(part.rate_of(name, names) for part in self.of)
+
+    def rate_at(self, step: int, steps: int) -> float | None:
+        return next((rate for part in self.of if (rate := part.rate_at(step, steps)) is not None), None)
+
+    @contextmanager
+    def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in self.of:
+                stack.enter_context(part.training(population, step, steps))
+            yield
+
+    def after_step(self, population: Population, step: int, steps: int) -> None:
+        for part in self.of:
+            part.after_step(population, step, steps)
+
+    @contextmanager
+    def predicting(self, population: Population) -> Iterator[None]:
+        with ExitStack() as stack:
+            for part in self.of:
+                stack.enter_context(part.predicting(population))
+            yield
+
+    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
+        for part in self.of:
+            part.finish(population, score)
+
+    def combine_members(self, log_probabilities: Tensor) -> Tensor:
+        voter = next((part for part in self.of if part.votes), self.of[0])
+        return voter.combine_members(log_probabilities)
+
+    @property
+    def runs(self) -> int:
+        return math.prod(part.runs for part in self.of)
+
+    @property
+    def noise_scope(self) -> str:
+        scopes = [part.noise_scope for part in self.of]
+        return next((scope for scope in ("trainable", "auto") if scope in scopes), "head")
+
+
+def _why_not(one: Strategy, other: Strategy) -> str:
+    """Why two strategies make no sense together; empty if they do."""
+    if isinstance(one, type(other)) or isinstance(other, type(one)):
+        return "one is a part of the other"
+    if one.averages and other.averages:
+        return "each would predict with a mean of its own"
+    if one.pulls and other.pulls:
+        return "both pull the parameters back to where they began"
+    forks = [bool(part.phases(STEPS)) for part in (one, other)]
+    if (one.averages and forks[1]) or (other.averages and forks[0]):
+        return "a mean over time needs one model from beginning to end, and a fork makes several"
+    if one.votes and other.votes:
+        return "both decide how members vote, and each would need the other's members"
+    try:
+        Schedule.of([*one.phases(STEPS), *other.phases(STEPS)], STEPS)
+    except ValueError:
+        return "both fork at the same time"
+    return ""

@@ -1,0 +1,26 @@
+"""DENI on labelled and augmented texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from deni.strategies.augmentation import Augmentation
+from deni.strategies.deni import DENI
+
+
+@dataclass(frozen=True)
+class Denials(DENI, Augmentation):
+    """One augmented text for each labelled one, and DENI (arXiv 2406.12471, section 4.3).
+
+    Args:
+        epochs: passes over all texts; 10 in the released code, not augmentation's 12.
+    """
+
+    name: ClassVar[str] = "denials"
+
+    epochs: float | None = 10
+
+    def __post_init__(self) -> None:
+        DENI.__post_init__(self)
+        Augmentation.__post_init__(self)

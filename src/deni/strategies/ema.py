@@ -1,0 +1,37 @@
+"""Exponential moving average of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from deni.strategies.averaging import Averaging
+
+if TYPE_CHECKING:
+    from deni.population import Population
+
+
+@dataclass(frozen=True)
+class EMA(Averaging):
+    """The exponential mean of the parameters since the first step predicts (arXiv 2406.12471, section 4.1).
+
+    Args:
+        decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
+    """
+
+    name: ClassVar[str] = "ema"
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay must be in [0, 1), not {self.decay}")
+
+    def mean_function(self) -> Callable:
+        return get_ema_multi_avg_fn(self.decay)
+
+    def after_step(self, population: Population, step: int, steps: int) -> None:
+        self.update(population)

@@ -1,0 +1,54 @@
+"""Weight decay towards the weights at the start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from deni.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from deni.population import Population
+
+
+@dataclass(frozen=True)
+class L2SP(Strategy):
+    """A penalty on the way from the pre-trained weights, in place of one on the weights (L2-SP, Li et al. 2018).
+
+    The loss gets strength/2 * |theta - theta0|^2 over all tensors that train and are not of the head, which has no
+    pre-trained weights; theta0 are the parameters at the start of training.
+
+    Args:
+        strength: of the penalty, at least 0; Li et al. search 0.001 to 1.
+    """
+
+    name: ClassVar[str] = "l2_sp"
+    pulls: ClassVar[bool] = True
+
+    strength: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not (self.strength >= 0 and math.isfinite(self.strength)):
+            raise ValueError(f"strength must be finite and at least 0, not {self.strength}")
+
+    def start(self, population: Population) -> None:
+        if self.strength:
+            head = population.scope("head")
+            population.kept[self.name] = {
+                name: value.detach().clone() for name, value in population.values.items() if name not in head
+            }
+
+    @contextmanager
+    def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
+        yield
+        with torch.no_grad():
+            for name, start in population.kept.get(self.name, {}).items():
+                for member, view in enumerate(population.views[name]):
+                    if view.grad is not None:
+                        way = view - start[member // population.members]
+                        view.grad.add_(way, alpha=self.strength * population.loss_scale)

@@ -1,0 +1,37 @@
+"""Steps that come at regular intervals in a part of the training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deni.strategies.base import Strategy
+from deni.strategies.forking import check_fraction, part
+
+
+@dataclass(frozen=True)
+class Moments(Strategy):
+    """A strategy that does something every so often; lengths are fractions of all steps.
+
+    Args:
+        noise_from: when it begins; 0.3 in the paper.
+        noise_until: when it ends; 0.9 in the paper.
+        noise_every: how often; 0.02 in the paper, 25 of 1250 steps. At least one step.
+    """
+
+    noise_from: float = 0.3
+    noise_until: float = 0.9
+    noise_every: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("noise_from", "noise_until", "noise_every"):
+            check_fraction(name, getattr(self, name))
+        if self.noise_every == 0:
+            raise ValueError("noise_every must be above 0: it is a fraction of all steps")
+
+    def moments(self, steps: int) -> range:
+        """After how many steps it happens.
+
+        >>> Moments().moments(1250)
+        range(375, 1125, 25)
+        """
+        return range(part(self.noise_from, steps), part(self.noise_until, steps), max(1, part(self.noise_every, steps)))
