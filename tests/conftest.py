@@ -66,7 +66,6 @@ SMALL = {
         },
     ),
 }
-NO_SDPA = ("mpnet", "deberta-v2")
 
 
 def make_tiny(
@@ -79,9 +78,10 @@ def make_tiny(
     """A tiny random model for sequence classification, in training mode."""
     family, sizes = SMALL[architecture]
     config = getattr(transformers, f"{family}Config")(num_labels=num_labels, **sizes)
-    config._attn_implementation = "eager" if architecture in NO_SDPA else attention
+    model_class = getattr(transformers, f"{family}ForSequenceClassification")
+    config._attn_implementation = attention if model_class._supports_sdpa else "eager"
     with global_generators(seed):
-        model = getattr(transformers, f"{family}ForSequenceClassification")(config)
+        model = model_class(config)
     return model.to(dtype).train()
 
 

@@ -294,3 +294,8 @@ def test_one_text_may_be_a_string_and_no_text_gives_nothing(saved):
 def test_a_text_that_is_empty_or_no_string_is_named(saved, text):
     message = error_of(load(saved("default, full")), ["fine", text], kind=InputError)
     assert "text 1" in message
+
+
+def test_others_may_read_a_model(fitted, tmp_path):
+    fitted().save(tmp_path / "model")
+    assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {"0o644"}

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,3 +19,18 @@ def test_the_tables_are_what_the_results_say():
 def test_default_learning_rates_are_the_chosen_ones():
     chosen = json.loads((BENCHMARKS / "results" / "learning_rates.json").read_text())["chosen"]
     assert chosen == {name: tuning.learning_rate for name, tuning in TUNINGS.items()}
+
+
+def test_the_demo_in_the_readme_is_what_a_demo_printed():
+    rows = json.loads((BENCHMARKS / "results" / "demo.json").read_text())["rows"]
+    lines = (BENCHMARKS.parent / "README.md").read_text().splitlines()
+    shown = [re.split(r"\s*│\s*|\s{2,}", line.strip("│ ")) for line in lines if line.startswith("│ ")]
+    want = [
+        [
+            *(row["strategy"], *(f"{100 * f1:.1f}" for f1 in row["macro_f1"])),
+            *(f"{100 * value:.1f}" for value in (row["mean"], row["sd"], min(row["macro_f1"]))),
+            *(str(row["member_steps"]), f"{row['seconds']:.0f}"),
+        ]
+        for row in rows
+    ]
+    assert shown == want

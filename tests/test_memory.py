@@ -85,7 +85,7 @@ def test_activations_are_near_what_a_forward_pass_keeps(tiny, batch, architectur
     population = Population(model, [Sources(3)])
     population.train()
     population.fork(members, Fork(variance=0.1))
-    assert need.activations * members / kept(population, inputs) == pytest.approx(1, abs=0.15 if members > 1 else 0.001)
+    assert need.activations * members / kept(population, inputs) == pytest.approx(1, abs=0.15 if members > 1 else 0.005)
 
 
 def test_activations_of_longer_texts_are_near_those_measured_on_them(tiny, batch):

@@ -23,7 +23,12 @@ COLUMNS = ("label", "confidence", "agreement", "entropy")
 
 
 def evaluate_file(
-    model: str | Path, path: str | Path, *, text_column: str = "text", label_column: str = "label"
+    model: str | Path,
+    path: str | Path,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file with labels.
 
@@ -31,6 +36,7 @@ def evaluate_file(
         InputError: a label that training never saw, or a file that cannot be read.
     """
     classifier = load(model)
+    classifier.progress = progress
     texts = read_texts(path, text_column=text_column, label_column=label_column)
     gold = encode(texts, classifier.labels)
     predicted = classifier.predict_log_probabilities(texts.texts).argmax(-1)
@@ -49,6 +55,7 @@ def predict_file(
     *,
     text_column: str = "text",
     overwrite: bool = False,
+    progress: bool = False,
 ) -> int:
     """Write label, confidence, agreement and entropy of each text beside the columns that the file has.
 
@@ -70,6 +77,7 @@ def predict_file(
         if Path(output).is_dir():
             raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
+    classifier.progress = progress
     texts = read_texts(path, text_column=text_column, label_column=None, labels_required=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]

@@ -8,7 +8,7 @@ import platform
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from rich.console import Console
+from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -50,6 +52,7 @@ class Classifier:
         tokenizer: of the model.
         labels: class names in the order of the model's outputs.
         info: what `deni.json` says: strategy, `max_length`, metrics.
+        progress: whether to show a bar on standard error while it computes.
 
     Calling it with a text or a list of texts gives a dictionary for each: `label`, `confidence` (its probability in
     the vote, from 0 to 1), `agreement` (the share of the members that choose it), `entropy` (of the members' mean
@@ -57,9 +60,14 @@ class Classifier:
     """
 
     def __init__(
-        self, population: Population, tokenizer: PreTrainedTokenizerBase, labels: Sequence[str], info: Mapping[str, Any]
+        self,
+        population: Population,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        info: Mapping[str, Any],
+        progress: bool = False,
     ) -> None:
-        self.population, self.tokenizer = population, tokenizer
+        self.population, self.tokenizer, self.progress = population, tokenizer, progress
         self.labels, self.info = list(labels), dict(info)
         self.max_length: int | None = self.info.get("max_length")
         chosen = self.info.get("strategy", {"name": "default", "settings": {}})
@@ -114,7 +122,7 @@ class Classifier:
         order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
         result = torch.empty(len(texts), population.size, len(self.labels))
         try:
-            for at in range(0, len(order), batch_size):
+            for at in self._shown(range(0, len(order), batch_size)):
                 rows = order[at : at + batch_size]
                 batch = self.tokenizer(
                     [texts[row] for row in rows],
@@ -131,6 +139,12 @@ class Classifier:
         finally:
             population.train(was_training)
         return result.numpy()
+
+    def _shown(self, batches: range) -> Iterable[int]:
+        console = Console(stderr=True)
+        return track(
+            batches, "texts", console=console, transient=True, disable=not (self.progress and console.is_terminal)
+        )
 
 
 # ---- save ----------------------------------------------------------------------------------------------------------
@@ -151,6 +165,8 @@ def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         temporary.chmod(0o755)
         yield temporary
+        for path in temporary.rglob("*.safetensors"):
+            path.chmod(0o644)  # safetensors makes files that only their owner can read
         if target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             target.rename(old / "old")

@@ -99,15 +99,15 @@ class Fitted:
             },
         }
 
-    def classifier(self) -> Classifier:
+    def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
-        return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info())
+        return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
-    def evaluate(self, texts: Texts) -> dict[str, float]:
+    def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
         """Macro F1, accuracy and MCC of the vote on labelled texts."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
-        log_probabilities = self.classifier().predict_log_probabilities(texts.texts)
+        log_probabilities = self.classifier(progress).predict_log_probabilities(texts.texts)
         return scores(gold, log_probabilities.argmax(-1))
 
     def save(self, folder: str | Path, metrics: Mapping[str, Any] | None = None, overwrite: bool = False) -> Path:

@@ -78,7 +78,8 @@ class Population(nn.Module):
         stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
         self._install(stacks, [0] + [None] * (self.runs - 1))
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-            model.disable_input_require_grads()  # type: ignore[operator]
+            if hasattr(model, "_require_grads_hook") or hasattr(model, "_require_grads_hooks"):  # in 4, in 5
+                model.disable_input_require_grads()  # type: ignore[operator]
             self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
 
     # ---- what it is ------------------------------------------------------------------------------------------------

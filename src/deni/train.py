@@ -98,7 +98,7 @@ def train_file(
         return Trained(fitted, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
     if tested is not None:
-        metrics |= {**fitted.evaluate(tested), "test_texts": len(tested)}
+        metrics |= {**fitted.evaluate(tested, progress), "test_texts": len(tested)}
     return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
 
 

@@ -22,7 +22,7 @@ def command(model: str, file: str, text_column: str, label_column: str, as_json:
 
     from deni.apply import evaluate_file
 
-    result = evaluate_file(model, file, text_column=text_column, label_column=label_column)
+    result = evaluate_file(model, file, text_column=text_column, label_column=label_column, progress=True)
     if as_json:
         click.echo(json.dumps(result, indent=1, ensure_ascii=False))
         return

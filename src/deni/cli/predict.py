@@ -17,6 +17,6 @@ def command(model: str, file: str, output: str, overwrite: bool, text_column: st
     """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy."""
     from deni.apply import predict_file
 
-    count = predict_file(model, file, output, text_column=text_column, overwrite=overwrite)
+    count = predict_file(model, file, output, text_column=text_column, overwrite=overwrite, progress=True)
     if output != "-":
         click.echo(f"{count} texts labelled: {output}")
