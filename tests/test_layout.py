@@ -8,8 +8,8 @@ import deni
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
 _version errors randomness
-__init__ settings data
-schedule
+__init__ settings
+schedule data
 noise
 engine architectures
 population

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from torch import nn
-from transformers import PretrainedConfig
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 # The key of the dropout in front of the output layer; one config has one of them.
 HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dropout", "cls_dropout")
@@ -78,15 +81,11 @@ def embeddings_path(model: nn.Module) -> str:
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The encoder layers, from the lowest to the top one; layers that share parameters count once."""
-    lists = [module for name, module in model.named_modules() if isinstance(module, nn.ModuleList) and len(module)]
-    encoder = [each for each in lists if not any(each is not other and each in _inside(other) for other in lists)]
-    return list(max(encoder, key=len, default=nn.ModuleList()))
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    inner = {id(each) for other in lists for each in other.modules() if each is not other}
+    return max((list(each) for each in lists if id(each) not in inner), key=len, default=[])
 
 
 def pooler_of(model: nn.Module) -> nn.Module | None:
     """The layer between the top one and the head, where there is one."""
     return next((module for name, module in model.named_modules() if name.split(".")[-1] == "pooler" and module), None)
-
-
-def _inside(modules: nn.ModuleList) -> list[nn.Module]:
-    return [each for each in modules.modules() if each is not modules]

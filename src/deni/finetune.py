@@ -40,6 +40,8 @@ from deni.trainer import PopulationTrainer, renamed
 if TYPE_CHECKING:
     from deni.artifact import Classifier
 
+_RENAMED = ("warmup_ratio", "gradient_checkpointing")
+
 logger = logging.getLogger(__name__)
 
 
@@ -242,7 +244,9 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         optim=recipe.optim,
         weight_decay=recipe.weight_decay,
-        **renamed({name: value for name in ("warmup_ratio", "gradient_checkpointing") if (value := getattr(recipe, name))}),
+        **renamed(
+            {name: value for name in ("warmup_ratio", "gradient_checkpointing") if (value := getattr(recipe, name))}
+        ),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
         seed=recipe.seed % 2**32,

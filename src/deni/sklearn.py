@@ -59,7 +59,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         strategy: str = "deni",
         tuning: str = "full",
         *,
-        epochs: float = 10,
+        epochs: float | None = None,
         learning_rate: float | None = None,
         batch_size: int = 8,
         max_length: int | None = None,

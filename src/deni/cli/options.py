@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
@@ -26,8 +27,12 @@ def describe(cls: type) -> dict[str, str]:
     return found
 
 
-def field_options(table: Mapping[str, type]) -> Callable[[Any], Any]:
-    """A decorator that adds an option for each field of the dataclasses in a table; None means not given."""
+def field_options(table: Mapping[str, type], skip: Collection[str] = ()) -> Callable[[Any], Any]:
+    """A decorator that adds an option for each field of the dataclasses in a table; None means not given.
+
+    Args:
+        skip: fields for which the command has an option already.
+    """
     owners: dict[str, list[str]] = {}
     kinds: dict[str, Any] = {}
     texts: dict[str, str] = {}
@@ -39,7 +44,7 @@ def field_options(table: Mapping[str, type]) -> Callable[[Any], Any]:
             texts.setdefault(field.name, described.get(field.name, ""))
 
     def decorate(function: Any) -> Any:
-        for name in reversed(owners):
+        for name in reversed([each for each in owners if each not in skip]):
             flag = "--" + name.replace("_", "-")
             text = f"{texts[name]} [{', '.join(owners[name])}]"
             if kinds[name] is bool:
@@ -61,4 +66,6 @@ def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
 def _type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return click.Choice([str(choice) for choice in get_args(hint)])
+    if isinstance(hint, UnionType):
+        return _type(next(each for each in get_args(hint) if each is not type(None)))
     return hint

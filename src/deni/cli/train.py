@@ -8,8 +8,10 @@ import click
 
 from deni.cli import example
 from deni.cli.options import field_options, taken
-from deni.strategies import PRESETS, STRATEGIES
+from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
 from deni.tuning import TUNINGS
+
+_STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 
 
 @click.command("train", epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"))
@@ -18,7 +20,12 @@ from deni.tuning import TUNINGS
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 @click.option("--model", help="minilm, a folder, or a hub id.  [default: minilm]")
 @click.option("--tuning", type=click.Choice(list(TUNINGS)), default="full", show_default=True)
-@click.option("--strategy", default="deni", show_default=True, help=f"One of {', '.join(STRATEGIES)}.")
+@click.option(
+    "--strategy",
+    default="deni",
+    show_default=True,
+    help=f"One of {', '.join(STRATEGIES)}, or several: prior_noise+deni.",
+)
 @click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
 @click.option("--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]")
 @click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
@@ -37,7 +44,7 @@ from deni.tuning import TUNINGS
 @click.option("--engine", type=click.Choice(["auto", "stacked", "loop"]), help="How members are computed.")
 @click.option("--members-at-a-time", type=int, help="Members in one forward pass.  [default: as many as fit]")
 @click.option("--optim", help="Optimiser, by its name in transformers.  [default: adamw_torch_fused]")
-@click.option("--weight-decay", type=float, help="[default: 0]")
+@click.option("--weight-decay", type=float, help="Decay of AdamW.  [default: 0]")
 @click.option("--warmup-ratio", type=float, help="Part of the steps with a rising rate.  [default: 0]")
 @click.option("--max-grad-norm", type=float, help="Clip each member's gradient; 0: no.  [default: 0]")
 @click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
@@ -47,7 +54,7 @@ from deni.tuning import TUNINGS
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: on Ctrl-C]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@field_options(STRATEGIES)
+@field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
 def command(file: str, tuning: str, strategy: str, preset: str | None, **given: Any) -> None:
     """Train on FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input) and write a model."""
@@ -55,17 +62,17 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, **given: 
     from rich.table import Table
 
     from deni.recipe import recipe
-    from deni.strategies import ALIASES
     from deni.train import train_file
 
-    fields = taken(given, STRATEGIES.values()), taken(given, TUNINGS.values())
+    own = {key: value for key, value in given.items() if key not in ARGUMENTS}
+    fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
         *("output", "test", "dev", "labelled", "text_column", "label_column", "block", "overwrite", "resume"),
         *("save_steps", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
-    plan = recipe(preset, ALIASES.get(strategy, strategy), tuning, fields[0], fields[1], **rest)
+    plan = recipe(preset, strategy, tuning, fields[0], fields[1], **rest)
     done = train_file(file, recipe=plan, preset=preset, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")

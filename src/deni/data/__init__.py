@@ -1,6 +1,15 @@
 """The texts: reading, choosing, splitting."""
 
+from deni.data.augmented import read_augmented
 from deni.data.files import Texts, check_trainable, read_texts, why_no_text
 from deni.data.splits import choose_balanced, stratified_split
 
-__all__ = ["Texts", "check_trainable", "choose_balanced", "read_texts", "stratified_split", "why_no_text"]
+__all__ = [
+    "Texts",
+    "check_trainable",
+    "choose_balanced",
+    "read_augmented",
+    "read_texts",
+    "stratified_split",
+    "why_no_text",
+]

@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from deni.errors import short
 from deni.settings import as_it_is, make
-from deni.strategies.base import Setup, Strategy
+from deni.strategies.all_data import AllData
+from deni.strategies.augmentation import Augmentation
+from deni.strategies.averaging import Averaging
+from deni.strategies.base import ARGUMENTS, Setup, Strategy
+from deni.strategies.best_practices import BestPractices
+from deni.strategies.composed import Composed
 from deni.strategies.default import Default
 from deni.strategies.delayed_ensemble import DelayedEnsemble
 from deni.strategies.deni import DENI
+from deni.strategies.denials import Denials
+from deni.strategies.ema import EMA
 from deni.strategies.ensemble import Ensemble
 from deni.strategies.forking import Forking
+from deni.strategies.input_noise import InputNoise
+from deni.strategies.l2_sp import L2SP
+from deni.strategies.llrd import LLRD
+from deni.strategies.mixout import Mixout
 from deni.strategies.noisy_interpolation import NoisyInterpolation
+from deni.strategies.prior_noise import PriorNoise
+from deni.strategies.reinit import Reinit
+from deni.strategies.soup import Soup
+from deni.strategies.swa import SWA
+from deni.strategies.weight_noise import WeightNoise
 
-STRATEGIES: dict[str, type[Strategy]] = {
-    cls.name: cls for cls in (Default, Ensemble, DelayedEnsemble, NoisyInterpolation, DENI)
-}
+# Those of the paper in the order of its tables, then others.
+_CLASSES: tuple[type[Strategy], ...] = (
+    *(Default, AllData, BestPractices, Ensemble, InputNoise, WeightNoise, PriorNoise, SWA, EMA, Mixout, Augmentation),
+    *(DelayedEnsemble, NoisyInterpolation, DENI, Denials),
+    *(Reinit, LLRD, L2SP, Soup),
+)
+STRATEGIES: dict[str, type[Strategy]] = {cls.name: cls for cls in _CLASSES}
 ALIASES = {"de": "delayed_ensemble", "ni": "noisy_interpolation"}
 PRESETS = ("paper", "released")
 
@@ -25,37 +47,89 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     """The strategy of that name.
 
     Args:
-        name: a name or alias, or a strategy (then returned as it is).
+        name: a name or alias, several with `+` between them, or a strategy (then returned as it is).
         preset: `paper` or `released`, for the settings that are not given.
-        settings: the strategy's own; None means not given.
+        settings: the strategy's own; None means not given. Of several strategies each takes those that it has; under
+            the name of one, a dictionary of settings for it alone.
 
     Raises:
-        ValueError: a name, preset or setting that does not exist, or a strategy with settings beside it.
+        ValueError: a name, preset or setting that does not exist, a strategy with settings beside it, strategies that
+            contradict each other.
 
     >>> make_strategy("de", members=3).members
     3
+    >>> make_strategy("prior_noise+swa", variance=0.1).settings()["prior_noise"]["variance"]
+    0.1
     """
     if isinstance(name, Strategy):
         return as_it_is("strategy", name, settings)
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"unknown preset {short(preset)}: choose from {', '.join(PRESETS)}")
-    name = ALIASES.get(name, name) if isinstance(name, str) else name
-    defaults = STRATEGIES[name].presets.get(preset or "", {}) if isinstance(name, str) and name in STRATEGIES else {}
     given = {key: value for key, value in settings.items() if value is not None}
+    names = _names(name)
+    if len(names) == 1:
+        return _make_one(names[0], preset, given)
+    own = {each: dict(given.pop(each)) for each in names if isinstance(given.get(each), Mapping)}
+    unknown = sorted(key for key in given if not any(key in _fields(each) for each in names))
+    if unknown:
+        raise ValueError(f"none of {', '.join(map(str, names))} has a setting {short(unknown[0])}")
+    parts = [
+        _make_one(each, preset, {**{key: given[key] for key in given if key in _fields(each)}, **own.get(each, {})})
+        for each in names
+    ]
+    return Composed(tuple(parts))
+
+
+def has_setting(name: str | Strategy, setting: str) -> bool:
+    """Whether a strategy to be made, or one of several, has a setting of this name."""
+    return not isinstance(name, Strategy) and any(setting in _fields(each) for each in _names(name))
+
+
+def _names(name: Any) -> list[Any]:
+    """The names in `a+b`, without aliases; what is no string is left for others to refuse."""
+    return [ALIASES.get(each.strip(), each.strip()) for each in name.split("+")] if isinstance(name, str) else [name]
+
+
+def _fields(name: Any) -> list[str]:
+    known = isinstance(name, str) and name in STRATEGIES
+    return [field.name for field in dataclasses.fields(STRATEGIES[name])] if known else []
+
+
+def _make_one(name: Any, preset: str | None, given: Mapping[str, Any]) -> Strategy:
+    known = isinstance(name, str) and name in STRATEGIES
+    defaults = STRATEGIES[name].presets.get(preset or "", {}) if known else {}
     return make("strategy", STRATEGIES, name, {**defaults, **given})
 
 
 __all__ = [
     "ALIASES",
+    "ARGUMENTS",
     "DENI",
+    "EMA",
+    "L2SP",
+    "LLRD",
     "PRESETS",
     "STRATEGIES",
+    "SWA",
+    "AllData",
+    "Augmentation",
+    "Averaging",
+    "BestPractices",
+    "Composed",
     "Default",
     "DelayedEnsemble",
+    "Denials",
     "Ensemble",
     "Forking",
+    "InputNoise",
+    "Mixout",
     "NoisyInterpolation",
+    "PriorNoise",
+    "Reinit",
     "Setup",
+    "Soup",
     "Strategy",
+    "WeightNoise",
+    "has_setting",
     "make_strategy",
 ]

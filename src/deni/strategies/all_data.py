@@ -13,19 +13,19 @@ class AllData(Strategy):
     """Train on all labelled texts instead of a sample: what more data would buy (arXiv 2406.12471, section 4.1).
 
     Args:
-        most: the largest number of texts, at least 1; 55000 in the paper.
+        most_texts: the largest number of texts, at least 1; 55000 in the paper.
     """
 
     name: ClassVar[str] = "all_data"
 
-    most: int = 55_000
+    most_texts: int = 55_000
 
     def __post_init__(self) -> None:
-        if self.most < 1:
-            raise ValueError(f"most must be at least 1, not {self.most}")
+        if self.most_texts < 1:
+            raise ValueError(f"most_texts must be at least 1, not {self.most_texts}")
 
     def labelled(self, wanted: int | None, available: int) -> int | None:
-        most = min(self.most, available)
+        most = min(self.most_texts, available)
         if wanted is not None and wanted < most:
             raise ValueError(
                 f"all_data trains on all {most} labelled texts, not on {wanted}: leave --labelled away or choose "
@@ -34,8 +34,8 @@ class AllData(Strategy):
         return most if most < available else None
 
     def prepare(self, setup: Setup) -> Setup:
-        if setup.train is None or not hasattr(setup.train, "select") or len(setup.train) <= self.most:
+        if setup.train is None or not hasattr(setup.train, "select") or len(setup.train) <= self.most_texts:
             return setup
         assert setup.sources is not None
-        chosen = setup.sources.numpy("label_choice").permutation(len(setup.train))[: self.most]
+        chosen = setup.sources.numpy("label_choice").permutation(len(setup.train))[: self.most_texts]
         return replace(setup, train=setup.train.select(sorted(chosen.tolist())))

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from deni.data import read_augmented
 from deni.errors import InputError, short
 from deni.strategies.base import Setup, Strategy
 
@@ -40,6 +39,8 @@ class Augmentation(Strategy):
     def prepare(self, setup: Setup) -> Setup:
         if not self.augmentations or setup.train is None:
             return setup
+        from deni.data import read_augmented
+
         if self.augmented is None:
             raise InputError("augmented texts are needed: --augmented FILE with the columns seed, text and label")
         if "text" not in getattr(setup.train, "column_names", ()):
@@ -70,7 +71,7 @@ class Augmentation(Strategy):
 
 
 def _extended(train: Any, chosen: Sequence[tuple[int, str]], tokenizer: Any) -> Any:
-    """The training set and the chosen texts, tokenised as its own, cut at its longest one, under their seeds' labels."""
+    """The training set and the chosen texts, cut at its longest one, with the labels of their seeds."""
     from datasets import concatenate_datasets
 
     longest = max(map(len, train["input_ids"]))

@@ -19,19 +19,19 @@ class EMA(Averaging):
     """The exponential mean of the parameters since the first step predicts (arXiv 2406.12471, section 4.1).
 
     Args:
-        decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
+        ema_decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
     """
 
     name: ClassVar[str] = "ema"
 
-    decay: float = 0.999
+    ema_decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 <= self.decay < 1:
-            raise ValueError(f"decay must be in [0, 1), not {self.decay}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
 
     def mean_function(self) -> Callable:
-        return get_ema_multi_avg_fn(self.decay)
+        return get_ema_multi_avg_fn(self.ema_decay)
 
     def after_step(self, population: Population, step: int, steps: int) -> None:
         self.update(population)

@@ -29,8 +29,8 @@ class InputNoise(Moments):
 
     Args:
         variance: v of the normal noise, at least 0; 0.15 in the paper.
-        where: `pooled`: what goes into the dropout in front of the output layer, as in the paper; `embeddings`: the
-            word embeddings.
+        noise_where: `pooled`: what goes into the dropout in front of the output layer, as in the paper;
+            `embeddings`: the word embeddings.
         neftune_alpha: above 0: uniform noise of this size in place of the normal one, alpha / sqrt(T * D) with T
             tokens of D features (NEFTune, Jain et al. 2023, who use 5 to 15); only on embeddings.
     """
@@ -38,7 +38,7 @@ class InputNoise(Moments):
     name: ClassVar[str] = "input_noise"
 
     variance: float = 0.15
-    where: Literal["pooled", "embeddings"] = "pooled"
+    noise_where: Literal["pooled", "embeddings"] = "pooled"
     neftune_alpha: float = 0.0
 
     def __post_init__(self) -> None:
@@ -47,8 +47,8 @@ class InputNoise(Moments):
         for name in ("variance", "neftune_alpha"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be finite and at least 0, not {getattr(self, name)}")
-        if self.neftune_alpha and self.where != "embeddings":
-            raise ValueError("neftune_alpha is for noise on the embeddings: add where='embeddings'")
+        if self.neftune_alpha and self.noise_where != "embeddings":
+            raise ValueError("neftune_alpha is for noise on the embeddings: add noise_where='embeddings'")
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
@@ -63,7 +63,7 @@ class InputNoise(Moments):
             return output + self._noise(output, population)
 
         model = population.model
-        if self.where == "pooled":
+        if self.noise_where == "pooled":
             handle = model.get_submodule(pooled_path(model)).register_forward_pre_hook(add_to_input)
         else:
             handle = model.get_submodule(embeddings_path(model)).register_forward_hook(add_to_output)

@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 class L2SP(Strategy):
     """A penalty on the way from the pre-trained weights, in place of one on the weights (L2-SP, Li et al. 2018).
 
-    The loss gets strength/2 * |theta - theta0|^2 over all tensors that train and are not of the head, which has no
+    The loss gets l2_strength/2 * |theta - theta0|^2 over all tensors that train and are not of the head, which has no
     pre-trained weights; theta0 are the parameters at the start of training.
 
     Args:
-        strength: of the penalty, at least 0; Li et al. search 0.001 to 1.
+        l2_strength: of the penalty, at least 0; Li et al. search 0.001 to 1.
     """
 
     name: ClassVar[str] = "l2_sp"
     pulls: ClassVar[bool] = True
 
-    strength: float = 0.01
+    l2_strength: float = 0.01
 
     def __post_init__(self) -> None:
-        if not (self.strength >= 0 and math.isfinite(self.strength)):
-            raise ValueError(f"strength must be finite and at least 0, not {self.strength}")
+        if not (self.l2_strength >= 0 and math.isfinite(self.l2_strength)):
+            raise ValueError(f"l2_strength must be finite and at least 0, not {self.l2_strength}")
 
     def start(self, population: Population) -> None:
-        if self.strength:
+        if self.l2_strength:
             head = population.scope("head")
             population.kept[self.name] = {
                 name: value.detach().clone() for name, value in population.values.items() if name not in head
@@ -51,4 +51,4 @@ class L2SP(Strategy):
                 for member, view in enumerate(population.views[name]):
                     if view.grad is not None:
                         way = view - start[member // population.members]
-                        view.grad.add_(way, alpha=self.strength * population.loss_scale)
+                        view.grad.add_(way, alpha=self.l2_strength * population.loss_scale)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from deni.architectures import LAYER
 from deni.strategies.base import Strategy
 
+
 @dataclass(frozen=True)
 class LLRD(Strategy):
     """Lower layers learn more slowly, layer by layer (Zhang et al. 2021).

@@ -29,16 +29,16 @@ class Mixout(Strategy):
     layers is off. Masks come from the members' own streams of dropout, one for each optimiser step.
 
     Args:
-        mixout: p, in [0, 1); 0.9 in the paper (arXiv 2406.12471, section 4.1).
-        mixed: `head`: the output layer, whose target is its random initialisation, as in the paper; `linear`: all
-            linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
+        mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471, section 4.1).
+        mixout_layers: `head`: the output layer, whose target is its random initialisation, as in the paper; `linear`:
+            all linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
     """
 
     name: ClassVar[str] = "mixout"
     pulls: ClassVar[bool] = True
 
     mixout: float = 0.9
-    mixed: Literal["head", "linear"] = "head"
+    mixout_layers: Literal["head", "linear"] = "head"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -48,7 +48,7 @@ class Mixout(Strategy):
     def prepare_model(self, model: nn.Module) -> nn.Module:
         if not self.mixout:
             return model
-        chosen = [model.get_submodule(pooled_path(model))] if self.mixed == "head" else list(model.modules())
+        chosen = [model.get_submodule(pooled_path(model))] if self.mixout_layers == "head" else list(model.modules())
         for module in chosen:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
@@ -63,7 +63,7 @@ class Mixout(Strategy):
     def _names(self, population: Population) -> list[str]:
         """The weights of the mixed layers."""
         linear = population.linear_weights()
-        return [name for name in linear if self.mixed == "linear" or name in population.scope("head")]
+        return [name for name in linear if self.mixout_layers == "linear" or name in population.scope("head")]
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:

@@ -20,7 +20,7 @@ class PriorNoise(Strategy):
     """Perturb the weights before the first step (Wu et al. 2022, NoisyTune; arXiv 2406.12471, section 4.1).
 
     Args:
-        noise: `normal`: variance v on all tensors that train, as in the paper; `noisytune`: the original, uniform
+        prior: `normal`: variance v on all tensors that train, as in the paper; `noisytune`: the original, uniform
             noise (u - 0.5) * intensity * s on all pre-trained weights.
         variance: v of the normal noise, at least 0; 0.15 in the paper.
         scale: s of the normal noise: `scaled` by the tensor's standard deviation or `uniform`.
@@ -30,7 +30,7 @@ class PriorNoise(Strategy):
 
     name: ClassVar[str] = "prior_noise"
 
-    noise: Literal["normal", "noisytune"] = "normal"
+    prior: Literal["normal", "noisytune"] = "normal"
     variance: float = 0.15
     scale: Literal["scaled", "uniform"] = "scaled"
     floor: float = 0.0
@@ -46,15 +46,15 @@ class PriorNoise(Strategy):
         return Fork(variance=self.variance, scale=self.scale, scope="trainable", floor=self.floor)
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        if self.noise == "noisytune" and hasattr(model, "peft_config"):
+        if self.prior == "noisytune" and hasattr(model, "peft_config"):
             raise ValueError(
-                "noise='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose noise='normal' "
+                "prior='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose prior='normal' "
                 "or full tuning"
             )
         return model
 
     def start(self, population: Population) -> None:
-        if self.noise == "noisytune":
+        if self.prior == "noisytune":
             head = population.scope("head")
             population.shake([name for name in population.slots if name not in head], self.intensity)
         elif self.variance:

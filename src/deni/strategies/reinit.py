@@ -17,30 +17,31 @@ class Reinit(Strategy):
     """Initialise the pooler and the top layers anew, since they are specialised in pre-training (Zhang et al. 2021).
 
     Args:
-        layers: how many layers from the top, at least 0; Zhang et al. find 1 to 6 of BERT-large's 24 best, by task.
+        reinit_layers: how many layers from the top, at least 0; Zhang et al. find 1 to 6 of BERT-large's 24
+            best, by task.
     """
 
     name: ClassVar[str] = "reinit"
 
-    layers: int = 1
+    reinit_layers: int = 1
 
     def __post_init__(self) -> None:
-        if self.layers < 0:
-            raise ValueError(f"layers must be at least 0, not {self.layers}")
+        if self.reinit_layers < 0:
+            raise ValueError(f"reinit_layers must be at least 0, not {self.reinit_layers}")
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        if not self.layers:
+        if not self.reinit_layers:
             return model
         if hasattr(model, "peft_config"):
             raise ValueError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
         layers = layers_of(model)
-        if self.layers >= len(layers):
+        if self.reinit_layers >= len(layers):
             raise ValueError(f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them")
         pooler = pooler_of(model)
-        for fresh in [*layers[-self.layers :], *([pooler] if pooler is not None else [])]:
+        for fresh in [*layers[-self.reinit_layers :], *([pooler] if pooler is not None else [])]:
             for module in fresh.modules():
                 for parameter in module.parameters(recurse=False):
-                    parameter._is_hf_initialized = False  # transformers 5 skips what it has loaded
-                module._is_hf_initialized = False
+                    parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # 5 skips what it has loaded
+                module._is_hf_initialized = False  # type: ignore[assignment]
                 model._init_weights(module)  # type: ignore[operator]
         return model

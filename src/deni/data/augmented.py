@@ -1,0 +1,29 @@
+"""Augmented texts: which were made from which labelled text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deni.data.files import read_texts
+from deni.errors import InputError
+
+SEED = "seed"
+
+
+def read_augmented(path: str | Path) -> dict[str, list[str]]:
+    """The augmented texts of each labelled text, in the order of the file, each once.
+
+    Args:
+        path: CSV, TSV, JSONL or Parquet, also gzipped, with the columns `seed` (the labelled text) and `text`.
+
+    Raises:
+        InputError: a file that cannot be read or lacks a column; the message names it.
+    """
+    texts = read_texts(path, label_column=None)
+    if SEED not in texts.frame.columns:
+        has = ", ".join(repr(str(name)) for name in texts.frame.columns)
+        raise InputError(f"{texts.source}: no column {SEED!r}, it has {has}; it names the labelled text of each row")
+    found: dict[str, dict[str, None]] = {}
+    for seed, text in zip(texts.frame[SEED], texts.texts, strict=True):
+        found.setdefault(seed, {})[text] = None
+    return {seed: list(own) for seed, own in found.items()}
