@@ -14,7 +14,7 @@ noise
 engine architectures
 population
 strategies tuning
-batches losses memory checkpoint
+batches losses memory checkpoint diagnostics
 trainer
 artifact recipe
 pretrained

@@ -96,6 +96,7 @@ class Fitted:
                 "engine": self.trainer.population.engine_name,
                 "why_loop": self.trainer._why_loop or "",
                 "failures": [str(failure) for failure in self.trainer.failures],
+                "forks": [record.summary() for record in self.trainer.diagnostics.records],
                 "threads": torch.get_num_threads(),
                 "machine": platform.machine(),
             },

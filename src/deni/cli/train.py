@@ -53,10 +53,11 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--early-stopping-patience", type=int, help="Epochs without a better --dev score.")
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: on Ctrl-C]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+@click.option("--explain", is_flag=True, help="Tell afterwards what the members did.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
-def command(file: str, tuning: str, strategy: str, preset: str | None, **given: Any) -> None:
+def command(file: str, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any) -> None:
     """Train on FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input) and write a model."""
     from rich.console import Console
     from rich.table import Table
@@ -89,4 +90,6 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, **given: 
     for failure in done.fitted.trainer.failures:
         table.add_row("failed run", str(failure))
     Console().print(table)
+    if explain:
+        click.echo(f"\n{done.fitted.trainer.diagnostics.story()}\n")
     click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")
