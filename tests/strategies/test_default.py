@@ -1,0 +1,10 @@
+from plain import STEPS, Member, apart, trained
+
+from deni.randomness import Sources
+from deni.strategies import Default
+
+
+def test_it_is_plain_fine_tuning(tmp_path):
+    alone = Member(Sources(42))
+    alone.train(0, STEPS)
+    assert apart(trained(tmp_path, Default()), [alone]) < 1e-10
