@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import re
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import torch
 
 from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
+from deni.strategies.moments import Moments
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -59,6 +61,12 @@ COSTS = [
     for page in PAGES
     for number, line in enumerate(page.read_text().splitlines(), 1)
     if line.startswith("|") and SCHEDULE.search(line)
+]
+LENGTHS = [
+    pytest.param(card.stem, cells(line), id=f"{card.stem}:{number}")
+    for card in sorted(CARDS.glob("*.md"))
+    for number, line in enumerate(card.read_text().splitlines(), 1)
+    if re.fullmatch(r"\| [^|]+( \| \d+){4} \|", line)
 ]
 LINKS = [
     pytest.param(page, link, id=f"{named(page)}:{link}")
@@ -132,6 +140,23 @@ def test_schedules_and_costs_are_those_of_the_code(page: Path, row: list[str]) -
     assert row[1:] == [f"`{schedule}`", str(schedule.cost), f"{100 * schedule.cost / ensemble:.1f} %"]
 
 
+@pytest.mark.parametrize(("name", "row"), LENGTHS)
+def test_the_length_of_a_run_follows_from_texts_and_epochs(name: str, row: list[str]) -> None:
+    strategy = strategy_of(row[0], name)
+    own = strategy.settings()
+    texts = own.get("most_texts", 1000 * (1 + own.get("augmentations", 0)))  # the paper: 1,000 texts, batch 8
+    epochs = int(own.get("epochs", 10))
+    steps = -(-texts // 8) * epochs
+    assert [int(cell) for cell in row[1:]] == [texts, epochs, steps, strategy.schedule(steps).cost]
+
+
+@pytest.mark.parametrize("name", ["input_noise", "weight_noise"])
+def test_a_card_says_when_noise_comes(name: str) -> None:
+    strategy = make_strategy(name)
+    assert isinstance(strategy, Moments)
+    assert f"`{strategy.moments(STEPS)}`" in section(CARDS / f"{name}.md", "Cost")
+
+
 def test_a_released_value_in_the_table_of_choices_is_that_of_the_preset() -> None:
     released = make_strategy("deni", preset="released").settings()
     default = make_strategy("deni").settings()
@@ -164,6 +189,22 @@ def test_the_shortest_deni_run_is_as_long_as_its_card_says() -> None:
     assert make_strategy("deni").schedule(least).steps == least
     with pytest.raises(ValueError, match="train longer"):
         make_strategy("deni").schedule(least - 1)
+
+
+def test_the_table_of_hooks_has_their_arguments() -> None:
+    hooks = re.findall(r"^\| `(\w+)\((.*?)\)` \|", (ROOT / "docs" / "concepts.md").read_text(), flags=re.M)
+    assert len(hooks) == 13
+    for name, arguments in hooks:
+        assert ["self", *re.findall(r"\w+", arguments)] == list(inspect.signature(getattr(Strategy, name)).parameters)
+
+
+def test_what_the_concepts_say_cannot_be_combined_is_refused() -> None:
+    refused = (ROOT / "docs" / "concepts.md").read_text().partition("| refused | why | example |")[2]
+    examples = re.findall(r"^\| .* \| .* \| `([\w+]+)` \|$", refused, flags=re.M)
+    assert len(examples) == 7
+    for example in examples:
+        with pytest.raises(ValueError, match="cannot be combined"):
+            make_strategy(example)
 
 
 @pytest.mark.parametrize(("page", "link"), LINKS)
