@@ -132,7 +132,7 @@ def recipe(
         ValueError: a name, setting or value that does not exist; the message names it.
     """
     chosen = make_tuning(tuning, **(tuning_settings or {}))
-    shared = {name: given[name] for name in ARGUMENTS if name in given and has_setting(strategy, name)}
+    shared = {name: given[name] for name in ARGUMENTS if given.get(name) is not None and has_setting(strategy, name)}
     plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
     values = {key: value for key, value in given.items() if value is not None}
     if preset is not None:

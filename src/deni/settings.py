@@ -27,6 +27,12 @@ def as_it_is(kind: str, made: T, settings: Mapping[str, Any]) -> T:
     return made
 
 
+def without_missing(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are given: None means not given, but for fields of a dataclass that may be None."""
+    may_be = {name for name, hint in get_type_hints(cls).items() if type(None) in get_args(hint)}
+    return {key: value for key, value in settings.items() if value is not None or key in may_be}
+
+
 def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[str, Any]) -> T:
     """A dataclass from a table.
 
@@ -41,7 +47,7 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
     """
     if not isinstance(name, str) or name not in table:
         raise ValueError(f"unknown {kind} {short(name)}: choose from {', '.join(table)}")
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = without_missing(table[name], settings)
     known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
     unknown = sorted(set(given) - set(known), key=str)
     if unknown:

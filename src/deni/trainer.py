@@ -222,7 +222,7 @@ class PopulationTrainer(Trainer):
         evaluates = options.get("eval_dataset") is not None
         tokenizer = options.get("processing_class")
         prepared = [
-            self.strategy.prepare(Setup(args, each, tokenizer, Sources(seed), evaluates, len(self.seeds))).train
+            self.strategy.prepare(Setup(args, each, tokenizer, Sources(seed), evaluates, self.runs)).train
             for seed, each in zip(self.seeds, given, strict=True)
         ]
         if any(before is not after for before, after in zip(given, prepared, strict=True)):

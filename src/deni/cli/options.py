@@ -58,9 +58,9 @@ def field_options(table: Mapping[str, type], skip: Collection[str] = ()) -> Call
 
 
 def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
-    """Those of the given values that are fields of the dataclasses."""
+    """Those of the given values that are fields of the dataclasses; None means not given."""
     names = {field.name for cls in table for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    return {key: value for key, value in given.items() if key in names}
+    return {key: value for key, value in given.items() if key in names and value is not None}
 
 
 def _type(hint: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deni.cli import example
-from deni.cli.options import field_options
+from deni.cli.options import field_options, taken
 from deni.strategies import PRESETS, STRATEGIES, Ensemble, make_strategy
 
 
@@ -24,7 +24,7 @@ def command(strategy: str | None, steps: int, preset: str | None, **settings: An
             schedule = make_strategy(name, preset).schedule(steps)
             click.echo(f"{name:22}{schedule.cost:8} member-steps {schedule.cost / ten:8.1%}   {schedule}")
         return
-    schedule = make_strategy(strategy, preset, **settings).schedule(steps)
+    schedule = make_strategy(strategy, preset, **taken(settings, STRATEGIES.values())).schedule(steps)
     click.echo(schedule)
     click.echo(f"member-steps: {schedule.cost}")
     click.echo(f"cost: {100 * schedule.cost / ten:.1f} % of an ensemble of ten")

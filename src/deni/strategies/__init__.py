@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deni.errors import short
-from deni.settings import as_it_is, make
+from deni.settings import as_it_is, make, without_missing
 from deni.strategies.all_data import AllData
 from deni.strategies.augmentation import Augmentation
 from deni.strategies.averaging import Averaging
@@ -49,8 +49,8 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     Args:
         name: a name or alias, several with `+` between them, or a strategy (then returned as it is).
         preset: `paper` or `released`, for the settings that are not given.
-        settings: the strategy's own; None means not given. Of several strategies each takes those that it has; under
-            the name of one, a dictionary of settings for it alone.
+        settings: the strategy's own; None means not given, where a setting cannot be None. Of several
+            strategies each takes those that it has; under the name of one, a dictionary of settings for it alone.
 
     Raises:
         ValueError: a name, preset or setting that does not exist, a strategy with settings beside it, strategies that
@@ -65,12 +65,11 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
         return as_it_is("strategy", name, settings)
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"unknown preset {short(preset)}: choose from {', '.join(PRESETS)}")
-    given = {key: value for key, value in settings.items() if value is not None}
-    names = _names(name)
+    given, names = dict(settings), _names(name)
     if len(names) == 1:
         return _make_one(names[0], preset, given)
     own = {each: dict(given.pop(each)) for each in names if isinstance(given.get(each), Mapping)}
-    unknown = sorted(key for key in given if not any(key in _fields(each) for each in names))
+    unknown = sorted(key for key in given if given[key] is not None and not any(key in _fields(each) for each in names))
     if unknown:
         raise ValueError(f"none of {', '.join(map(str, names))} has a setting {short(unknown[0])}")
     parts = [
@@ -98,7 +97,8 @@ def _fields(name: Any) -> list[str]:
 def _make_one(name: Any, preset: str | None, given: Mapping[str, Any]) -> Strategy:
     known = isinstance(name, str) and name in STRATEGIES
     defaults = STRATEGIES[name].presets.get(preset or "", {}) if known else {}
-    return make("strategy", STRATEGIES, name, {**defaults, **given})
+    own = without_missing(STRATEGIES[name], given) if known else given
+    return make("strategy", STRATEGIES, name, {**defaults, **own})
 
 
 __all__ = [

@@ -20,7 +20,8 @@ class Augmentation(Strategy):
     Args:
         augmentations: n, how many for each labelled text, at least 0; 1, 2, 3, 5 and 10 in the paper. Which of those in
             the file are taken is chosen by the augmentation source of the run.
-        augmented: a file with the columns `seed` (the labelled text), `text` and `label`: CSV, TSV, JSONL or Parquet.
+        augmented: a file with the columns `seed` (the labelled text, whose label counts) and `text`: CSV, TSV, JSONL or
+            Parquet.
         epochs: passes over all texts; 12 in the paper. None leaves that of the training.
     """
 
@@ -42,7 +43,7 @@ class Augmentation(Strategy):
         from deni.data import read_augmented
 
         if self.augmented is None:
-            raise InputError("augmented texts are needed: --augmented FILE with the columns seed, text and label")
+            raise InputError("augmented texts are needed: --augmented FILE with the columns seed and text")
         if "text" not in getattr(setup.train, "column_names", ()):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if setup.tokenizer is None:

@@ -136,7 +136,7 @@ class Composed(Strategy):
             part.finish(population, score)
 
     def combine_members(self, log_probabilities: Tensor) -> Tensor:
-        voter = next((part for part in self.of if part.votes), self.of[0])
+        voter = min(self.of, key=lambda part: (not part.votes, not hasattr(part, "combine")))
         return voter.combine_members(log_probabilities)
 
     @property

@@ -56,21 +56,31 @@ class InputNoise(Moments):
             yield
             return
 
-        def add_to_input(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            return (inputs[0] + self._noise(inputs[0], population), *inputs[1:])
+        calls = 0  # RoBERTa calls this dropout twice, the pooled output goes into the first one
+
+        def begin(module: Any, inputs: Any) -> None:
+            nonlocal calls
+            calls = 0
+
+        def add_to_input(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            nonlocal calls
+            calls += 1
+            return (inputs[0] + self._noise(inputs[0], population), *inputs[1:]) if calls == 1 else None
 
         def add_to_output(module: Any, inputs: Any, output: Tensor) -> Tensor:
             return output + self._noise(output, population)
 
         model = population.model
         if self.noise_where == "pooled":
-            handle = model.get_submodule(pooled_path(model)).register_forward_pre_hook(add_to_input)
+            pooled = model.get_submodule(pooled_path(model))
+            handles = [model.register_forward_pre_hook(begin), pooled.register_forward_pre_hook(add_to_input)]
         else:
-            handle = model.get_submodule(embeddings_path(model)).register_forward_hook(add_to_output)
+            handles = [model.get_submodule(embeddings_path(model)).register_forward_hook(add_to_output)]
         try:
             yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
 
     def _noise(self, folded: Tensor, population: Population) -> Tensor:
         """Noise for the members in focus, each from its run's source: `(members * B, ...)`."""

@@ -52,6 +52,8 @@ class Mixout(Strategy):
         for module in chosen:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            elif isinstance(getattr(module, "dropout_prob", None), float):  # of sdpa attention in transformers 4
+                module.dropout_prob = 0.0  # type: ignore[assignment]
         return model
 
     def start(self, population: Population) -> None:

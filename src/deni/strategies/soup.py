@@ -48,7 +48,10 @@ class Soup(Forking):
         return [Phase(start, steps, self.members, self.noise(start), merge=self.ingredients == "uniform")]
 
     def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
-        if self.ingredients == "uniform" or population.members == 1 or score is None:
+        if population.members == 1:
+            return
+        if self.ingredients == "uniform" or score is None:
+            population.merge()  # the best checkpoint was in the middle of the phase
             return
         members = [{name: value[at] for name, value in population.values.items()} for at in range(population.size)]
         scores = [score(member) for member in members]
