@@ -7,6 +7,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import functools
 import random
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 
 from deni.randomness import generator, global_generators
@@ -129,12 +129,12 @@ def toy_rows(each: int = 12, seed: int = 0) -> list[tuple[str, str]]:
 def model_folder(tmp_path_factory) -> str:
     """A folder with a tiny random BERT and its WordPiece tokenizer."""
     folder = tmp_path_factory.mktemp("model") / "tiny-bert"
-    words = WordPiece(unk_token="[UNK]")
-    tokenizer = Tokenizer(words)
-    tokenizer.pre_tokenizer = Whitespace()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = WordPieceTrainer(vocab_size=150, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([text for text, _ in toy_rows(30)], trainer)
+    words = sorted({word for text, _ in toy_rows(30) for word in text.split()})
+    pieces = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
+    known = {token: at for at, token in enumerate(dict.fromkeys([*special, *words, *pieces]))}  # always the same ids
+    tokenizer = Tokenizer(WordPiece(known, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
     tokenizer.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

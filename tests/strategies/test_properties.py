@@ -138,7 +138,7 @@ def same(one, other):
 
 
 def apart(one, other):
-    """The largest difference, without the bias of keys: its gradient is 0 but for rounding, of which Adam makes steps."""
+    """The largest difference, without the bias of keys: its gradient is rounding alone, of which Adam makes steps."""
     assert one.keys() == other.keys()
     return max(float((one[key] - other[key]).abs().max()) for key in one if "key.bias" not in key)
 
