@@ -45,6 +45,7 @@ class Record:
         step: optimiser steps that were done before it.
         members: K, or how many runs vote.
         texts: how many texts were asked for the measures.
+        kind: of which set they are, `training` or `evaluation`.
         start: just after the fork; None for independent runs.
         excess: the copies' mean training loss minus their parent's on the same batch, step by step.
         end: just before the merge or the vote.
@@ -55,6 +56,7 @@ class Record:
     step: int
     members: int
     texts: int
+    kind: Literal["training", "evaluation"] = "training"
     start: Measure | None = None
     excess: list[float] = field(default_factory=list)
     end: Measure | None = None
@@ -98,13 +100,13 @@ class Record:
                     f"  The copies' loss was {self.start.copies_loss:.3f} where their parent's was "
                     f"{self.start.parent_loss:.3f} ({self.start.jump:+.3f}); {self._recovery()}."
                 )
-            yield f"  {_apart(self.start, self.texts)}."
+            yield f"  {_apart(self.start, f'{self.texts} {self.kind}')}."
         else:
             yield f"{self.members} models were trained independently of each other."
         if self.end is not None:
             became = "they became one again, their mean" if self.how == "merge" else "they vote from here on"
             yield f"Step {self.stop}: {became}."
-            yield f"  {_apart(self.end, self.texts)}."
+            yield f"  {_apart(self.end, f'{self.texts} {self.kind}')}."
 
     def _recovery(self) -> str:
         if self.recovered is None:
@@ -154,7 +156,7 @@ class Diagnostics:
         return "\n".join([*lines, *warned])
 
 
-def _apart(measure: Measure, texts: int) -> str:
+def _apart(measure: Measure, texts: str) -> str:
     parts = []
     if measure.disagreement is not None:
         parts.append(f"two of them disagreed on {measure.disagreement:.1%} of {texts} texts")

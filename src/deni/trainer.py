@@ -413,9 +413,10 @@ class PopulationTrainer(Trainer):
         """Measure the members when `step` optimiser steps are done, and log it."""
         runs = self.population.members == 1  # independent ones, of an ensemble
         members = self.strategy.runs if runs else self.population.members
-        measure, texts = self._measure(members, runs)
+        kind, probe = self._probe()
+        measure, texts = self._measure(members, runs, probe)
         if what == "fork" or self.diagnostics.open is None:
-            self.diagnostics.records.append(Record(step if what == "fork" else 0, members, texts))
+            self.diagnostics.records.append(Record(step if what == "fork" else 0, members, texts, kind))
         record = self.diagnostics.records[-1]
         if what == "fork":
             record.start = measure
@@ -427,14 +428,13 @@ class PopulationTrainer(Trainer):
         self.log({f"members_{name}": round(value, 6) for name, value in numbers.items() if value is not None})
 
     @torch.no_grad()
-    def _measure(self, members: int, runs: bool) -> tuple[Measure, int]:
+    def _measure(self, members: int, runs: bool, probe: dict[str, Any] | None) -> tuple[Measure, int]:
         """Compare the members of each model, or the runs of an ensemble, on a few texts, without dropout."""
         population = self.population
         groups = [range(at, at + members) for at in range(0, population.size, members)]
         groups = [each for each in groups if not {at // population.members for at in each} & self._frozen()]
         apart = [distance(population.values, each) for each in groups]
         measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
-        probe = self._probe()
         if not groups or probe is None or population.config.problem_type == "multi_label_classification":
             return measure, 0
         labels, training = self._labels(probe), population.training
@@ -450,9 +450,11 @@ class PopulationTrainer(Trainer):
             measure.copies_loss = float(losses[copies].mean())
         return measure, len(logs)
 
-    def _probe(self) -> dict[str, Any] | None:
+    def _probe(self) -> tuple[Literal["training", "evaluation"], dict[str, Any] | None]:
         """Texts to compare members on: some of the evaluation set, or of the training set; more for a longer run."""
-        for name, dataset in (("eval", self.eval_dataset), ("train", self.train_dataset)):
+        sets: tuple[tuple[Literal["training", "evaluation"], Any], ...]
+        sets = (("evaluation", self.eval_dataset), ("training", self.train_dataset))
+        for kind, dataset in sets:
             if dataset is None or isinstance(dataset, dict | IterableDataset) or not len(dataset):
                 continue
             few, most = _PROBE
@@ -461,12 +463,12 @@ class PopulationTrainer(Trainer):
             rows = [at * len(dataset) // count for at in range(count)]
             collate = self.data_collator
             if hasattr(dataset, "select"):
-                dataset = self._remove_unused_columns(dataset, name)
+                dataset = self._remove_unused_columns(dataset, kind)
             elif self.args.remove_unused_columns:
                 collate = RemoveColumnsCollator(collate, self._signature_columns)
             with global_generators():
-                return dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
-        return None
+                return kind, dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
+        return "training", None
 
     def _follow(self, phase: Phase | None) -> None:
         if self._optimizer_of_members is not None:
