@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -12,6 +13,8 @@ from deni.strategies.averaging import Averaging
 
 if TYPE_CHECKING:
     from deni.population import Population
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,9 @@ class EMA(Averaging):
 
     def after_step(self, population: Population, step: int, steps: int) -> None:
         self.update(population)
+        start = self.ema_decay ** (step - 1)
+        if step == steps and start > 0.1:
+            logger.warning(
+                f"Warning: the mean of {steps} steps is {start:.0%} the parameters of the first one: lower --ema-decay "
+                f"{self.ema_decay:g}, or train longer"
+            )
