@@ -36,9 +36,7 @@ def lora(seed=0):
 
 def rows(count=40, seed=1):
     draw = random.Random(seed)
-    return [
-        {"input_ids": [draw.randrange(1, 60) for _ in range(9)], "labels": draw.randrange(3)} for _ in range(count)
-    ]
+    return [{"input_ids": [draw.randrange(1, 60) for _ in range(9)], "labels": draw.randrange(3)} for _ in range(count)]
 
 
 def tensors(data):

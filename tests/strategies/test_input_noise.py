@@ -1,13 +1,15 @@
 """Noise on the pooled output and on the embeddings."""
 
+import copy
 import math
 
 import pytest
 import torch
-import torch.nn.functional as F
+from conftest import ARCHITECTURES
 from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, make, same, tensors, rows, trained, values
 from transformers import TrainerCallback
 
+from deni.architectures import HEADS
 from deni.population import Population
 from deni.randomness import Sources
 from deni.strategies import Default, DelayedEnsemble, InputNoise
@@ -136,16 +138,16 @@ def test_members_have_noise_of_their_own_and_both_engines_agree(tmp_path, where)
 
 @pytest.mark.parametrize("where", ["pooled", "embeddings"])
 def test_a_pack_is_its_runs_alone_also_with_texts_of_other_lengths(tmp_path, where):
-    longer = [{**row, "input_ids": [*row["input_ids"], 7, 8]} for row in rows(seed=2)]
-    sets, options = [rows(), longer], {"model_init": bert}
-    for strategy in (InputNoise(noise_where=where, **MIDDLE), InputNoise(noise_where=where, variance=0.0)):
-        pack = trained(tmp_path, strategy, train=sets, seeds=[5, 6], **options)
-        for run, seed in enumerate((5, 6)):
-            alone = trained(tmp_path, strategy, train=[sets[run]], seeds=[seed], active_vocabulary=False, **options)
-            own = {name: value[run : run + 1] for name, value in values(pack).items()}
-            if strategy.variance or run == 1:  # without a mask the padding of the shorter run is read as text
-                pass
-            assert distance(own, values(alone)) < 1e-9
+    def masked(data, more):
+        ids = [[*row["input_ids"], *more] for row in data]
+        return [{**row, "input_ids": i, "attention_mask": [1] * len(i)} for row, i in zip(data, ids, strict=True)]
+
+    sets, strategy = [masked(rows(), []), masked(rows(seed=2), [7, 8])], InputNoise(noise_where=where, **MIDDLE)
+    options = {"model_init": lambda: bert(), "active_vocabulary": False}
+    pack = values(trained(tmp_path, strategy, train=sets, seeds=[5, 6], **options))
+    for run, seed in enumerate((5, 6)):
+        alone = values(trained(tmp_path, strategy, train=sets[run], seeds=[seed], **options))
+        assert distance({name: value[run : run + 1] for name, value in pack.items()}, alone) < 1e-9
 
 
 @pytest.mark.parametrize("off", [{"variance": 0.0}, {"noise_from": 0.5, "noise_until": 0.5}])
@@ -170,26 +172,33 @@ def test_predictions_are_without_noise(tmp_path):
     assert all((a - b).abs().max() < 1e-12 for a, b in seen)
 
 
-def test_roberta_gets_the_noise_once(tmp_path):
-    """Its head applies one dropout twice: to the pooled output, and in front of the output layer."""
-    from conftest import make_tiny
-
-    model = make_tiny("roberta").double()
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_each_architecture_gets_it_once_and_in_front_of_the_output_layer(tiny, batch, architecture, engine):
+    """RoBERTa's head applies one dropout twice: in front of the layer that pools, and behind it."""
+    model = tiny(architecture)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    population = Population(model, [Sources(0)], "loop").train()
+    clean = copy.deepcopy(model)
     arrived = []
-    model.classifier.dropout.register_forward_hook(lambda module, inputs, output: arrived.append(output.detach()))
-    ids = tensors(rows(4))[0]
-    population(input_ids=ids)
+    head = clean.get_submodule(HEADS[clean.config.model_type])
+    head.register_forward_pre_hook(lambda module, inputs: arrived.append(inputs[0].detach()))
+    inputs = {key: value for key, value in batch().items() if key != "labels"}
+    clean(**inputs)
+    population = Population(model, [Sources(0)], engine).train()
+    population.fork(2)
+    draws = Sources(0)["noise"]
     with InputNoise().training(population, 6, 20):
-        model.classifier.dropout.register_forward_hook(lambda module, inputs, output: arrived.append(output.detach()))
-        population(input_ids=ids)
-    expected = 0.15**0.5 * torch.randn(4, 32, generator=Sources(0)["noise"], dtype=torch.float64)
-    last = arrived[-1]
-    clean = torch.tanh(model.classifier.dense(arrived[0])).detach()
-    assert F.mse_loss(last - clean, expected) < 1e-20
+        for _ in range(2):  # two passes of one step
+            noisy = []
+            for chunk in population.chunks:
+                population.focus(chunk)
+                noisy.append(population(**population.fold(inputs)).logits.detach())
+            noise = [0.15**0.5 * torch.randn(4, 32, generator=draws, dtype=torch.float64) for _ in range(2)]
+            expected = torch.cat([head(arrived[0] + each).detach() for each in noise])
+            del arrived[1:]
+            assert (torch.cat(noisy) - expected).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize(
