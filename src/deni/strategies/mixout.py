@@ -67,7 +67,8 @@ class Mixout(Strategy):
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
-        targets = population.kept.get(self.name, {})
+        kept = population.kept.get(self.name, {})
+        targets = {name: kept[name] for name in population.slots if name in kept}  # a checkpoint has its own order
         own = {name: population.values[name].detach().clone() for name in targets}
         keep: dict[str, Tensor] = {}
         try:
