@@ -52,6 +52,9 @@ class Mixout(Strategy):
         for module in chosen:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            for key, value in vars(module).items():
+                if isinstance(value, float) and "dropout" in key:  # ModernBERT's attention has a number only
+                    setattr(module, key, 0.0)
         return model
 
     def start(self, population: Population) -> None:
