@@ -46,7 +46,7 @@ def test_a_decay_of_nothing_is_default(tmp_path):
 
 
 def test_during_training_the_mean_so_far_predicts_without_dropout_and_training_goes_on_from_the_last_step(tmp_path):
-    trainer, watch, asks = with_questions(tmp_path, EMA(ema_decay=0.9), steps=[1, 2, 12, 19])
+    _, watch, asks = with_questions(tmp_path, EMA(ema_decay=0.9), steps=[1, 2, 12, 19])
     default = Watch()
     trained(tmp_path, Default(), callbacks=[default])
     assert len(default.after) == 20

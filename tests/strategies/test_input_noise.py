@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from conftest import ARCHITECTURES
-from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, make, same, tensors, rows, trained, values
+from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, make, rows, same, tensors, trained, values
 from transformers import TrainerCallback
 
+from conftest import ARCHITECTURES
 from deni.architectures import HEADS
 from deni.population import Population
 from deni.randomness import Sources

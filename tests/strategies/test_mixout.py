@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ARCHITECTURES
 from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, lora, make, same, tensors, trained, values
 
+from conftest import ARCHITECTURES
 from deni.engine.dropout import MemberDropout, Streams
 from deni.population import Population
 from deni.randomness import Sources

@@ -72,7 +72,7 @@ def test_it_is_a_plain_loop_with_a_mean(tmp_path):
 
 
 def test_during_training_the_mean_so_far_predicts_without_dropout_and_training_goes_on_from_the_last_step(tmp_path):
-    trainer, watch, asks = with_questions(tmp_path, SWA(), steps=[3, 5, 6, 12, 19])
+    _, watch, asks = with_questions(tmp_path, SWA(), steps=[3, 5, 6, 12, 19])
     default = Watch()
     trained(tmp_path, Default(), callbacks=[default])
     assert len(default.after) == 20
