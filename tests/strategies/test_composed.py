@@ -113,13 +113,12 @@ def test_llrd_with_best_practices_is_a_plain_loop_with_both(tmp_path):
     assert distance(expected, trainer.population.member(0)) < 1e-10
 
 
-@pytest.mark.parametrize("engine", ["loop", "stacked"])
 @pytest.mark.parametrize(
     "other", [InputNoise(), WeightNoise(), PriorNoise(), Mixout(), Reinit(), LLRD(), L2SP(), BestPractices(epochs=None)]
 )
-def test_beside_deni_with_one_member_each_is_itself(tmp_path, other, engine):
+def test_beside_deni_with_one_member_each_is_itself(tmp_path, other):
     """What DENI brings besides members must not touch the others."""
-    alone, both = (trained(tmp_path, each, engine=engine) for each in (other, other + DENI(members=1)))
+    alone, both = (trained(tmp_path, each) for each in (other, other + DENI(members=1)))
     assert same(values(alone), values(both))
 
 

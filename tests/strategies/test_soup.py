@@ -61,23 +61,16 @@ def greedy(members, score):
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_a_greedy_soup_is_the_algorithm_on_the_loss(tmp_path, engine, seed):
+@pytest.mark.parametrize(("seed", "size"), [(1, 3), (3, 2), (4, 3)])
+def test_a_greedy_soup_is_the_algorithm_on_the_loss(tmp_path, engine, seed, size):
     options = {"args": {"seed": seed}, "engine": engine, "eval_dataset": DEV}
     soup = trained(tmp_path, Soup(ingredients="greedy", **SPREAD), **options)
     forked = trained(tmp_path, DelayedEnsemble(**SPREAD), **options)
     chosen = greedy(members_of(forked), lambda values: -loss(values))
+    assert len(chosen) == size
     assert soup.population.size == 1
     assert distance(mean(chosen), soup.population.member(0)) < 1e-10
-
-
-def test_these_soups_are_not_all_of_one_member_nor_of_all(tmp_path):
-    sizes = set()
-    for seed in (1, 2, 3, 4):
-        forked = trained(tmp_path, DelayedEnsemble(**SPREAD), args={"seed": seed})
-        sizes.add(len(greedy(members_of(forked), lambda values: -loss(values))))
-    assert sizes <= {2, 3}
-    assert len(sizes) == 2
+    assert loss(soup.population.member(0)) < min(map(loss, members_of(forked)))
 
 
 @pytest.mark.parametrize(("greater", "sign"), [(True, 1), (None, 1), (False, -1)])
@@ -91,14 +84,6 @@ def test_the_metric_is_the_one_that_chooses_the_best_model(tmp_path, greater, si
         return sign * float((predictions(values, DEV).argmax(-1) == tensors(DEV)[1]).double().mean())
 
     assert distance(mean(greedy(members_of(forked), score)), soup.population.member(0)) < 1e-10
-
-
-def test_a_greedy_soup_is_at_least_as_good_as_its_best_member(tmp_path):
-    for seed in (1, 2, 3):
-        options = {"args": {"seed": seed}, "eval_dataset": DEV}
-        soup = trained(tmp_path, Soup(ingredients="greedy", **SPREAD), **options)
-        forked = trained(tmp_path, DelayedEnsemble(**SPREAD), **options)
-        assert loss(soup.population.member(0)) <= min(map(loss, members_of(forked))) + 1e-12
 
 
 def test_a_greedy_soup_without_a_development_part_is_refused(tmp_path):
