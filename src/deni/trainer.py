@@ -436,6 +436,11 @@ class PopulationTrainer(Trainer):
             for parameter in group["params"]:
                 parts.setdefault(self.strategy.rate_of(names[id(parameter)], of), []).append(parameter)
             groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
+        if self.lr_scheduler is not None and len(groups) != len(optimizer.param_groups):
+            raise ValueError(
+                f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
+                "cannot follow: give an optimizer without a scheduler"
+            )
         optimizer.param_groups[:] = groups
 
     def _before_optimizer(self, *_: Any) -> None:

@@ -1,6 +1,7 @@
 """Lower layers learn more slowly."""
 
 import pytest
+import torch
 from plain import NO_DROPOUT, RATE, Watch, bert, distance, fine_tune, lora, same, trained, values
 
 from conftest import SMALL
@@ -104,6 +105,19 @@ def test_a_constant_rate_of_swa_is_a_part_of_each_layers_own(tmp_path):
 
 def test_a_decay_of_one_is_default(tmp_path):
     assert same(values(trained(tmp_path, LLRD(layer_decay=1.0))), values(trained(tmp_path, Default())))
+
+
+def test_an_optimizer_of_the_users_has_the_rates_and_a_scheduler_of_theirs_is_refused(tmp_path):
+    model, watch = bert(), Watch()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    trained(tmp_path, LLRD(layer_decay=DECAY), model=model, optimizers=(optimizer, None), callbacks=[watch])
+    for name, rate in watch.rates[5].items():
+        assert rate == pytest.approx(1e-2 * (1 - 5 / 20) * expected_rate(name), rel=1e-12), name
+    model = bert()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    with pytest.raises(ValueError, match=r"llrd has learning rates of its own .* give an optimizer without a scheduler"):
+        trained(tmp_path, LLRD(layer_decay=DECAY), model=model, optimizers=(optimizer, scheduler))
 
 
 @pytest.mark.parametrize("decay", [0.0, 1.1, float("nan")])
