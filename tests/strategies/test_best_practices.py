@@ -39,6 +39,13 @@ def test_settings_of_none_leave_those_of_the_training(tmp_path):
     assert same(values(trained(tmp_path, strategy, args=own)), values(trained(tmp_path, args=own)))
 
 
+def test_its_warm_up_wins_over_that_of_the_training(tmp_path):
+    watch = Watch()
+    trained(tmp_path, BestPractices(epochs=2), args={"warmup_steps": 5}, callbacks=[watch])
+    rates = [each["classifier.weight"] for each in watch.rates[:4]]
+    assert rates == pytest.approx([0.0, RATE / 2, RATE, RATE * 17 / 18])
+
+
 def test_the_users_training_arguments_stay_as_they_were(tmp_path):
     trainer = make(tmp_path, BestPractices())
     other = make(tmp_path)
@@ -76,6 +83,7 @@ def test_the_recipe_takes_the_settings_of_the_strategy():
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
         ({"warmup_ratio": 1.0}, r"warmup_ratio must be in \[0, 1\), not 1.0"),
         ({"epochs": float("nan")}, "epochs must be above 0"),
+        ({"epochs": float("inf")}, "epochs must be above 0, not inf"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):
