@@ -9,7 +9,7 @@ import pytest
 import torch
 
 sys.path.append(str(Path(__file__).parent / "strategies"))
-from plain import BATCH, STEPS, Member, bert, make, texts, trained
+from members import BATCH, STEPS, Member, make, texts, tiny, trained
 
 from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
 from deni.randomness import Sources, generator
@@ -78,7 +78,7 @@ def test_there_is_a_record_for_each_fork_and_one_for_an_ensemble(tmp_path):
         (20, 24, "merge", 4),
         (36, 40, "vote", 4),
     ]
-    trainer = trained(tmp_path, Ensemble(members=3), model_init=bert)
+    trainer = trained(tmp_path, Ensemble(members=3), model_init=tiny)
     (one,) = trainer.diagnostics.records
     assert (one.start, one.stop, one.how, one.members) == (None, 40, "vote", 3)
     choices = trainer.predict_members(texts().select([at * 40 // 8 for at in range(8)])).argmax(-1)

@@ -219,7 +219,7 @@ class PopulationTrainer(Trainer):
     def _prepare_sets(self, args: TrainingArguments, options: dict[str, Any]) -> None:
         """Let the strategy change the training set of each seed."""
         given = self._sets["train"] or [options.get("train_dataset")] * len(self.seeds)
-        evaluates = options.get("eval_dataset") is not None
+        evaluates = not isinstance(options.get("eval_dataset"), dict | None)  # of several sets none decides
         tokenizer = options.get("processing_class")
         prepared = [
             self.strategy.prepare(Setup(args, each, tokenizer, Sources(seed), evaluates, self.runs)).train
@@ -506,6 +506,11 @@ class PopulationTrainer(Trainer):
             for parameter in group["params"]:
                 parts.setdefault(self.strategy.rate_of(names[id(parameter)], of), []).append(parameter)
             groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
+        if self.lr_scheduler is not None and len(groups) != len(optimizer.param_groups):
+            raise ValueError(
+                f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
+                "cannot follow: give an optimizer without a scheduler"
+            )
         optimizer.param_groups[:] = groups
 
     def _before_optimizer(self, *_: Any) -> None:
@@ -956,7 +961,8 @@ def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if "activation_checkpointing" in known
         else "gradient_checkpointing",
     }
-    return {names.get(name, name): value for name, value in arguments.items()}
+    given = {names.get(name, name): value for name, value in arguments.items()}
+    return {**given, "warmup_steps": 0} if "warmup_ratio" in given else given  # in 4 steps win over a ratio
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-from plain import STEPS, Member, apart, trained
+from members import STEPS, Member, apart, trained
 
 from deni.randomness import Sources
 from deni.strategies import Default

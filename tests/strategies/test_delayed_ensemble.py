@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from plain import STEPS, Member, apart, texts, trained
+from members import STEPS, Member, apart, texts, trained
 
 from deni.randomness import Sources
 from deni.strategies import DelayedEnsemble

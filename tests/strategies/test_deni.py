@@ -1,5 +1,5 @@
 import pytest
-from plain import STEPS, Member, apart, trained
+from members import STEPS, Member, apart, trained
 
 from deni.randomness import Sources
 from deni.strategies import DENI

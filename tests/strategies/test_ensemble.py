@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from plain import STEPS, Member, apart, bert, texts, trained
+from members import STEPS, Member, apart, texts, tiny, trained
 
 from deni.randomness import Sources, derive
 from deni.strategies import Ensemble
@@ -9,7 +9,7 @@ from deni.strategies import Ensemble
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
 def test_it_is_plain_fine_tunings_with_seeds_of_their_own_that_vote(tmp_path, engine):
-    trainer = trained(tmp_path, Ensemble(members=3), engine, model_init=bert)
+    trainer = trained(tmp_path, Ensemble(members=3), engine, model_init=tiny)
     alone = [Member(Sources(seed)) for seed in (42, derive(42, "ensemble", 1), derive(42, "ensemble", 2))]
     for each in alone:
         each.train(0, STEPS)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from datasets import Dataset
-from plain import At, bert, make
+from members import At, make, tiny
 from transformers import AutoTokenizer
 
 from conftest import toy_rows
@@ -110,7 +110,7 @@ def start(tokenizer, augmented, tmp_path):
             folder,
             strategy,
             engine,
-            model_init=bert,
+            model_init=tiny,
             train_dataset=dataset(toy_rows(14)[:40]),
             eval_dataset=dataset(toy_rows(4, seed=9)),
             processing_class=small,

@@ -56,24 +56,30 @@ class InputNoise(Moments):
             yield
             return
 
-        calls = 0  # RoBERTa calls this dropout twice, the pooled output goes into the first one
+        model, waits = population.model, False
 
-        def begin(module: Any, inputs: Any) -> None:
-            nonlocal calls
-            calls = 0
+        def add_to_input(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            nonlocal waits
+            if waits:
+                return inputs
+            waits = dense is not None
+            return (inputs[0] + self._noise(inputs[0], population), *inputs[1:])
 
-        def add_to_input(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            nonlocal calls
-            calls += 1
-            return (inputs[0] + self._noise(inputs[0], population), *inputs[1:]) if calls == 1 else None
+        def pooled(*_: Any) -> None:
+            nonlocal waits
+            waits = False
 
         def add_to_output(module: Any, inputs: Any, output: Tensor) -> Tensor:
             return output + self._noise(output, population)
 
-        model = population.model
         if self.noise_where == "pooled":
-            pooled = model.get_submodule(pooled_path(model))
-            handles = [model.register_forward_pre_hook(begin), pooled.register_forward_pre_hook(add_to_input)]
+            path = pooled_path(model)
+            # RoBERTa's head calls one dropout in front of `dense`, which pools, and again behind it: only then noise.
+            dense = getattr(model.get_submodule(path.rpartition(".")[0]), "dense", None)
+            waits = dense is not None
+            handles = [model.get_submodule(path).register_forward_pre_hook(add_to_input)]
+            if dense is not None:
+                handles.append(dense.register_forward_hook(pooled))
         else:
             handles = [model.get_submodule(embeddings_path(model)).register_forward_hook(add_to_output)]
         try:

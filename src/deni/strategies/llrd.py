@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from deni.architectures import LAYER
 from deni.strategies.base import Strategy
+
+_EMBEDDINGS = re.compile(r"embed|(?:^|\.)wte\.|(?:^|\.)wpe\.")  # the latter two are GPT-2's
 
 
 @dataclass(frozen=True)
@@ -39,4 +42,4 @@ class LLRD(Strategy):
         depth = 1 + max((int(found[1]) for each in names if (found := LAYER.search(each))), default=-1)
         if found := LAYER.search(name):
             return self.layer_decay ** (depth - 1 - int(found[1]))
-        return self.layer_decay**depth if "embed" in name else 1.0
+        return self.layer_decay**depth if _EMBEDDINGS.search(name) else 1.0

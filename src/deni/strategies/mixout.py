@@ -52,8 +52,9 @@ class Mixout(Strategy):
         for module in chosen:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-            elif isinstance(getattr(module, "dropout_prob", None), float):  # of sdpa attention in transformers 4
-                module.dropout_prob = 0.0  # type: ignore[assignment]
+            for key, value in vars(module).items():
+                if isinstance(value, float) and "dropout" in key:  # ModernBERT's attention has a number only
+                    setattr(module, key, 0.0)
         return model
 
     def start(self, population: Population) -> None:
@@ -69,7 +70,8 @@ class Mixout(Strategy):
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
-        targets = population.kept.get(self.name, {})
+        kept = population.kept.get(self.name, {})
+        targets = {name: kept[name] for name in population.slots if name in kept}  # a checkpoint has its own order
         own = {name: population.values[name].detach().clone() for name in targets}
         keep: dict[str, Tensor] = {}
         try:
