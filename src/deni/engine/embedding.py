@@ -48,7 +48,7 @@ class ActiveEmbedding(nn.Module):
 
     def full(self, rows: Tensor) -> Tensor:
         """The whole table with these rows in place: `(A, D)` becomes `(V, D)`."""
-        table = self.table.clone()
+        table = self.table.to(rows, copy=True)
         table[self.ids] = rows
         return table
 
