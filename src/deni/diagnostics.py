@@ -13,6 +13,7 @@ from torch import Tensor
 
 ALIKE = 1e-4  # members that are closer than this, relative to their norm, are one model
 JUMP = 0.25  # a jump above this part of the parent's loss counts as large
+_COLUMNS = 2**16  # of a tensor at a time, so that they stay in the processor's cache
 SETTLED = 5  # steps over which the excess of the copies' loss is averaged
 
 
@@ -193,11 +194,13 @@ def distance(values: Mapping[str, Tensor], members: range) -> float:
     gram = torch.zeros(len(members), len(members), dtype=torch.float64)
     norm = 0.0
     for value in values.values():
-        own = value[members.start : members.stop].detach().flatten(1).float()  # (K, P)
-        mean = own.mean(0)
-        away = own - mean
-        gram += (away @ away.T).double().cpu()
-        norm += float(mean.square().sum())
+        own = value[members.start : members.stop].detach().flatten(1)  # (K, P)
+        for at in range(0, own.shape[1], _COLUMNS):
+            part = own[:, at : at + _COLUMNS].float()
+            mean = part.mean(0)
+            away = part - mean
+            gram += (away @ away.T).double().cpu()
+            norm += float(mean @ mean)
     squares = gram.diagonal()[:, None] + gram.diagonal() - 2 * gram
     pairs = squares[tuple(torch.triu_indices(len(members), len(members), 1))].clamp(min=0).sqrt()
     return float(pairs.mean()) / math.sqrt(norm) if norm else 0.0
