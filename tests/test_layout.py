@@ -15,6 +15,7 @@ engine architectures
 population
 strategies tuning
 batches losses memory checkpoint diagnostics
+comparison
 trainer
 artifact recipe
 pretrained

@@ -16,7 +16,7 @@ HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dr
 # A parameter or module of an encoder layer, with the layer's number.
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|albert_layer_groups)\.(\d+)(?:\.|$)")
 
-HEAD_DROPOUT_RATE = 0.3  # arXiv 2406.12471, appendix
+HEAD_DROPOUT_RATE = 0.3  # arXiv 2406.12471
 
 # The last linear layer, as a path in the model for sequence classification. Others: the last `nn.Linear`.
 HEADS = {

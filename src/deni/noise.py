@@ -39,7 +39,7 @@ def add_(
     scale: Scale = "scaled",
     floor: float = 0.0,
 ) -> None:
-    """theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1), in place (arXiv 2406.12471, section 3).
+    """theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1), in place (arXiv 2406.12471).
 
     Args:
         tensors: any shapes; each has its own s.
@@ -55,7 +55,7 @@ def add_(
 
 @torch.no_grad()
 def shake_(tensors: Iterable[Tensor], intensity: float, generator: torch.Generator) -> None:
-    """theta' = theta + (u - 0.5) * intensity * s with u ~ U(0, 1), in place: NoisyTune (Wu et al. 2022, equation 1).
+    """theta' = theta + (u - 0.5) * intensity * s with u ~ U(0, 1), in place: NoisyTune (Wu et al. 2022).
 
     Args:
         tensors: any shapes; each has its own s, its standard deviation.

@@ -33,7 +33,8 @@ from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
 from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
-from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
+from deni.comparison import Comparison
+from deni.diagnostics import Diagnostics
 from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members
@@ -50,7 +51,6 @@ logger = logging.getLogger(__name__)
 
 # Optimisers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 _ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
-_PROBE = (8, 32)  # fewest and most texts that members are compared on
 _KNOWN_COLLATORS = (DataCollatorWithPadding, DefaultDataCollator)  # they leave the ids as they are
 
 
@@ -152,8 +152,7 @@ class PopulationTrainer(Trainer):
         self._vocabulary: Tensor | None = None
         self._members_wanted = False
         self.failures: list[Failure] = []
-        self.diagnostics = Diagnostics()
-        self._step_losses: dict[int, float] = {}  # of each member, summed over the parts of a step
+        self._comparison = Comparison(self)
         self.member_steps = 0
         self._best_is_loaded = False
         self.schedule: Schedule | None = None
@@ -190,6 +189,11 @@ class PopulationTrainer(Trainer):
     def population(self) -> Population:
         """The members."""
         return self.model  # type: ignore[return-value]
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the forks of the last training did."""
+        return self._comparison.diagnostics
 
     @property
     def runs(self) -> int:
@@ -285,7 +289,7 @@ class PopulationTrainer(Trainer):
         ):
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
         self.failures, self.member_steps, self._best_is_loaded = [], 0, False
-        self.diagnostics = Diagnostics()
+        self._comparison = Comparison(self)
         with global_generators(), ExitStack() as self._around_step:
             self._plan()
             output = super().train(*args, **options)
@@ -294,7 +298,7 @@ class PopulationTrainer(Trainer):
         if phase.merge and self.population.members > 1 and not self._best_is_loaded:
             self._merge(phase, self.state.global_step)
         elif self.population.size > len(self.seeds):
-            self._compare("vote" if self.strategy.votes else "merge", self.state.global_step)
+            self._comparison.compare("vote" if self.strategy.votes else "merge", self.state.global_step)
         self.strategy.finish(self.population, self._score if self.eval_dataset is not None else None)
         self._follow(None)
         output.metrics["member_steps"] = self.member_steps
@@ -400,75 +404,14 @@ class PopulationTrainer(Trainer):
         if phase.members > 1:
             self.population.fork(phase.members, phase.fork)
             self._follow(phase)
-            self._compare("fork", step)
+            self._comparison.compare("fork", step)
 
     def _merge(self, phase: Phase, step: int) -> None:
-        self._compare("merge", step)
+        self._comparison.compare("merge", step)
         if phase.fork.merge_optimizer == "mean" and self._optimizer_of_members is not None:
             self._optimizer_of_members.average(self.population.views, self.population.members)
         self.population.merge(mean_of_products if phase.fork.merge_lora == "product" else None)
         self._follow(None)
-
-    def _compare(self, what: Literal["fork", "merge", "vote"], step: int) -> None:
-        """Measure the members when `step` optimiser steps are done, and log it."""
-        runs = self.population.members == 1  # independent ones, of an ensemble
-        members = self.strategy.runs if runs else self.population.members
-        kind, probe = self._probe()
-        measure, texts = self._measure(members, runs, probe)
-        if what == "fork" or self.diagnostics.open is None:
-            self.diagnostics.records.append(Record(step if what == "fork" else 0, members, texts, kind))
-        record = self.diagnostics.records[-1]
-        if what == "fork":
-            record.start = measure
-        else:
-            record.end, record.stop, record.how = measure, step, what
-            for warning in record.warnings():
-                logger.warning(f"Warning: {warning}")
-        numbers = {**dataclasses.asdict(measure), "loss_jump": measure.jump}
-        self.log({f"members_{name}": round(value, 6) for name, value in numbers.items() if value is not None})
-
-    @torch.no_grad()
-    def _measure(self, members: int, runs: bool, probe: dict[str, Any] | None) -> tuple[Measure, int]:
-        """Compare the members of each model, or the runs of an ensemble, on a few texts, without dropout."""
-        population = self.population
-        groups = [range(at, at + members) for at in range(0, population.size, members)]
-        groups = [each for each in groups if not {at // population.members for at in each} & self._frozen()]
-        apart = [distance(population.values, each) for each in groups]
-        measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
-        if not groups or probe is None or population.config.problem_type == "multi_label_classification":
-            return measure, 0
-        labels, training = self._labels(probe), population.training
-        population.eval()
-        with global_generators(), self.compute_loss_context_manager():
-            logs = self._member_log_probabilities(population, probe, packed=False)  # (N, M, C)
-        population.train(training)
-        measure.disagreement = float(np.mean([disagreement(logs[:, at].argmax(-1)) for at in map(list, groups)]))
-        if labels is not None and labels.dim() == 1 and not runs:
-            losses = -logs.gather(-1, labels[:, None, None].expand(*logs.shape[:2], 1)).mean((0, 2))  # (M,)
-            copies = [at for each in groups for at in each[1:]]
-            measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
-            measure.copies_loss = float(losses[copies].mean())
-        return measure, len(logs)
-
-    def _probe(self) -> tuple[Literal["training", "evaluation"], dict[str, Any] | None]:
-        """Texts to compare members on: some of the evaluation set, or of the training set; more for a longer run."""
-        sets: tuple[tuple[Literal["training", "evaluation"], Any], ...]
-        sets = (("evaluation", self.eval_dataset), ("training", self.train_dataset))
-        for kind, dataset in sets:
-            if dataset is None or isinstance(dataset, dict | IterableDataset) or not len(dataset):
-                continue
-            few, most = _PROBE
-            texts = self._schedule().steps * self.args.train_batch_size // 100
-            count = min(len(dataset), max(few, min(most, texts)))
-            rows = [at * len(dataset) // count for at in range(count)]
-            collate = self.data_collator
-            if hasattr(dataset, "select"):
-                dataset = self._remove_unused_columns(dataset, kind)
-            elif self.args.remove_unused_columns:
-                collate = RemoveColumnsCollator(collate, self._signature_columns)
-            with global_generators():
-                return kind, dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
-        return "training", None
 
     def _follow(self, phase: Phase | None) -> None:
         if self._optimizer_of_members is not None:
@@ -626,18 +569,6 @@ class PopulationTrainer(Trainer):
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
 
-    def _note_losses(self) -> None:
-        """After a step: how much higher the copies' training loss was than their parents'."""
-        record, members = self.diagnostics.open, self.population.members
-        if record is not None and members > 1:
-            parts = self.args.gradient_accumulation_steps
-            well = [run for run in range(self.runs) if run not in self._frozen()]
-            means = {at: loss / parts for at, loss in self._step_losses.items()}
-            excess = [means[run * members + copy] - means[run * members] for run in well for copy in range(1, members)]
-            if excess:
-                record.excess.append(float(np.mean(excess)))
-        self._step_losses = {}
-
     def _labels(self, inputs: dict[str, Any]) -> Any:
         found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
         return found[0] if found else None
@@ -682,7 +613,7 @@ class PopulationTrainer(Trainer):
         members = self.population.members
         for member, loss in zip(chunk, losses.detach().tolist(), strict=True):
             run = member // members
-            self._step_losses[member] = self._step_losses.get(member, 0.0) + loss
+            self._comparison.note(member, loss)
             if not math.isfinite(loss) and run not in self._frozen():
                 failure = Failure(run, self.state.global_step, loss)
                 self.failures.append(failure)
@@ -890,7 +821,7 @@ class PopulationTrainer(Trainer):
         checkpoint.check(resume_from_checkpoint, self.origin)
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.member_steps = state["member_steps"]
-        self.diagnostics = Diagnostics.of(state.get("diagnostics", []))
+        self._comparison.diagnostics = Diagnostics.of(state.get("diagnostics", []))
         self.failures = [Failure(run, step, float(loss)) for run, step, loss in state["failures"]]
 
     def _load_best_model(self) -> None:
@@ -922,7 +853,7 @@ class _Walk(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self.trainer
         trainer.member_steps += trainer.population.size - len(trainer._frozen()) * trainer.population.members
-        trainer._note_losses()
+        trainer._comparison.after_step()
         trainer.strategy.after_step(trainer.population, state.global_step, trainer._schedule().steps)
         self._stop_if_none_is_left(control)
 

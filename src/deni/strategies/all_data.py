@@ -10,7 +10,7 @@ from deni.strategies.base import Setup, Strategy
 
 @dataclass(frozen=True)
 class AllData(Strategy):
-    """Train on all labelled texts instead of a sample: what more data would buy (arXiv 2406.12471, section 4.1).
+    """Train on all labelled texts instead of a sample: what more data would buy (arXiv 2406.12471).
 
     Args:
         most_texts: the largest number of texts, at least 1; 55000 in the paper.

@@ -15,7 +15,7 @@ from deni.strategies.base import Setup, Strategy
 
 @dataclass(frozen=True)
 class Augmentation(Strategy):
-    """Add augmented texts with the label of the text that they were made from (arXiv 2406.12471, section 4.1).
+    """Add augmented texts with the label of the text that they were made from (arXiv 2406.12471).
 
     Args:
         augmentations: n, how many for each labelled text, at least 0; 1, 2, 3, 5 and 10 in the paper. Which of those in

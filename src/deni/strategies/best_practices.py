@@ -11,7 +11,7 @@ from deni.strategies.base import Strategy
 
 @dataclass(frozen=True)
 class BestPractices(Strategy):
-    """Train longer, with AdamW, bias correction and warm-up (Mosbach et al. 2021; arXiv 2406.12471, section 4.1).
+    """Train longer, with AdamW, bias correction and warm-up (Mosbach et al. 2021; arXiv 2406.12471).
 
     The optimisers of torch correct the bias by themselves. A setting of None leaves that of the training.
 

@@ -11,7 +11,7 @@ from deni.strategies.forking import Forking, check_fraction, part
 
 @dataclass(frozen=True)
 class DelayedEnsemble(Forking):
-    """Fork near the end, train the members to the end, let them vote (arXiv 2406.12471, section 3.1).
+    """Fork near the end, train the members to the end, let them vote (arXiv 2406.12471).
 
     Args:
         ensemble_from: where the fork is, as a fraction of all steps; 0.9 in the paper.

@@ -11,7 +11,7 @@ from deni.strategies.deni import DENI
 
 @dataclass(frozen=True)
 class Denials(DENI, Augmentation):
-    """One augmented text for each labelled one, and DENI (arXiv 2406.12471, section 4.3).
+    """One augmented text for each labelled one, and DENI (arXiv 2406.12471).
 
     Args:
         epochs: passes over all texts; 10 in the released code, not augmentation's 12.

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EMA(Averaging):
-    """The exponential mean of the parameters since the first step predicts (arXiv 2406.12471, section 4.1).
+    """The exponential mean of the parameters since the first step predicts (arXiv 2406.12471).
 
     Args:
         ema_decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.

@@ -18,7 +18,7 @@ class Ensemble(Strategy):
     """Train independent models, each with its own initialisation, dropout and sample order, and let them vote.
 
     Args:
-        members: how many models, at least 1; 10 in the paper (arXiv 2406.12471, section 4.1).
+        members: how many models, at least 1; 10 in the paper (arXiv 2406.12471).
         combine: `soft` (mean probability), `hard` (majority, as in the paper) or `parent` (the first alone).
     """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class InputNoise(Moments):
-    """Add noise to the pooled output, or to the embeddings, on some steps (arXiv 2406.12471, section 4.1).
+    """Add noise to the pooled output, or to the embeddings, on some steps (arXiv 2406.12471).
 
     The gradient passes. The noise comes from the noise source of the run, so masks of dropout stay what they were.
 

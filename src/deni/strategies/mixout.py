@@ -29,7 +29,7 @@ class Mixout(Strategy):
     layers is off. Masks come from the members' own streams of dropout, one for each optimiser step.
 
     Args:
-        mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471, section 4.1).
+        mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471).
         mixout_layers: `head`: the output layer, whose target is its random initialisation, as in the paper; `linear`:
             all linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
     """

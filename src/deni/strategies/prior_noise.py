@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PriorNoise(Strategy):
-    """Perturb the weights before the first step (Wu et al. 2022, NoisyTune; arXiv 2406.12471, section 4.1).
+    """Perturb the weights before the first step (Wu et al. 2022, NoisyTune; arXiv 2406.12471).
 
     Args:
         prior: `normal`: variance v on all tensors that train, as in the paper; `noisytune`: the original, uniform

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SWA(Averaging):
-    """The running mean of the parameters predicts (Izmailov et al. 2018; arXiv 2406.12471, section 4.1).
+    """The running mean of the parameters predicts (Izmailov et al. 2018; arXiv 2406.12471).
 
     Args:
         average_from: where the mean begins, as a fraction of all steps; 0.25 in the paper. Every step counts.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightNoise(Moments):
-    """Add noise that fades as 1/step to the weights in the middle of training (arXiv 2406.12471, section 4.1).
+    """Add noise that fades as 1/step to the weights in the middle of training (arXiv 2406.12471).
 
     Args:
         variance: v; the noise after `step` steps has variance v/step. 0.15 in the paper.

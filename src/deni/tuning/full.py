@@ -16,7 +16,7 @@ class Full(Tuning):
 
     name: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-4
-    paper_learning_rate: ClassVar[float] = 1e-5  # arXiv 2406.12471, appendix
+    paper_learning_rate: ClassVar[float] = 1e-5  # arXiv 2406.12471
 
     def apply(self, model: nn.Module) -> nn.Module:
         return model.requires_grad_(True)

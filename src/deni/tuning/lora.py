@@ -22,7 +22,7 @@ class Lora(Tuning):
     """Train low-rank factors beside frozen weights, and the output layer.
 
     Args:
-        lora_r: rank r, at least 1; 64 in the paper (arXiv 2406.12471, appendix).
+        lora_r: rank r, at least 1; 64 in the paper (arXiv 2406.12471).
         lora_alpha: scale of the update; 64 in the paper.
         lora_dropout: dropout in front of the factors, in [0, 1); 0.1 in the paper.
         lora_bias: which biases train: `none`, `all` or `lora_only`; all in the paper.

@@ -1,0 +1,115 @@
+"""Compares the members of a trainer after each fork, and before each merge or vote."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+from transformers.trainer_utils import RemoveColumnsCollator
+
+from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
+from deni.randomness import global_generators
+
+if TYPE_CHECKING:
+    from deni.trainer import PopulationTrainer
+
+logger = logging.getLogger(__name__)
+
+FEWEST, MOST = 8, 32  # texts that members are compared on
+Kind = Literal["training", "evaluation"]
+
+
+class Comparison:
+    """The diagnostics of one training, as they come in.
+
+    Args:
+        trainer: whose members are compared; its data, collator and population are asked for.
+    """
+
+    def __init__(self, trainer: PopulationTrainer) -> None:
+        self.trainer = trainer
+        self.diagnostics = Diagnostics()
+        self._losses: dict[int, float] = {}  # of each member, summed over the parts of a step
+
+    def note(self, member: int, loss: float) -> None:
+        """A member's training loss on a part of the batch of the step under way."""
+        self._losses[member] = self._losses.get(member, 0.0) + loss
+
+    def after_step(self) -> None:
+        """Keep how much higher the copies' training loss was than their parents'."""
+        record, members = self.diagnostics.open, self.trainer.population.members
+        if record is not None and members > 1:
+            parts = self.trainer.args.gradient_accumulation_steps
+            well = [run for run in range(self.trainer.runs) if run not in self.trainer._frozen()]
+            means = {at: loss / parts for at, loss in self._losses.items()}
+            excess = [means[run * members + copy] - means[run * members] for run in well for copy in range(1, members)]
+            if excess:
+                record.excess.append(float(np.mean(excess)))
+        self._losses = {}
+
+    def compare(self, what: Literal["fork", "merge", "vote"], step: int) -> None:
+        """Measure the members when `step` optimiser steps are done, and log it."""
+        population = self.trainer.population
+        independent = population.members == 1  # runs of an ensemble
+        members = self.trainer.strategy.runs if independent else population.members
+        kind, texts = self._texts()
+        measure, count = self._measure(members, independent, texts)
+        if what == "fork" or self.diagnostics.open is None:
+            self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
+        record = self.diagnostics.records[-1]
+        if what == "fork":
+            record.start = measure
+        else:
+            record.end, record.stop, record.how = measure, step, what
+            for warning in record.warnings():
+                logger.warning(f"Warning: {warning}")
+        numbers = {**dataclasses.asdict(measure), "loss_jump": measure.jump}
+        self.trainer.log({f"members_{name}": round(value, 6) for name, value in numbers.items() if value is not None})
+
+    @torch.no_grad()
+    def _measure(self, members: int, independent: bool, texts: dict[str, Any] | None) -> tuple[Measure, int]:
+        """Compare the members of each model, without dropout; and how many texts they were asked for."""
+        trainer, population = self.trainer, self.trainer.population
+        groups = [range(at, at + members) for at in range(0, population.size, members)]
+        groups = [each for each in groups if not {at // population.members for at in each} & trainer._frozen()]
+        apart = [distance(population.values, each) for each in groups]
+        measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
+        if not groups or texts is None or population.config.problem_type == "multi_label_classification":
+            return measure, 0
+        labels, training = trainer._labels(texts), population.training
+        population.eval()
+        with global_generators(), trainer.compute_loss_context_manager():
+            logs = trainer._member_log_probabilities(population, texts, packed=False)  # (N, M, C)
+        population.train(training)
+        measure.disagreement = float(np.mean([disagreement(logs[:, at].argmax(-1)) for at in map(list, groups)]))
+        if labels is not None and labels.dim() == 1 and not independent:
+            losses = -logs.gather(-1, labels[:, None, None].expand(*logs.shape[:2], 1)).mean((0, 2))  # (M,)
+            copies = [at for each in groups for at in each[1:]]
+            measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
+            measure.copies_loss = float(losses[copies].mean())
+        return measure, len(logs)
+
+    def _texts(self) -> tuple[Kind, dict[str, Any] | None]:
+        """Some texts of the evaluation set, or of the training set, evenly spaced; more for a longer run."""
+        trainer = self.trainer
+        sets: tuple[tuple[Kind, Any], ...]
+        sets = (("evaluation", trainer.eval_dataset), ("training", trainer.train_dataset))
+        for kind, dataset in sets:
+            if dataset is None or isinstance(dataset, dict | IterableDataset) or not len(dataset):
+                continue
+            wanted = trainer._schedule().steps * trainer.args.train_batch_size // 100
+            count = min(len(dataset), max(FEWEST, min(MOST, wanted)))
+            rows = [at * len(dataset) // count for at in range(count)]
+            collate = trainer.data_collator
+            if hasattr(dataset, "select"):
+                dataset = trainer._remove_unused_columns(dataset, kind)
+            elif trainer.args.remove_unused_columns:
+                collate = RemoveColumnsCollator(collate, trainer._signature_columns)
+            with global_generators():
+                return kind, dict(trainer._prepare_inputs(collate([dataset[row] for row in rows])))
+        return "training", None
