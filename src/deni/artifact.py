@@ -463,6 +463,8 @@ def export(
     population = classifier.population
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully tuned and has no adapter: leave --adapter away")
+    if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
+        raise InputError(f"{folder} has a prompt, which cannot be merged into the model: add --adapter")
     if how == "single":
         mean = mean_of_products if merge_lora == "product" else mean_of_members
         models = {"": population.full(mean(population.values))}

@@ -177,6 +177,7 @@ def fine_tune(
         raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
     tokenizer = load_tokenizer(recipe.model)
     limit = min(getattr(load_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
+    limit -= recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 

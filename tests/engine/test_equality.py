@@ -148,7 +148,7 @@ def batches_of(make, steps, micro=1):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt"])
 def test_stacked_members_equal_models_trained_alone(tiny, batch, tuning, architecture, optimizer):
     model = tuned(tiny(architecture), tuning)
     batches, make = batches_of(batch, 8), OPTIMIZERS[optimizer]
@@ -170,7 +170,7 @@ def test_both_engines_equal_models_trained_alone(tiny, batch, architecture, atte
     assert largest_difference(together, alone) < TOLERANCE
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt"])
 def test_the_loop_equals_the_stack(tiny, batch, tuning):
     model = tuned(tiny("roberta"), tuning)
     batches, make = batches_of(batch, 8), OPTIMIZERS["adam"]

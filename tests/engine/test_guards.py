@@ -75,7 +75,7 @@ def probe(model):
     [
         (MixesRows(), "differ from the loop's"),
         (RelativePositions(), "does not work row by row"),
-        (BareParameter(), "parameters of its own beside its layers"),
+        (BareParameter(), "parameters of its own beside layers that train"),
         (nn.BatchNorm1d(32), ""),
         (Counts(), "a buffer of the model changes"),
     ],

@@ -31,6 +31,10 @@ class Stacked:
         self.chunks: tuple[range, ...] = ()
         self.views: Views = {}
         self._twins = self._make_twins()  # id of the original -> twin
+        self._targets = {  # name of a parameter -> where its stack goes
+            name: [(self._twins[id(module)], key) for module, key in map(self._owner, places)]
+            for name, places in slots.items()
+        }
         self._places = [
             (parent, key, child)
             for parent in model.modules()
@@ -44,9 +48,20 @@ class Stacked:
         names = {id(module): name for name, module in self.model.named_modules()}
         keys: dict[int, tuple[nn.Module, set[str]]] = {}
         for places in self.slots.values():
-            for module, key in places:
+            for module, key in map(self._owner, places):
                 keys.setdefault(id(module), (module, set()))[1].add(key)
         return {at: twin_of(module, frozenset(stacked), self.fold, names[at]) for at, (module, stacked) in keys.items()}
+
+    def _owner(self, place: tuple[nn.Module, str]) -> tuple[nn.Module, str]:
+        """The layer that computes with a parameter: a list or dictionary of parameters (IA3) is only a part of it."""
+        module, key = place
+        if not isinstance(module, nn.ParameterDict | nn.ParameterList):
+            return place
+        for parent in self.model.modules():
+            for name, child in parent._modules.items():
+                if child is module:
+                    return parent, f"{name}.{key}"
+        return place
 
     def mount(self, values: Mapping[str, Tensor], views: Views) -> None:
         """Point the model at these members."""
@@ -79,9 +94,9 @@ class Stacked:
         """Put the stacks of some members into the twins."""
         self.fold.members, self.fold.batch = len(chunk), batch
         stacks = self._stacks[self.chunks.index(chunk)]
-        for name, places in self.slots.items():
-            for module, key in places:
-                self._twins[id(module)]._parameters[key] = stacks[name]
+        for name, targets in self._targets.items():
+            for twin, key in targets:
+                twin._parameters[key] = stacks[name]
 
     def collect(self) -> None:
         """Bind each view's gradient to its slice of the stack's."""

@@ -22,7 +22,8 @@ class Twin(nn.Module):
 
     Args:
         original: the layer; also answers for attributes that other code asks a layer for (`in_features`).
-        stacked: keys of the parameters that are stacked; the engine puts them in place.
+        stacked: keys of the parameters that are stacked, `list.key` of those in its lists; the engine puts them in
+            place.
         fold: how many members and examples are computed now.
         name: the path of the layer, for messages.
     """
@@ -135,6 +136,18 @@ class StackedLayerNorm(Twin):
         return torch.addcmul(self.per_member("bias", h.dim()), h, weight).flatten(0, 1)
 
 
+class Prompts(Tensor):
+    """Virtual tokens of each member `(M, T, D)`, which PEFT repeats for the rows of the batch."""
+
+    def repeat(self, *sizes: int) -> Tensor:  # type: ignore[override]
+        """For `(M*B, 1, 1)`: each member's tokens for its own rows; anything else is refused."""
+        members = self.as_subclass(Tensor)  # type: ignore[arg-type]
+        rows, rest = divmod(sizes[0], len(members))
+        if rest or sizes[1:] != (1, 1):
+            raise FoldError(f"virtual tokens of {len(members)} members are repeated {sizes}")
+        return members.repeat_interleave(rows, 0)
+
+
 class StackedEmbedding(Twin):
     """`nn.Embedding`: the members' tables below each other, looked up with offset ids."""
 
@@ -151,11 +164,18 @@ class StackedEmbedding(Twin):
 
     def _ids(self, ids: Tensor) -> Tensor:
         """The ids of each member; positions may come once for all rows, and then stay so until `_fold`."""
-        if ids.shape[0] == 1 != self.fold.members * self.fold.batch and _is_position(self.name):
+        if ids.shape[0] == 1 != self.fold.members * self.fold.batch and (_is_position(self.name) or self._is_prompt):
             return ids.expand(self.fold.members, *ids.shape).flatten(0, 1).unsqueeze(1)
         return self.fold.unfold(ids, self.name)
 
+    @property
+    def _is_prompt(self) -> bool:
+        """Whether these are PEFT's virtual tokens, which come once and are repeated afterwards."""
+        return ".prompt_encoder." in f".{self.name}."
+
     def _fold(self, out: Tensor) -> Tensor:
+        if self._is_prompt and out.shape[1] == 1:
+            return out.flatten(0, 1).as_subclass(Prompts)  # type: ignore[return-value]
         return out.expand(out.shape[0], self.fold.batch, *out.shape[2:]).flatten(0, 1)
 
 
@@ -174,8 +194,8 @@ class StackedActiveEmbedding(StackedEmbedding):
         return self._fold(torch.where((places >= 0).unsqueeze(-1), trained, frozen))
 
 
-class VmappedLeaf(Twin):
-    """Any other layer without layers in it: `torch.func.vmap` over its own forward (RMSNorm of any family)."""
+class Vmapped(Twin):
+    """Any other layer whose own layers are frozen: `torch.func.vmap` over its forward (RMSNorm of any family, IA3)."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         original = self.__dict__["original"]
@@ -215,7 +235,7 @@ def twin_of(module: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -
     """The stacked counterpart of a layer.
 
     Raises:
-        Unstackable: a layer that holds other layers and parameters of its own, or an embedding that scales or
+        Unstackable: a layer that has parameters of its own and layers that train, or an embedding that scales or
             renormalises its rows.
     """
     if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
@@ -224,9 +244,9 @@ def twin_of(module: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -
         raise Unstackable(f"{name} has forward hooks")
     if type(module) in TWINS:
         return TWINS[type(module)](module, stacked, fold, name)
-    if any(True for _ in module.children()):
-        raise Unstackable(f"{name} ({type(module).__name__}) has parameters of its own beside its layers")
-    return VmappedLeaf(module, stacked, fold, name)
+    if any(parameter.requires_grad and key not in stacked for key, parameter in module.named_parameters()):
+        raise Unstackable(f"{name} ({type(module).__name__}) has parameters of its own beside layers that train")
+    return Vmapped(module, stacked, fold, name)
 
 
 def _is_position(name: str) -> bool:

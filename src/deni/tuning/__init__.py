@@ -7,9 +7,11 @@ from typing import Any
 from deni.settings import as_it_is, make
 from deni.tuning.base import Tuning
 from deni.tuning.full import Full
+from deni.tuning.ia3 import IA3
 from deni.tuning.lora import Lora, mean_of_products
+from deni.tuning.prompt import Prompt
 
-TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora)}
+TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora, IA3, Prompt)}
 
 
 def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
@@ -28,4 +30,4 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
     return as_it_is("tuning", name, settings) if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
 
 
-__all__ = ["TUNINGS", "Full", "Lora", "Tuning", "make_tuning", "mean_of_products"]
+__all__ = ["IA3", "TUNINGS", "Full", "Lora", "Prompt", "Tuning", "make_tuning", "mean_of_products"]

@@ -21,6 +21,11 @@ class Tuning:
         """The model with the right parameters trainable; the module given may be changed."""
         raise NotImplementedError
 
+    @property
+    def virtual_tokens(self) -> int:
+        """Tokens that it puts in front of each text."""
+        return 0
+
     def settings(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return dataclasses.asdict(self)

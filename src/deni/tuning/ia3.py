@@ -1,0 +1,40 @@
+"""Infused adapter by inhibiting and amplifying inner activations (Liu et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from peft import IA3Config, TaskType, get_peft_model
+from torch import nn
+
+from deni.tuning.base import Tuning
+
+# Keys, values and the second feed-forward layer, as PEFT has it for BERT, of architectures that PEFT does not know.
+# The last one is scaled at its input.
+TARGETS = {
+    "albert": ["key", "value", "ffn_output"],
+    "distilbert": ["k_lin", "v_lin", "lin2"],
+    "electra": ["key", "value", "output.dense"],
+    "modernbert": ["Wqkv", "mlp.Wo"],  # queries, keys and values are one layer
+    "mpnet": ["k", "v", "output.dense"],
+    "xlm-roberta": ["key", "value", "output.dense"],
+}
+
+
+@dataclass(frozen=True)
+class IA3(Tuning):
+    """Train one factor for each feature of keys, values and feed-forward layers, and the output layer.
+
+    The factors start at 1, so scaled noise does not reach them at first: their standard deviation is 0 (see `floor`).
+    """
+
+    name: ClassVar[str] = "ia3"
+    learning_rate: ClassVar[float] = 1e-2
+    paper_learning_rate: ClassVar[float] = 7.5e-3
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        family = getattr(getattr(model, "config", None), "model_type", "")
+        targets = TARGETS.get(family)
+        settings = {"target_modules": targets, "feedforward_modules": targets[-1:]} if targets else {}
+        return get_peft_model(model, IA3Config(task_type=TaskType.SEQ_CLS, **settings))  # type: ignore[arg-type]

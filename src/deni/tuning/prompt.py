@@ -1,0 +1,46 @@
+"""Prompt tuning (Lester et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from torch import nn
+
+from deni.tuning.base import Tuning
+
+
+@dataclass(frozen=True)
+class Prompt(Tuning):
+    """Train the embeddings of virtual tokens in front of each text, and the output layer.
+
+    Args:
+        prompt_tokens: how many virtual tokens, at least 1; 100 in Lester et al. They count towards the model's limit.
+    """
+
+    name: ClassVar[str] = "prompt"
+    learning_rate: ClassVar[float] = 1e-2
+    paper_learning_rate: ClassVar[float] = 1e-2  # not one of the paper's tunings
+
+    prompt_tokens: int = 20
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens < 1:
+            raise ValueError(f"prompt_tokens must be at least 1, not {self.prompt_tokens}")
+
+    @property
+    def virtual_tokens(self) -> int:
+        return self.prompt_tokens
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        config: Any = model.config
+        sizes = {  # PEFT guesses them from the names in the config, which not every family has
+            "token_dim": model.get_input_embeddings().embedding_dim,  # type: ignore[operator, union-attr]
+            "num_layers": config.num_hidden_layers,
+            "num_attention_heads": config.num_attention_heads,
+        }
+        return get_peft_model(
+            model,  # type: ignore[arg-type]
+            PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=self.prompt_tokens, **sizes),
+        )
