@@ -20,7 +20,12 @@ from deni.pretrained import encode, tokenise
 from deni.randomness import Sources
 from deni.recipe import recipe
 
-RATES = {"full": (3e-5, 1e-4, 3e-4), "lora": (1e-4, 3e-4, 1e-3), "ia3": (3e-3, 1e-2, 3e-2), "prompt": (1e-2, 3e-2, 1e-1)}
+RATES = {
+    "full": (3e-5, 1e-4, 3e-4),
+    "lora": (1e-4, 3e-4, 1e-3),
+    "ia3": (3e-3, 1e-2, 3e-2),
+    "prompt": (1e-2, 3e-2, 1e-1),
+}
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
         from deni.finetune import fine_tune
         from deni.recipe import recipe
 
-        own = {"lora_r": 4, "lora_alpha": 4} if tuning == "lora" else {}
+        own = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}.get(tuning, {})
         plan = recipe(None, strategy, tuning, settings, own, model=model_folder, epochs=epochs)
         return fine_tune(read_texts(tickets), plan, progress=False)
 
