@@ -8,11 +8,12 @@ The development part is cut from the training part; the test part is never read.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import warnings
 
 import torch
-from common import data, environment, write
+from common import RESULTS, data, environment, write
 
 from deni.data import choose_balanced, read_texts, stratified_split
 from deni.finetune import fine_tune, scores
@@ -28,9 +29,19 @@ RATES = {
 }
 
 
+def earlier() -> list[dict]:
+    """The rows of the last result, each with the commit that it is of."""
+    path = RESULTS / "learning_rates.json"
+    if not path.is_file():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return [{"commit": result["commit"], **row} for row in result["rows"]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=["trec", "sst2"])
+    parser.add_argument("--tunings", nargs="+", choices=RATES, default=list(RATES), help="rows of others are kept")
     parser.add_argument("--labelled", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--dev", type=int, default=500, help="texts of the development part")
@@ -39,7 +50,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore")
-    rows = []
+    kept = [row for row in earlier() if row["tuning"] not in args.tunings]
+    rows: list[dict] = []
+    commit = environment()["commit"]
     for name in args.datasets:
         texts = read_texts(data(name))
         sources = Sources(0)
@@ -49,17 +62,20 @@ def main() -> None:
         chosen = part.select(rest)
         chosen = chosen.select(choose_balanced(chosen.labels, args.labelled, sources.numpy("label_choice")))
         held_out = part.select(dev)
-        for tuning, rates in RATES.items():
-            for rate in rates:
+        for tuning in args.tunings:
+            for rate in RATES[tuning]:
                 plan = recipe(strategy="default", tuning=tuning, learning_rate=rate, epochs=args.epochs)
                 fitted = fine_tune(chosen, plan, seeds=range(args.seeds), progress=False)
                 tokens = tokenise(held_out, fitted.tokenizer, fitted.max_length, fitted.labels)
                 votes = fitted.trainer.predict(tokens).predictions  # (N, R, C)
                 gold = encode(held_out, fitted.labels)
                 f1 = [scores(gold, votes[:, run].argmax(-1))["macro_f1"] for run in range(args.seeds)]
-                row = {"dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
+                row = {"commit": commit, "dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
                 rows.append({**row, "mean": statistics.mean(f1), "seconds": round(fitted.seconds, 1)})
                 print(rows[-1], flush=True)
+    rows = sorted(
+        [*kept, *rows], key=lambda row: (args.datasets.index(row["dataset"]), list(RATES).index(row["tuning"]))
+    )
     mean: dict[str, dict[float, float]] = {}
     for tuning, rates in RATES.items():
         own = {rate: [r["mean"] for r in rows if (r["tuning"], r["learning_rate"]) == (tuning, rate)] for rate in rates}
