@@ -20,8 +20,8 @@ class Prompt(Tuning):
     """
 
     name: ClassVar[str] = "prompt"
-    learning_rate: ClassVar[float] = 1e-2
-    paper_learning_rate: ClassVar[float] = 1e-2  # not one of the paper's tunings
+    learning_rate: ClassVar[float] = 0.1
+    paper_learning_rate: ClassVar[float] = 0.1  # not one of the paper's tunings
 
     prompt_tokens: int = 20
 
