@@ -34,6 +34,7 @@ SIZES = {
     "intermediate_size": 48,
     "max_position_embeddings": 40,
 }
+DECODER = {**SIZES, "num_key_value_heads": 2, "pad_token_id": 1}  # num_key_value_heads: two heads share keys and values
 SMALL = {
     "bert": ("Bert", SIZES),
     "roberta": ("Roberta", SIZES),
@@ -53,6 +54,15 @@ SMALL = {
         {**SIZES, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
     ),
     "xlm-roberta": ("XLMRoberta", SIZES),
+    "camembert": ("Camembert", SIZES),
+    "deberta": ("Deberta", {**SIZES, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
+    "llama": ("Llama", DECODER),
+    "mistral": ("Mistral", {**DECODER, "head_dim": 8}),
+    "gemma": ("Gemma", {**DECODER, "head_dim": 8}),
+    "qwen2": ("Qwen2", DECODER),
+    "qwen3": ("Qwen3", {**DECODER, "head_dim": 8}),
+    "gpt_neox": ("GPTNeoX", {**DECODER, "bos_token_id": 2, "eos_token_id": 3}),
+    "opt": ("OPT", {**SIZES, "ffn_dim": 48, "word_embed_proj_dim": 32, "pad_token_id": 1}),
     "gpt2": (
         "GPT2",
         {
@@ -63,6 +73,8 @@ SMALL = {
             "n_inner": 48,
             "n_positions": 40,
             "pad_token_id": 1,
+            "bos_token_id": 2,
+            "eos_token_id": 3,
         },
     ),
 }
@@ -85,13 +97,17 @@ def make_tiny(
     return model.to(dtype).train()
 
 
-def make_batch(rows: int = 4, tokens: int = 7, seed: int = 0, num_labels: int = 3) -> dict[str, Tensor]:
-    """Token ids above the special ones, a mask with padding on the right, and labels."""
+def make_batch(
+    rows: int = 4, tokens: int = 7, seed: int = 0, num_labels: int = 3, side: str = "right"
+) -> dict[str, Tensor]:
+    """Token ids above the special ones, a mask with padding on one side, and labels."""
     draw = generator(seed)
     ids = torch.randint(5, 60, (rows, tokens), generator=draw)
     lengths = torch.randint(3, tokens + 1, (rows,), generator=draw)
     lengths[0] = tokens
     mask = (torch.arange(tokens) < lengths[:, None]).long()
+    if side == "left":
+        mask = mask.flip(1)
     labels = torch.randint(num_labels, (rows,), generator=draw)
     return {"input_ids": ids * mask + (1 - mask), "attention_mask": mask, "labels": labels}
 

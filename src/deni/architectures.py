@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 # The key of the dropout in front of the output layer; one config has one of them.
 HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dropout", "cls_dropout")
 
+# Where looking the config up would mislead: DeBERTa reads a key that its config does not have until it is set; of
+# GPT-NeoX only the head for tokens reads its key.
+OWN_HEAD_DROPOUT = {"deberta": "cls_dropout", "deberta-v2": "cls_dropout", "gpt_neox": None}
+
 # A parameter or module of an encoder layer, with the layer's number.
 LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h|block|blocks|albert_layer_groups)\.(\d+)(?:\.|$)")
 
@@ -23,16 +27,30 @@ HEADS = {
     "bert": "classifier",
     "albert": "classifier",
     "distilbert": "classifier",
+    "deberta": "classifier",
     "deberta-v2": "classifier",
     "modernbert": "classifier",
     "roberta": "classifier.out_proj",
     "xlm-roberta": "classifier.out_proj",
+    "camembert": "classifier.out_proj",
     "electra": "classifier.out_proj",
+    "mpnet": "classifier.out_proj",
     "gpt2": "score",
+    "gpt_neox": "score",
+    "opt": "score",
     "llama": "score",
+    "mistral": "score",
+    "gemma": "score",
     "qwen2": "score",
     "qwen3": "score",
 }
+
+
+def head_dropout_key(config: PretrainedConfig) -> str | None:
+    """The key of the dropout in front of the output layer; None for an architecture that has none."""
+    if config.model_type in OWN_HEAD_DROPOUT:
+        return OWN_HEAD_DROPOUT[config.model_type]
+    return next((key for key in HEAD_DROPOUT if key in config.to_dict()), None)
 
 
 def set_head_dropout(config: PretrainedConfig, rate: float) -> None:
@@ -41,11 +59,10 @@ def set_head_dropout(config: PretrainedConfig, rate: float) -> None:
     Raises:
         ValueError: an architecture whose config has no such key.
     """
-    for key in HEAD_DROPOUT:
-        if key in config.to_dict():
-            setattr(config, key, rate)
-            return
-    raise ValueError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
+    key = head_dropout_key(config)
+    if key is None:
+        raise ValueError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
+    setattr(config, key, rate)
 
 
 def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
@@ -55,19 +72,25 @@ def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     """
     config = getattr(model, "config", None)
     path = HEADS.get(getattr(config, "model_type", ""), "") or _last_linear(model)
-    return [name for name in trainable if f".{path}." in f".{name}"]
+    return [name for name in trainable if f".{path}." in f".{name.replace('.modules_to_save.default', '')}"]
 
 
 def _last_linear(model: nn.Module) -> str:
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = [name for name in _order(model) if isinstance(model.get_submodule(name), nn.Linear)]
     if not linear:
         raise ValueError(f"{type(model).__name__} has no linear layer that could be its head: use scope='trainable'")
     return linear[-1]
 
 
+def _order(model: nn.Module) -> list[str]:
+    """The paths of all modules, those of the encoder first: some classes define their head before it (XLM-R)."""
+    prefix = getattr(model, "base_model_prefix", "")
+    return sorted((name for name, _ in model.named_modules()), key=lambda name: f".{prefix}." not in f".{name}.")
+
+
 def pooled_path(model: nn.Module) -> str:
     """What the pooled output goes into: the dropout after the last layer, or the head where there is none."""
-    names = [name for name, _ in model.named_modules()]
+    names = _order(model)
     last = max((at for at, name in enumerate(names) if LAYER.search(name)), default=-1)
     after = [name for name in names[last + 1 :] if isinstance(model.get_submodule(name), nn.Dropout)]
     return after[-1] if after else _last_linear(model)

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from deni.architectures import HEAD_DROPOUT, HEAD_DROPOUT_RATE, set_head_dropout
+from deni.architectures import HEAD_DROPOUT_RATE, head_dropout_key, set_head_dropout
 from deni.data import Texts
 from deni.errors import InputError, InputWarning
 
@@ -50,7 +50,10 @@ def _named(model: str) -> Iterator[None]:
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, or an InputError that names the model."""
     with _named(model):
-        return AutoTokenizer.from_pretrained(locate(model))
+        tokenizer = AutoTokenizer.from_pretrained(locate(model))
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # decoders come without one; the mask hides it
+    return tokenizer
 
 
 def load_config(model: str) -> Any:
@@ -66,12 +69,14 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None) 
         dropout: in front of the output layer; None for 0.3 where the architecture has one.
     """
     config = load_config(model)
+    if config.pad_token_id is None:  # a decoder finds the last token of a text by it
+        config.pad_token_id = load_tokenizer(model).pad_token_id
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: at for at, label in enumerate(labels)}
     if dropout is not None:
         set_head_dropout(config, dropout)
-    elif any(key in config.to_dict() for key in HEAD_DROPOUT):
+    elif head_dropout_key(config):
         set_head_dropout(config, HEAD_DROPOUT_RATE)
     with _named(model), _quiet_loading():
         return AutoModelForSequenceClassification.from_pretrained(locate(model), config=config, dtype=torch.float32)

@@ -14,7 +14,14 @@ from deni.settings import check_choices
 from deni.tuning.base import Tuning
 
 # Query and value, as PEFT has it for BERT, of architectures that PEFT does not know.
-TARGETS = {"albert": ["query", "value"], "distilbert": ["q_lin", "v_lin"]}
+# ModernBERT has one layer for query, key and value.
+TARGETS = {
+    "albert": ["query", "value"],
+    "camembert": ["query", "value"],
+    "distilbert": ["q_lin", "v_lin"],
+    "modernbert": ["Wqkv"],
+    "mpnet": ["q", "v"],
+}
 
 
 @dataclass(frozen=True)
