@@ -8,8 +8,9 @@ from deni.settings import as_it_is, make
 from deni.tuning.base import Tuning
 from deni.tuning.full import Full
 from deni.tuning.lora import Lora, mean_of_products
+from deni.tuning.unipelt import UniPELT
 
-TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora)}
+TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora, UniPELT)}
 
 
 def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
@@ -28,4 +29,4 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
     return as_it_is("tuning", name, settings) if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
 
 
-__all__ = ["TUNINGS", "Full", "Lora", "Tuning", "make_tuning", "mean_of_products"]
+__all__ = ["TUNINGS", "Full", "Lora", "Tuning", "UniPELT", "make_tuning", "mean_of_products"]

@@ -14,7 +14,7 @@ class Tuning:
     """Which parameters of a model train. The fields of a subclass are its settings and command-line flags."""
 
     name: ClassVar[str]
-    learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py
+    learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]
 
     def apply(self, model: nn.Module) -> nn.Module:
