@@ -37,7 +37,7 @@ from deni.population import Population, mean_of_members
 from deni.randomness import Sources, global_generators
 from deni.strategies import make_strategy
 from deni.strategies.vote import Combine, vote
-from deni.tuning import mean_of_products
+from deni.tuning import TUNINGS, mean_of_products
 from deni.tuning.unipelt import adapted
 
 FORMAT = 1
@@ -74,6 +74,9 @@ class Classifier:
         self.max_length: int | None = self.info.get("max_length")
         chosen = self.info.get("strategy", {"name": "default", "settings": {}})
         self.strategy = make_strategy(chosen["name"], **chosen["settings"])
+        tuning = TUNINGS.get(self.info.get("tuning", {}).get("name"))
+        fully = tuning is not None and tuning.pads_fully and self.max_length is not None
+        self.padding = "max_length" if fully else "longest"
 
     def __call__(self, texts: str | Sequence[str], batch_size: int = 32) -> list[dict[str, Any]]:
         given = [texts] if isinstance(texts, str) else list(texts)
@@ -130,7 +133,7 @@ class Classifier:
                     [texts[row] for row in rows],
                     truncation=True,
                     max_length=self.max_length,
-                    padding=True,
+                    padding=self.padding,
                     return_tensors="pt",
                 ).to(device)
                 for chunk in population.chunks:

@@ -367,6 +367,8 @@ class Population(nn.Module):
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):
             raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
+        if hasattr(self.model, "adapters_config"):
+            raise ValueError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
         return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:

@@ -2,19 +2,24 @@
 
 import copy
 import math
+import shutil
 import sys
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from transformers import TrainerCallback
 
 from conftest import SMALL_TUNINGS, needs_adapters
 from deni import artifact
+from deni.data import read_texts
 from deni.engine.probe import why_not_stacked
 from deni.errors import ArtifactError, InputError
+from deni.finetune import fine_tune
 from deni.population import Population
 from deni.randomness import Sources, global_generators
+from deni.recipe import recipe
 from deni.schedule import Fork
 from deni.tuning import TUNINGS, make_tuning, mean_of_products
 
@@ -260,6 +265,57 @@ def test_the_engines_train_the_same_members(fitted):
     assert (loop.engine_name, stacked.engine_name) == ("loop", "stacked")
     for name in loop.values:
         assert float((loop.values[name] - stacked.values[name]).abs().max()) < 1e-3, name
+
+
+@needs_adapters
+def test_a_prediction_does_not_depend_on_the_other_texts(fitted):
+    classify = fitted(tuning="unipelt").classifier()
+    together, alone = classify.members(TEXTS), [classify.members([text])[0] for text in TEXTS]
+    assert np.allclose(together, alone, atol=1e-6)
+
+
+def train(model_folder, tickets, strategy="default", strategy_settings=None, engine="auto", epochs=2, **options):
+    own = {"model": model_folder, "epochs": epochs, "engine": engine, "learning_rate": 1e-3, "batch_size": 3}
+    plan = recipe(None, strategy, "unipelt", strategy_settings, SETTINGS, **own)
+    return fine_tune(read_texts(tickets), plan, progress=False, **options)
+
+
+@needs_adapters
+def test_runs_side_by_side_are_the_runs_alone(model_folder, tickets):
+    pack, alone = (train(model_folder, tickets, seeds=seeds).trainer.population for seeds in ([3, 4], [4]))
+    assert (pack.runs, pack.engine_name) == (2, "stacked")
+    for name, value in alone.member(0).items():
+        assert float((pack.member(1)[name] - value).abs().max()) < 1e-4, name
+
+
+class Keep(TrainerCallback):
+    """A copy of the first checkpoint."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_save(self, args, state, control, **_):
+        if not self.folder.exists():
+            name = f"checkpoint-{state.global_step}"
+            shutil.copytree(f"{args.output_dir}/{name}", self.folder / name)
+
+
+@needs_adapters
+@pytest.mark.parametrize("engine", ["loop", "auto"])
+def test_a_run_that_is_resumed_ends_as_one_that_was_not_stopped(model_folder, tickets, tmp_path, engine):
+    own = {"strategy": "deni", "strategy_settings": {"members": 3}, "engine": engine}
+    saving = {"checkpoints": tmp_path / "whole", "save_steps": 8, "callbacks": [Keep(tmp_path / "kept")]}
+    done = train(model_folder, tickets, **own, **saving)
+    assert done.schedule.at(8).members == 3  # inside an interpolation
+    resumed = train(model_folder, tickets, **own, checkpoints=tmp_path / "kept", resume=True)
+    for name, value in done.trainer.population.values.items():
+        assert torch.equal(resumed.trainer.population.values[name], value), name
+
+
+@needs_adapters
+def test_recomputing_activations_is_refused(tuned):
+    with pytest.raises(ValueError, match="switch gradient_checkpointing off"):
+        Population(tuned(), [Sources(0)]).gradient_checkpointing_enable()
 
 
 @needs_adapters

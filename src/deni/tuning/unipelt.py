@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,8 +24,8 @@ NAME = "unipelt"  # of the adapter in the model
 class UniPELT(Tuning):
     """Train LoRA, a prefix and a bottleneck beside frozen weights, each behind a gate, and the output layer.
 
-    A gate is the mean over all tokens of a text, padding included, as in Mao et al. (2022, arXiv 2110.07577): what a
-    text gets depends on how far its batch is padded.
+    A gate is the mean over all tokens of a text, padding included, as in Mao et al. (2022, arXiv 2110.07577). So all
+    texts are padded to `max_length`, or a prediction would depend on the other texts of its batch.
 
     Args:
         unipelt_r: rank of LoRA, at least 1; 64 in the paper (arXiv 2406.12471).
@@ -34,6 +36,7 @@ class UniPELT(Tuning):
     name: ClassVar[str] = "unipelt"
     learning_rate: ClassVar[float] = 1e-4  # the paper's
     paper_learning_rate: ClassVar[float] = 1e-4  # 2.5e-4 for RoBERTa, 6e-5 for ALBERT
+    pads_fully: ClassVar[bool] = True
 
     unipelt_r: int = 64
     unipelt_prefix: int = 25
@@ -54,8 +57,9 @@ class UniPELT(Tuning):
         )
         dtype = next(model.parameters()).dtype
         try:
-            adapters.init(model)
-            model.add_adapter(NAME, config=config)  # type: ignore[operator]
+            with _quiet():
+                adapters.init(model)
+                model.add_adapter(NAME, config=config)  # type: ignore[operator]
         except ValueError as error:
             family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
             raise InputError(f"adapters has no UniPELT for {short(family)}: use another model or tuning") from error
@@ -69,7 +73,8 @@ def adapted(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
         settings: `model.adapters_config.to_dict()` of the model that it is to be like.
     """
     adapters = package()
-    adapters.init(model, adapters.ModelAdaptersConfig(**settings))
+    with _quiet():
+        adapters.init(model, adapters.ModelAdaptersConfig(**settings))
     return _train(model, next(iter(settings["adapters"])))
 
 
@@ -92,6 +97,18 @@ def package() -> Any:
 
     TWINS[LoRA] = StackedLora
     return adapters
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning that the adapter which is being made is not in use yet."""
+    logger = logging.getLogger("adapters.model_mixin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _train(model: nn.Module, name: str) -> nn.Module:
