@@ -9,6 +9,7 @@ import functools
 import random
 import string
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ SMALL = {
             "eos_token_id": 3,
         },
     ),
+}
+
+
+# The first condition first: the package cannot be imported beside another transformers.
+HAS_ADAPTERS = transformers.__version__.startswith("4.57.") and find_spec("adapters") is not None
+needs_adapters = pytest.mark.skipif(not HAS_ADAPTERS, reason="needs the package adapters and transformers 4.57")
+SMALL_TUNINGS = {
+    "lora": {"lora_r": 4, "lora_alpha": 4},
+    "prompt": {"prompt_tokens": 3},
+    "unipelt": {"unipelt_r": 4, "unipelt_prefix": 5, "unipelt_reduction": 8},
 }
 
 
@@ -181,13 +192,23 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
     """Fine-tunes the tiny model; the same settings are trained once."""
 
     @functools.cache
-    def train(strategy: str = "default", tuning: str = "full", epochs: float = 2, **settings: Any) -> Any:
+    def train(
+        strategy: str = "default", tuning: str = "full", epochs: float = 2, engine: str = "auto", **settings: Any
+    ) -> Any:
         from deni.data import read_texts
         from deni.finetune import fine_tune
         from deni.recipe import recipe
 
-        own = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}.get(tuning, {})
-        plan = recipe(None, strategy, tuning, settings, own, model=model_folder, epochs=epochs)
+        plan = recipe(
+            None,
+            strategy,
+            tuning,
+            settings,
+            SMALL_TUNINGS.get(tuning),
+            model=model_folder,
+            epochs=epochs,
+            engine=engine,
+        )
         return fine_tune(read_texts(tickets), plan, progress=False)
 
     return train

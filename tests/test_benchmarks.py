@@ -19,7 +19,9 @@ def test_the_tables_are_what_the_scripts_write(script):
 
 def test_default_learning_rates_are_the_chosen_ones():
     chosen = json.loads((BENCHMARKS / "results" / "learning_rates.json").read_text())["chosen"]
-    assert chosen == {name: tuning.learning_rate for name, tuning in TUNINGS.items()}
+    assert chosen.keys() <= TUNINGS.keys()
+    for name, tuning in TUNINGS.items():  # those that no benchmark compared have the paper's
+        assert tuning.learning_rate == chosen.get(name, tuning.paper_learning_rate)
 
 
 def test_the_demo_in_the_readme_is_what_a_demo_printed():

@@ -65,6 +65,11 @@ def set_head_dropout(config: PretrainedConfig, rate: float) -> None:
     setattr(config, key, rate)
 
 
+def has_adapter(model: nn.Module) -> bool:
+    """Whether the model's own weights are frozen beside an adapter, of PEFT or of the package `adapters`."""
+    return hasattr(model, "peft_config") or hasattr(model, "adapters_config")
+
+
 def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     """The trainable parameters of the head (the last linear layer), in the order of `trainable`.
 

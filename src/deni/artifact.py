@@ -37,10 +37,12 @@ from deni.population import Population, mean_of_members
 from deni.randomness import Sources, global_generators
 from deni.strategies import make_strategy
 from deni.strategies.vote import Combine, vote
-from deni.tuning import mean_of_products
+from deni.tuning import TUNINGS, mean_of_products
+from deni.tuning.unipelt import adapted
 
 FORMAT = 1
 INFO, MEMBERS, BASE, CARD = "deni.json", "population.safetensors", "base.safetensors", "README.md"
+ADAPTERS = "adapters.json"  # what the package `adapters` put into the model, where it did
 IDS = "@ids"  # suffix of the tensor that says which rows of an embedding the members hold
 
 
@@ -72,6 +74,9 @@ class Classifier:
         self.max_length: int | None = self.info.get("max_length")
         chosen = self.info.get("strategy", {"name": "default", "settings": {}})
         self.strategy = make_strategy(chosen["name"], **chosen["settings"])
+        tuning = TUNINGS.get(self.info.get("tuning", {}).get("name"))
+        fully = tuning is not None and tuning.pads_fully and self.max_length is not None
+        self.padding = "max_length" if fully else "longest"
 
     def __call__(self, texts: str | Sequence[str], batch_size: int = 32) -> list[dict[str, Any]]:
         given = [texts] if isinstance(texts, str) else list(texts)
@@ -128,7 +133,7 @@ class Classifier:
                     [texts[row] for row in rows],
                     truncation=True,
                     max_length=self.max_length,
-                    padding=True,
+                    padding=self.padding,
                     return_tensors="pt",
                 ).to(device)
                 for chunk in population.chunks:
@@ -239,6 +244,9 @@ def save(
             config.save_pretrained(target)
             if hasattr(model, "peft_config"):
                 model.peft_config[model.active_adapter].save_pretrained(target)  # type: ignore[index, union-attr, operator]
+            if hasattr(model, "adapters_config"):
+                kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
+                (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
         finally:
             population.restore()
         _write(target / MEMBERS, {**population.values, **ids})
@@ -416,7 +424,16 @@ def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
             peft_config = PeftConfig.from_pretrained(folder)
             peft_config.inference_mode = False
             return get_peft_model(model, peft_config)  # type: ignore[return-value]
+        if (folder / ADAPTERS).is_file():
+            return adapted(model, _adapter_settings(folder / ADAPTERS))
     return model
+
+
+def _adapter_settings(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): copy or train the model again") from error
 
 
 def _tied(model: nn.Module, slots: Mapping[str, Any]) -> set[str]:
@@ -453,7 +470,7 @@ def export(
         the folders of the models.
 
     Raises:
-        InputError: the target exists, or holds the artifact; adapters of a fully tuned model.
+        InputError: the target exists, or holds the artifact; adapters of a fully tuned model; a model with UniPELT.
     """
     if how not in ("single", "members"):
         raise InputError(f"unknown export {how!r}: choose single or members")
@@ -461,6 +478,11 @@ def export(
     check_free(out, overwrite)
     classifier = load(folder, "cpu")
     population = classifier.population
+    if hasattr(population.model, "adapters_config"):
+        raise InputError(
+            f"{folder} has gates that depend on the text, which no ordinary model and no PEFT adapter has: use it with "
+            "deni.load or deni predict"
+        )
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully tuned and has no adapter: leave --adapter away")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):

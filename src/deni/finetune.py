@@ -200,7 +200,7 @@ def fine_tune(
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
-            data_collator=DataCollatorWithPadding(tokenizer),
+            data_collator=DataCollatorWithPadding(tokenizer, **_padding(recipe, max_length)),
             compute_metrics=_macro_f1,
             callbacks=[
                 *callbacks,
@@ -286,6 +286,11 @@ def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
         "training texts": _digest(train),
         "development texts": _digest(dev) if dev is not None else None,
     }
+
+
+def _padding(recipe: Recipe, max_length: int) -> dict[str, Any]:
+    """To the longest text of a batch; all alike where padding changes what is computed."""
+    return {"padding": "max_length", "max_length": max_length} if recipe.tuning.pads_fully else {}
 
 
 def _digest(texts: Texts) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deni import noise
-from deni.architectures import head_names
+from deni.architectures import has_adapter, head_names
 from deni.engine.base import Engine
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.embedding import ActiveEmbedding
@@ -213,7 +213,7 @@ class Population(nn.Module):
     def scope(self, scope: str) -> list[str]:
         """The names of the tensors that a noise with this scope reaches."""
         if scope == "auto":
-            scope = "trainable" if hasattr(self.model, "peft_config") else "head"
+            scope = "trainable" if has_adapter(self.model) else "head"
         return head_names(self.model, list(self.slots)) if scope == "head" else list(self.slots)
 
     def linear_weights(self) -> list[str]:
@@ -367,6 +367,8 @@ class Population(nn.Module):
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):
             raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
+        if hasattr(self.model, "adapters_config"):
+            raise ValueError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
         return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:

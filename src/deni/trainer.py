@@ -778,7 +778,7 @@ class PopulationTrainer(Trainer):
         config = self.population.config
         info = {
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
-            "tuning": {"name": "lora" if hasattr(self.population.model, "peft_config") else "full", "settings": {}},
+            "tuning": {"name": _tuning_of(self.population.model), "settings": {}},
             "seeds": self.seeds,
             "schedule": str(self.schedule or ""),
             "member_steps": self.member_steps,
@@ -898,6 +898,13 @@ def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator, return-value]
+
+
+def _tuning_of(model: nn.Module) -> str:
+    """What a model that somebody else prepared trains: the name of a tuning."""
+    if hasattr(model, "adapters_config"):
+        return "unipelt"
+    return "lora" if hasattr(model, "peft_config") else "full"
 
 
 def _activate(model: nn.Module, ids: Tensor | None) -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import SMALL_TUNINGS, needs_adapters
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.optimizer import MemberOptimizer
 from deni.losses import member_losses
@@ -25,11 +26,12 @@ OPTIMIZERS = {
 }
 HOW = Fork(variance=0.1, scope="trainable", floor=0.01)
 MEMBERS = 3
+UNIPELT = pytest.param("unipelt", marks=needs_adapters)
 
 
 def tuned(model, tuning):
     with global_generators(5):
-        made = make_tuning(tuning, **({"lora_r": 4, "lora_alpha": 4} if tuning == "lora" else {})).apply(model)
+        made = make_tuning(tuning, **SMALL_TUNINGS.get(tuning, {})).apply(model)
     return made.to(torch.float64).train()
 
 
@@ -148,7 +150,7 @@ def batches_of(make, steps, micro=1):
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt", UNIPELT])
 def test_stacked_members_equal_models_trained_alone(tiny, batch, tuning, architecture, optimizer):
     model = tuned(tiny(architecture), tuning)
     batches, make = batches_of(batch, 8), OPTIMIZERS[optimizer]
@@ -170,7 +172,7 @@ def test_both_engines_equal_models_trained_alone(tiny, batch, architecture, atte
     assert largest_difference(together, alone) < TOLERANCE
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", "prompt", UNIPELT])
 def test_the_loop_equals_the_stack(tiny, batch, tuning):
     model = tuned(tiny("roberta"), tuning)
     batches, make = batches_of(batch, 8), OPTIMIZERS["adam"]

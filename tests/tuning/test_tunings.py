@@ -134,7 +134,7 @@ def test_virtual_tokens_count_towards_the_models_limit(model_folder, tickets):
     [
         (lambda: Prompt(prompt_tokens=0), "prompt_tokens must be at least 1, not 0"),
         (lambda: Lora(lora_r=0), "lora_r must be at least 1, not 0"),
-        (lambda: make_tuning("magic"), "unknown tuning 'magic': choose from full, lora, ia3, prompt"),
+        (lambda: make_tuning("magic"), "unknown tuning 'magic': choose from full, lora, ia3, unipelt, prompt"),
     ],
 )
 def test_bad_settings_are_refused(tuning, message):

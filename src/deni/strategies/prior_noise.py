@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from deni.architectures import has_adapter
 from deni.schedule import Fork
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
@@ -46,10 +47,10 @@ class PriorNoise(Strategy):
         return Fork(variance=self.variance, scale=self.scale, scope="trainable", floor=self.floor)
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        if self.prior == "noisytune" and hasattr(model, "peft_config"):
+        if self.prior == "noisytune" and has_adapter(model):
             raise ValueError(
-                "prior='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose prior='normal' "
-                "or full tuning"
+                "prior='noisytune' perturbs the pre-trained weights, which are frozen beside an adapter: choose "
+                "prior='normal' or full tuning"
             )
         return model
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deni.architectures import layers_of, pooler_of
+from deni.architectures import has_adapter, layers_of, pooler_of
 from deni.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class Reinit(Strategy):
     def prepare_model(self, model: nn.Module) -> nn.Module:
         if not self.reinit_layers:
             return model
-        if hasattr(model, "peft_config"):
-            raise ValueError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
+        if has_adapter(model):
+            raise ValueError("reinit needs layers that train, and beside an adapter they are frozen: use full tuning")
         layers = layers_of(model)
         if self.reinit_layers >= len(layers):
             raise ValueError(f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them")

@@ -10,8 +10,9 @@ from deni.tuning.full import Full
 from deni.tuning.ia3 import IA3
 from deni.tuning.lora import Lora, mean_of_products
 from deni.tuning.prompt import Prompt
+from deni.tuning.unipelt import UniPELT
 
-TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora, IA3, Prompt)}
+TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora, IA3, UniPELT, Prompt)}
 
 
 def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
@@ -30,4 +31,4 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
     return as_it_is("tuning", name, settings) if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
 
 
-__all__ = ["IA3", "TUNINGS", "Full", "Lora", "Prompt", "Tuning", "make_tuning", "mean_of_products"]
+__all__ = ["IA3", "TUNINGS", "Full", "Lora", "Prompt", "Tuning", "UniPELT", "make_tuning", "mean_of_products"]

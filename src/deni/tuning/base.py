@@ -14,8 +14,9 @@ class Tuning:
     """Which parameters of a model train. The fields of a subclass are its settings and command-line flags."""
 
     name: ClassVar[str]
-    learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py
+    learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]
+    pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with the right parameters trainable; the module given may be changed."""

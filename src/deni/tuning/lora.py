@@ -77,13 +77,14 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
     singular value decomposition), with the singular values shared evenly by both factors.
 
     Args:
-        values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...` `(K, out, r)`.
+        values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...` `(K, out, r)`,
+            as in PEFT and in `adapters`.
     """
     mean = mean_of_members(values)
     for name in values:
-        if ".lora_A." not in name or values[name].dim() != 3:
+        if ".lora_A." not in f"{name}." or values[name].dim() != 3:
             continue
-        partner = name.replace(".lora_A.", ".lora_B.")
+        partner = name.replace(".lora_A", ".lora_B")
         a, b = values[name], values[partner]
         if bool((a == a[:1]).all() and (b == b[:1]).all()):
             continue  # equal members stay exactly themselves

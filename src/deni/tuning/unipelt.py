@@ -1,0 +1,139 @@
+"""Gated LoRA, prefix and bottleneck adapters together (Mao et al. 2022), through the package `adapters`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from deni.engine.fold import Fold
+from deni.engine.twins import TWINS, Twin
+from deni.errors import InputError, short
+from deni.tuning.base import Tuning
+
+NAME = "unipelt"  # of the adapter in the model
+
+
+@dataclass(frozen=True)
+class UniPELT(Tuning):
+    """Train LoRA, a prefix and a bottleneck beside frozen weights, each behind a gate, and the output layer.
+
+    A gate is the mean over all tokens of a text, padding included, as in Mao et al. (2022, arXiv 2110.07577). So all
+    texts are padded to `max_length`, or a prediction would depend on the other texts of its batch.
+
+    Args:
+        unipelt_r: rank of LoRA, at least 1; 64 in the paper (arXiv 2406.12471).
+        unipelt_prefix: length of the prefix in tokens, at least 1; 25 in the paper.
+        unipelt_reduction: the bottleneck has 1/reduction of the hidden size, at least 1; 16 in the paper.
+    """
+
+    name: ClassVar[str] = "unipelt"
+    learning_rate: ClassVar[float] = 1e-4  # the paper's
+    paper_learning_rate: ClassVar[float] = 1e-4  # 2.5e-4 for RoBERTa, 6e-5 for ALBERT
+    pads_fully: ClassVar[bool] = True
+
+    unipelt_r: int = 64
+    unipelt_prefix: int = 25
+    unipelt_reduction: int = 16
+
+    def __post_init__(self) -> None:
+        for name, value in self.settings().items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        adapters = package()
+        # With a gate, LoRA has no other scale: `alpha` would change nothing.
+        config = adapters.ConfigUnion(
+            adapters.LoRAConfig(r=self.unipelt_r, use_gating=True),
+            adapters.PrefixTuningConfig(prefix_length=self.unipelt_prefix, use_gating=True),
+            adapters.SeqBnConfig(reduction_factor=self.unipelt_reduction, use_gating=True),
+        )
+        dtype = next(model.parameters()).dtype
+        try:
+            with _quiet():
+                adapters.init(model)
+                model.add_adapter(NAME, config=config)  # type: ignore[operator]
+        except ValueError as error:
+            family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+            raise InputError(f"adapters has no UniPELT for {short(family)}: use another model or tuning") from error
+        return _train(model, NAME).to(dtype)
+
+
+def adapted(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
+    """A model with the adapter that `adapters` describes so, with fresh values, in training.
+
+    Args:
+        settings: `model.adapters_config.to_dict()` of the model that it is to be like.
+    """
+    adapters = package()
+    with _quiet():
+        adapters.init(model, adapters.ModelAdaptersConfig(**settings))
+    return _train(model, next(iter(settings["adapters"])))
+
+
+def package() -> Any:
+    """The package `adapters`.
+
+    Raises:
+        InputError: it is not there, or not together with the transformers that it needs.
+    """
+    here = transformers.__version__
+    needs = "tuning unipelt needs the package adapters and transformers 4.57"
+    extra = f'pip install "deni[unipelt]" (installed: transformers {here})'
+    if not here.startswith("4.57."):
+        raise InputError(f"{needs}: {extra}")
+    try:
+        import adapters
+        from adapters.methods.lora import LoRA
+    except ImportError as error:
+        raise InputError(f"{needs}: {extra}") from error
+
+    TWINS[LoRA] = StackedLora
+    return adapters
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning that the adapter which is being made is not in use yet."""
+    logger = logging.getLogger("adapters.model_mixin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _train(model: nn.Module, name: str) -> nn.Module:
+    """Freeze the base; the adapter and what is behind the base train."""
+    from adapters.composition import Stack
+
+    model.train_adapter(Stack(name))  # type: ignore[operator]
+    return model
+
+
+class StackedLora(Twin):
+    """`LoRA` of `adapters`: factors of its own, beside a gate and a dropout that are layers."""
+
+    def __init__(self, original: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -> None:
+        super().__init__(original, stacked, fold, name)
+        # The same dictionary: the engine swaps the gate in it.
+        self._modules = original._modules
+
+    def forward(self, hidden: Tensor | None, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        rows = inputs if hidden is None else hidden
+        h = self.fold.unfold(self.lora_dropout(rows), self.name).flatten(1, -2)  # (M, B*T, D)
+        h = torch.bmm(torch.bmm(h, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))  # (M, B*T, out)
+        out = h.view(*rows.shape[:-1], h.shape[-1])  # (M*B, T, out)
+        gate = torch.sigmoid(self.gate(inputs)).mean(1).unsqueeze(-1)  # (M*B, 1, 1)
+        return out * gate, gate
+
+
+__all__ = ["UniPELT", "adapted", "package"]
