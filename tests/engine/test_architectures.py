@@ -21,7 +21,10 @@ from deni.tuning import make_tuning
 REASONS = {
     # Relative positions are the same for all rows, and pass through layers without a batch.
     ("mpnet", "full"): "mpnet.encoder.relative_attention_bias got (7, 7), not 3*5 rows",
-    ("deberta", "full"): "attention.self (DisentangledSelfAttention) has parameters of its own beside its layers",
+    (
+        "deberta",
+        "full",
+    ): "attention.self (DisentangledSelfAttention) has parameters of its own beside layers that train",
     ("deberta", "lora"): "dropout on (80, 32): dim 0 does not divide by 3 members",
     ("deberta-v2", "full"): "attention.self.pos_key_proj got (1, 3, 16, 32), not 3*5 rows",
     ("deberta-v2", "lora"): "dropout on (16, 32): dim 0 does not divide by 3 members",

@@ -14,6 +14,7 @@ from deni.tuning.base import Tuning
 # The last one is scaled at its input.
 TARGETS = {
     "albert": ["key", "value", "ffn_output"],
+    "camembert": ["key", "value", "output.dense"],
     "distilbert": ["k_lin", "v_lin", "lin2"],
     "electra": ["key", "value", "output.dense"],
     "modernbert": ["Wqkv", "mlp.Wo"],  # queries, keys and values are one layer
