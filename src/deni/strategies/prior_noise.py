@@ -49,8 +49,8 @@ class PriorNoise(Strategy):
     def prepare_model(self, model: nn.Module) -> nn.Module:
         if self.prior == "noisytune" and has_adapter(model):
             raise ValueError(
-                "prior='noisytune' perturbs the pre-trained weights, which are frozen beside an adapter: choose "
-                "prior='normal' or full tuning"
+                "prior='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose prior='normal' "
+                "or full tuning"
             )
         return model
 

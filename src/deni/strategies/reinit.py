@@ -33,7 +33,7 @@ class Reinit(Strategy):
         if not self.reinit_layers:
             return model
         if has_adapter(model):
-            raise ValueError("reinit needs layers that train, and beside an adapter they are frozen: use full tuning")
+            raise ValueError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
         layers = layers_of(model)
         if self.reinit_layers >= len(layers):
             raise ValueError(f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them")
