@@ -447,7 +447,9 @@ class PopulationTrainer(Trainer):
         for group in optimizer.param_groups:
             parts: dict[float, list[nn.Parameter]] = {}
             for parameter in group["params"]:
-                parts.setdefault(self.strategy.rate_of(names[id(parameter)], of), []).append(parameter)
+                name = names.get(id(parameter))  # one that is none of the model's is refused later, with words
+                parts.setdefault(self.strategy.rate_of(name, of) if name else 1.0, []).append(parameter)
+            parts = parts or {1.0: []}  # an empty group stays: schedulers count them
             groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
         if self.lr_scheduler is not None and len(groups) != len(optimizer.param_groups):
             raise ValueError(
@@ -904,7 +906,10 @@ def _tuning_of(model: nn.Module) -> str:
     """What a model that somebody else prepared trains: the name of a tuning."""
     if hasattr(model, "adapters_config"):
         return "unipelt"
-    return "lora" if hasattr(model, "peft_config") else "full"
+    if not hasattr(model, "peft_config"):
+        return "full"
+    kind = str(model.peft_config[model.active_adapter].peft_type.value).lower()  # type: ignore[index, union-attr, operator]
+    return {"prompt_tuning": "prompt"}.get(kind, kind)
 
 
 def _activate(model: nn.Module, ids: Tensor | None) -> None:

@@ -532,3 +532,16 @@ def test_the_users_own_optimizer_follows_the_members(tmp_path):
     assert trainer.population.size == 3
     assert len(scheduler.base_lrs) == len(optimizer.param_groups) == 1
     assert len(optimizer.param_groups[0]["params"]) == 3 * len(trainer.population.slots)
+
+
+def test_an_optimizer_with_an_empty_group_keeps_it_and_one_of_another_model_is_refused(tmp_path):
+    model = seeded()
+    optimizer = torch.optim.AdamW([{"params": list(model.parameters())}, {"params": [], "weight_decay": 0.5}], lr=1e-3)
+    scheduler = LambdaLR(optimizer, lambda step: 1.0)
+    trainer = make(tmp_path, model=model, optimizers=(optimizer, scheduler))
+    trainer.train()
+    assert [len(group["params"]) > 0 for group in optimizer.param_groups][:2] == [True, False]
+
+    other = torch.optim.AdamW(seeded().parameters(), lr=1e-3)
+    with pytest.raises(ValueError, match="parameters that are none of the model's"):
+        make(tmp_path, optimizers=(other, None)).train()

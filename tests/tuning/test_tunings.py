@@ -140,3 +140,11 @@ def test_virtual_tokens_count_towards_the_models_limit(model_folder, tickets):
 def test_bad_settings_are_refused(tuning, message):
     with pytest.raises(ValueError, match=message):
         tuning()
+
+
+@pytest.mark.parametrize(("tuning", "name"), [(Lora(lora_r=2), "lora"), (IA3(), "ia3"), (Prompt(), "prompt")])
+def test_a_model_that_the_user_made_is_named_by_what_trains(tuning, name):
+    from deni.trainer import _tuning_of
+
+    assert _tuning_of(tuned(tuning)) == name
+    assert _tuning_of(make_tiny("bert")) == "full"
