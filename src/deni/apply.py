@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.metrics import classification_report
 
-from deni.artifact import load
+from deni.artifact import Classifier, load
 from deni.data import read_texts
 from deni.errors import InputError, short
 from deni.finetune import scores
@@ -27,6 +27,7 @@ def evaluate_file(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str = "label",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def evaluate_file(
     """
     classifier = load(model)
     classifier.progress = progress
-    texts = read_texts(path, text_column=text_column, label_column=label_column)
+    columns = _columns(classifier, text_column, text_pair_column)
+    texts = read_texts(path, **columns, label_column=label_column)
     gold = encode(texts, classifier.labels)
     predicted = classifier.predict_log_probabilities(texts.texts).argmax(-1)
     every = list(range(len(classifier.labels)))
@@ -54,6 +56,7 @@ def predict_file(
     output: str | Path = "-",
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
@@ -78,7 +81,8 @@ def predict_file(
             raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
     classifier.progress = progress
-    texts = read_texts(path, text_column=text_column, label_column=None, labels_required=False)
+    columns = _columns(classifier, text_column, text_pair_column)
+    texts = read_texts(path, **columns, label_column=None, labels_required=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
@@ -87,6 +91,14 @@ def predict_file(
     predictions = pd.DataFrame(classifier(texts.texts), columns=list(COLUMNS))
     _write(pd.concat([frame, predictions], axis=1), output)
     return len(texts)
+
+
+def _columns(classifier: Classifier, text_column: str, text_pair_column: str | None) -> dict[str, Any]:
+    """The columns of the texts; that of second texts is the one that was trained on, unless another is given."""
+    if text_pair_column is not None and not classifier.pairs:
+        raise InputError("the model was trained on one text a row: leave --text-pair-column away")
+    pair = text_pair_column or classifier.info.get("text_pair_column")
+    return {"text_column": text_column, "text_pair_column": pair}
 
 
 def _unused(name: str, columns: pd.Index) -> str:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from deni._version import __version__
-from deni.data import why_no_text
+from deni.data import Text, sides, why_no_text
 from deni.engine.embedding import ActiveEmbedding, activate
 from deni.engine.fold import trainable_slots
 from deni.engine.twins import Unstackable
@@ -54,9 +54,9 @@ class Classifier:
         info: what `deni.json` says: strategy, `max_length`, metrics.
         progress: whether to show a bar on standard error while it computes.
 
-    Calling it with a text or a list of texts gives a dictionary for each: `label`, `confidence` (its probability in
-    the vote, from 0 to 1), `agreement` (the share of the members that choose it), `entropy` (of the members' mean
-    probabilities, in nats).
+    Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
+    `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
+    it), `entropy` (of the members' mean probabilities, in nats).
     """
 
     def __init__(
@@ -73,8 +73,14 @@ class Classifier:
         chosen = self.info.get("strategy", {"name": "default", "settings": {}})
         self.strategy = make_strategy(chosen["name"], **chosen["settings"])
 
-    def __call__(self, texts: str | Sequence[str], batch_size: int = 32) -> list[dict[str, Any]]:
-        given = [texts] if isinstance(texts, str) else list(texts)
+    @property
+    def pairs(self) -> bool:
+        """Whether it was trained on pairs of texts."""
+        return self.info.get("text_pair_column") is not None
+
+    def __call__(self, texts: str | Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
+        one = isinstance(texts, str) or (self.pairs and isinstance(texts, tuple) and isinstance(texts[0], str))
+        given: list[Any] = [texts] if one else list(texts)
         if not given:
             return []
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
@@ -93,12 +99,12 @@ class Classifier:
             for row, label in enumerate(chosen)
         ]
 
-    def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[str]:
+    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[str]:
         """The label of each text."""
         return [each["label"] for each in self(texts, batch_size)]
 
     def predict_log_probabilities(
-        self, texts: Sequence[str], batch_size: int = 32, combine: Combine | None = None
+        self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
     ) -> np.ndarray:
         """The vote: `(N, C)` log probabilities.
 
@@ -110,22 +116,25 @@ class Classifier:
         return result.numpy()
 
     @torch.no_grad()
-    def members(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
+    def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """Log probabilities of every member: `(N, M, C)`."""
         for at, text in enumerate(texts):
-            if why := why_no_text(text):
-                raise InputError(f"text {at} is {short(text)}: {why}")
+            if self.pairs and not (isinstance(text, tuple | list) and len(text) == 2):
+                raise InputError(f"text {at} is {short(text)}: the model was trained on pairs, give (text, text)")
+            for side in text if self.pairs else [text]:
+                if why := why_no_text(side):
+                    raise InputError(f"text {at} is {short(text)}: {why}")
         population = self.population
         device = next(iter(population.values.values())).device
         was_training = population.training
         population.eval()
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        order = sorted(range(len(texts)), key=lambda at: sum(map(len, texts[at])))
         result = torch.empty(len(texts), population.size, len(self.labels))
         try:
             for at in self._shown(range(0, len(order), batch_size)):
                 rows = order[at : at + batch_size]
                 batch = self.tokenizer(
-                    [texts[row] for row in rows],
+                    *sides([texts[row] for row in rows]),
                     truncation=True,
                     max_length=self.max_length,
                     padding=True,
@@ -282,6 +291,7 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, int | float | str))
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
     labels = ", ".join(f"`{label}`" for label in info["labels"])
+    example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
     return f"""---
 library_name: deni
 pipeline_tag: text-classification
@@ -308,7 +318,7 @@ of one model that vote.
 import deni
 
 classifier = deni.load("{name}")
-classifier(["a text"])
+classifier([{example}])
 ```
 
 `deni export {name} out --as single` writes one ordinary transformers model.

@@ -58,6 +58,7 @@ class Fitted:
         seconds: wall time of the training.
         interrupted: whether it was stopped by Ctrl-C; then `checkpoint` continues it.
         checkpoint: the last checkpoint, if there is one.
+        text_pair_column: where the second texts were, for a model of pairs.
     """
 
     recipe: Recipe
@@ -68,6 +69,7 @@ class Fitted:
     seconds: float
     interrupted: bool = False
     checkpoint: Path | None = None
+    text_pair_column: str | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -91,6 +93,7 @@ class Fitted:
             "member_steps": self.member_steps,
             "seconds": round(self.seconds, 1),
             "max_length": self.max_length,
+            "text_pair_column": self.text_pair_column,
             "metrics": dict(metrics or {}),
             "diagnostics": {
                 "engine": self.trainer.population.engine_name,
@@ -145,6 +148,7 @@ def fine_tune(
     resume: bool = False,
     progress: bool = True,
     callbacks: Iterable[TrainerCallback] = (),
+    text_pair_column: str | None = None,
 ) -> Fitted:
     """Train a population on labelled texts.
 
@@ -158,6 +162,7 @@ def fine_tune(
         resume: continue from the last checkpoint.
         progress: show a progress bar.
         callbacks: of transformers.
+        text_pair_column: what the column of the second texts is called, where the texts are pairs.
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume.
@@ -170,6 +175,7 @@ def fine_tune(
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
+    pair = None if isinstance(train.texts[0], str) else text_pair_column or "text_pair"
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
     last = last_checkpoint(checkpoints)
@@ -216,7 +222,7 @@ def fine_tune(
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
-    return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last)
+    return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------

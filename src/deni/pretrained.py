@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging as transformers_logging
 
 from deni.architectures import HEAD_DROPOUT, HEAD_DROPOUT_RATE, set_head_dropout
-from deni.data import Texts
+from deni.data import Texts, sides
 from deni.errors import InputError, InputWarning
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -92,7 +92,9 @@ def _quiet_loading() -> Iterator[None]:
 
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
     """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
-    lengths = np.array([len(ids) for ids in tokenizer(texts.texts, truncation=False, verbose=False)["input_ids"]])  # type: ignore[arg-type]
+    lengths = np.array(
+        [len(ids) for ids in tokenizer(*sides(texts.texts), truncation=False, verbose=False)["input_ids"]]
+    )  # type: ignore[arg-type]
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
@@ -121,5 +123,6 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
     """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts."""
-    columns = dict(tokenizer(texts.texts, truncation=True, max_length=max_length, verbose=False))
-    return Dataset.from_dict({"text": texts.texts, **columns, "labels": encode(texts, labels)})
+    columns = dict(tokenizer(*sides(texts.texts), truncation=True, max_length=max_length, verbose=False))
+    given = dict(zip(("text", "text_pair"), sides(texts.texts), strict=False))
+    return Dataset.from_dict({**given, **columns, "labels": encode(texts, labels)})

@@ -46,6 +46,7 @@ def train_file(
     dev: str | None = None,
     labelled: int | None = None,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str = "label",
     block: int = 0,
     preset: str | None = None,
@@ -62,6 +63,7 @@ def train_file(
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
         dev: likewise, of what is left; None for no development part.
         labelled: how many texts to train on, class-balanced; None for all.
+        text_pair_column: the column of a second text; None for one text a row.
         block: seed of the choice of the test part and of the labelled texts; `recipe.seed` decides the rest.
 
     Raises:
@@ -70,10 +72,14 @@ def train_file(
     check_outside(output, *(str(given) for given in (path, test, dev, recipe.model) if given is not None))
     check_free(output, overwrite)
     _check_writable(Path(output))
-    texts = read_texts(path, text_column=text_column, label_column=label_column)
+    columns: dict[str, Any] = {
+        "text_column": text_column,
+        "text_pair_column": text_pair_column,
+        "label_column": label_column,
+    }
+    texts = read_texts(path, **columns)
     sources = Sources(block)
     splits = sources.numpy("data_split")
-    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
     train, tested = _part(texts, test, "--test", splits, columns)
     train, developed = _part(train, dev, "--dev", splits, columns)
     labelled = recipe.strategy.labelled(labelled, len(train))
@@ -93,6 +99,7 @@ def train_file(
         save_steps=save_steps,
         resume=resume,
         progress=progress,
+        text_pair_column=text_pair_column,
     )
     if fitted.interrupted:
         return Trained(fitted, {}, None)

@@ -31,6 +31,7 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
 @click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
 @click.option("--text-column", default="text", show_default=True)
+@click.option("--text-pair-column", help="Column of a second text, to train on pairs.")
 @click.option("--label-column", default="label", show_default=True)
 @click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
 @click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
@@ -69,8 +70,8 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, explain: 
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
-        *("output", "test", "dev", "labelled", "text_column", "label_column", "block", "overwrite", "resume"),
-        *("save_steps", "progress"),
+        *("output", "test", "dev", "labelled", "text_column", "text_pair_column", "label_column", "block"),
+        *("overwrite", "resume", "save_steps", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     plan = recipe(preset, strategy, tuning, fields[0], fields[1], **rest)

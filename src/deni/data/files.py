@@ -6,12 +6,13 @@ import csv
 import difflib
 import gzip
 import io
+import itertools
 import json
 import shlex
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,13 @@ import pyarrow.parquet as pq
 
 from deni.errors import InputError, InputWarning, short
 
-TEXT_FLAG, LABEL_FLAG = "--text-column", "--label-column"
+TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 STDIN = "standard input"
 DELIMITERS = {",": "comma", "\t": "tab"}
 JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}'
+
+
+Text = str | tuple[str, str]  # one text, or a pair
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,14 @@ class Texts:
     """Texts in the order of their file, with their labels if they have any.
 
     Attributes:
-        texts: never blank.
+        texts: never blank; all of them strings, or all of them pairs of strings.
         labels: one a text, never blank; `None` for unlabelled texts.
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.
     """
 
-    texts: list[str]
+    texts: Sequence[Text]
     labels: list[str] | None
     source: str
     frame: pd.DataFrame = field(repr=False, compare=False)
@@ -61,6 +65,7 @@ def read_texts(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str | None = "label",
     labels_required: bool = True,
     suffix: str | None = None,
@@ -73,6 +78,7 @@ def read_texts(
     Args:
         path: the file, its format told by its suffix; `-` is standard input.
         text_column: the column, or JSON key, of the texts.
+        text_pair_column: the column of a second text, for pairs.
         label_column: the column of the labels; `None` reads no labels.
         labels_required: without it a file may lack the label column, and where a label is empty no labels are read.
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
@@ -88,8 +94,10 @@ def read_texts(
     ['delivery']
     """
     source = STDIN if str(path) == "-" else str(path)
-    if text_column == label_column:
-        raise InputError(f"{TEXT_FLAG} and {LABEL_FLAG} both name {text_column!r}: name two different columns")
+    flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
+    for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
+        if name is not None and name == second:
+            raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
     ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
     plain = ending.removesuffix(".gz")
     reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
@@ -106,7 +114,11 @@ def read_texts(
     frame = reader(data, source)
 
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
-    _check_texts(texts, frame, text_column, source)
+    _check_texts(texts, frame, text_column, TEXT_FLAG, source)
+    if text_pair_column is not None:
+        seconds = _column(frame, text_pair_column, PAIR_FLAG, source).tolist()
+        _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
+        texts = list(zip(texts, seconds, strict=True))
     labels = None
     if label_column is not None and (labels_required or label_column in frame.columns):
         values = _column(frame, label_column, LABEL_FLAG, source).tolist()
@@ -143,7 +155,8 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
             f"{test.source}: no text of {train.source} has the label {_shown(unknown)}, so it cannot be learnt: "
             "add such texts to the training part or drop them from the test part"
         )
-    seen = np.flatnonzero(pd.Series(test.texts, dtype=object).isin(train.texts))
+    known = set(train.texts)
+    seen = np.flatnonzero([text in known for text in test.texts])
     if len(seen):
         _warn(
             f"{test.source}: {len(seen)} of {len(test)} test texts are also in the training part, the first at "
@@ -153,11 +166,13 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
 
 def _warn_of_contradictions(train: Texts) -> None:
     """Warn of equal texts that have different labels."""
-    pairs = pd.DataFrame({"text": train.texts, "label": train.labels}, dtype=object)
+    texts = pd.Series(list(train.texts), dtype=object)
+    pairs = pd.DataFrame({"text": texts, "label": train.labels}, dtype=object)
     kinds = pairs.drop_duplicates().groupby("text", sort=False).size()
     contradictory = kinds.index[kinds > 1]
     if len(contradictory):
-        labels = sorted(pairs.label[pairs.text == contradictory[0]].unique())
+        same = [text == contradictory[0] for text in train.texts]
+        labels = sorted(pairs.label[same].unique())
         _warn(
             f"{train.source}: {len(contradictory)} text(s) occur with different labels, such as "
             f"{short(contradictory[0])} with {_shown(labels)}; keep one label for each"
@@ -306,14 +321,14 @@ def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series
     return frame[name]
 
 
-def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, source: str) -> None:
+def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, source: str) -> None:
     """Raise unless every text is a string with something in it."""
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             what = "no text (null)" if _is_null(text) else f"a {type(text).__name__} ({short(text)})"
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: {what} where a string was expected; "
-                f"fill it in, drop the row or name another {TEXT_FLAG}"
+                f"fill it in, drop the row or name another {flag}"
             )
         if not text or text.isspace():
             raise InputError(f"{source}, {_row(frame, i)}, column {column!r}: empty text; fill it in or drop the row")
@@ -351,6 +366,17 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
 def _is_null(value: Any) -> bool:
     """Tell None, NaN and NA."""
     return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
+
+
+def sides(texts: Sequence[Text]) -> list[list[str]]:
+    """What a tokenizer takes: the texts, or the first and the second text of each pair.
+
+    >>> sides([("a", "b"), ("c", "d")])
+    [['a', 'c'], ['b', 'd']]
+    """
+    if texts and not isinstance(texts[0], str):
+        return [list(side) for side in zip(*texts, strict=True)]
+    return [list(texts)]  # type: ignore[arg-type]
 
 
 def why_no_text(value: Any) -> str | None:
