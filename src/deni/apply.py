@@ -18,6 +18,7 @@ from deni.data import read_texts
 from deni.errors import InputError, short
 from deni.finetune import scores
 from deni.pretrained import encode
+from deni.strategies.vote import ONE
 
 COLUMNS = ("label", "confidence", "agreement", "entropy")
 
@@ -38,7 +39,7 @@ def evaluate_file(
     """
     classifier = load(model)
     classifier.progress = progress
-    columns = _columns(classifier, text_column, text_pair_column)
+    columns = _columns(model, classifier, text_column, text_pair_column)
     texts = read_texts(path, **columns, label_column=label_column)
     gold = encode(texts, classifier.labels)
     predicted = classifier.predict_log_probabilities(texts.texts).argmax(-1)
@@ -81,7 +82,7 @@ def predict_file(
             raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
     classifier.progress = progress
-    columns = _columns(classifier, text_column, text_pair_column)
+    columns = _columns(model, classifier, text_column, text_pair_column)
     texts = read_texts(path, **columns, label_column=None, labels_required=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
@@ -93,8 +94,12 @@ def predict_file(
     return len(texts)
 
 
-def _columns(classifier: Classifier, text_column: str, text_pair_column: str | None) -> dict[str, Any]:
+def _columns(
+    model: str | Path, classifier: Classifier, text_column: str, text_pair_column: str | None
+) -> dict[str, Any]:
     """The columns of the texts; that of second texts is the one that was trained on, unless another is given."""
+    if classifier.problem != ONE:
+        raise InputError(f"{model} is a model of {classifier.problem}: use deni.load in Python")
     if text_pair_column is not None and not classifier.pairs:
         raise InputError("the model was trained on one text a row: leave --text-pair-column away")
     pair = text_pair_column or classifier.info.get("text_pair_column")

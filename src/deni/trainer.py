@@ -45,7 +45,7 @@ from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
-from deni.strategies.vote import NUMBER, ONE, SEVERAL, member_outputs
+from deni.strategies.vote import SEVERAL, member_outputs, problem_of
 from deni.tuning import mean_of_products
 
 logger = logging.getLogger(__name__)
@@ -581,7 +581,7 @@ class PopulationTrainer(Trainer):
         # Labels of a loss of the user's own, such as soft ones, show nothing.
         if labels is not None and config.problem_type is None and self.compute_loss_func is None:
             config.problem_type = problem_type(config, labels)
-        return config.problem_type or (NUMBER if config.num_labels == 1 else ONE)
+        return problem_of(config)
 
     def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
         """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""

@@ -7,7 +7,12 @@ import pytest
 import torch
 from datasets import Dataset
 from test_trainer import make, rows, seeded
+from transformers import AutoTokenizer
 
+import deni
+from conftest import toy_rows, write_csv
+from deni.apply import evaluate_file, predict_file
+from deni.errors import InputError
 from deni.losses import member_losses
 from deni.randomness import Sources
 from deni.strategies import DENI, Ensemble
@@ -203,3 +208,43 @@ def test_the_loss_of_each_member_is_that_of_transformers(problem, outputs):
     (ours,) = torch.autograd.grad(whole.sum(), one.classifier.weight, retain_graph=True)
     (theirs,) = torch.autograd.grad(one(ids, labels=labels).loss, one.classifier.weight)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("combine", ["soft", "hard"])
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, problem, combine):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    size = {"num_labels": {NUMBER: 1, SEVERAL: 3}[problem], "vocab_size": len(tokenizer)}
+    sentences = [text for text, _ in toy_rows(7)]
+    data = tokenise_with(tokenizer, sentences, texts(problem, len(sentences))["labels"])
+    options = {"train": data, "processing_class": tokenizer}
+    trainer = make(tmp_path, DENI(members=3, combine=combine), model=seeded(problem_type=problem, **size), **options)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    classifier = deni.load(tmp_path / "model", "cpu")
+    assert classifier.problem == problem
+    members, votes = trainer.predict_members(data), trainer.predict(data).predictions
+    np.testing.assert_allclose(classifier.members(sentences), members, atol=1e-5)
+    said = classifier(sentences)
+    if problem == NUMBER:
+        assert [each["value"] for each in said] == pytest.approx(votes[:, 0].tolist(), abs=1e-5)
+        assert [each["standard_deviation"] for each in said] == pytest.approx(members[:, :, 0].std(1), abs=1e-5)
+        assert classifier.predict(sentences) == [each["value"] for each in said]
+    else:
+        names = ["LABEL_0", "LABEL_1", "LABEL_2"]
+        probabilities = [[each["probabilities"][name] for name in names] for each in said]
+        np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-votes)), atol=1e-5)
+        expected = [[name for name, odds in zip(names, row, strict=True) if odds > 0] for row in votes]
+        assert classifier.predict(sentences) == expected
+    with pytest.raises(InputError, match=f"a model of {problem} has no log probabilities"):
+        classifier.predict_log_probabilities(sentences)
+    file = write_csv(tmp_path / "new.csv", [("my parcel", "a")])
+    with pytest.raises(InputError, match=f"is a model of {problem}: use deni.load"):
+        predict_file(tmp_path / "model", file, tmp_path / "out.csv")
+    with pytest.raises(InputError, match=f"is a model of {problem}: use deni.load"):
+        evaluate_file(tmp_path / "model", file)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def tokenise_with(tokenizer, sentences, labels):
+    return Dataset.from_dict({**tokenizer(sentences), "labels": labels})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,11 @@ Combine = Literal["soft", "hard", "parent"]
 
 # The kinds of problem under the names of transformers; a model of any other is taken for the first.
 ONE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+
+
+def problem_of(config: Any) -> str:
+    """The kind of problem that a model's config says."""
+    return config.problem_type or (NUMBER if config.num_labels == 1 else ONE)
 
 
 def member_outputs(logits: Tensor, problem: str = ONE) -> Tensor:
