@@ -127,6 +127,11 @@ class Classifier:
         """The label of each text; its labels, where it can have several; its value, in regression."""
         return [next(iter(each.values())) for each in self(texts, batch_size)]
 
+    def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression."""
+        members = torch.from_numpy(self.members(texts, batch_size))
+        return self.strategy.combine_members(members, self.problem).numpy()
+
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
     ) -> np.ndarray:

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from deni.architectures import HEAD_DROPOUT, HEAD_DROPOUT_RATE, set_head_dropout
 from deni.data import Texts, sides
 from deni.errors import InputError, InputWarning
+from deni.strategies.vote import NUMBER, ONE, SEVERAL
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -59,14 +60,19 @@ def load_config(model: str) -> Any:
         return AutoConfig.from_pretrained(locate(model))
 
 
-def load_model(model: str, labels: Sequence[str], dropout: float | None = None) -> nn.Module:
+PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER}  # task -> what transformers calls it
+
+
+def load_model(
+    model: str, labels: Sequence[str], dropout: float | None = None, task: str = "single_label"
+) -> nn.Module:
     """The model with a new output layer for these labels, in float32; its weights come from the global generator.
 
     Args:
         dropout: in front of the output layer; None for 0.3 where the architecture has one.
     """
     config = load_config(model)
-    config.num_labels = len(labels)
+    config.num_labels, config.problem_type = len(labels), PROBLEMS[task]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: at for at, label in enumerate(labels)}
     if dropout is not None:
@@ -108,16 +114,26 @@ def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: 
     return chosen
 
 
-def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
-    """Class numbers; raises InputError for a label that training never saw."""
-    numbers = {label: at for at, label in enumerate(labels)}
+def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
+    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression.
+
+    Raises:
+        InputError: a label that training never saw.
+    """
     assert texts.labels is not None
-    for row, label in enumerate(texts.labels, start=1):
+    if texts.task == "regression":
+        return list(texts.labels)
+    numbers = {label: at for at, label in enumerate(labels)}
+    several = texts.task == "multi_label"
+    every = [(row, label) for row, own in enumerate(texts.labels, start=1) for label in (own if several else [own])]
+    for row, label in every:
         if label not in numbers:
             known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
             raise InputError(
                 f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
             )
+    if several:
+        return [[float(label in own) for label in labels] for own in texts.labels]
     return [numbers[label] for label in texts.labels]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deni.artifact import check_free, check_outside
-from deni.data import Texts, check_trainable, choose_balanced, read_texts, stratified_split
-from deni.errors import InputError
+from deni.data import Texts, check_trainable, choose_balanced, read_texts, strata, stratified_split
+from deni.errors import InputError, InputWarning
 from deni.finetune import Fitted, fine_tune
 from deni.randomness import Sources
 from deni.recipe import Recipe
@@ -76,6 +77,7 @@ def train_file(
         "text_column": text_column,
         "text_pair_column": text_pair_column,
         "label_column": label_column,
+        "task": recipe.task,
     }
     texts = read_texts(path, **columns)
     sources = Sources(block)
@@ -84,9 +86,9 @@ def train_file(
     train, developed = _part(train, dev, "--dev", splits, columns)
     labelled = recipe.strategy.labelled(labelled, len(train))
     if labelled is not None:
-        rule = "paper" if preset is not None else "exact"
+        rule = "paper" if preset is not None and recipe.task == "single_label" else "exact"
         train = train.select(
-            choose_balanced(_labels(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
+            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
         )
     check_trainable(train, tested)
     if developed is not None:
@@ -109,9 +111,9 @@ def train_file(
     return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
 
 
-def _labels(texts: Texts) -> Sequence[str]:
+def _strata(texts: Texts) -> Sequence[str]:
     assert texts.labels is not None
-    return texts.labels
+    return strata(texts.labels, texts.task)
 
 
 def _part(
@@ -126,7 +128,10 @@ def _part(
         return texts, read_texts(given, **columns)
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
-    rest, part = stratified_split(_labels(texts), fraction, generator)
+    with warnings.catch_warnings():
+        if texts.task == "multi_label":  # of the rarest labels, which several texts may have beside others
+            warnings.simplefilter("ignore", InputWarning)
+        rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)
 
 

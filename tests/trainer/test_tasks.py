@@ -10,8 +10,7 @@ from test_trainer import make, rows, seeded
 from transformers import AutoTokenizer
 
 import deni
-from conftest import toy_rows, write_csv
-from deni.apply import evaluate_file, predict_file
+from conftest import toy_rows
 from deni.errors import InputError
 from deni.losses import member_losses
 from deni.randomness import Sources
@@ -238,12 +237,6 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, proble
         assert classifier.predict(sentences) == expected
     with pytest.raises(InputError, match=f"a model of {problem} has no log probabilities"):
         classifier.predict_log_probabilities(sentences)
-    file = write_csv(tmp_path / "new.csv", [("my parcel", "a")])
-    with pytest.raises(InputError, match=f"is a model of {problem}: use deni.load"):
-        predict_file(tmp_path / "model", file, tmp_path / "out.csv")
-    with pytest.raises(InputError, match=f"is a model of {problem}: use deni.load"):
-        evaluate_file(tmp_path / "model", file)
-    assert not (tmp_path / "out.csv").exists()
 
 
 def tokenise_with(tokenizer, sentences, labels):

@@ -32,8 +32,9 @@ def command(
         return
     table = Table(show_header=False, box=None)
     table.add_row("texts", str(result["texts"]))
-    for name in ("macro_f1", "accuracy", "mcc"):
-        table.add_row(name.replace("_", " "), f"{result[name]:.4f}")
-    for label, f1 in result["f1"].items():
+    for name, value in result.items():
+        if name not in ("texts", "f1"):
+            table.add_row(name.replace("_", " "), f"{value:.4f}")
+    for label, f1 in result.get("f1", {}).items():
         table.add_row(f"  F1 {label}", f"{f1:.4f}")
     Console().print(table)

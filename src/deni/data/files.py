@@ -8,6 +8,7 @@ import gzip
 import io
 import itertools
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -30,6 +31,7 @@ DELIMITERS = {",": "comma", "\t": "tab"}
 JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}'
 
 
+TASKS = ("single_label", "multi_label", "regression")
 Text = str | tuple[str, str]  # one text, or a pair
 
 
@@ -39,16 +41,19 @@ class Texts:
 
     Attributes:
         texts: never blank; all of them strings, or all of them pairs of strings.
-        labels: one a text, never blank; `None` for unlabelled texts.
+        labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`; `None`
+            for unlabelled texts.
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.
+        task: what the labels are, one of `TASKS`.
     """
 
     texts: Sequence[Text]
-    labels: list[str] | None
+    labels: list[Any] | None
     source: str
     frame: pd.DataFrame = field(repr=False, compare=False)
+    task: str = "single_label"
 
     def __len__(self) -> int:
         """Count the texts."""
@@ -58,7 +63,7 @@ class Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
         positions = list(indices)
         labels = None if self.labels is None else [self.labels[i] for i in positions]
-        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions])
+        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions], self.task)
 
 
 def read_texts(
@@ -69,6 +74,7 @@ def read_texts(
     label_column: str | None = "label",
     labels_required: bool = True,
     suffix: str | None = None,
+    task: str = "single_label",
 ) -> Texts:
     """Read texts from a CSV, TSV, JSONL or Parquet file, each also gzipped, or from standard input.
 
@@ -81,6 +87,7 @@ def read_texts(
         text_pair_column: the column of a second text, for pairs.
         label_column: the column of the labels; `None` reads no labels.
         labels_required: without it a file may lack the label column, and where a label is empty no labels are read.
+        task: `single_label`, `multi_label` (labels separated by `;`, none where the field is empty) or `regression`.
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
@@ -119,11 +126,16 @@ def read_texts(
         seconds = _column(frame, text_pair_column, PAIR_FLAG, source).tolist()
         _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
         texts = list(zip(texts, seconds, strict=True))
-    labels = None
+    labels: list[Any] | None = None
     if label_column is not None and (labels_required or label_column in frame.columns):
         values = _column(frame, label_column, LABEL_FLAG, source).tolist()
-        labels = _labels_of(values, frame, label_column, source, labels_required)
-    return Texts(texts, labels, source, frame)
+        if task == "regression":
+            labels = _numbers_of(values, frame, label_column, source)
+        elif task == "multi_label":
+            labels = _several_of(values, frame, label_column, source)
+        else:
+            labels = _labels_of(values, frame, label_column, source, labels_required)
+    return Texts(texts, labels, source, frame, task)
 
 
 def check_trainable(train: Texts, test: Texts | None = None) -> None:
@@ -137,19 +149,15 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
     """
     if train.labels is None:
         raise InputError(f"{train.source}: the texts have no labels; name their column with {LABEL_FLAG}")
-    counts = pd.Series(train.labels, dtype=object).value_counts(sort=False)
-    if len(counts) < 2:
-        raise InputError(
-            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
-            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
-        )
-    single = sorted(counts.index[counts == 1])
-    if single:
-        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
+    if train.task == "regression":
+        if len(set(train.labels)) < 2:
+            raise InputError(f"{train.source}: all texts have the number {train.labels[0]}: there is nothing to learn")
+        unknown: list[str] = []
+    else:
+        unknown = _check_classes(train, test)
     _warn_of_contradictions(train)
     if test is None:
         return
-    unknown = sorted(set(test.labels or ()) - set(train.labels))
     if unknown:
         raise InputError(
             f"{test.source}: no text of {train.source} has the label {_shown(unknown)}, so it cannot be learnt: "
@@ -162,6 +170,32 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
             f"{test.source}: {len(seen)} of {len(test)} test texts are also in the training part, the first at "
             f"{_row(test.frame, seen[0])}; scores on them say little, so drop them from one side"
         )
+
+
+def names(texts: Texts) -> list[str]:
+    """The different labels of texts, sorted."""
+    if texts.task == "multi_label":
+        return sorted({label for own in texts.labels or () for label in own})
+    return sorted(set(texts.labels or ()))
+
+
+def _check_classes(train: Texts, test: Texts | None) -> list[str]:
+    """Raise where there is nothing to learn; the labels of `test` that `train` lacks."""
+    several = train.task == "multi_label"
+    given = [label for own in train.labels or () for label in own] if several else train.labels
+    counts = pd.Series(given, dtype=object).value_counts(sort=False)
+    if several and not len(counts):
+        raise InputError(f"{train.source}: no text has a label; name their column with {LABEL_FLAG}")
+    if len(counts) < 2 and not several:
+        assert train.labels is not None
+        raise InputError(
+            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
+            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
+        )
+    single = sorted(counts.index[counts == 1])
+    if single:
+        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
+    return sorted(set(names(test)) - set(counts.index)) if test is not None else []
 
 
 def _warn_of_contradictions(train: Texts) -> None:
@@ -361,6 +395,37 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
     if any(labels):
         _warn(f"{where}, so no labels are read; fill it in to have the predictions scored")
     return None
+
+
+def _numbers_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[float]:
+    """Turn labels into finite numbers."""
+    numbers = []
+    for i, value in enumerate(values):
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} is no finite number, which --task "
+                "regression reads; write one such as 3.5, or drop the row"
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _several_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[tuple[str, ...]]:
+    """Split labels at semicolons; sorted, each once."""
+    several = []
+    for i, value in enumerate(values):
+        if isinstance(value, (list, dict, np.ndarray)):
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} where labels separated by ; were "
+                'expected; write "a;b"'
+            )
+        parts = "" if _is_null(value) else str(value)
+        several.append(tuple(sorted({part.strip() for part in parts.split(";")} - {""})))
+    return several
 
 
 def _is_null(value: Any) -> bool:
