@@ -17,7 +17,10 @@ from deni.cli import example
 def command(
     model: str, file: str, output: str, overwrite: bool, text_column: str, text_pair_column: str | None
 ) -> None:
-    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy."""
+    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy.
+
+    A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation.
+    """
     from deni.apply import predict_file
 
     columns = {"text_column": text_column, "text_pair_column": text_pair_column}
