@@ -45,7 +45,8 @@ class Recipe:
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
-        early_stopping_patience: stop after so many epochs without a better macro F1 (regression: RMSE) on the development texts.
+        early_stopping_patience: stop after so many epochs without a better macro F1 (regression: RMSE) on the
+            development texts.
         class_weights: weigh the loss so that all classes count alike.
     """
 
