@@ -6,18 +6,21 @@ import gzip
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sklearn.metrics import classification_report
+from sklearn.metrics import classification_report, f1_score
 
-from deni.artifact import load
-from deni.data import read_texts
+from deni.artifact import Classifier, load
+from deni.data import Text, read_texts
 from deni.errors import InputError, short
-from deni.finetune import scores
-from deni.pretrained import encode
+from deni.finetune import scores_of
+from deni.pretrained import PROBLEMS, encode
+from deni.strategies.vote import NUMBER, ONE
 
 COLUMNS = ("label", "confidence", "agreement", "entropy")
 
@@ -27,25 +30,36 @@ def evaluate_file(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str = "label",
     progress: bool = False,
 ) -> dict[str, Any]:
     """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file with labels.
+
+    Several labels and regression have the metrics of `deni.finetune.METRICS`.
 
     Raises:
         InputError: a label that training never saw, or a file that cannot be read.
     """
     classifier = load(model)
     classifier.progress = progress
-    texts = read_texts(path, text_column=text_column, label_column=label_column)
-    gold = encode(texts, classifier.labels)
-    predicted = classifier.predict_log_probabilities(texts.texts).argmax(-1)
+    columns = _columns(classifier, text_column, text_pair_column)
+    task = next(task for task, problem in PROBLEMS.items() if problem == classifier.problem)
+    texts = read_texts(path, **columns, label_column=label_column, task=task)
+    gold, votes = encode(texts, classifier.labels), classifier.votes(texts.texts)
+    measured = {"texts": len(texts), **scores_of(task, gold, votes)}
+    if task == "regression":
+        return measured
+    if task == "multi_label":
+        each = f1_score(np.asarray(gold).astype(int), (votes > 0).astype(int), average=None, zero_division=0)
+        return {**measured, "f1": dict(zip(classifier.labels, each.tolist(), strict=True))}
+    predicted = votes.argmax(-1)
     every = list(range(len(classifier.labels)))
     report = classification_report(
         gold, predicted, labels=every, target_names=classifier.labels, output_dict=True, zero_division=0
     )
     per_class = {label: report[label]["f1-score"] for label in classifier.labels}
-    return {"texts": len(texts), **scores(gold, predicted), "f1": per_class}
+    return {**measured, "f1": per_class}
 
 
 def predict_file(
@@ -54,10 +68,14 @@ def predict_file(
     output: str | Path = "-",
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
     """Write label, confidence, agreement and entropy of each text beside the columns that the file has.
+
+    In regression: value and standard_deviation (of the members). With several labels: labels, separated by `;`, and
+    probability_LABEL of each.
 
     Args:
         path: a file, or `-` for standard input (CSV).
@@ -78,15 +96,39 @@ def predict_file(
             raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
     classifier.progress = progress
-    texts = read_texts(path, text_column=text_column, label_column=None, labels_required=False)
+    columns = _columns(classifier, text_column, text_pair_column)
+    texts = read_texts(path, **columns, label_column=None, labels_required=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
-    frame = frame.rename(columns={name: _unused(name, frame.columns) for name in COLUMNS if name in frame.columns})
-    predictions = pd.DataFrame(classifier(texts.texts), columns=list(COLUMNS))
+    predictions = _predictions(classifier, texts.texts)
+    own = [name for name in predictions.columns if name in frame.columns]
+    frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
     _write(pd.concat([frame, predictions], axis=1), output)
     return len(texts)
+
+
+def _columns(classifier: Classifier, text_column: str, text_pair_column: str | None) -> dict[str, Any]:
+    """The columns of the texts; that of second texts is the one that was trained on, unless another is given."""
+    if text_pair_column is not None and not classifier.pairs:
+        raise InputError("the model was trained on one text a row: leave --text-pair-column away")
+    pair = text_pair_column or classifier.info.get("text_pair_column")
+    return {"text_column": text_column, "text_pair_column": pair}
+
+
+def _predictions(classifier: Classifier, texts: Sequence[Text]) -> pd.DataFrame:
+    said = classifier(texts)  # type: ignore[arg-type]
+    if classifier.problem == ONE:
+        return pd.DataFrame(said, columns=list(COLUMNS))
+    if classifier.problem == NUMBER:
+        return pd.DataFrame(said, columns=["value", "standard_deviation"])
+    rows = [
+        {"labels": ";".join(each["labels"])}
+        | {f"probability_{label}": probability for label, probability in each["probabilities"].items()}
+        for each in said
+    ]
+    return pd.DataFrame(rows, columns=["labels", *(f"probability_{label}" for label in classifier.labels)])
 
 
 def _unused(name: str, columns: pd.Index) -> str:

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from deni._version import __version__
-from deni.data import why_no_text
+from deni.data import Text, sides, why_no_text
 from deni.engine.embedding import ActiveEmbedding, activate
 from deni.engine.fold import trainable_slots
 from deni.engine.twins import Unstackable
@@ -36,7 +36,7 @@ from deni.errors import ArtifactError, InputError, short
 from deni.population import Population, mean_of_members
 from deni.randomness import Sources, global_generators
 from deni.strategies import make_strategy
-from deni.strategies.vote import Combine, vote
+from deni.strategies.vote import NUMBER, ONE, Combine, member_outputs, problem_of, vote
 from deni.tuning import TUNINGS, mean_of_products
 from deni.tuning.unipelt import adapted
 
@@ -56,9 +56,11 @@ class Classifier:
         info: what `deni.json` says: strategy, `max_length`, metrics.
         progress: whether to show a bar on standard error while it computes.
 
-    Calling it with a text or a list of texts gives a dictionary for each: `label`, `confidence` (its probability in
-    the vote, from 0 to 1), `agreement` (the share of the members that choose it), `entropy` (of the members' mean
-    probabilities, in nats).
+    Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
+    `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
+    it), `entropy` (of the members' mean probabilities, in nats). With several labels a text: `labels` (those that the
+    vote chooses), `probabilities` (of each label). For regression: `value` and `standard_deviation` (of the members
+    around their mean); lists, where a model puts out several numbers.
     """
 
     def __init__(
@@ -78,12 +80,25 @@ class Classifier:
         fully = tuning is not None and tuning.pads_fully and self.max_length is not None
         self.padding = "max_length" if fully else "longest"
 
-    def __call__(self, texts: str | Sequence[str], batch_size: int = 32) -> list[dict[str, Any]]:
-        given = [texts] if isinstance(texts, str) else list(texts)
+    @property
+    def problem(self) -> str:
+        """`single_label_classification`, `multi_label_classification` or `regression`."""
+        return problem_of(self.population.config)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it was trained on pairs of texts."""
+        return self.info.get("text_pair_column") is not None
+
+    def __call__(self, texts: str | Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
+        one = isinstance(texts, str) or (self.pairs and isinstance(texts, tuple) and isinstance(texts[0], str))
+        given: list[Any] = [texts] if one else list(texts)
         if not given:
             return []
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
-        votes = self.strategy.combine_members(members)
+        votes = self.strategy.combine_members(members, self.problem)
+        if self.problem != ONE:
+            return self._numbers(members, votes) if self.problem == NUMBER else self._several(votes)
         chosen = votes.argmax(-1)
         mean = vote(members, "soft")
         agreement = (members.argmax(-1) == chosen[:, None]).double().mean(1)
@@ -98,39 +113,67 @@ class Classifier:
             for row, label in enumerate(chosen)
         ]
 
-    def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[str]:
-        """The label of each text."""
-        return [each["label"] for each in self(texts, batch_size)]
+    def _numbers(self, members: Tensor, votes: Tensor) -> list[dict[str, Any]]:
+        one = votes.shape[-1] == 1
+        spread = members.double().std(1, correction=0)
+        values, spreads = (each[:, 0].tolist() if one else each.tolist() for each in (votes, spread))
+        return [{"value": value, "standard_deviation": sd} for value, sd in zip(values, spreads, strict=True)]
+
+    def _several(self, votes: Tensor) -> list[dict[str, Any]]:
+        return [
+            {
+                "labels": [label for label, odds in zip(self.labels, row, strict=True) if odds > 0],
+                "probabilities": dict(zip(self.labels, row.sigmoid().tolist(), strict=True)),
+            }
+            for row in votes
+        ]
+
+    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[Any]:
+        """The label of each text; its labels, where it can have several; its value, in regression."""
+        return [next(iter(each.values())) for each in self(texts, batch_size)]
+
+    def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression."""
+        members = torch.from_numpy(self.members(texts, batch_size))
+        return self.strategy.combine_members(members, self.problem).numpy()
 
     def predict_log_probabilities(
-        self, texts: Sequence[str], batch_size: int = 32, combine: Combine | None = None
+        self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
     ) -> np.ndarray:
         """The vote: `(N, C)` log probabilities.
 
         Args:
             combine: another vote than the strategy's: `soft`, `hard` or `parent`.
+
+        Raises:
+            InputError: a model of several labels or of numbers.
         """
+        if self.problem != ONE:
+            raise InputError(f"a model of {self.problem} has no log probabilities: call it, or use members()")
         members = torch.from_numpy(self.members(texts, batch_size))
         result = self.strategy.combine_members(members) if combine is None else vote(members, combine)
         return result.numpy()
 
     @torch.no_grad()
-    def members(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
-        """Log probabilities of every member: `(N, M, C)`."""
+    def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression."""
         for at, text in enumerate(texts):
-            if why := why_no_text(text):
-                raise InputError(f"text {at} is {short(text)}: {why}")
+            if self.pairs and not (isinstance(text, tuple | list) and len(text) == 2):
+                raise InputError(f"text {at} is {short(text)}: the model was trained on pairs, give (text, text)")
+            for side in text if self.pairs else [text]:
+                if why := why_no_text(side):
+                    raise InputError(f"text {at} is {short(text)}: {why}")
         population = self.population
         device = next(iter(population.values.values())).device
         was_training = population.training
         population.eval()
-        order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
+        order = sorted(range(len(texts)), key=lambda at: sum(map(len, texts[at])))
         result = torch.empty(len(texts), population.size, len(self.labels))
         try:
             for at in self._shown(range(0, len(order), batch_size)):
                 rows = order[at : at + batch_size]
                 batch = self.tokenizer(
-                    [texts[row] for row in rows],
+                    *sides([texts[row] for row in rows]),
                     truncation=True,
                     max_length=self.max_length,
                     padding=self.padding,
@@ -139,7 +182,7 @@ class Classifier:
                 for chunk in population.chunks:
                     population.focus(chunk)
                     logits = population(**population.fold(dict(batch))).logits  # (members in focus * B, C)
-                    own = logits.float().log_softmax(-1).unflatten(0, (len(chunk), len(rows)))
+                    own = member_outputs(logits.float(), self.problem).unflatten(0, (len(chunk), len(rows)))
                     result[rows, chunk.start : chunk.stop] = own.transpose(0, 1).cpu()
         finally:
             population.train(was_training)
@@ -290,6 +333,7 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     rows = "\n".join(f"| {key} | {value} |" for key, value in metrics.items() if isinstance(value, int | float | str))
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
     labels = ", ".join(f"`{label}`" for label in info["labels"])
+    example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
     return f"""---
 library_name: deni
 pipeline_tag: text-classification
@@ -316,7 +360,7 @@ of one model that vote.
 import deni
 
 classifier = deni.load("{name}")
-classifier(["a text"])
+classifier([{example}])
 ```
 
 `deni export {name} out --as single` writes one ordinary transformers model.

@@ -13,7 +13,9 @@ from torch.utils.data import IterableDataset
 from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
+from deni.losses import member_losses
 from deni.randomness import global_generators
+from deni.strategies.vote import ONE, SEVERAL, choices
 
 if TYPE_CHECKING:
     from deni.trainer import PopulationTrainer
@@ -61,6 +63,7 @@ class Comparison:
         measure, count = self._measure(members, independent, texts)
         if what == "fork" or self.diagnostics.open is None:
             self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
+            self.diagnostics.records[-1].labels = self.trainer._problem(None) == SEVERAL
         record = self.diagnostics.records[-1]
         if what == "fork":
             record.start = measure
@@ -79,20 +82,25 @@ class Comparison:
         groups = [each for each in groups if not {at // population.members for at in each} & trainer._frozen()]
         apart = [distance(population.values, each) for each in groups]
         measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
-        if not groups or texts is None or population.config.problem_type == "multi_label_classification":
+        if not groups or texts is None:
             return measure, 0
         labels, training = trainer._labels(texts), population.training
         population.eval()
         with global_generators(), trainer.compute_loss_context_manager():
-            logs = trainer._member_log_probabilities(population, texts, packed=False)  # (N, M, C)
+            outputs = trainer._member_outputs(population, texts, False, labels)  # (N, M, C)
         population.train(training)
-        measure.disagreement = float(np.mean([disagreement(logs[:, at].argmax(-1)) for at in map(list, groups)]))
-        if labels is not None and labels.dim() == 1 and not independent:
-            losses = -logs.gather(-1, labels[:, None, None].expand(*logs.shape[:2], 1)).mean((0, 2))  # (M,)
+        problem = trainer._problem(labels)
+        chosen = choices(outputs, problem)
+        if chosen is not None:
+            measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
+        expected = len(outputs) if problem == ONE else outputs[:, 0].numel()
+        if labels is not None and labels.numel() == expected and not independent:
+            folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
+            losses = member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size, problem)  # (M,)
             copies = [at for each in groups for at in each[1:]]
             measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
             measure.copies_loss = float(losses[copies].mean())
-        return measure, len(logs)
+        return measure, len(outputs)
 
     def _texts(self) -> tuple[Kind, dict[str, Any] | None]:
         """Some texts of the evaluation set, or of the training set, evenly spaced; more for a longer run."""

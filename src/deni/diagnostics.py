@@ -22,7 +22,8 @@ class Measure:
     """How members of one model differ at a moment; means over the models of a pack.
 
     Args:
-        disagreement: share of texts on which two members choose different classes, mean over pairs, from 0 to 1.
+        disagreement: share of texts on which two members choose different classes, mean over pairs, from 0 to 1; of
+            several labels the share that differ; None for numbers.
         distance: L2 distance of two members' trainable parameters, relative to the norm of their mean; mean over pairs.
         parent_loss, copies_loss: mean loss of the parents, and of the copies, without dropout; None without labels.
     """
@@ -52,6 +53,7 @@ class Record:
         end: just before the merge or the vote.
         stop: optimiser steps that were done then.
         how: `merge` or `vote`.
+        labels: whether a text has several labels, on each of which members agree or not.
     """
 
     step: int
@@ -63,6 +65,7 @@ class Record:
     end: Measure | None = None
     stop: int | None = None
     how: Literal["merge", "vote"] = "merge"
+    labels: bool = False
 
     @property
     def recovered(self) -> int | None:
@@ -101,13 +104,16 @@ class Record:
                     f"  The copies' loss was {self.start.copies_loss:.3f} where their parent's was "
                     f"{self.start.parent_loss:.3f} ({self.start.jump:+.3f}); {self._recovery()}."
                 )
-            yield f"  {_apart(self.start, f'{self.texts} {self.kind}')}."
+            yield f"  {_apart(self.start, self._of())}."
         else:
             yield f"{self.members} models were trained independently of each other."
         if self.end is not None:
             became = "they became one again, their mean" if self.how == "merge" else "they vote from here on"
             yield f"Step {self.stop}: {became}."
-            yield f"  {_apart(self.end, f'{self.texts} {self.kind}')}."
+            yield f"  {_apart(self.end, self._of())}."
+
+    def _of(self) -> str:
+        return f"{'the labels of ' * self.labels}{self.texts} {self.kind}"
 
     def _recovery(self) -> str:
         if self.recovered is None:
@@ -170,7 +176,7 @@ def disagreement(choices: Tensor) -> float:
     """Share of texts on which two members differ, mean over pairs.
 
     Args:
-        choices: classes `(N, M)`, two members or more.
+        choices: classes `(N, M)`, or labels `(N, M, C)`; two members or more.
 
     >>> round(disagreement(torch.tensor([[0, 0, 1], [2, 2, 2]])), 3)
     0.333

@@ -22,7 +22,6 @@ from torch import nn
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
-    EvalPrediction,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
@@ -30,7 +29,7 @@ from transformers import (
 )
 
 from deni import artifact
-from deni.data import Texts
+from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
 from deni.pretrained import choose_max_length, encode, load_config, load_model, load_tokenizer, tokenise
 from deni.recipe import Recipe
@@ -58,6 +57,7 @@ class Fitted:
         seconds: wall time of the training.
         interrupted: whether it was stopped by Ctrl-C; then `checkpoint` continues it.
         checkpoint: the last checkpoint, if there is one.
+        text_pair_column: where the second texts were, for a model of pairs.
     """
 
     recipe: Recipe
@@ -68,6 +68,7 @@ class Fitted:
     seconds: float
     interrupted: bool = False
     checkpoint: Path | None = None
+    text_pair_column: str | None = None
 
     @property
     def schedule(self) -> Schedule:
@@ -91,6 +92,8 @@ class Fitted:
             "member_steps": self.member_steps,
             "seconds": round(self.seconds, 1),
             "max_length": self.max_length,
+            "text_pair_column": self.text_pair_column,
+            "task": self.recipe.task,
             "metrics": dict(metrics or {}),
             "diagnostics": {
                 "engine": self.trainer.population.engine_name,
@@ -107,11 +110,10 @@ class Fitted:
         return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
     def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
-        """Macro F1, accuracy and MCC of the vote on labelled texts."""
+        """How good the vote is on labelled texts, see `scores_of`."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
-        log_probabilities = self.classifier(progress).predict_log_probabilities(texts.texts)
-        return scores(gold, log_probabilities.argmax(-1))
+        return scores_of(self.recipe.task, gold, self.classifier(progress).votes(texts.texts))
 
     def save(self, folder: str | Path, metrics: Mapping[str, Any] | None = None, overwrite: bool = False) -> Path:
         """Write the artifact."""
@@ -134,6 +136,34 @@ def scores(gold: Sequence[int], predicted: Sequence[int]) -> dict[str, float]:
     }
 
 
+METRICS = {
+    "single_label": ("macro_f1", "accuracy", "mcc"),
+    "multi_label": ("micro_f1", "macro_f1"),
+    "regression": ("pearson", "rmse"),
+}
+
+
+def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray) -> dict[str, float]:
+    """The metrics of a task: `METRICS`; Pearson's correlation is 0 where all numbers are equal, as MCC is.
+
+    Args:
+        gold: as `deni.pretrained.encode` gives it.
+        votes: what the vote says, `(N, C)`.
+    """
+    if task == "regression":
+        truth, numbers = np.asarray(gold, dtype=np.float64), np.asarray(votes, dtype=np.float64)[:, 0]
+        constant = not truth.std() or not numbers.std()
+        return {
+            "pearson": 0.0 if constant else float(np.corrcoef(truth, numbers)[0, 1]),
+            "rmse": float(np.sqrt(np.mean((truth - numbers) ** 2))),
+        }
+    if task == "multi_label":
+        right, chosen = np.asarray(gold).astype(int), (np.asarray(votes) > 0).astype(int)
+        f1 = {kind: float(f1_score(right, chosen, average=kind, zero_division=0)) for kind in ("micro", "macro")}
+        return {"micro_f1": f1["micro"], "macro_f1": f1["macro"]}
+    return scores(gold, np.asarray(votes).argmax(-1))  # type: ignore[arg-type]
+
+
 def fine_tune(
     train: Texts,
     recipe: Recipe,
@@ -145,6 +175,7 @@ def fine_tune(
     resume: bool = False,
     progress: bool = True,
     callbacks: Iterable[TrainerCallback] = (),
+    text_pair_column: str | None = None,
 ) -> Fitted:
     """Train a population on labelled texts.
 
@@ -158,6 +189,7 @@ def fine_tune(
         resume: continue from the last checkpoint.
         progress: show a progress bar.
         callbacks: of transformers.
+        text_pair_column: what the column of the second texts is called, where the texts are pairs.
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume.
@@ -165,11 +197,14 @@ def fine_tune(
     """
     if train.labels is None:
         raise InputError(f"{train.source}: training needs labels")
-    labels = sorted(set(train.labels))
-    if len(labels) < 2:
+    if train.task != recipe.task:
+        raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    labels = ["value"] if recipe.task == "regression" else names(train)
+    if len(labels) < 2 and recipe.task == "single_label":
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
+    pair = None if isinstance(train.texts[0], str) else text_pair_column or "text_pair"
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
     last = last_checkpoint(checkpoints)
@@ -182,7 +217,7 @@ def fine_tune(
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
     def model_init() -> nn.Module:
-        return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout))
+        return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
 
     with _run_folder(checkpoints) as folder:
         args = _arguments(recipe, folder, save_steps, dev is not None, progress)
@@ -201,7 +236,7 @@ def fine_tune(
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer, **_padding(recipe, max_length)),
-            compute_metrics=_macro_f1,
+            compute_metrics=lambda said: scores_of(recipe.task, said.label_ids, said.predictions),  # type: ignore[arg-type]
             callbacks=[
                 *callbacks,
                 *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
@@ -217,7 +252,7 @@ def fine_tune(
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
-    return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last)
+    return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------
@@ -233,8 +268,8 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
             "save_total_limit": 1,
             "eval_strategy": "epoch",
             "load_best_model_at_end": True,
-            "metric_for_best_model": "macro_f1",
-            "greater_is_better": True,
+            "metric_for_best_model": "rmse" if recipe.task == "regression" else "macro_f1",
+            "greater_is_better": recipe.task != "regression",
         }
     return TrainingArguments(
         str(folder),
@@ -297,10 +332,6 @@ def _digest(texts: Texts) -> str:
     """A short name of these texts and labels in this order."""
     content = json.dumps([list(texts.texts), list(texts.labels or ())])
     return f"{len(texts)} with SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:12]}"
-
-
-def _macro_f1(prediction: EvalPrediction) -> dict[str, float]:
-    return scores(prediction.label_ids, np.asarray(prediction.predictions).argmax(-1))  # type: ignore[arg-type]
 
 
 def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:

@@ -23,7 +23,7 @@ def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, we
 
     Args:
         logits: folded, `(M*B, C)` or `(M*B, T, C)` for token classification.
-        labels: folded, `(M*B,)`, `(M*B, T)` with -100 where there is none, or `(M*B, C)` for several labels.
+        labels: folded, `(M*B,)`, `(M*B, T)` with -100 where there is none, or `(M*B, C)` for several labels or numbers.
         members: M.
         problem: as `problem_type` gives it.
         weight: of each class, `(C,)`; the mean is weighted, as in `torch.nn.functional.cross_entropy`.
@@ -32,7 +32,8 @@ def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, we
         `(M,)`.
     """
     if problem == "regression":
-        losses = F.mse_loss(logits.float().view(labels.shape), labels.to(torch.float32), reduction="none")
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        losses = F.mse_loss(logits.to(dtype).view(labels.shape), labels.to(dtype), reduction="none")
         return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
     if problem == "multi_label_classification":
         losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")

@@ -18,8 +18,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers.utils import logging as transformers_logging
 
 from deni.architectures import HEAD_DROPOUT_RATE, head_dropout_key, set_head_dropout
-from deni.data import Texts
+from deni.data import Texts, sides
 from deni.errors import InputError, InputWarning
+from deni.strategies.vote import NUMBER, ONE, SEVERAL
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -62,7 +63,12 @@ def load_config(model: str) -> Any:
         return AutoConfig.from_pretrained(locate(model))
 
 
-def load_model(model: str, labels: Sequence[str], dropout: float | None = None) -> nn.Module:
+PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER}  # task -> what transformers calls it
+
+
+def load_model(
+    model: str, labels: Sequence[str], dropout: float | None = None, task: str = "single_label"
+) -> nn.Module:
     """The model with a new output layer for these labels, in float32; its weights come from the global generator.
 
     Args:
@@ -71,7 +77,7 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None) 
     config = load_config(model)
     if config.pad_token_id is None:  # a decoder finds the last token of a text by it
         config.pad_token_id = load_tokenizer(model).pad_token_id
-    config.num_labels = len(labels)
+    config.num_labels, config.problem_type = len(labels), PROBLEMS[task]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: at for at, label in enumerate(labels)}
     if dropout is not None:
@@ -97,7 +103,9 @@ def _quiet_loading() -> Iterator[None]:
 
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
     """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
-    lengths = np.array([len(ids) for ids in tokenizer(texts.texts, truncation=False, verbose=False)["input_ids"]])  # type: ignore[arg-type]
+    lengths = np.array(
+        [len(ids) for ids in tokenizer(*sides(texts.texts), truncation=False, verbose=False)["input_ids"]]
+    )  # type: ignore[arg-type]
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
@@ -111,20 +119,31 @@ def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: 
     return chosen
 
 
-def encode(texts: Texts, labels: Sequence[str]) -> list[int]:
-    """Class numbers; raises InputError for a label that training never saw."""
-    numbers = {label: at for at, label in enumerate(labels)}
+def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
+    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression.
+
+    Raises:
+        InputError: a label that training never saw.
+    """
     assert texts.labels is not None
-    for row, label in enumerate(texts.labels, start=1):
+    if texts.task == "regression":
+        return list(texts.labels)
+    numbers = {label: at for at, label in enumerate(labels)}
+    several = texts.task == "multi_label"
+    every = [(row, label) for row, own in enumerate(texts.labels, start=1) for label in (own if several else [own])]
+    for row, label in every:
         if label not in numbers:
             known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
             raise InputError(
                 f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
             )
+    if several:
+        return [[float(label in own) for label in labels] for own in texts.labels]
     return [numbers[label] for label in texts.labels]
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
     """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts."""
-    columns = dict(tokenizer(texts.texts, truncation=True, max_length=max_length, verbose=False))
-    return Dataset.from_dict({"text": texts.texts, **columns, "labels": encode(texts, labels)})
+    columns = dict(tokenizer(*sides(texts.texts), truncation=True, max_length=max_length, verbose=False))
+    given = dict(zip(("text", "text_pair"), sides(texts.texts), strict=False))
+    return Dataset.from_dict({**given, **columns, "labels": encode(texts, labels)})

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deni.artifact import check_free, check_outside
-from deni.data import Texts, check_trainable, choose_balanced, read_texts, stratified_split
-from deni.errors import InputError
+from deni.data import Texts, check_trainable, choose_balanced, read_texts, strata, stratified_split
+from deni.errors import InputError, InputWarning
 from deni.finetune import Fitted, fine_tune
 from deni.randomness import Sources
 from deni.recipe import Recipe
@@ -46,6 +47,7 @@ def train_file(
     dev: str | None = None,
     labelled: int | None = None,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str = "label",
     block: int = 0,
     preset: str | None = None,
@@ -62,6 +64,7 @@ def train_file(
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
         dev: likewise, of what is left; None for no development part.
         labelled: how many texts to train on, class-balanced; None for all.
+        text_pair_column: the column of a second text; None for one text a row.
         block: seed of the choice of the test part and of the labelled texts; `recipe.seed` decides the rest.
 
     Raises:
@@ -70,17 +73,22 @@ def train_file(
     check_outside(output, *(str(given) for given in (path, test, dev, recipe.model) if given is not None))
     check_free(output, overwrite)
     _check_writable(Path(output))
-    texts = read_texts(path, text_column=text_column, label_column=label_column)
+    columns: dict[str, Any] = {
+        "text_column": text_column,
+        "text_pair_column": text_pair_column,
+        "label_column": label_column,
+        "task": recipe.task,
+    }
+    texts = read_texts(path, **columns)
     sources = Sources(block)
     splits = sources.numpy("data_split")
-    columns: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
     train, tested = _part(texts, test, "--test", splits, columns)
     train, developed = _part(train, dev, "--dev", splits, columns)
     labelled = recipe.strategy.labelled(labelled, len(train))
     if labelled is not None:
-        rule = "paper" if preset is not None else "exact"
+        rule = "paper" if preset is not None and recipe.task == "single_label" else "exact"
         train = train.select(
-            choose_balanced(_labels(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
+            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
         )
     check_trainable(train, tested)
     if developed is not None:
@@ -93,6 +101,7 @@ def train_file(
         save_steps=save_steps,
         resume=resume,
         progress=progress,
+        text_pair_column=text_pair_column,
     )
     if fitted.interrupted:
         return Trained(fitted, {}, None)
@@ -102,9 +111,9 @@ def train_file(
     return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
 
 
-def _labels(texts: Texts) -> Sequence[str]:
+def _strata(texts: Texts) -> Sequence[str]:
     assert texts.labels is not None
-    return texts.labels
+    return strata(texts.labels, texts.task)
 
 
 def _part(
@@ -119,7 +128,10 @@ def _part(
         return texts, read_texts(given, **columns)
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
-    rest, part = stratified_split(_labels(texts), fraction, generator)
+    with warnings.catch_warnings():
+        if texts.task == "multi_label":  # of the rarest labels, which several texts may have beside others
+            warnings.simplefilter("ignore", InputWarning)
+        rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)
 
 

@@ -45,6 +45,7 @@ from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
+from deni.strategies.vote import SEVERAL, member_outputs, problem_of
 from deni.tuning import mean_of_products
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ class Failure:
 class PopulationTrainer(Trainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
-    Predictions and metrics are the vote of the members, as log probabilities `(N, C)`, also during training.
+    Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
+    where a text has several labels (above 0: it has the label); numbers for regression.
 
     Args:
         model, args, *positional, **options: as `transformers.Trainer` takes them. Several runs (an ensemble, several
@@ -575,12 +577,20 @@ class PopulationTrainer(Trainer):
         found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
         return found[0] if found else None
 
+    def _problem(self, labels: Tensor | None) -> str:
+        """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
+        config = self.population.config
+        # Labels of a loss of the user's own, such as soft ones, show nothing.
+        if labels is not None and config.problem_type is None and self.compute_loss_func is None:
+            config.problem_type = problem_type(config, labels)
+        return problem_of(config)
+
     def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
         """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         if self.compute_loss_func is None and self.label_smoother is None:
             weight = None if self.class_weights is None else self.class_weights.to(logits)
-            return member_losses(logits, labels, members, problem_type(self.population.config, labels), weight)
+            return member_losses(logits, labels, members, self._problem(labels), weight)
         rows = len(logits) // members
         losses = []
         for at in range(0, len(logits), rows):
@@ -685,16 +695,17 @@ class PopulationTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The vote: its loss, its log probabilities `(B, C)`, the labels."""
+        """The vote: its loss, what it says `(B, C)`, the labels."""
         inputs = dict(self._prepare_inputs(inputs))
         packed = inputs.pop(LENGTHS, None) is not None
         labels = self._labels(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            members = self._member_log_probabilities(model, inputs, packed)  # (B, M, C)
+            members = self._member_outputs(model, inputs, packed, labels)  # (B, M, C)
+        problem = self._problem(labels)
         models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
         votes = torch.stack(
             [
-                self.strategy.combine_members(each[:, self._voters(model)])
+                self.strategy.combine_members(each[:, self._voters(model)], problem)
                 for model, each in enumerate(models.unbind(1))
             ],
             1,
@@ -706,7 +717,10 @@ class PopulationTrainer(Trainer):
             else:
                 labels = labels.unsqueeze(1).expand(len(labels), len(self.seeds), *labels.shape[1:])
             folded = labels.transpose(0, 1).flatten(0, 1)
-            loss = self._losses({"logits": votes.transpose(0, 1).flatten(0, 1)}, folded, len(self.seeds)).mean()
+            logits = votes.transpose(0, 1).flatten(0, 1)
+            if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
+                logits = logits.nan_to_num(nan=math.nan)
+            loss = self._losses({"logits": logits}, folded, len(self.seeds)).mean()
         if prediction_loss_only:
             return loss, None, None
         if len(self.seeds) == 1:
@@ -719,8 +733,8 @@ class PopulationTrainer(Trainer):
         well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]
         return well or list(range(runs * members))
 
-    def _member_log_probabilities(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool) -> Tensor:
-        """Of every member: `(B, M, C)`; for regression and several labels what the model puts out."""
+    def _member_outputs(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool, labels: Any) -> Tensor:
+        """What every member says: `(B, M, C)`, see `deni.strategies.vote.member_outputs`."""
         population = self.population
         parts = []
         for chunk in population.chunks:
@@ -729,14 +743,10 @@ class PopulationTrainer(Trainer):
             logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
             parts.append(logits.unflatten(0, (len(chunk), -1)))
         members = torch.cat(parts).transpose(0, 1)
-        if population.config.num_labels == 1 or population.config.problem_type == "multi_label_classification":
-            if population.size > len(self.seeds):
-                raise ValueError("members can vote on a single label only so far: use the default strategy")
-            return members
-        return members.float().log_softmax(-1) if members.dtype != torch.float64 else members.log_softmax(-1)
+        return member_outputs(members, self._problem(labels))
 
     def predict_members(self, dataset: Any) -> np.ndarray:
-        """Log probabilities of every member: `(N, M, C)`."""
+        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression."""
         self._members_wanted = True
         try:
             output: PredictionOutput = self.predict(dataset, metric_key_prefix="members")

@@ -13,23 +13,28 @@ from deni.cli import example
 @click.argument("model")
 @click.argument("file")
 @click.option("--text-column", default="text", show_default=True)
+@click.option("--text-pair-column", help="Column of the second texts.  [default: as trained]")
 @click.option("--label-column", default="label", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(model: str, file: str, text_column: str, label_column: str, as_json: bool) -> None:
+def command(
+    model: str, file: str, text_column: str, text_pair_column: str | None, label_column: str, as_json: bool
+) -> None:
     """Measure MODEL on FILE (with labels; - for standard input)."""
     from rich.console import Console
     from rich.table import Table
 
     from deni.apply import evaluate_file
 
-    result = evaluate_file(model, file, text_column=text_column, label_column=label_column, progress=True)
+    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
+    result = evaluate_file(model, file, **columns, progress=True)  # type: ignore[arg-type]
     if as_json:
         click.echo(json.dumps(result, indent=1, ensure_ascii=False))
         return
     table = Table(show_header=False, box=None)
     table.add_row("texts", str(result["texts"]))
-    for name in ("macro_f1", "accuracy", "mcc"):
-        table.add_row(name.replace("_", " "), f"{result[name]:.4f}")
-    for label, f1 in result["f1"].items():
+    for name, value in result.items():
+        if name not in ("texts", "f1"):
+            table.add_row(name.replace("_", " "), f"{value:.4f}")
+    for label, f1 in result.get("f1", {}).items():
         table.add_row(f"  F1 {label}", f"{f1:.4f}")
     Console().print(table)

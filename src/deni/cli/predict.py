@@ -13,10 +13,17 @@ from deni.cli import example
 @click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option("--text-column", default="text", show_default=True)
-def command(model: str, file: str, output: str, overwrite: bool, text_column: str) -> None:
-    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy."""
+@click.option("--text-pair-column", help="Column of the second texts.  [default: as trained]")
+def command(
+    model: str, file: str, output: str, overwrite: bool, text_column: str, text_pair_column: str | None
+) -> None:
+    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy.
+
+    A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation.
+    """
     from deni.apply import predict_file
 
-    count = predict_file(model, file, output, text_column=text_column, overwrite=overwrite, progress=True)
+    columns = {"text_column": text_column, "text_pair_column": text_pair_column}
+    count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)  # type: ignore[arg-type]
     if output != "-":
         click.echo(f"{count} texts labelled: {output}")

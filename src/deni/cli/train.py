@@ -8,6 +8,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options import field_options, taken
+from deni.data import TASKS
 from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
 from deni.tuning import TUNINGS
 
@@ -31,7 +32,9 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
 @click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
 @click.option("--text-column", default="text", show_default=True)
+@click.option("--text-pair-column", help="Column of a second text, to train on pairs.")
 @click.option("--label-column", default="label", show_default=True)
+@click.option("--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), or a number.")
 @click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
 @click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
 @click.option("--batch-size", type=int, help="Texts of one optimiser step.  [default: 8]")
@@ -62,6 +65,7 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, explain: 
     from rich.console import Console
     from rich.table import Table
 
+    from deni.finetune import METRICS
     from deni.recipe import recipe
     from deni.train import train_file
 
@@ -69,8 +73,8 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, explain: 
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
-        *("output", "test", "dev", "labelled", "text_column", "label_column", "block", "overwrite", "resume"),
-        *("save_steps", "progress"),
+        *("output", "test", "dev", "labelled", "text_column", "text_pair_column", "label_column", "block"),
+        *("overwrite", "resume", "save_steps", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     plan = recipe(preset, strategy, tuning, fields[0], fields[1], **rest)
@@ -79,7 +83,7 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, explain: 
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
     table = Table(show_header=False, box=None)
-    for name in ("macro_f1", "accuracy", "mcc"):
+    for name in METRICS[plan.task]:
         if name in done.metrics:
             table.add_row(name.replace("_", " "), f"{done.metrics[name]:.4f}")
     table.add_row("texts", f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test")

@@ -1,15 +1,20 @@
 """The texts: reading, choosing, splitting."""
 
 from deni.data.augmented import read_augmented
-from deni.data.files import Texts, check_trainable, read_texts, why_no_text
-from deni.data.splits import choose_balanced, stratified_split
+from deni.data.files import TASKS, Text, Texts, check_trainable, names, read_texts, sides, why_no_text
+from deni.data.splits import choose_balanced, strata, stratified_split
 
 __all__ = [
+    "TASKS",
+    "Text",
     "Texts",
     "check_trainable",
     "choose_balanced",
+    "names",
     "read_augmented",
     "read_texts",
+    "sides",
+    "strata",
     "stratified_split",
     "why_no_text",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deni.data.files import read_texts
+from deni.data.files import read_texts, sides
 from deni.errors import InputError
 
 SEED = "seed"
@@ -24,6 +24,6 @@ def read_augmented(path: str | Path) -> dict[str, list[str]]:
         has = ", ".join(repr(str(name)) for name in texts.frame.columns)
         raise InputError(f"{texts.source}: no column {SEED!r}, it has {has}; it names the labelled text of each row")
     found: dict[str, dict[str, None]] = {}
-    for seed, text in zip(texts.frame[SEED], texts.texts, strict=True):
+    for seed, text in zip(texts.frame[SEED], sides(texts.texts)[0], strict=True):
         found.setdefault(seed, {})[text] = None
     return {seed: list(own) for seed, own in found.items()}

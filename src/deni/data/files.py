@@ -6,12 +6,14 @@ import csv
 import difflib
 import gzip
 import io
+import itertools
 import json
+import math
 import shlex
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,14 @@ import pyarrow.parquet as pq
 
 from deni.errors import InputError, InputWarning, short
 
-TEXT_FLAG, LABEL_FLAG = "--text-column", "--label-column"
+TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 STDIN = "standard input"
 DELIMITERS = {",": "comma", "\t": "tab"}
 JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}'
+
+
+TASKS = ("single_label", "multi_label", "regression")
+Text = str | tuple[str, str]  # one text, or a pair
 
 
 @dataclass(frozen=True)
@@ -34,17 +40,20 @@ class Texts:
     """Texts in the order of their file, with their labels if they have any.
 
     Attributes:
-        texts: never blank.
-        labels: one a text, never blank; `None` for unlabelled texts.
+        texts: never blank; all of them strings, or all of them pairs of strings.
+        labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`; `None`
+            for unlabelled texts.
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.
+        task: what the labels are, one of `TASKS`.
     """
 
-    texts: list[str]
-    labels: list[str] | None
+    texts: Sequence[Text]
+    labels: list[Any] | None
     source: str
     frame: pd.DataFrame = field(repr=False, compare=False)
+    task: str = "single_label"
 
     def __len__(self) -> int:
         """Count the texts."""
@@ -54,16 +63,18 @@ class Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
         positions = list(indices)
         labels = None if self.labels is None else [self.labels[i] for i in positions]
-        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions])
+        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions], self.task)
 
 
 def read_texts(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_pair_column: str | None = None,
     label_column: str | None = "label",
     labels_required: bool = True,
     suffix: str | None = None,
+    task: str = "single_label",
 ) -> Texts:
     """Read texts from a CSV, TSV, JSONL or Parquet file, each also gzipped, or from standard input.
 
@@ -73,8 +84,10 @@ def read_texts(
     Args:
         path: the file, its format told by its suffix; `-` is standard input.
         text_column: the column, or JSON key, of the texts.
+        text_pair_column: the column of a second text, for pairs.
         label_column: the column of the labels; `None` reads no labels.
         labels_required: without it a file may lack the label column, and where a label is empty no labels are read.
+        task: `single_label`, `multi_label` (labels separated by `;`, none where the field is empty) or `regression`.
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
@@ -88,8 +101,10 @@ def read_texts(
     ['delivery']
     """
     source = STDIN if str(path) == "-" else str(path)
-    if text_column == label_column:
-        raise InputError(f"{TEXT_FLAG} and {LABEL_FLAG} both name {text_column!r}: name two different columns")
+    flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
+    for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
+        if name is not None and name == second:
+            raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
     ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
     plain = ending.removesuffix(".gz")
     reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
@@ -106,12 +121,21 @@ def read_texts(
     frame = reader(data, source)
 
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
-    _check_texts(texts, frame, text_column, source)
-    labels = None
+    _check_texts(texts, frame, text_column, TEXT_FLAG, source)
+    if text_pair_column is not None:
+        seconds = _column(frame, text_pair_column, PAIR_FLAG, source).tolist()
+        _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
+        texts = list(zip(texts, seconds, strict=True))
+    labels: list[Any] | None = None
     if label_column is not None and (labels_required or label_column in frame.columns):
         values = _column(frame, label_column, LABEL_FLAG, source).tolist()
-        labels = _labels_of(values, frame, label_column, source, labels_required)
-    return Texts(texts, labels, source, frame)
+        if task == "regression":
+            labels = _numbers_of(values, frame, label_column, source)
+        elif task == "multi_label":
+            labels = _several_of(values, frame, label_column, source)
+        else:
+            labels = _labels_of(values, frame, label_column, source, labels_required)
+    return Texts(texts, labels, source, frame, task)
 
 
 def check_trainable(train: Texts, test: Texts | None = None) -> None:
@@ -125,25 +149,22 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
     """
     if train.labels is None:
         raise InputError(f"{train.source}: the texts have no labels; name their column with {LABEL_FLAG}")
-    counts = pd.Series(train.labels, dtype=object).value_counts(sort=False)
-    if len(counts) < 2:
-        raise InputError(
-            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
-            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
-        )
-    single = sorted(counts.index[counts == 1])
-    if single:
-        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
+    if train.task == "regression":
+        if len(set(train.labels)) < 2:
+            raise InputError(f"{train.source}: all texts have the number {train.labels[0]}: there is nothing to learn")
+        unknown: list[str] = []
+    else:
+        unknown = _check_classes(train, test)
     _warn_of_contradictions(train)
     if test is None:
         return
-    unknown = sorted(set(test.labels or ()) - set(train.labels))
     if unknown:
         raise InputError(
             f"{test.source}: no text of {train.source} has the label {_shown(unknown)}, so it cannot be learnt: "
             "add such texts to the training part or drop them from the test part"
         )
-    seen = np.flatnonzero(pd.Series(test.texts, dtype=object).isin(train.texts))
+    known = set(train.texts)
+    seen = np.flatnonzero([text in known for text in test.texts])
     if len(seen):
         _warn(
             f"{test.source}: {len(seen)} of {len(test)} test texts are also in the training part, the first at "
@@ -151,13 +172,41 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
         )
 
 
+def names(texts: Texts) -> list[str]:
+    """The different labels of texts, sorted."""
+    if texts.task == "multi_label":
+        return sorted({label for own in texts.labels or () for label in own})
+    return sorted(set(texts.labels or ()))
+
+
+def _check_classes(train: Texts, test: Texts | None) -> list[str]:
+    """Raise where there is nothing to learn; the labels of `test` that `train` lacks."""
+    several = train.task == "multi_label"
+    given = [label for own in train.labels or () for label in own] if several else train.labels
+    counts = pd.Series(given, dtype=object).value_counts(sort=False)
+    if several and not len(counts):
+        raise InputError(f"{train.source}: no text has a label; name their column with {LABEL_FLAG}")
+    if len(counts) < 2 and not several:
+        assert train.labels is not None
+        raise InputError(
+            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
+            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
+        )
+    single = sorted(counts.index[counts == 1])
+    if single:
+        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
+    return sorted(set(names(test)) - set(counts.index)) if test is not None else []
+
+
 def _warn_of_contradictions(train: Texts) -> None:
     """Warn of equal texts that have different labels."""
-    pairs = pd.DataFrame({"text": train.texts, "label": train.labels}, dtype=object)
+    texts = pd.Series(list(train.texts), dtype=object)
+    pairs = pd.DataFrame({"text": texts, "label": train.labels}, dtype=object)
     kinds = pairs.drop_duplicates().groupby("text", sort=False).size()
     contradictory = kinds.index[kinds > 1]
     if len(contradictory):
-        labels = sorted(pairs.label[pairs.text == contradictory[0]].unique())
+        same = [text == contradictory[0] for text in train.texts]
+        labels = sorted(pairs.label[same].unique())
         _warn(
             f"{train.source}: {len(contradictory)} text(s) occur with different labels, such as "
             f"{short(contradictory[0])} with {_shown(labels)}; keep one label for each"
@@ -306,14 +355,14 @@ def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series
     return frame[name]
 
 
-def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, source: str) -> None:
+def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, source: str) -> None:
     """Raise unless every text is a string with something in it."""
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             what = "no text (null)" if _is_null(text) else f"a {type(text).__name__} ({short(text)})"
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: {what} where a string was expected; "
-                f"fill it in, drop the row or name another {TEXT_FLAG}"
+                f"fill it in, drop the row or name another {flag}"
             )
         if not text or text.isspace():
             raise InputError(f"{source}, {_row(frame, i)}, column {column!r}: empty text; fill it in or drop the row")
@@ -348,9 +397,51 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
     return None
 
 
+def _numbers_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[float]:
+    """Turn labels into finite numbers."""
+    numbers = []
+    for i, value in enumerate(values):
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} is no finite number, which --task "
+                "regression reads; write one such as 3.5, or drop the row"
+            )
+        numbers.append(number)
+    return numbers
+
+
+def _several_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[tuple[str, ...]]:
+    """Split labels at semicolons; sorted, each once."""
+    several = []
+    for i, value in enumerate(values):
+        if isinstance(value, (list, dict, np.ndarray)):
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} where labels separated by ; were "
+                'expected; write "a;b"'
+            )
+        parts = "" if _is_null(value) else str(value)
+        several.append(tuple(sorted({part.strip() for part in parts.split(";")} - {""})))
+    return several
+
+
 def _is_null(value: Any) -> bool:
     """Tell None, NaN and NA."""
     return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
+
+
+def sides(texts: Sequence[Text]) -> list[list[str]]:
+    """What a tokenizer takes: the texts, or the first and the second text of each pair.
+
+    >>> sides([("a", "b"), ("c", "d")])
+    [['a', 'c'], ['b', 'd']]
+    """
+    if texts and not isinstance(texts[0], str):
+        return [list(side) for side in zip(*texts, strict=True)]
+    return [list(texts)]  # type: ignore[arg-type]
 
 
 def why_no_text(value: Any) -> str | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import bisect
 import math
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,20 @@ import pandas as pd
 from deni.errors import InputError, InputWarning
 
 Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
+
+
+def strata(labels: Sequence[Any], task: str) -> list[str]:
+    """What texts are split and chosen by: their label; the rarest one of several; for numbers all alike.
+
+    >>> strata([("a", "b"), ("a",), ()], "multi_label")
+    ['b', 'a', '']
+    """
+    if task == "single_label":
+        return list(labels)
+    if task == "regression":
+        return [""] * len(labels)
+    counts = Counter(label for own in labels for label in own)
+    return [min(own, key=lambda label: (counts[label], label), default="") for own in labels]
 
 
 def stratified_split(labels: Sequence[str], fraction: float, generator: np.random.Generator) -> tuple[Indices, Indices]:

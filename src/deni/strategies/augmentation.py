@@ -46,6 +46,8 @@ class Augmentation(Strategy):
             raise InputError("augmented texts are needed: --augmented FILE with the columns seed and text")
         if "text" not in getattr(setup.train, "column_names", ()):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
+        if "text_pair" in setup.train.column_names:
+            raise InputError("augmentation has one text a row, not pairs: leave --text-pair-column away")
         if setup.tokenizer is None:
             raise ValueError("augmentation needs the tokenizer: give the trainer `processing_class`")
         assert setup.sources is not None

@@ -118,11 +118,11 @@ class Strategy:
                 without such a set.
         """
 
-    def combine_members(self, log_probabilities: Tensor) -> Tensor:
-        """Let the members of one model vote: `(B, M, C)` log probabilities become `(B, C)`."""
+    def combine_members(self, outputs: Tensor, problem: str = "single_label_classification") -> Tensor:
+        """Let the members of one model vote: `(B, M, C)` becomes `(B, C)`, see `deni.strategies.vote`."""
         from deni.strategies.vote import vote
 
-        return vote(log_probabilities, "soft")
+        return vote(outputs, "soft", problem)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 

@@ -135,9 +135,9 @@ class Composed(Strategy):
         for part in self.of:
             part.finish(population, score)
 
-    def combine_members(self, log_probabilities: Tensor) -> Tensor:
+    def combine_members(self, outputs: Tensor, problem: str = "single_label_classification") -> Tensor:
         voter = min(self.of, key=lambda part: (not part.votes, not hasattr(part, "combine")))
-        return voter.combine_members(log_probabilities)
+        return voter.combine_members(outputs, problem)
 
     @property
     def runs(self) -> int:

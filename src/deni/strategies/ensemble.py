@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
-from deni.strategies.vote import Combine, vote
+from deni.strategies.vote import ONE, Combine, vote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,5 +38,5 @@ class Ensemble(Strategy):
     def runs(self) -> int:
         return self.members
 
-    def combine_members(self, log_probabilities: Tensor) -> Tensor:
-        return vote(log_probabilities, self.combine)
+    def combine_members(self, outputs: Tensor, problem: str = ONE) -> Tensor:
+        return vote(outputs, self.combine, problem)

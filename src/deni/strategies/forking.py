@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from deni.schedule import Fork
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
-from deni.strategies.vote import Combine, vote
+from deni.strategies.vote import ONE, Combine, vote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,8 +76,8 @@ class Forking(Strategy):
     def noise_scope(self) -> str:
         return self.scope
 
-    def combine_members(self, log_probabilities: Tensor) -> Tensor:
-        return vote(log_probabilities, self.combine)
+    def combine_members(self, outputs: Tensor, problem: str = ONE) -> Tensor:
+        return vote(outputs, self.combine, problem)
 
 
 def part(fraction: float, steps: int) -> int:
