@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import warnings
+from importlib.metadata import version
 
 import torch
 from common import RESULTS, data, environment, write
@@ -25,23 +26,26 @@ RATES = {
     "full": (3e-5, 1e-4, 3e-4),
     "lora": (1e-4, 3e-4, 1e-3),
     "ia3": (3e-3, 1e-2, 3e-2),
-    "prompt": (1e-2, 3e-2, 1e-1),
+    "prompt": (1e-2, 3e-2, 1e-1, 3e-1, 1e0),
+    "unipelt": (1e-4, 3e-4, 1e-3, 3e-3),
 }
 
 
 def earlier() -> list[dict]:
-    """The rows of the last result, each with the commit that it is of."""
+    """The rows of the last result, each with the commit and the transformers that it is of."""
     path = RESULTS / "learning_rates.json"
     if not path.is_file():
         return []
     result = json.loads(path.read_text(encoding="utf-8"))
-    return [{"commit": result["commit"], **row} for row in result["rows"]]
+    origin = {"commit": result["commit"], "transformers": result["versions"]["transformers"]}
+    return [{**origin, **row} for row in result["rows"]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=["trec", "sst2"])
-    parser.add_argument("--tunings", nargs="+", choices=RATES, default=list(RATES), help="rows of others are kept")
+    runnable = [name for name in RATES if name != "unipelt" or version("transformers").startswith("4.57.")]
+    parser.add_argument("--tunings", nargs="+", choices=RATES, default=runnable, help="rows of others are kept")
     parser.add_argument("--labelled", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--dev", type=int, default=500, help="texts of the development part")
@@ -52,7 +56,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     kept = [row for row in earlier() if row["tuning"] not in args.tunings]
     rows: list[dict] = []
-    commit = environment()["commit"]
+    here = {"commit": environment()["commit"], "transformers": version("transformers")}
     for name in args.datasets:
         texts = read_texts(data(name))
         sources = Sources(0)
@@ -70,7 +74,7 @@ def main() -> None:
                 votes = fitted.trainer.predict(tokens).predictions  # (N, R, C)
                 gold = encode(held_out, fitted.labels)
                 f1 = [scores(gold, votes[:, run].argmax(-1))["macro_f1"] for run in range(args.seeds)]
-                row = {"commit": commit, "dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
+                row = {**here, "dataset": name, "tuning": tuning, "learning_rate": rate, "macro_f1": f1}
                 rows.append({**row, "mean": statistics.mean(f1), "seconds": round(fitted.seconds, 1)})
                 print(rows[-1], flush=True)
     rows = sorted(
@@ -79,8 +83,8 @@ def main() -> None:
     mean: dict[str, dict[float, float]] = {}
     for tuning, rates in RATES.items():
         own = {rate: [r["mean"] for r in rows if (r["tuning"], r["learning_rate"]) == (tuning, rate)] for rate in rates}
-        mean[tuning] = {rate: statistics.mean(values) for rate, values in own.items()}
-    best = {tuning: max(by_rate, key=by_rate.__getitem__) for tuning, by_rate in mean.items()}
+        mean[tuning] = {rate: statistics.mean(values) for rate, values in own.items() if values}
+    best = {tuning: max(by_rate, key=by_rate.__getitem__) for tuning, by_rate in mean.items() if by_rate}
     print(best)
     write("learning_rates", {**environment(), "settings": vars(args), "rows": rows, "chosen": best})
 
