@@ -97,11 +97,12 @@ def make_tiny(
     dtype: torch.dtype = torch.float64,
     num_labels: int = 3,
     attention: str = "sdpa",
+    task: str = "Sequence",
 ) -> nn.Module:
-    """A tiny random model for sequence classification, in training mode."""
+    """A tiny random model for sequence or token classification, in training mode."""
     family, sizes = SMALL[architecture]
     config = getattr(transformers, f"{family}Config")(num_labels=num_labels, **sizes)
-    model_class = getattr(transformers, f"{family}ForSequenceClassification")
+    model_class = getattr(transformers, f"{family}For{task}Classification")
     config._attn_implementation = attention if model_class._supports_sdpa else "eager"
     with global_generators(seed):
         model = model_class(config)
@@ -109,9 +110,9 @@ def make_tiny(
 
 
 def make_batch(
-    rows: int = 4, tokens: int = 7, seed: int = 0, num_labels: int = 3, side: str = "right"
+    rows: int = 4, tokens: int = 7, seed: int = 0, num_labels: int = 3, side: str = "right", task: str = "Sequence"
 ) -> dict[str, Tensor]:
-    """Token ids above the special ones, a mask with padding on one side, and labels."""
+    """Token ids above the special ones, a mask with padding on one side, and labels; of tokens -100 at some."""
     draw = generator(seed)
     ids = torch.randint(5, 60, (rows, tokens), generator=draw)
     lengths = torch.randint(3, tokens + 1, (rows,), generator=draw)
@@ -120,6 +121,9 @@ def make_batch(
     if side == "left":
         mask = mask.flip(1)
     labels = torch.randint(num_labels, (rows,), generator=draw)
+    if task == "Token":
+        labels = torch.randint(num_labels, (rows, tokens), generator=draw)
+        labels[(mask == 0) | (torch.rand(rows, tokens, generator=draw) < 0.2)] = -100
     return {"input_ids": ids * mask + (1 - mask), "attention_mask": mask, "labels": labels}
 
 

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 # The key of the dropout in front of the output layer; one config has one of them.
 HEAD_DROPOUT = ("classifier_dropout_prob", "classifier_dropout", "seq_classif_dropout", "cls_dropout")
 
+# The same in front of the output layer for tokens; None where it is that of the whole encoder. Others: HEAD_DROPOUT.
+TOKEN_HEAD_DROPOUT = {
+    "albert": "classifier_dropout_prob",
+    "distilbert": None,
+    "deberta": None,
+    "deberta-v2": None,
+    "mpnet": None,
+}
+
 # Where looking the config up would mislead: DeBERTa reads a key that its config does not have until it is set; of
 # GPT-NeoX only the head for tokens reads its key.
 OWN_HEAD_DROPOUT = {"deberta": "cls_dropout", "deberta-v2": "cls_dropout", "gpt_neox": None}
@@ -46,20 +55,31 @@ HEADS = {
 }
 
 
-def head_dropout_key(config: PretrainedConfig) -> str | None:
-    """The key of the dropout in front of the output layer; None for an architecture that has none."""
+def for_tokens(model: nn.Module) -> bool:
+    """Whether a model has an output for each token (token classification), as transformers sees it."""
+    return getattr(model, "loss_type", None) == "ForTokenClassification"
+
+
+def head_dropout_key(config: PretrainedConfig, tokens: bool = False) -> str | None:
+    """The key of the dropout in front of the output layer; None for an architecture that has none.
+
+    Args:
+        tokens: of the model for token classification.
+    """
+    if tokens:
+        return TOKEN_HEAD_DROPOUT.get(config.model_type, "classifier_dropout")
     if config.model_type in OWN_HEAD_DROPOUT:
         return OWN_HEAD_DROPOUT[config.model_type]
     return next((key for key in HEAD_DROPOUT if key in config.to_dict()), None)
 
 
-def set_head_dropout(config: PretrainedConfig, rate: float) -> None:
-    """Set the dropout in front of the output layer.
+def set_head_dropout(config: PretrainedConfig, rate: float, tokens: bool = False) -> None:
+    """Set the dropout in front of the output layer, see `head_dropout_key`.
 
     Raises:
         ValueError: an architecture whose config has no such key.
     """
-    key = head_dropout_key(config)
+    key = head_dropout_key(config, tokens)
     if key is None:
         raise ValueError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
     setattr(config, key, rate)
@@ -76,7 +96,8 @@ def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     A PEFT model wraps its head (`classifier.modules_to_save.default`) and puts a prefix in front of every name.
     """
     config = getattr(model, "config", None)
-    path = HEADS.get(getattr(config, "model_type", ""), "") or _last_linear(model)
+    known = None if for_tokens(model) else HEADS.get(getattr(config, "model_type", ""))
+    path = (known or _last_linear(model)).replace(".modules_to_save.default", "")
     return [name for name in trainable if f".{path}." in f".{name.replace('.modules_to_save.default', '')}"]
 
 

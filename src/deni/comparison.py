@@ -15,7 +15,7 @@ from transformers.trainer_utils import RemoveColumnsCollator
 from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
 from deni.losses import member_losses
 from deni.randomness import global_generators
-from deni.strategies.vote import ONE, SEVERAL, choices
+from deni.strategies.vote import ONE, SEVERAL, TOKENS, choices
 
 if TYPE_CHECKING:
     from deni.trainer import PopulationTrainer
@@ -63,7 +63,7 @@ class Comparison:
         measure, count = self._measure(members, independent, texts)
         if what == "fork" or self.diagnostics.open is None:
             self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
-            self.diagnostics.records[-1].labels = self.trainer._problem(None) == SEVERAL
+            self.diagnostics.records[-1].labels = self.trainer._problem(None) in (SEVERAL, TOKENS)
         record = self.diagnostics.records[-1]
         if what == "fork":
             record.start = measure
@@ -87,13 +87,17 @@ class Comparison:
         labels, training = trainer._labels(texts), population.training
         population.eval()
         with global_generators(), trainer.compute_loss_context_manager():
-            outputs = trainer._member_outputs(population, texts, False, labels)  # (N, M, C)
+            outputs = trainer._member_outputs(population, texts, False, labels)  # (N, M, C) or (N, M, T, C)
         population.train(training)
         problem = trainer._problem(labels)
         chosen = choices(outputs, problem)
+        if problem == TOKENS:
+            mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))  # type: ignore[index]
+            real = mask == 1 if labels is None else labels != -100  # (N, T)
+            chosen = chosen.transpose(1, 2)[real]  # type: ignore[union-attr]  # (tokens, M)
         if chosen is not None:
             measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
-        expected = len(outputs) if problem == ONE else outputs[:, 0].numel()
+        expected = (outputs[:, 0, ..., 0] if problem in (ONE, TOKENS) else outputs[:, 0]).numel()
         if labels is not None and labels.numel() == expected and not independent:
             folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
             losses = member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size, problem)  # (M,)

@@ -23,7 +23,7 @@ class Measure:
 
     Args:
         disagreement: share of texts on which two members choose different classes, mean over pairs, from 0 to 1; of
-            several labels the share that differ; None for numbers.
+            several labels, or labels of tokens, the share that differ; None for numbers.
         distance: L2 distance of two members' trainable parameters, relative to the norm of their mean; mean over pairs.
         parent_loss, copies_loss: mean loss of the parents, and of the copies, without dropout; None without labels.
     """
@@ -53,7 +53,7 @@ class Record:
         end: just before the merge or the vote.
         stop: optimiser steps that were done then.
         how: `merge` or `vote`.
-        labels: whether a text has several labels, on each of which members agree or not.
+        labels: whether a text has several labels, or one for each token, on each of which members agree or not.
     """
 
     step: int

@@ -25,7 +25,7 @@ def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, we
         logits: folded, `(M*B, C)` or `(M*B, T, C)` for token classification.
         labels: folded, `(M*B,)`, `(M*B, T)` with -100 where there is none, or `(M*B, C)` for several labels or numbers.
         members: M.
-        problem: as `problem_type` gives it.
+        problem: as `problem_type` gives it, or any other for classes.
         weight: of each class, `(C,)`; the mean is weighted, as in `torch.nn.functional.cross_entropy`.
 
     Returns:
@@ -39,8 +39,15 @@ def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, we
         losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
         return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
     classes = logits.shape[-1]
-    losses = F.cross_entropy(logits.view(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
+    if logits.dim() == 3 and logits.shape[:2] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}: a label for each token is needed "
+            "(prompt tuning puts out more tokens than it is given)"
+        )
+    losses = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
     counted = (labels.reshape(-1) != -100).to(losses.dtype)
     if weight is not None:
         counted = counted * weight.to(losses.dtype)[labels.reshape(-1).clamp(min=0)]
-    return losses.view(members, -1).sum(1) / counted.view(members, -1).sum(1)
+    total = counted.view(members, -1).sum(1)
+    # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
+    return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)

@@ -59,6 +59,7 @@ class Population(nn.Module):
         self.members = 1  # K, of each run
         self.forks = 0  # how many forks there were, so that the copies of each have streams of their own
         self._loop = Loop(model, self.slots)
+        self._head_names: list[str] | None = None
         self._many: Engine | None = None
         self._engine: Engine = self._loop
         self._focus = range(1)
@@ -214,7 +215,14 @@ class Population(nn.Module):
         """The names of the tensors that a noise with this scope reaches."""
         if scope == "auto":
             scope = "trainable" if has_adapter(self.model) else "head"
-        return head_names(self.model, list(self.slots)) if scope == "head" else list(self.slots)
+        return self._head() if scope == "head" else list(self.slots)
+
+    def _head(self) -> list[str]:
+        """The names of the head's tensors, looked up once: in the plain module, for twins are no linear layers."""
+        if self._head_names is None:
+            self._head_names = head_names(self.plain(), list(self.slots))
+            self.restore()
+        return self._head_names
 
     def linear_weights(self) -> list[str]:
         """The names of the weights of linear layers that train."""

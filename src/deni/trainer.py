@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import (
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     DefaultDataCollator,
     EvalPrediction,
@@ -45,14 +46,15 @@ from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
-from deni.strategies.vote import SEVERAL, member_outputs, problem_of
+from deni.strategies.vote import SEVERAL, TOKENS, member_outputs, problem_of
 from deni.tuning import mean_of_products
 
 logger = logging.getLogger(__name__)
 
 # Optimisers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 _ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
-_KNOWN_COLLATORS = (DataCollatorWithPadding, DefaultDataCollator)  # they leave the ids as they are
+# They leave the ids as they are.
+_KNOWN_COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification, DefaultDataCollator)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class PopulationTrainer(Trainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
     Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
-    where a text has several labels (above 0: it has the label); numbers for regression.
+    where a text has several labels (above 0: it has the label); numbers for regression. A model for token
+    classification has `(N, T, C)`: each token is voted on, and shorter texts are padded with -100, as Trainer does.
 
     Args:
         model, args, *positional, **options: as `transformers.Trainer` takes them. Several runs (an ensemble, several
@@ -88,8 +91,8 @@ class PopulationTrainer(Trainer):
         strategy: who trains when; plain fine-tuning by default.
         engine: `stacked`, `loop`, or `auto`: stacked where that is exact for this model, else loop.
         seeds: one run for each seed, trained in lock-step; default `[args.seed]`. With several seeds predictions are
-            `(N, R, C)`, `compute_metrics` is called for each seed, and the means are reported; `train_dataset` and
-            `eval_dataset` may be lists with one dataset for each.
+            `(N, R, C)` or `(N, R, T, C)`, `compute_metrics` is called for each seed, and the means are reported;
+            `train_dataset` and `eval_dataset` may be lists with one dataset for each.
         at_a_time: how many members one forward pass computes; default: as many as fit into memory.
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
@@ -579,11 +582,13 @@ class PopulationTrainer(Trainer):
 
     def _problem(self, labels: Tensor | None) -> str:
         """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
-        config = self.population.config
+        model, config = self.population.model, self.population.config
+        if (problem := problem_of(model)) == TOKENS:
+            return problem
         # Labels of a loss of the user's own, such as soft ones, show nothing.
         if labels is not None and config.problem_type is None and self.compute_loss_func is None:
             config.problem_type = problem_type(config, labels)
-        return problem_of(config)
+        return problem_of(model)
 
     def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
         """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
@@ -695,7 +700,10 @@ class PopulationTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The vote: its loss, what it says `(B, C)`, the labels."""
+        """The vote: its loss, what it says `(B, C)`, the labels.
+
+        Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
+        """
         inputs = dict(self._prepare_inputs(inputs))
         packed = inputs.pop(LENGTHS, None) is not None
         labels = self._labels(inputs)
@@ -725,7 +733,11 @@ class PopulationTrainer(Trainer):
             return loss, None, None
         if len(self.seeds) == 1:
             votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
-        return loss, members if self._members_wanted else votes, labels
+        said = members if self._members_wanted else votes
+        if problem == TOKENS:
+            said = said.transpose(1, 2) if said.dim() == 4 else said
+            labels = labels.transpose(1, 2) if labels is not None and labels.dim() == 3 else labels
+        return loss, said, labels
 
     def _voters(self, model: int) -> list[int]:
         """The members of a model whose runs are not frozen; all, where none is left."""
@@ -734,7 +746,7 @@ class PopulationTrainer(Trainer):
         return well or list(range(runs * members))
 
     def _member_outputs(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool, labels: Any) -> Tensor:
-        """What every member says: `(B, M, C)`, see `deni.strategies.vote.member_outputs`."""
+        """What every member says: `(B, M, C)` or `(B, M, T, C)`, see `deni.strategies.vote.member_outputs`."""
         population = self.population
         parts = []
         for chunk in population.chunks:
@@ -746,7 +758,10 @@ class PopulationTrainer(Trainer):
         return member_outputs(members, self._problem(labels))
 
     def predict_members(self, dataset: Any) -> np.ndarray:
-        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression."""
+        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
+
+        Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
+        """
         self._members_wanted = True
         try:
             output: PredictionOutput = self.predict(dataset, metric_key_prefix="members")
@@ -764,9 +779,16 @@ class PopulationTrainer(Trainer):
         with global_generators(), self.strategy.predicting(self.population):
             compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
             try:
-                return super().predict(*args, **options)
+                output = super().predict(*args, **options)
             finally:
                 self.compute_metrics = compute
+        if self._problem(None) != TOKENS:
+            return output
+        said, gold = output.predictions, output.label_ids
+        return output._replace(
+            predictions=_tokens_last(said) if np.ndim(said) == 4 else said,
+            label_ids=_tokens_last(gold) if np.ndim(gold) == 3 else gold,
+        )
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -886,12 +908,19 @@ class _MeanOverRuns:
         self.per_run: list[dict[str, float]] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        runs = prediction.predictions.shape[1]  # type: ignore[union-attr]
+        predictions, labels = prediction.predictions, prediction.label_ids
+        if predictions.ndim == 4:  # type: ignore[union-attr]  # of tokens
+            predictions, labels = _tokens_last(predictions), _tokens_last(labels)
         self.per_run = [
-            self.compute(EvalPrediction(prediction.predictions[:, run], prediction.label_ids[:, run]))  # type: ignore[index, call-overload]
-            for run in range(runs)
+            self.compute(EvalPrediction(predictions[:, run], labels[:, run]))  # type: ignore[index, call-overload]
+            for run in range(predictions.shape[1])  # type: ignore[union-attr]
         ]
         return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
+
+
+def _tokens_last(given: Any) -> Any:
+    """What `prediction_step` gives of tokens with the axis of seeds or members at its place: `(N, R, T, ...)`."""
+    return np.swapaxes(given, 1, 2)
 
 
 def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:

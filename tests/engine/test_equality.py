@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from conftest import SMALL_TUNINGS, needs_adapters
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.optimizer import MemberOptimizer
+from deni.engine.probe import why_not_stacked
 from deni.losses import member_losses
 from deni.noise import add_
 from deni.population import Population
@@ -54,7 +55,7 @@ class Plain:
             inputs = {key: value for key, value in batch.items() if key != "labels"}
             with MemberDropout(Streams([self.dropout])):
                 logits = self.model(**inputs).logits
-            (F.cross_entropy(logits, batch["labels"]) / len(micro_batches)).backward()
+            (F.cross_entropy(logits.flatten(0, -2), batch["labels"].flatten()) / len(micro_batches)).backward()
         self.optimizer.step()
 
 
@@ -125,7 +126,7 @@ def step(population, optimizer, micro_batches):
         for chunk in population.chunks:
             population.focus(chunk)
             logits = population(**population.fold(inputs)).logits
-            labels = batch["labels"].repeat(len(chunk))
+            labels = torch.cat([batch["labels"]] * len(chunk))
             losses = member_losses(logits, labels, len(chunk), "single_label_classification")
             (losses.sum() / len(micro_batches)).backward()
     population.collect()
@@ -144,8 +145,8 @@ WHOLE = ("step", "step", "fork", "step", "step", "merge", "step", "fork", "step"
 TOLERANCE = 1e-9
 
 
-def batches_of(make, steps, micro=1):
-    return [[make(seed=10 * at + each, tokens=7 + at % 2) for each in range(micro)] for at in range(steps)]
+def batches_of(make, steps, micro=1, **options):
+    return [[make(seed=10 * at + each, tokens=7 + at % 2, **options) for each in range(micro)] for at in range(steps)]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -197,3 +198,18 @@ def test_gradients_accumulate_over_micro_batches_as_in_plain_training(tiny, batc
     alone = by_hand(model, make, FORKED, batches)
     together, _ = with_population(model, make, FORKED, batches, **options)
     assert largest_difference(together, alone) < TOLERANCE
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3", UNIPELT])
+def test_members_that_label_tokens_equal_models_trained_alone(tiny, batch, tuning, architecture):
+    model = tuned(tiny(architecture, task="Token"), tuning)
+    batches, make = batches_of(batch, 8, task="Token"), OPTIMIZERS["adam"]
+    inputs = {key: value for key, value in batches[0][0].items() if key != "labels"}
+    assert why_not_stacked(model, inputs, {"input_ids": 1}) == ""
+    assert any("classifier" in name for name in trainable(model))
+    alone = by_hand(model, make, WHOLE, batches)
+    for engine in ("stacked", "loop"):
+        together, _ = with_population(model, make, WHOLE, batches, engine=engine)
+        assert largest_difference(together, alone) < TOLERANCE
+    assert largest_difference(together[1:2], alone[:1]) > 1e-3  # the members are not one

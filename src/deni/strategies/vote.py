@@ -9,15 +9,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
+from deni.architectures import for_tokens
+
 Combine = Literal["soft", "hard", "parent"]
 
 # The kinds of problem under the names of transformers; a model of any other is taken for the first.
 ONE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+TOKENS = "token_classification"  # no config says it: it is the kind of model
+PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER, "token": TOKENS}  # of each task
 
 
-def problem_of(config: Any) -> str:
-    """The kind of problem that a model's config says."""
-    return config.problem_type or (NUMBER if config.num_labels == 1 else ONE)
+def problem_of(model: Any) -> str:
+    """The kind of problem that a model and its config say."""
+    if for_tokens(model):
+        return TOKENS
+    return model.config.problem_type or (NUMBER if model.config.num_labels == 1 else ONE)
+
+
+def task_of(problem: str) -> str:
+    """The task, as `--task` names it, of a kind of problem."""
+    return next((task for task, known in PROBLEMS.items() if known == problem), "single_label")
 
 
 def member_outputs(logits: Tensor, problem: str = ONE) -> Tensor:
@@ -25,7 +36,7 @@ def member_outputs(logits: Tensor, problem: str = ONE) -> Tensor:
 
     Args:
         logits: `(..., C)`, of any number of members.
-        problem: as `deni.losses.problem_type` gives it.
+        problem: as `problem_of` gives it.
     """
     outputs = logits if logits.dtype == torch.float64 else logits.float()
     return outputs if problem in (SEVERAL, NUMBER) else outputs.log_softmax(-1)
@@ -46,16 +57,16 @@ def vote(outputs: Tensor, combine: Combine = "soft", problem: str = ONE) -> Tens
     """Let members vote.
 
     Args:
-        outputs: as `member_outputs` gives them, `(B, M, C)`.
+        outputs: as `member_outputs` gives them, `(B, M, C)`, or `(B, M, T, C)` of tokens, each of which is voted on.
         combine: `soft`: the mean of the probabilities, or of the numbers; `hard`: the share of the members that choose
             a class or a label (a tie goes to the lowest class, and leaves a label out), or the median of the numbers;
             `parent`: the first member alone (what the released research code does).
-        problem: as `deni.losses.problem_type` gives it.
+        problem: as `problem_of` gives it.
 
     Returns:
-        `(B, C)`. One label: log probabilities; their largest entry is the choice, and a class without a vote has -inf
-        in a hard vote. Several labels: log odds; those above 0 are chosen, and a label on which all agree has inf or
-        -inf in a hard vote. Regression: numbers.
+        `(B, C)`, or `(B, T, C)`. One label: log probabilities; their largest entry is the choice, and a class without
+        a vote has -inf in a hard vote. Several labels: log odds; those above 0 are chosen, and a label on which all
+        agree has inf or -inf in a hard vote. Regression: numbers.
 
     >>> two_to_one = torch.tensor([[[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]]])
     >>> vote(two_to_one.log()).exp().argmax(-1), vote(two_to_one.log(), "hard").argmax(-1)

@@ -6,7 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from peft import TaskType
 from torch import nn
+
+from deni.architectures import for_tokens
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,8 @@ class Tuning:
     def settings(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return dataclasses.asdict(self)
+
+
+def task_type(model: nn.Module) -> TaskType:
+    """What PEFT calls the task of a model; with it the output layer trains, too."""
+    return TaskType.TOKEN_CLS if for_tokens(model) else TaskType.SEQ_CLS

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from peft import IA3Config, TaskType, get_peft_model
+from peft import IA3Config, get_peft_model
 from torch import nn
 
-from deni.tuning.base import Tuning
+from deni.tuning.base import Tuning, task_type
 
 # Keys, values and the second feed-forward layer, as PEFT has it for BERT, of architectures that PEFT does not know.
 # The last one is scaled at its input.
@@ -38,4 +38,4 @@ class IA3(Tuning):
         family = getattr(getattr(model, "config", None), "model_type", "")
         targets = TARGETS.get(family)
         settings = {"target_modules": targets, "feedforward_modules": targets[-1:]} if targets else {}
-        return get_peft_model(model, IA3Config(task_type=TaskType.SEQ_CLS, **settings))  # type: ignore[arg-type]
+        return get_peft_model(model, IA3Config(task_type=task_type(model), **settings))  # type: ignore[arg-type]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from peft import LoraConfig, TaskType, get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from deni.population import mean_of_members
 from deni.settings import check_choices
-from deni.tuning.base import Tuning
+from deni.tuning.base import Tuning, task_type
 
 # Query and value, as PEFT has it for BERT, of architectures that PEFT does not know.
 # ModernBERT has one layer for query, key and value.
@@ -54,12 +54,12 @@ class Lora(Tuning):
             raise ValueError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
 
     def apply(self, model: nn.Module) -> nn.Module:
-        # PEFT knows which layers of most architectures to adapt; with task type SEQ_CLS the output layer trains, too.
+        # PEFT knows which layers of most architectures to adapt.
         family = getattr(getattr(model, "config", None), "model_type", "")
         return get_peft_model(
             model,
             LoraConfig(
-                task_type=TaskType.SEQ_CLS,
+                task_type=task_type(model),
                 target_modules=TARGETS.get(family),
                 r=self.lora_r,
                 lora_alpha=self.lora_alpha,

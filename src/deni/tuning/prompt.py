@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from torch import nn
 
+from deni.architectures import for_tokens
+from deni.errors import InputError
 from deni.tuning.base import Tuning
 
 
@@ -34,6 +36,8 @@ class Prompt(Tuning):
         return self.prompt_tokens
 
     def apply(self, model: nn.Module) -> nn.Module:
+        if for_tokens(model):
+            raise InputError("prompt tuning puts tokens without labels in front of a text: choose another tuning")
         config: Any = model.config
         sizes = {  # PEFT guesses them from the names in the config, which not every family has
             "token_dim": model.get_input_embeddings().embedding_dim,  # type: ignore[operator, union-attr]
