@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -58,6 +58,13 @@ HEADS = {
 def for_tokens(model: nn.Module) -> bool:
     """Whether a model has an output for each token (token classification), as transformers sees it."""
     return getattr(model, "loss_type", None) == "ForTokenClassification"
+
+
+def auto_class(tokens: bool) -> Any:
+    """The class of transformers that makes a model for texts, or for their tokens."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+    return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
 
 
 def head_dropout_key(config: PretrainedConfig, tokens: bool = False) -> str | None:

@@ -9,6 +9,7 @@ import platform
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,11 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from seqeval.metrics import classification_report
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import nn
 from transformers import (
+    DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
+    EvalPrediction,
     PreTrainedTokenizerBase,
     PrinterCallback,
     TrainerCallback,
@@ -113,7 +117,7 @@ class Fitted:
         """How good the vote is on labelled texts, see `scores_of`."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
-        return scores_of(self.recipe.task, gold, self.classifier(progress).votes(texts.texts))
+        return scores_of(self.recipe.task, gold, self.classifier(progress).votes(texts.texts), self.labels)
 
     def save(self, folder: str | Path, metrics: Mapping[str, Any] | None = None, overwrite: bool = False) -> Path:
         """Write the artifact."""
@@ -140,16 +144,30 @@ METRICS = {
     "single_label": ("macro_f1", "accuracy", "mcc"),
     "multi_label": ("micro_f1", "macro_f1"),
     "regression": ("pearson", "rmse"),
+    "token": ("entity_f1", "entity_precision", "entity_recall", "accuracy"),
 }
+BEST = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "rmse", "token": "entity_f1"}  # epoch
 
 
-def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray) -> dict[str, float]:
+def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray, labels: Sequence[str] = ()) -> dict[str, float]:
     """The metrics of a task: `METRICS`; Pearson's correlation is 0 where all numbers are equal, as MCC is.
+
+    Those of entities are seqeval's, over all entities of all types: an entity counts if its type and all its words are
+    right. Accuracy is that of words.
 
     Args:
         gold: as `deni.pretrained.encode` gives it.
-        votes: what the vote says, `(N, C)`.
+        votes: what the vote says, `(N, C)`; of words `(W, C)`, those of all texts one after another.
+        labels: class names, of words.
     """
+    if task == "token":
+        every = entity_scores(gold, votes, labels)["micro avg"]
+        return {
+            "entity_f1": every["f1-score"],
+            "entity_precision": every["precision"],
+            "entity_recall": every["recall"],
+            "accuracy": float(np.mean(np.concatenate(gold) == np.asarray(votes).argmax(-1))),
+        }
     if task == "regression":
         truth, numbers = np.asarray(gold, dtype=np.float64), np.asarray(votes, dtype=np.float64)[:, 0]
         constant = not truth.std() or not numbers.std()
@@ -162,6 +180,27 @@ def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray) -> dict[str, fl
         f1 = {kind: float(f1_score(right, chosen, average=kind, zero_division=0)) for kind in ("micro", "macro")}
         return {"micro_f1": f1["micro"], "macro_f1": f1["macro"]}
     return scores(gold, np.asarray(votes).argmax(-1))  # type: ignore[arg-type]
+
+
+def entity_scores(
+    gold: Sequence[Sequence[int]], votes: np.ndarray, labels: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """seqeval's report of each type of entity, and of all as `micro avg`; arguments as those of `scores_of`."""
+    chosen = np.split(np.asarray(votes).argmax(-1), np.cumsum([len(own) for own in gold])[:-1])
+    right, said = ([[labels[at] for at in own] for own in every] for every in (gold, chosen))
+    with warnings.catch_warnings():  # of tags that are not IOB2, of which the user was told; of a mean over no type
+        warnings.simplefilter("ignore")
+        report = classification_report(right, said, output_dict=True, zero_division=0)
+    return {kind: {name: float(value) for name, value in scores.items()} for kind, scores in report.items()}
+
+
+def _scored(said: EvalPrediction, task: str, labels: Sequence[str]) -> dict[str, float]:
+    """The metrics of what the trainer evaluates; of tokens only those that have a label count."""
+    gold, votes = said.label_ids, said.predictions
+    if task == "token":
+        counted = gold != -100  # (N, T)
+        gold, votes = [own[there].tolist() for own, there in zip(gold, counted, strict=True)], votes[counted]
+    return scores_of(task, gold, votes, labels)
 
 
 def fine_tune(
@@ -204,17 +243,20 @@ def fine_tune(
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
-    pair = None if isinstance(train.texts[0], str) else text_pair_column or "text_pair"
+    pairs = recipe.task != "token" and not isinstance(train.texts[0], str)
+    pair = text_pair_column or "text_pair" if pairs else None
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
-    tokenizer = load_tokenizer(recipe.model)
+    tokenizer = load_tokenizer(recipe.model, recipe.task)
     limit = min(getattr(load_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
     limit -= recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
+
+    collator = DataCollatorForTokenClassification if recipe.task == "token" else DataCollatorWithPadding
 
     def model_init() -> nn.Module:
         return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
@@ -235,8 +277,8 @@ def fine_tune(
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
-            data_collator=DataCollatorWithPadding(tokenizer, **_padding(recipe, max_length)),
-            compute_metrics=lambda said: scores_of(recipe.task, said.label_ids, said.predictions),  # type: ignore[arg-type]
+            data_collator=collator(tokenizer, **_padding(recipe, max_length)),
+            compute_metrics=lambda said: _scored(said, recipe.task, labels),
             callbacks=[
                 *callbacks,
                 *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
@@ -268,7 +310,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
             "save_total_limit": 1,
             "eval_strategy": "epoch",
             "load_best_model_at_end": True,
-            "metric_for_best_model": "rmse" if recipe.task == "regression" else "macro_f1",
+            "metric_for_best_model": BEST[recipe.task],
             "greater_is_better": recipe.task != "regression",
         }
     return TrainingArguments(

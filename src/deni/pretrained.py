@@ -14,13 +14,13 @@ import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from deni.architectures import HEAD_DROPOUT_RATE, head_dropout_key, set_head_dropout
-from deni.data import Texts, sides
+from deni.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
+from deni.data import Texts, fed, first_tokens
 from deni.errors import InputError, InputWarning
-from deni.strategies.vote import NUMBER, ONE, SEVERAL
+from deni.strategies.vote import PROBLEMS, TOKENS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -48,10 +48,19 @@ def _named(model: str) -> Iterator[None]:
         raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model, or an InputError that names the model."""
+def load_tokenizer(model: str, task: str = "single_label") -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or an InputError that names the model.
+
+    Args:
+        task: for `token` the tokenizer must be a fast one, which knows the word of a token; one whose words begin with
+            a blank (RoBERTa, GPT-2) puts it in front of each word.
+    """
     with _named(model):
         tokenizer = AutoTokenizer.from_pretrained(locate(model))
+        if task == "token" and tokenizer.is_fast and _lacks_blanks(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(locate(model), add_prefix_space=True)
+    if task == "token" and not tokenizer.is_fast:
+        raise InputError(f"model {model!r} has no fast tokenizer, which --task token needs to find words: use another")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders come without one; the mask hides it
     return tokenizer
@@ -63,7 +72,10 @@ def load_config(model: str) -> Any:
         return AutoConfig.from_pretrained(locate(model))
 
 
-PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER}  # task -> what transformers calls it
+def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it works on bytes and puts no blank in front of a text."""
+    steps = tokenizer.backend_tokenizer.pre_tokenizer  # type: ignore[attr-defined]
+    return steps is not None and '"ByteLevel","add_prefix_space":false' in steps.__getstate__().decode()
 
 
 def load_model(
@@ -77,15 +89,16 @@ def load_model(
     config = load_config(model)
     if config.pad_token_id is None:  # a decoder finds the last token of a text by it
         config.pad_token_id = load_tokenizer(model).pad_token_id
-    config.num_labels, config.problem_type = len(labels), PROBLEMS[task]
+    config.num_labels = len(labels)
+    config.problem_type = None if task == "token" else PROBLEMS[task]
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: at for at, label in enumerate(labels)}
     if dropout is not None:
-        set_head_dropout(config, dropout)
-    elif head_dropout_key(config):
-        set_head_dropout(config, HEAD_DROPOUT_RATE)
+        set_head_dropout(config, dropout, task == "token")
+    elif head_dropout_key(config, task == "token"):
+        set_head_dropout(config, HEAD_DROPOUT_RATE, task == "token")
     with _named(model), _quiet_loading():
-        return AutoModelForSequenceClassification.from_pretrained(locate(model), config=config, dtype=torch.float32)
+        return auto_class(PROBLEMS[task] == TOKENS).from_pretrained(locate(model), config=config, dtype=torch.float32)
 
 
 @contextmanager
@@ -104,8 +117,8 @@ def _quiet_loading() -> Iterator[None]:
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
     """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
     lengths = np.array(
-        [len(ids) for ids in tokenizer(*sides(texts.texts), truncation=False, verbose=False)["input_ids"]]
-    )  # type: ignore[arg-type]
+        [len(ids) for ids in tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]]
+    )
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
@@ -120,7 +133,8 @@ def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: 
 
 
 def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
-    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression.
+    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression; lists of class numbers
+    of words.
 
     Raises:
         InputError: a label that training never saw.
@@ -129,7 +143,7 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
     if texts.task == "regression":
         return list(texts.labels)
     numbers = {label: at for at, label in enumerate(labels)}
-    several = texts.task == "multi_label"
+    several = texts.task in ("multi_label", "token")
     every = [(row, label) for row, own in enumerate(texts.labels, start=1) for label in (own if several else [own])]
     for row, label in every:
         if label not in numbers:
@@ -137,13 +151,23 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
             raise InputError(
                 f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
             )
+    if texts.task == "token":
+        return [[numbers[tag] for tag in own] for own in texts.labels]
     if several:
         return [[float(label in own) for label in labels] for own in texts.labels]
     return [numbers[label] for label in texts.labels]
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
-    """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts."""
-    columns = dict(tokenizer(*sides(texts.texts), truncation=True, max_length=max_length, verbose=False))
-    given = dict(zip(("text", "text_pair"), sides(texts.texts), strict=False))
-    return Dataset.from_dict({**given, **columns, "labels": encode(texts, labels)})
+    """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts.
+
+    The first token of a word has its tag; the others have -100, which the loss leaves out.
+    """
+    given, gold = fed(texts.texts, texts.task), encode(texts, labels)
+    tokens = tokenizer(**given, truncation=True, max_length=max_length, verbose=False)
+    if texts.task != "token":
+        return Dataset.from_dict({**given, **tokens, "labels": gold})
+    for row, tags in enumerate(gold):
+        places = first_tokens(tokens.word_ids(row))
+        gold[row] = [tags[places[at]] if at in places else -100 for at in range(len(tokens["input_ids"][row]))]
+    return Dataset.from_dict({"words": given["text"], **tokens, "labels": gold})

@@ -29,7 +29,7 @@ class Recipe:
 
     Args:
         model: `minilm`, a folder, or a hub id.
-        task: what a text has: one label, several, or a number.
+        task: what a text has: one label, several, a number, or a label for each word.
         tuning: which parameters train.
         strategy: who trains when.
         epochs: passes over the training texts, above 0.
@@ -45,13 +45,13 @@ class Recipe:
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
-        early_stopping_patience: stop after so many epochs without a better macro F1 (regression: RMSE) on the
-            development texts.
+        early_stopping_patience: stop after so many epochs without a better macro F1 (regression: RMSE; token:
+            F1 of entities) on the development texts.
         class_weights: weigh the loss so that all classes count alike.
     """
 
     model: str = "minilm"
-    task: Literal["single_label", "multi_label", "regression"] = "single_label"
+    task: Literal["single_label", "multi_label", "regression", "token"] = "single_label"
     tuning: Tuning = field(default_factory=Full)
     strategy: Strategy = field(default_factory=DENI)
     epochs: float = 10
@@ -95,6 +95,10 @@ class Recipe:
             raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
         if self.class_weights and self.task != "single_label":
             raise ValueError(f"class_weights needs the task single_label, not {self.task}: leave it away")
+        if self.task == "token" and self.tuning.virtual_tokens:
+            raise ValueError(
+                f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for token"
+            )
         if self.max_length is not None and self.max_length < 4:
             raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
         if self.batch_size % self.gradient_accumulation_steps:

@@ -59,7 +59,7 @@ def train_file(
     """Train on a file, evaluate on the test part, write the artifact.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet, also gzipped, or `-` for standard input.
+        path: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input.
         output: folder of the artifact; must not exist, unless `overwrite`.
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
         dev: likewise, of what is left; None for no development part.
@@ -129,7 +129,7 @@ def _part(
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
     with warnings.catch_warnings():
-        if texts.task == "multi_label":  # of the rarest labels, which several texts may have beside others
+        if texts.task in ("multi_label", "token"):  # of the rarest labels, which several texts may have beside others
             warnings.simplefilter("ignore", InputWarning)
         rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)

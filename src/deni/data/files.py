@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import math
+import re
 import shlex
 import sys
 import warnings
@@ -23,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from deni.data.labels import classes_of, misplaced, whole
 from deni.errors import InputError, InputWarning, short
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
@@ -30,9 +32,7 @@ STDIN = "standard input"
 DELIMITERS = {",": "comma", "\t": "tab"}
 JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}'
 
-
-TASKS = ("single_label", "multi_label", "regression")
-Text = str | tuple[str, str]  # one text, or a pair
+Text = str | tuple[str, ...]  # one text, a pair, or words
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Texts:
     """Texts in the order of their file, with their labels if they have any.
 
     Attributes:
-        texts: never blank; all of them strings, or all of them pairs of strings.
-        labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`; `None`
-            for unlabelled texts.
+        texts: never blank; all of them strings, or all of them pairs of strings; tuples of words for the task `token`.
+        labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`, a
+            tuple with a tag for each word for `token`; `None` for unlabelled texts.
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.
-        task: what the labels are, one of `TASKS`.
+        task: what the labels are, one of `deni.data.TASKS`.
     """
 
     texts: Sequence[Text]
@@ -76,10 +76,11 @@ def read_texts(
     suffix: str | None = None,
     task: str = "single_label",
 ) -> Texts:
-    """Read texts from a CSV, TSV, JSONL or Parquet file, each also gzipped, or from standard input.
+    """Read texts from a CSV, TSV, JSONL, Parquet or CoNLL file, each also gzipped, or from standard input.
 
     Every value of a CSV or TSV is a string: a text "null" or "NA" is that text. White space around a label is dropped;
-    numbers become strings.
+    numbers become strings. A CoNLL file has a word and its tag on each line, separated by blanks or a tab, and an empty
+    line after each sentence; the first column is the word, the last one the tag; lines of -DOCSTART- are skipped.
 
     Args:
         path: the file, its format told by its suffix; `-` is standard input.
@@ -87,7 +88,8 @@ def read_texts(
         text_pair_column: the column of a second text, for pairs.
         label_column: the column of the labels; `None` reads no labels.
         labels_required: without it a file may lack the label column, and where a label is empty no labels are read.
-        task: `single_label`, `multi_label` (labels separated by `;`, none where the field is empty) or `regression`.
+        task: `single_label`, `multi_label` (labels separated by `;`, none where the field is empty), `regression`, or
+            `token` (words, and as many tags: lists, or strings that are split at white space).
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
@@ -105,6 +107,8 @@ def read_texts(
     for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
         if name is not None and name == second:
             raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
+    if task == "token" and text_pair_column is not None:
+        raise InputError(f"--task token has one text a row, not pairs: leave {PAIR_FLAG} away")
     ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
     plain = ending.removesuffix(".gz")
     reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
@@ -119,9 +123,18 @@ def read_texts(
     if not data.strip():
         raise InputError(f"{source}: the file is empty; expected a column {text_column!r} and at least one text")
     frame = reader(data, source)
+    if is_conll(ending):
+        if task != "token":
+            raise InputError(f"{source}: a CoNLL file has a tag for each word: train with --task token")
+        if labels_required and label_column is not None and "label" not in frame.columns:
+            raise InputError(f"{source}: the lines have one column; expected a word and its tag on each")
+        frame = frame.rename(columns={"text": text_column, "label": label_column or "label"})
 
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
-    _check_texts(texts, frame, text_column, TEXT_FLAG, source)
+    if task == "token":
+        texts = _words_of(texts, frame, text_column, source)
+    else:
+        _check_texts(texts, frame, text_column, TEXT_FLAG, source)
     if text_pair_column is not None:
         seconds = _column(frame, text_pair_column, PAIR_FLAG, source).tolist()
         _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
@@ -133,9 +146,16 @@ def read_texts(
             labels = _numbers_of(values, frame, label_column, source)
         elif task == "multi_label":
             labels = _several_of(values, frame, label_column, source)
+        elif task == "token":
+            labels = _tags_of(values, texts, frame, text_column, label_column, source)
         else:
             labels = _labels_of(values, frame, label_column, source, labels_required)
     return Texts(texts, labels, source, frame, task)
+
+
+def is_conll(path: str | Path) -> bool:
+    """Whether a file is in CoNLL format, by its name."""
+    return str(path).lower().removesuffix(".gz").endswith(CONLL)
 
 
 def check_trainable(train: Texts, test: Texts | None = None) -> None:
@@ -173,20 +193,21 @@ def check_trainable(train: Texts, test: Texts | None = None) -> None:
 
 
 def names(texts: Texts) -> list[str]:
-    """The different labels of texts, sorted."""
-    if texts.task == "multi_label":
-        return sorted({label for own in texts.labels or () for label in own})
+    """The different labels of texts, sorted; of words see `deni.data.labels.whole`."""
+    if texts.task in ("multi_label", "token"):
+        given = {label for own in texts.labels or () for label in own}
+        return whole(given) if texts.task == "token" else sorted(given)
     return sorted(set(texts.labels or ()))
 
 
 def _check_classes(train: Texts, test: Texts | None) -> list[str]:
     """Raise where there is nothing to learn; the labels of `test` that `train` lacks."""
-    several = train.task == "multi_label"
-    given = [label for own in train.labels or () for label in own] if several else train.labels
+    given = [each for own in train.labels or () for each in classes_of(own, train.task)]
     counts = pd.Series(given, dtype=object).value_counts(sort=False)
-    if several and not len(counts):
-        raise InputError(f"{train.source}: no text has a label; name their column with {LABEL_FLAG}")
-    if len(counts) < 2 and not several:
+    if not len(counts):
+        what = "word has a tag but O" if train.task == "token" else "text has a label"
+        raise InputError(f"{train.source}: no {what}; name their column with {LABEL_FLAG}")
+    if len(counts) < 2 and train.task == "single_label":
         assert train.labels is not None
         raise InputError(
             f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
@@ -195,7 +216,8 @@ def _check_classes(train: Texts, test: Texts | None) -> list[str]:
     single = sorted(counts.index[counts == 1])
     if single:
         _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
-    return sorted(set(names(test)) - set(counts.index)) if test is not None else []
+    tested = (test.labels or ()) if test is not None else ()
+    return sorted({each for own in tested for each in classes_of(own, train.task)} - set(counts.index))
 
 
 def _warn_of_contradictions(train: Texts) -> None:
@@ -320,6 +342,31 @@ def _read_json_lines(data: bytes, source: str) -> pd.DataFrame:
     return pd.DataFrame(records, index=pd.Index(lines, dtype=int, name="line"), dtype=object)
 
 
+def _read_conll(data: bytes, source: str) -> pd.DataFrame:
+    """Read sentences into the columns `text` and, where the lines have more than one column, `label`."""
+    rows, starts = [], []
+    words: list[list[str]] = []  # the first and the last column of each line of the sentence
+    width = 0
+    for number, line in enumerate([*_decoded(data, source).split("\n"), ""], start=1):
+        line = line.strip(" \t\r")
+        if line and not line.startswith("-DOCSTART-"):
+            fields = [field.strip(" ") for field in re.split(r"\t+" if "\t" in line else " +", line)]
+            width = width or len(fields)
+            if len(fields) != width:
+                raise InputError(
+                    f"{source}, line {number}: {len(fields)} columns where the lines above have {width}; "
+                    "write a word and its tag on each line, and an empty line between sentences"
+                )
+            if not words:
+                starts.append(number)
+            words.append([fields[0], fields[-1]])
+        elif words:
+            rows.append([list(column) for column in zip(*words, strict=True)])
+            words = []
+    frame = pd.DataFrame({"text": [row[0] for row in rows]}, index=pd.Index(starts, dtype=int, name="line"))
+    return frame.assign(label=[row[1] for row in rows]) if width > 1 else frame
+
+
 def _read_parquet(data: bytes, source: str) -> pd.DataFrame:
     try:
         table = pq.read_table(io.BytesIO(data))
@@ -337,6 +384,7 @@ READERS: dict[str, Callable[[bytes, str], pd.DataFrame]] = {
     ".ndjson": _read_json_lines,
     ".json": _read_json_lines,
     ".parquet": _read_parquet,
+    (CONLL := ".conll"): _read_conll,
 }
 
 
@@ -371,6 +419,71 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
                 f"{source}, {_row(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
                 "character; write the whole character"
             )
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """A list as it is, a string split at white space; None for anything else."""
+    if isinstance(value, str):
+        return value.split()
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else None
+
+
+def _words_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[Text]:
+    """Turn lists or strings into words."""
+    texts: list[Text] = []
+    for i, value in enumerate(values):
+        words = _listed(value)
+        if why := "words are needed" if words is None else why_no_words(words):
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: {short(value)} where a list of words, or a string of "
+                f"words, was expected: {why}; fill it in, drop the row or name another {TEXT_FLAG}"
+            )
+        texts.append(tuple(words))  # type: ignore[arg-type]
+    return texts
+
+
+def why_no_words(words: Sequence[Any]) -> str | None:
+    """Say why a list is no sentence; None if it is one.
+
+    >>> why_no_words(["Anna", ""])
+    "word 2 is '': every text must be a string that is not empty"
+    """
+    if not len(words):
+        return "an empty sentence has no words"
+    reasons = ((at, word, why_no_text(word)) for at, word in enumerate(words, start=1))
+    return next((f"word {at} is {short(word)}: {why}" for at, word, why in reasons if why), None)
+
+
+def _tags_of(
+    values: list[Any], texts: list[Any], frame: pd.DataFrame, words: str, column: str, source: str
+) -> list[tuple[str, ...]]:
+    """Turn lists or strings into a tag for each word; warn where they are not IOB2."""
+    labels: list[tuple[str, ...]] = []
+    odd: list[tuple[int, str]] = []
+    for i, (value, text) in enumerate(zip(values, texts, strict=True)):
+        where, tags = f"{source}, {_row(frame, i)}, column {column!r}", _listed(value)
+        if tags is None:
+            raise InputError(f"{where}: {short(value)} where a list of tags, or a string of tags, was expected")
+        for at, tag in enumerate(tags, start=1):
+            if not isinstance(tag, str) or not tag or tag.split() != [tag]:
+                raise InputError(
+                    f"{where}: tag {at} is {short(tag)}, not a name such as B-PER or O; write names without blanks "
+                    "(numbers of Hugging Face's ner_tags have theirs in the features of the dataset)"
+                )
+        if len(tags) != len(text):
+            raise InputError(
+                f"{where}: {len(tags)} tags for the {len(text)} words of {words!r}; give each word one tag"
+            )
+        if (first := misplaced(tags)) is not None:
+            odd.append((i, tags[first]))
+        labels.append(tuple(tags))
+    if odd:
+        i, tag = odd[0]
+        _warn(
+            f"{source}: the tags of {len(odd)} text(s) are not IOB2 (B-TYPE begins an entity, I-TYPE goes on, O is "
+            f"outside), such as {short(tag)} at {_row(frame, i)}; scores of entities take them as seqeval does"
+        )
+    return labels
 
 
 def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str, required: bool) -> list[str] | None:
@@ -433,8 +546,19 @@ def _is_null(value: Any) -> bool:
     return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
 
 
+def fed(texts: Sequence[Text], task: str) -> dict[str, Any]:
+    """What a tokenizer takes: the texts, the two sides of pairs, or words.
+
+    >>> fed([("a", "b")], "single_label"), fed([("a", "b")], "token")
+    ({'text': ['a'], 'text_pair': ['b']}, {'text': [['a', 'b']], 'is_split_into_words': True})
+    """
+    if task == "token":
+        return {"text": [list(words) for words in texts], "is_split_into_words": True}
+    return dict(zip(("text", "text_pair"), sides(texts), strict=False))
+
+
 def sides(texts: Sequence[Text]) -> list[list[str]]:
-    """What a tokenizer takes: the texts, or the first and the second text of each pair.
+    """The texts, or the first and the second text of each pair.
 
     >>> sides([("a", "b"), ("c", "d")])
     [['a', 'c'], ['b', 'd']]

@@ -12,23 +12,22 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from deni.data.labels import classes_of
 from deni.errors import InputError, InputWarning
 
 Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
 
 
 def strata(labels: Sequence[Any], task: str) -> list[str]:
-    """What texts are split and chosen by: their label; the rarest one of several; for numbers all alike.
+    """What texts are split and chosen by: their label, the rarest one of several; the type of entity that the fewest
+    texts have, of those in the text; for numbers all alike.
 
     >>> strata([("a", "b"), ("a",), ()], "multi_label")
     ['b', 'a', '']
     """
-    if task == "single_label":
-        return list(labels)
-    if task == "regression":
-        return [""] * len(labels)
-    counts = Counter(label for own in labels for label in own)
-    return [min(own, key=lambda label: (counts[label], label), default="") for own in labels]
+    classes = [classes_of(label, task) for label in labels]
+    counts = Counter(label for own in classes for label in own)
+    return [min(own, key=lambda label: (counts[label], label), default="") for own in classes]
 
 
 def stratified_split(labels: Sequence[str], fraction: float, generator: np.random.Generator) -> tuple[Indices, Indices]:
