@@ -29,7 +29,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     """Fine-tune a pre-trained language model on texts, in place of any scikit-learn classifier.
 
     X is a list, array or Series of texts, or a table with one column of texts; y are labels of any one kind: strings,
-    numbers or booleans.
+    numbers or booleans, one for each text. Several labels, numbers to predict and labels of words are refused.
 
     scikit-learn's own estimator checks give numbers as X. With a text in place of each row of numbers they all pass,
     but for those that do not apply to texts:
@@ -223,12 +223,16 @@ def as_labels(y: Any) -> np.ndarray:
         if isinstance(y, str) or not isinstance(y, Sequence):
             raise InputError(f"y must be a list of labels, not {type(y).__name__}")
         y = np.fromiter(y, dtype=object, count=len(y))  # NumPy alone would make [1, "a"] strings
-    given = column_or_1d(np.asarray(y), warn=True)
+    try:
+        given = column_or_1d(np.asarray(y), warn=True)
+    except ValueError as error:
+        raise InputError(f"{error} {_OTHERS}") from error
     labels = [label.item() if isinstance(label, np.generic) else label for label in given.tolist()]
     for at, label in enumerate(labels):
         if not isinstance(label, str | bool | float | int):
             missing = label is None or label is pd.NA or label is pd.NaT
-            raise InputError(f"y[{at}] is {short(label)}: " + (_FILL if missing else "give a string or a number"))
+            why = _OTHERS if isinstance(label, Sequence | set | frozenset | np.ndarray) else "give a string or a number"
+            raise InputError(f"y[{at}] is {short(label)}: " + (_FILL if missing else why))
         if label != label:
             raise InputError(f"y[{at}] is NaN: {_FILL}")
         if _kind(label) != _kind(labels[0]):
@@ -236,10 +240,17 @@ def as_labels(y: Any) -> np.ndarray:
                 f"y[{at}] is {short(label)} but y[0] is {short(labels[0])}: make all labels strings or all numbers"
             )
     result = np.asarray(labels) if given.dtype == object else given
-    check_classification_targets(result)
+    try:
+        check_classification_targets(result)
+    except ValueError as error:
+        raise InputError(f"{error} {_OTHERS}") from error
     return result
 
 
+_OTHERS = (
+    "DeniClassifier gives a text one label; for several, for numbers or for labels of words use deni train --task, or "
+    "deni.finetune.fine_tune"
+)
 _FILL = "give every text a label or drop it"
 
 

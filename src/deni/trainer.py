@@ -813,6 +813,7 @@ class PopulationTrainer(Trainer):
         info = {
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
             "tuning": {"name": _tuning_of(self.population.model), "settings": {}},
+            "recipe": {"model": config._name_or_path} if config._name_or_path else {},
             "seeds": self.seeds,
             "schedule": str(self.schedule or ""),
             "member_steps": self.member_steps,

@@ -131,8 +131,8 @@ def test_a_folder_is_no_file(tmp_path):
 def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
     message = error_of(written(tmp_path, "a.xlsx", "x"))
     assert message.endswith(
-        "a.xlsx: unknown file type '.xlsx'; expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .conll, each also with .gz: "
-        "convert or rename it"
+        "a.xlsx: unknown file type '.xlsx'; expected .csv, .tsv, .jsonl, .ndjson, .json, .parquet, .conll, each also "
+        "with .gz: convert or rename it"
     )
 
 

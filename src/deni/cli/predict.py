@@ -10,7 +10,7 @@ from deni.cli import example
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
 @click.argument("model")
 @click.argument("file")
-@click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
+@click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL, Parquet or CoNLL, by its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--text-pair-column", help="Column of the second texts.  [default: as trained]")
@@ -19,7 +19,8 @@ def command(
 ) -> None:
     """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy.
 
-    A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation.
+    A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
+    one of words their labels, with confidence and agreement of each.
     """
     from deni.apply import predict_file
 

@@ -34,7 +34,9 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--text-column", default="text", show_default=True)
 @click.option("--text-pair-column", help="Column of a second text, to train on pairs.")
 @click.option("--label-column", default="label", show_default=True)
-@click.option("--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), or a number.")
+@click.option(
+    "--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), a number, or a tag for each word."
+)
 @click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
 @click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
 @click.option("--batch-size", type=int, help="Texts of one optimiser step.  [default: 8]")
@@ -61,7 +63,7 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
 def command(file: str, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any) -> None:
-    """Train on FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input) and write a model."""
+    """Train on FILE (CSV, TSV, JSONL, Parquet, CoNLL, also gzipped; - for standard input) and write a model."""
     from rich.console import Console
     from rich.table import Table
 

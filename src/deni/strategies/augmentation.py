@@ -44,6 +44,8 @@ class Augmentation(Strategy):
 
         if self.augmented is None:
             raise InputError("augmented texts are needed: --augmented FILE with the columns seed and text")
+        if "words" in getattr(setup.train, "column_names", ()):
+            raise InputError("augmented texts have one label each, not one for each word: choose another strategy")
         if "text" not in getattr(setup.train, "column_names", ()):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if "text_pair" in setup.train.column_names:
