@@ -230,9 +230,12 @@ def as_labels(y: Any) -> np.ndarray:
     labels = [label.item() if isinstance(label, np.generic) else label for label in given.tolist()]
     for at, label in enumerate(labels):
         if not isinstance(label, str | bool | float | int):
-            missing = label is None or label is pd.NA or label is pd.NaT
-            why = _OTHERS if isinstance(label, Sequence | set | frozenset | np.ndarray) else "give a string or a number"
-            raise InputError(f"y[{at}] is {short(label)}: " + (_FILL if missing else why))
+            why = "give a string or a number"
+            if label is None or label is pd.NA or label is pd.NaT:
+                why = _FILL
+            elif isinstance(label, list | tuple | set | frozenset | np.ndarray):
+                why = _OTHERS
+            raise InputError(f"y[{at}] is {short(label)}: {why}")
         if label != label:
             raise InputError(f"y[{at}] is NaN: {_FILL}")
         if _kind(label) != _kind(labels[0]):
