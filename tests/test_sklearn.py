@@ -157,6 +157,13 @@ def test_it_must_be_fitted_first():
         (["a", "b"], pd.Series(["a", None], dtype="string"), r"y\[1\] is <NA>: give every text a label"),
         (["a", "b"], [1.0, float("nan")], r"y\[1\] is NaN: give every text a label"),
         (["a", "b"], np.array(["a", np.nan], dtype=object), r"y\[1\] is NaN: give every text a label"),
+        (
+            ["a", "b"],
+            [["x"], ["y", "z"]],
+            r"y\[0\] is \['x'\]: DeniClassifier gives a text one label; for several, for",
+        ),
+        (["a", "b"], [0.5, 1.7], "continuous.* DeniClassifier gives a text one label.* deni train --task"),
+        (["a", "b"], np.eye(2), "should be a 1d array.* DeniClassifier gives a text one label"),
         (["a", "b"], [b"a", b"b"], r"y\[0\] is b'a': give a string or a number"),
         (["a", "b\ud83d"], ["a", "b"], r"X\[1\] is 'b\\ud83d': half a surrogate pair is no character"),
         ([7 * "long text ", 9 * [9 * "a"]], ["a", "b"], r"X\[1\] is \['aaaaaaaaa', .{43}\.\.\.: every text must"),

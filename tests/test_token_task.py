@@ -184,6 +184,16 @@ def test_entities_are_learnt(trained):
     assert "F1 LOC" in run("evaluate", folder / "model", folder / "test.conll").output
 
 
+def test_the_best_epoch_is_chosen_by_entities(model_folder, tmp_path, caplog):
+    file = write(tmp_path / "texts.csv", sentences(30))
+    flags = ("--task", "token", "--model", model_folder, "--strategy", "default", "--epochs", 2, "--dev", 0.2)
+    with caplog.at_level("INFO", "deni.trainer"):
+        result = run("train", file, *flags, "--no-progress", "--labelled", 15, "--output", tmp_path / "model")
+    assert result.exit_code == 0, result.output
+    assert "Loading the population of" in caplog.text
+    assert json.loads((tmp_path / "model" / "deni.json").read_text())["metrics"]["train_texts"] == 15
+
+
 def test_a_loaded_model_gives_words_labels_and_entities(trained):
     classifier = deni.load(trained[0] / "model")
     words = ["Yesterday", "Emma", "Rossi", "flew", "from", "New", "York", "to", "Oslo", "."]

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from conftest import SMALL
 from deni.architectures import LAYER, head_dropout_key, head_names, pooled_path, set_head_dropout
@@ -191,3 +191,29 @@ def test_dropout_in_front_of_the_head_arrives_or_is_refused(tiny, architecture):
     model = AutoModelForSequenceClassification.from_config(config)
     rates = [m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout) and not LAYER.search(name)]
     assert 0.37 in rates
+
+
+TOKENS = [architecture for architecture in SMALL if architecture != "opt"]  # which has no model for tokens
+
+
+@pytest.mark.parametrize("architecture", TOKENS)
+def test_dropout_in_front_of_the_head_for_tokens_arrives_or_is_refused(tiny, architecture):
+    config = copy.deepcopy(tiny(architecture).config)
+    if head_dropout_key(config, tokens=True) is None:
+        with pytest.raises(ValueError, match="no dropout in front"):
+            set_head_dropout(config, 0.37, tokens=True)
+        return
+    set_head_dropout(config, 0.37, tokens=True)
+    model = AutoModelForTokenClassification.from_config(config)
+    rates = {name: m.p for name, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert [name for name, rate in rates.items() if rate == 0.37] == [pooled_path(model)]
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "ia3"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra", "modernbert", "gpt2", "llama"])
+def test_the_head_for_tokens_is_the_layer_with_one_row_for_each_class(tiny, architecture, tuning):
+    model = make_tuning(tuning, **({"lora_r": 4} if tuning == "lora" else {})).apply(tiny(architecture, task="Token"))
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    head = head_names(model, list(parameters))
+    assert head
+    assert all(parameters[name].shape[0] == 3 for name in head)

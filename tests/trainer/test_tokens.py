@@ -5,9 +5,19 @@ import pytest
 import torch
 from datasets import Dataset
 from test_trainer import CONFIG, make
-from transformers import BertConfig, BertForTokenClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForTokenClassification,
+    DataCollatorForTokenClassification,
+    Trainer,
+    TrainingArguments,
+)
 
+import deni
+from conftest import toy_rows
+from deni.data import Texts
 from deni.losses import member_losses
+from deni.pretrained import load_model, load_tokenizer, tokenise
 from deni.randomness import generator, global_generators
 from deni.strategies import DENI, Default, Ensemble
 from deni.strategies.vote import TOKENS
@@ -175,6 +185,36 @@ def test_members_are_compared_on_real_tokens_only(tmp_path, labelled):
         losses = -picked.swapaxes(1, 2)[real].mean(0)
         assert record.end.parent_loss == pytest.approx(losses[0], abs=1e-9)
         assert record.end.copies_loss == pytest.approx(losses[1:].mean(), abs=1e-9)
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, tuning):
+    tokenizer = load_tokenizer(model_folder, "token")
+    names = ["O", "B-A", "I-A"]
+    texts = [text.split() for text, _ in toy_rows(6)]
+    tags = tuple(tuple(names[len(word) % 3] for word in words) for words in texts)
+    data = tokenise(Texts([tuple(words) for words in texts], list(tags), "X", None, "token"), tokenizer, 40, names)
+
+    def model():
+        return make_tuning(tuning).apply(load_model(model_folder, names, task="token"))
+
+    collator = DataCollatorForTokenClassification(tokenizer)
+    options = {"processing_class": tokenizer, "data_collator": collator, "train": data, "model_init": model}
+    trainer = make(tmp_path, DENI(members=3), **options)
+    trainer.train()
+    assert trainer._vocabulary is not None or tuning == "lora"  # the collator of tokens leaves the ids as they are
+    trainer.save_model(str(tmp_path / "model"))
+    classifier = deni.load(tmp_path / "model", "cpu")
+    output, members = trainer.predict(data), trainer.predict_members(data)
+    first = output.label_ids != NONE
+    np.testing.assert_allclose(classifier.members(texts), members.swapaxes(1, 2)[first], atol=1e-5)
+    np.testing.assert_allclose(classifier.votes(texts), output.predictions[first], atol=1e-5)
+    chosen = iter(output.predictions[first].argmax(-1))
+    assert classifier.predict(texts) == [[names[next(chosen)] for _ in words] for words in texts]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "pipeline_tag: token-classification" in card
+    assert f"Base model: {model_folder}" in card
+    assert "`O`, `B-A`, `I-A`" in card
 
 
 def test_the_loss_of_each_member_is_that_of_transformers():

@@ -222,6 +222,16 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, proble
     trainer.save_model(str(tmp_path / "model"))
     classifier = deni.load(tmp_path / "model", "cpu")
     assert classifier.problem == problem
+    card = (tmp_path / "model" / "README.md").read_text()
+    what, keys = {
+        NUMBER: ("A model that gives a text a number", "value, standard_deviation"),
+        SEVERAL: ("A classifier that gives a text none, one or several labels", "labels, probabilities"),
+    }[problem]
+    assert what in card
+    assert f"a dictionary for each text: {keys}" in card
+    assert list(classifier(sentences[0])[0]) == keys.split(", ")
+    assert "pipeline_tag: text-classification" in card
+    assert "It was not measured" in card
     members, votes = trainer.predict_members(data), trainer.predict(data).predictions
     np.testing.assert_allclose(classifier.members(sentences), members, atol=1e-5)
     said = classifier(sentences)
