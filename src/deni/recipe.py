@@ -12,6 +12,7 @@ from typing import Any, Literal
 from transformers.training_args import OptimizerNames
 
 from deni.architectures import HEAD_DROPOUT_RATE
+from deni.pretrained import load_config
 from deni.settings import check_choices
 from deni.strategies import ARGUMENTS, DENI, Strategy, has_setting, make_strategy
 from deni.tuning import Full, Tuning, make_tuning
@@ -135,11 +136,15 @@ def recipe(
 
     Raises:
         ValueError: a name, setting or value that does not exist; the message names it.
+        InputError: a preset for a model that cannot be found.
     """
     chosen = make_tuning(tuning, **(tuning_settings or {}))
     shared = {name: given[name] for name in ARGUMENTS if given.get(name) is not None and has_setting(strategy, name)}
     plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
     values = {key: value for key, value in given.items() if value is not None}
     if preset is not None:
-        values = {**PRESETS[preset], "learning_rate": chosen.paper_learning_rate, **values}
+        values = {**PRESETS[preset], **values}
+        if "learning_rate" not in values:
+            family = load_config(values.get("model", Recipe.model)).model_type
+            values["learning_rate"] = chosen.paper_rate(family)
     return Recipe(tuning=chosen, strategy=plan, **values)

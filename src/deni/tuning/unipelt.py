@@ -35,7 +35,8 @@ class UniPELT(Tuning):
 
     name: ClassVar[str] = "unipelt"
     learning_rate: ClassVar[float] = 1e-4  # the paper's
-    paper_learning_rate: ClassVar[float] = 1e-4  # 2.5e-4 for RoBERTa, 6e-5 for ALBERT
+    paper_learning_rate: ClassVar[float] = 1e-4
+    paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 2.5e-4, "albert": 6e-5}
     pads_fully: ClassVar[bool] = True
 
     unipelt_r: int = 64
