@@ -102,7 +102,7 @@ def package() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning that the adapter which is being made is not in use yet."""
+    """No warning that an adapter which is being made is not in use yet."""
     logger = logging.getLogger("adapters.model_mixin")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -116,7 +116,8 @@ def _train(model: nn.Module, name: str) -> nn.Module:
     """Freeze the base; the adapter and what is behind the base train."""
     from adapters.composition import Stack
 
-    model.train_adapter(Stack(name))  # type: ignore[operator]
+    with _quiet():
+        model.train_adapter(Stack(name))  # type: ignore[operator]
     return model
 
 
