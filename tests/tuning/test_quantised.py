@@ -1,11 +1,21 @@
 """A base in 4 bits (bitsandbytes) stays frozen and shared under members of LoRA; on a GPU where there is one."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, BertConfig, BitsAndBytesConfig, TrainingArguments
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+)
 
+import deni
 from deni import artifact
 from deni.randomness import global_generators
 from deni.strategies import DENI
@@ -38,12 +48,12 @@ def folder(tmp_path_factory):
 
 
 def quantised(folder):
-    """The base in 4 bits but for its pooler and output layer, with LoRA."""
+    """The base in 4 bits but for its output layer, with LoRA."""
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=["pooler", "classifier"],
+        llm_int8_skip_modules=["classifier"],
     )
     base = AutoModelForSequenceClassification.from_pretrained(
         folder, quantization_config=config, device_map={"": DEVICE}, dtype=torch.float32
@@ -70,14 +80,30 @@ def train(folder, tmp_path, engine):
         per_device_train_batch_size=8,
     )
     trainer = PopulationTrainer(quantised(folder), args, strategy=DENI(members=3), train_dataset=rows(), engine=engine)
-    frozen = {name: value.detach().clone() for name, value in trainer.population.named_buffers()}
     trainer.train()
-    return trainer, frozen
+    return trainer
+
+
+def words(ids):
+    return " ".join(f"w{at}" for at in ids)
+
+
+@pytest.fixture
+def tokenizer():
+    names = {0: "[PAD]", 1: "[UNK]"}
+    plain = Tokenizer(models.WordLevel({names.get(at, f"w{at}"): at for at in range(60)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def packed(model):
+    """The weights in 4 bits, as they are stored."""
+    found = {name: p for name, p in model.named_parameters() if isinstance(p, bitsandbytes.nn.Params4bit)}
+    return {name.removeprefix("model."): p.detach().cpu().clone() for name, p in found.items()}
 
 
 def test_members_over_a_base_in_4_bits_are_stacked_and_equal_the_loop(folder, tmp_path):
-    stacked, _ = train(folder, tmp_path, "stacked")
-    loop, _ = train(folder, tmp_path, "loop")
+    stacked, loop = train(folder, tmp_path, "stacked"), train(folder, tmp_path, "loop")
     assert stacked.population.engine_name == "stacked"
     assert loop.population.engine_name == "loop"
     said = stacked.predict_members(rows())
@@ -85,3 +111,19 @@ def test_members_over_a_base_in_4_bits_are_stacked_and_equal_the_loop(folder, tm
     assert np.abs(said[:, 0] - said[:, 1]).max() > 0
     assert np.allclose(said, loop.predict_members(rows()), atol=2e-3)
     assert (stacked.predict(rows()).predictions.argmax(-1) == np.array(rows()["labels"])).mean() > 0.8
+    before, after = packed(quantised(folder)), packed(stacked.population)
+    assert len(before) == len(after) == 13  # six matrices in each of two layers, and the pooler
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), after.values(), strict=True))
+
+
+def test_an_artifact_of_a_base_in_4_bits_has_plain_weights_that_say_the_same(folder, tmp_path, tokenizer):
+    trainer = train(folder, tmp_path, "stacked")
+    trainer.processing_class = tokenizer
+    trainer.save_model()
+    config = json.loads((tmp_path / "stacked" / "model" / "config.json").read_text())
+    assert "quantization_config" not in config
+    classifier = deni.load(tmp_path / "stacked" / "model")
+    texts = [words(ids) for ids in rows()["input_ids"]]
+    assert np.allclose(classifier.members(texts), trainer.predict_members(rows()), atol=2e-3)
+    artifact.export(tmp_path / "stacked" / "model", tmp_path / "single", how="single")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "single").num_labels == 3
