@@ -34,7 +34,7 @@ class UniPELT(Tuning):
     """
 
     name: ClassVar[str] = "unipelt"
-    learning_rate: ClassVar[float] = 1e-4  # the paper's
+    learning_rate: ClassVar[float] = 1e-3
     paper_learning_rate: ClassVar[float] = 1e-4
     paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 2.5e-4, "albert": 6e-5}
     pads_fully: ClassVar[bool] = True
