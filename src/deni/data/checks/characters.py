@@ -44,7 +44,7 @@ TROUBLE = {
     # Central Europe, Greek, Cyrillic, Hebrew or Arabic; two of China, Japan or Korea. Not: damage by another encoding
     # than Windows-1252 or Latin-1, single letters other than of Western Europe.
     "mojibake": Trouble(
-        f"[ÃÂ]{_FOLLOW}|â{_HIGH}{_FOLLOW}|ï»¿|ï¿½|ðŸ{_FOLLOW}|(?:[Ä-ß]{_FOLLOW}){{2}}|(?:[ã-é]{_FOLLOW}{{2}}){{2}}",
+        f"[ÃÂ]{_FOLLOW}|â{_HIGH}{_FOLLOW}|ï»¿|ï¿½|ð[Ÿ\u009f]{_FOLLOW}|(?:[Ä-ß]{_FOLLOW}){{2}}|(?:[ã-é]{_FOLLOW}{{2}}){{2}}",
         "hold UTF-8 that was read as Windows-1252 (Ã© for é, â€™ for ’)",
         "read the source as UTF-8, or repair them with the package ftfy",
     ),

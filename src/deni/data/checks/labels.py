@@ -130,7 +130,7 @@ def fitting_task(texts: Texts) -> list[Finding]:
         message = f"only {count} different numbers; --task single_label would learn them as classes"
         return [Finding("few_numbers", "note", texts.source, message, count)]
     parts = {part.strip() for label in different for part in label.split(";")}
-    if count > MANY_NUMBERS and all(_is_number(label) for label in different):
+    if count > MANY_NUMBERS and _are_numbers(different, len(texts)):
         kind, message = "numbers", f"the labels are {count} different numbers; --task regression reads them so"
     elif any(";" in label for label in different) and len(parts) < count:
         kind = "several_labels"
@@ -179,9 +179,10 @@ def labels_per_text(texts: Texts) -> dict[int, int]:
     return dict(sorted(Counter(map(len, texts.labels)).items()))
 
 
-def _is_number(label: str) -> bool:
+def _are_numbers(labels: set[str], texts: int) -> bool:
+    """Tell numbers from classes that have numbers: a fraction, or fewer than five texts for each."""
     try:
-        float(label)
+        numbers = [float(label) for label in labels]
     except ValueError:
         return False
-    return True
+    return any(number % 1 for number in numbers) or texts < 5 * len(numbers)
