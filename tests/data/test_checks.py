@@ -195,10 +195,13 @@ def test_pairs_are_keyed_by_both_sides():
     assert said["replacement_characters"].examples[0][0] == "line 10"
 
 
-def test_texts_that_are_lists_of_words_are_keyed_too():
-    words = made([["My", "parcel"], ["My", "parcel"], ["my", "parcel", "!"], ["Mypar", "cel"]])
-    said = found(words)
-    assert said["duplicates"].count == 1
+def test_lists_of_words_with_a_label_each_are_keyed_too():
+    words = [["My", "parcel"], ["My", "parcel"], ["my", "parcel!"], ["Mypar", "cel"]]
+    said = found(made(words))
+    assert (said["duplicates"].count, said["near_duplicates"].count) == (1, 1)
+    tagged = made(words, [["O", "B"], ["O", "O"], ["O", "B"], ["O", "O"]], "words")
+    assert found(tagged)["contradictions"].count == 1
+    assert class_counts(tagged) == {"O": 6, "B": 2}
 
 
 # ---- labels --------------------------------------------------------------------------------------------------------

@@ -313,7 +313,11 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
                 f"fill it in, drop the row or name another {flag}"
             )
         if not text or text.isspace():
-            raise InputError(f"{source}, {_row(frame, i)}, column {column!r}: empty text; fill it in or drop the row")
+            others = sum(isinstance(each, str) and not each.strip() for each in texts) - 1
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: empty text{_and_others(others)}; "
+                "fill it in or drop the row"
+            )
         if not text.isascii() and _has_surrogate(text):
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
@@ -339,10 +343,15 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
         return labels
     where = f"{source}, {_row(frame, empty)}, column {column!r}: empty label"
     if required:
-        raise InputError(f"{where}; fill it in or drop the row")
+        raise InputError(f"{where}{_and_others(labels.count('') - 1)}; fill it in or drop the row")
     if any(labels):
         _warn(f"{where}, so no labels are read; fill it in to have the predictions scored")
     return None
+
+
+def _and_others(count: int) -> str:
+    """How many more rows have the same fault."""
+    return f" (and {count} more such row{'s' if count > 1 else ''})" if count else ""
 
 
 def _numbers_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -129,9 +130,10 @@ def equal_sides(texts: Texts) -> list[Finding]:
     return [Finding("equal_sides", severity, texts.source, message, len(equal), examples_of(texts, equal))]
 
 
-def _codes(values: Sequence[Hashable]) -> np.ndarray:
+def _codes(values: Sequence[Any]) -> np.ndarray:
     """A number for each value, equal for equal ones, in the order in which they come."""
-    return pd.factorize(pd.Series(list(values), dtype=object))[0]
+    hashable = [tuple(value) if isinstance(value, list) else value for value in values]
+    return pd.factorize(pd.Series(hashable, dtype=object))[0]
 
 
 def _contradict(codes: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -172,4 +174,6 @@ def _with_labels(texts: Texts, codes: np.ndarray, group: int) -> tuple[str, str]
     """The first text of a group, and all its labels."""
     assert texts.labels is not None
     own = np.flatnonzero(codes == group)
-    return short(texts.texts[own[0]]), shown(sorted({texts.labels[at] for at in own}))
+    labels = [texts.labels[at] for at in own]
+    different = {tuple(label) if isinstance(label, list) else label for label in labels}
+    return short(texts.texts[own[0]]), shown(sorted(different))

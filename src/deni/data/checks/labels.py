@@ -20,8 +20,8 @@ def class_counts(texts: Texts) -> dict[str, int]:
     """The texts of each class, the largest first; empty for numbers and without labels."""
     if texts.labels is None or texts.task == "regression":
         return {}
-    several = texts.task == "multi_label"
-    counts = Counter([label for own in texts.labels for label in own] if several else texts.labels)
+    one = texts.task == "single_label"
+    counts = Counter(texts.labels if one else [label for own in texts.labels for label in own])
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -45,7 +45,7 @@ def learnable(texts: Texts) -> list[Finding]:
         message = f"all texts have the number {texts.labels[0]}: there is nothing to learn"
         return [Finding("one_number", "error", texts.source, message, len(texts))]
     counts = class_counts(texts)
-    if texts.task == "multi_label":
+    if texts.task != "single_label":
         if counts:
             return []
         message = f"no text has a label; name their column with {LABEL_FLAG}"
@@ -120,7 +120,7 @@ def alike_labels(texts: Texts) -> list[Finding]:
 
 def fitting_task(texts: Texts) -> list[Finding]:
     """Labels that look as if they were of another task, or no labels."""
-    if texts.labels is None or texts.task == "multi_label" or len(texts) < MANY_NUMBERS:
+    if texts.labels is None or texts.task not in ("single_label", "regression") or len(texts) < MANY_NUMBERS:
         return []
     different = set(texts.labels)
     count = len(different)
