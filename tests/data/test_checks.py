@@ -261,6 +261,9 @@ def test_labels_of_another_task_are_recognised():
     ):
         said = found(made(texts, labels))
         assert [each.severity for each in said.values() if each.kind == kind] == ["warning"], kind
+    fractions, whole = ([str(at % 21 / part) for at in range(200)] for part in (4, 1))
+    assert "numbers" in found(made(sound(200)[0], fractions))
+    assert "numbers" not in found(made(sound(200)[0], whole)), "classes with numbers for names"
     for labels in ([str(at % 20) for at in range(100)], [("a;", "b")[at % 2] for at in range(100)]):
         assert not {"numbers", "several_labels", "many_classes"} & set(found(made(texts, labels)))
     assert found(made(texts, [float(at % 5) for at in range(100)], "regression"))["few_numbers"].count == 5
