@@ -31,7 +31,7 @@ from transformers import (
 from deni import artifact
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
-from deni.pretrained import choose_max_length, encode, load_config, load_model, load_tokenizer, tokenise
+from deni.pretrained import choose_max_length, encode, load_model, load_tokenizer, token_limit, tokenise
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.trainer import PopulationTrainer, renamed
@@ -211,8 +211,7 @@ def fine_tune(
     if resume and last is None:
         raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
     tokenizer = load_tokenizer(recipe.model)
-    limit = min(getattr(load_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
-    limit -= recipe.tuning.virtual_tokens
+    limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 

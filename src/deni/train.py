@@ -90,9 +90,7 @@ def train_file(
         train = train.select(
             choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
         )
-    check_trainable(train, tested)
-    if developed is not None:
-        check_trainable(train, developed)
+    check_trainable(train, tested, developed)
     fitted = fine_tune(
         train,
         recipe,

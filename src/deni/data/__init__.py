@@ -1,11 +1,13 @@
 """The texts: reading, choosing, splitting."""
 
 from deni.data.augmented import read_augmented
-from deni.data.files import TASKS, Text, Texts, check_trainable, names, read_texts, sides, why_no_text
+from deni.data.checks import Finding, check_trainable
+from deni.data.files import TASKS, Text, Texts, names, read_texts, sides, why_no_text
 from deni.data.splits import choose_balanced, strata, stratified_split
 
 __all__ = [
     "TASKS",
+    "Finding",
     "Text",
     "Texts",
     "check_trainable",

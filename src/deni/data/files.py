@@ -15,6 +15,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deni.errors import InputError, InputWarning, short
+from deni.data import keys
+from deni.errors import InputError, InputWarning, short, shown
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 STDIN = "standard input"
@@ -58,6 +60,20 @@ class Texts:
     def __len__(self) -> int:
         """Count the texts."""
         return len(self.texts)
+
+    @cached_property
+    def exact_keys(self) -> list[str]:
+        """One string a text; equal ones are the same text."""
+        return [keys.exact(text) for text in self.texts]
+
+    @cached_property
+    def loose_keys(self) -> list[str]:
+        """One string a text; equal ones differ by case, white space and punctuation only."""
+        return [keys.loose(text) for text in self.texts]
+
+    def row(self, position: int) -> str:
+        """Say where in its file a text is: "line 7", "record 7", or "text 7" without a file."""
+        return f"text {position + 1}" if self.frame is None else _row(self.frame, position)
 
     def select(self, indices: Iterable[int]) -> Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
@@ -138,79 +154,11 @@ def read_texts(
     return Texts(texts, labels, source, frame, task)
 
 
-def check_trainable(train: Texts, test: Texts | None = None) -> None:
-    """Check that a model can be trained on these labelled texts, and tested on those.
-
-    Raises:
-        InputError: `train` has no labels or one class only, or `test` has a class that `train` lacks.
-
-    Warns:
-        InputWarning: a class of one text; equal texts with different labels; texts of `test` that are in `train`.
-    """
-    if train.labels is None:
-        raise InputError(f"{train.source}: the texts have no labels; name their column with {LABEL_FLAG}")
-    if train.task == "regression":
-        if len(set(train.labels)) < 2:
-            raise InputError(f"{train.source}: all texts have the number {train.labels[0]}: there is nothing to learn")
-        unknown: list[str] = []
-    else:
-        unknown = _check_classes(train, test)
-    _warn_of_contradictions(train)
-    if test is None:
-        return
-    if unknown:
-        raise InputError(
-            f"{test.source}: no text of {train.source} has the label {_shown(unknown)}, so it cannot be learnt: "
-            "add such texts to the training part or drop them from the test part"
-        )
-    known = set(train.texts)
-    seen = np.flatnonzero([text in known for text in test.texts])
-    if len(seen):
-        _warn(
-            f"{test.source}: {len(seen)} of {len(test)} test texts are also in the training part, the first at "
-            f"{_row(test.frame, seen[0])}; scores on them say little, so drop them from one side"
-        )
-
-
 def names(texts: Texts) -> list[str]:
     """The different labels of texts, sorted."""
     if texts.task == "multi_label":
         return sorted({label for own in texts.labels or () for label in own})
     return sorted(set(texts.labels or ()))
-
-
-def _check_classes(train: Texts, test: Texts | None) -> list[str]:
-    """Raise where there is nothing to learn; the labels of `test` that `train` lacks."""
-    several = train.task == "multi_label"
-    given = [label for own in train.labels or () for label in own] if several else train.labels
-    counts = pd.Series(given, dtype=object).value_counts(sort=False)
-    if several and not len(counts):
-        raise InputError(f"{train.source}: no text has a label; name their column with {LABEL_FLAG}")
-    if len(counts) < 2 and not several:
-        assert train.labels is not None
-        raise InputError(
-            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
-            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
-        )
-    single = sorted(counts.index[counts == 1])
-    if single:
-        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
-    return sorted(set(names(test)) - set(counts.index)) if test is not None else []
-
-
-def _warn_of_contradictions(train: Texts) -> None:
-    """Warn of equal texts that have different labels."""
-    texts = pd.Series(list(train.texts), dtype=object)
-    pairs = pd.DataFrame({"text": texts, "label": train.labels}, dtype=object)
-    kinds = pairs.drop_duplicates().groupby("text", sort=False).size()
-    contradictory = kinds.index[kinds > 1]
-    if len(contradictory):
-        same = [text == contradictory[0] for text in train.texts]
-        labels = sorted(pairs.label[same].unique())
-        _warn(
-            f"{train.source}: {len(contradictory)} text(s) occur with different labels, such as "
-            f"{short(contradictory[0])} with {_shown(labels)}; keep one label for each"
-        )
 
 
 def _bytes_of(path: str | Path) -> bytes:
@@ -345,7 +293,7 @@ def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series
     found = int((frame.columns == name).sum())
     if found == 0:
         raise InputError(
-            f"{source}: no column {name!r} among {_shown(frame.columns)}; "
+            f"{source}: no column {name!r} among {shown(frame.columns)}; "
             f"name the right one with {flag} (a CSV or TSV needs a header line)"
         )
     if found > 1:
@@ -365,7 +313,11 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
                 f"fill it in, drop the row or name another {flag}"
             )
         if not text or text.isspace():
-            raise InputError(f"{source}, {_row(frame, i)}, column {column!r}: empty text; fill it in or drop the row")
+            others = sum(isinstance(each, str) and not each.strip() for each in texts) - 1
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: empty text{_and_others(others)}; "
+                "fill it in or drop the row"
+            )
         if not text.isascii() and _has_surrogate(text):
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
@@ -391,10 +343,15 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
         return labels
     where = f"{source}, {_row(frame, empty)}, column {column!r}: empty label"
     if required:
-        raise InputError(f"{where}; fill it in or drop the row")
+        raise InputError(f"{where}{_and_others(labels.count('') - 1)}; fill it in or drop the row")
     if any(labels):
         _warn(f"{where}, so no labels are read; fill it in to have the predictions scored")
     return None
+
+
+def _and_others(count: int) -> str:
+    """How many more rows have the same fault."""
+    return f" (and {count} more such row{'s' if count > 1 else ''})" if count else ""
 
 
 def _numbers_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[float]:
@@ -469,13 +426,6 @@ def _has_surrogate(text: str) -> bool:
 def _row(frame: pd.DataFrame, position: int) -> str:
     """Say where in its file a row is: "line 7" or "record 7"."""
     return f"{frame.index.name} {frame.index[position]}"
-
-
-def _shown(names: Iterable[Any], most: int = 12) -> str:
-    """List names on one line, the first few of many."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(short(name) for name in names[:most]) + more
 
 
 def _warn(message: str) -> None:
