@@ -46,8 +46,8 @@ def learning_rates(result: dict[str, Any]) -> str:
     others: dict[str, set[str]] = {}
     for row in result["rows"]:
         others.setdefault(row["transformers"], set()).add(row["tuning"])
-    with_ = "; ".join(f"{', '.join(sorted(names))} with transformers {number}" for number, names in others.items())
-    lines = [f"{where(result)} Rows of other commands were kept: {with_}.", "", "| dataset | tuning | learning rate | macro F1 of each seed | mean |"]
+    each = "; ".join(f"{', '.join(sorted(names))} with transformers {number}" for number, names in others.items())
+    lines = [f"{where(result)} By transformers: {each}.", "", "| dataset | tuning | learning rate | macro F1 of each seed | mean |"]
     lines.append("| --- | --- | ---: | --- | ---: |")
     for row in result["rows"]:
         each = ", ".join(f"{100 * f1:.1f}" for f1 in row["macro_f1"])
