@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from deni.data.augmentation.base import Augmenter
+from deni.data.augmentation.easy import Easy
 from deni.settings import as_it_is, make
 
-_CLASSES: tuple[type[Augmenter], ...] = ()
+_CLASSES: tuple[type[Augmenter], ...] = (Easy,)
 AUGMENTERS: dict[str, type[Augmenter]] = {cls.name: cls for cls in _CLASSES}
 
 __all__ = ["AUGMENTERS", "Augmenter", "make_augmenter"]
