@@ -1,13 +1,15 @@
-"""The texts: reading, choosing, splitting."""
+"""The texts: reading, choosing, splitting, writing."""
 
 from deni.data.augmented import read_augmented
 from deni.data.files import TASKS, Text, Texts, check_trainable, names, read_texts, sides, why_no_text
+from deni.data.output import check_output, write_table
 from deni.data.splits import choose_balanced, strata, stratified_split
 
 __all__ = [
     "TASKS",
     "Text",
     "Texts",
+    "check_output",
     "check_trainable",
     "choose_balanced",
     "names",
@@ -17,4 +19,5 @@ __all__ = [
     "strata",
     "stratified_split",
     "why_no_text",
+    "write_table",
 ]

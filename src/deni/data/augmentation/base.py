@@ -33,7 +33,7 @@ class Augmenter:
         """Check or estimate before the first text is made; raises InputError for what cannot work.
 
         Args:
-            texts: all that `make` will be given, each pair of text and label once; none of them if all is done already.
+            texts: all of the file, each pair of text and label once; also where an interrupted file is continued.
             labels: one a text; several are separated by `;`, numbers are written out.
             n: how many new texts each is to have.
             seed: of the source `augmentation`.
