@@ -135,13 +135,16 @@ def _make(
         return
     texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
     augmenter.start(texts, labels, n, source)
-    for batch in _shown(left, len(batches), progress):
-        own = slice(batch.start, batch.stop)
-        generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]
-        new = augmenter.make(texts[own], labels[own], n, generators)
-        kept = [_kept(text, candidates, n) for text, candidates in zip(texts[own], new, strict=True)]
-        journal.add({"at": batch.start, "made": kept})
-        made.update(zip(batch, kept, strict=True))
+    try:
+        for batch in _shown(left, len(batches), progress):
+            own = slice(batch.start, batch.stop)
+            generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]
+            new = augmenter.make(texts[own], labels[own], n, generators)
+            kept = [_kept(text, candidates, n) for text, candidates in zip(texts[own], new, strict=True)]
+            journal.add({"at": batch.start, "made": kept})
+            made.update(zip(batch, kept, strict=True))
+    finally:
+        augmenter.finish()
 
 
 def _kept(text: str, candidates: Iterable[str], n: int) -> list[str]:

@@ -23,7 +23,8 @@ from deni.data.augmentation import AUGMENTERS
 @click.option("--task", type=click.Choice(list(TASKS)), default="single_label", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@field_options(AUGMENTERS)
+@click.option("--yes", is_flag=True, default=None, help="Send paid requests without a question. [llm]")
+@field_options(AUGMENTERS, skip={"yes"})
 def command(
     file: str,
     output: str,

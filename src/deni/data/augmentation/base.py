@@ -51,6 +51,9 @@ class Augmenter:
         """
         raise NotImplementedError
 
+    def finish(self) -> None:
+        """Report, and close what is open: once `start` came through, also after an error or an interrupt."""
+
     def decided_by(self) -> Mapping[str, Any]:
         """What else decides the texts, as JSON values: an interrupted file is not continued with another."""
         return {}

@@ -127,12 +127,14 @@ class LLM(Augmenter):
 
     def finish(self) -> None:
         """Say what it did cost."""
-        spent = self._chat.spent
-        if self._chat.sent:
+        chat: Chat = vars(self).pop("_chat")  # the next start makes another
+        chat.answers.close()
+        spent = chat.spent
+        if chat.sent:
             uncounted = sum(each.input_tokens is None for each in spent)
             note = f"; the server did not count those of {uncounted} answers" if uncounted else ""
             tokens = (sum(each.input_tokens or 0 for each in spent), sum(each.output_tokens or 0 for each in spent))
-            _tell(f"{self._chat.sent} requests sent, {len(spent)} answered: {self._cost(*tokens)}{note}")
+            _tell(f"{chat.sent} requests sent, {len(spent)} answered: {self._cost(*tokens)}{note}")
 
     def decided_by(self) -> Mapping[str, Any]:
         """The address, which may come from the environment."""
