@@ -150,6 +150,23 @@ def test_a_server_that_does_not_answer_in_time_is_asked_again(server, llm):
     assert len(server.asked) == 2
 
 
+def test_what_is_under_way_when_another_request_is_refused_is_stored(server, llm):
+    both = threading.Barrier(2)
+
+    def one_of_two(body):
+        both.wait()
+        if body["messages"][0]["content"].endswith("parcel 0"):
+            return refusing(400)(body)
+        time.sleep(0.3)
+
+    server.always = one_of_two
+    with pytest.raises(InputError, match="refused with 400"):
+        made(llm(concurrency=2), TEXTS[:4])
+    server.always = None
+    assert made(llm(), TEXTS[:4]) == expected(TEXTS[:4])
+    assert [text for text in TEXTS[:4] for asked in server.asked if asked.endswith(text)] == [TEXTS[0], *TEXTS[:4]]
+
+
 def test_retries_end_and_what_was_answered_is_kept(server, llm):
     server.plan = [lambda _: None, *[refusing(500, Retry_After=0.01)] * 3]
     with pytest.raises(InputError, match=r"refused with 500, 'it cannot be'.*answers so far are kept"):
@@ -484,29 +501,30 @@ def test_missing_paraphrases_are_a_warning_of_the_command(server, arguments, tmp
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_command_goes_on_without_asking_anything_twice(server, arguments, tmp_path, how):
-    answered, released = 5, threading.Event()
+    answered, released, calls = 5, threading.Event(), []
 
-    def then_hang(_):
-        with server.lock:
-            then_hang.calls += 1
-            late = then_hang.calls > answered
-        if late:
+    def five_then_hang(body):
+        calls.append(body)
+        if len(calls) > 5:
             released.wait(60)
 
-    then_hang.calls = 0
-    server.always = then_hang
+    server.always = five_then_hang
     again = arguments(tmp_path / "stopped.csv", tmp_path / "cache", "--yes")
     process = started(again)
     # Each of three places has a request that is not answered: what was answered before is stored.
-    wait_for(lambda: then_hang.calls == answered + 3)
+    wait_for(lambda: len(calls) == 8)
     begun = time.monotonic()
     process.send_signal(how)
+    if how == signal.SIGINT:
+        time.sleep(0.3)
+        released.set()  # what is under way comes in, for it is paid
+        answered += 3
     stdout, stderr = process.communicate(timeout=60)
     assert time.monotonic() - begun < 10
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     if how == signal.SIGINT:
         assert "Interrupted." in stdout
-        assert f"llm: 8 requests sent, {answered} answered: 50 input" in stderr
+        assert "llm: 8 requests sent, 8 answered: 80 input" in stderr
         assert "Traceback" not in stderr
     assert not (tmp_path / "stopped.csv").exists()
     paid = list(server.answered)
@@ -516,7 +534,7 @@ def test_a_stopped_command_goes_on_without_asking_anything_twice(server, argumen
     server.asked.clear()
     result = deni(again)
     assert result.exit_code == 0, result.output
-    assert f"7 requests to {server.url}/; 5 are answered already" in result.stderr
+    assert f"{12 - answered} requests to {server.url}/; {answered} are answered already" in result.stderr
     assert sorted([*server.asked, *paid]) == sorted(
         PROMPT.format(n=2, label=label, text=text) for text, label in zip(TEXTS, LABELS, strict=True)
     )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from deni.errors import InputError, short
 T = TypeVar("T")
 R = TypeVar("R")
 OPENAI = "https://api.openai.com"
+GRACE = 10  # seconds for what is under way after Ctrl-C
 EXAMPLE = "http://localhost:8000/v1"
 AGAIN = "answers so far are kept: give the same command again"
 # What to do about a refusal that asking again does not cure.
@@ -75,6 +77,11 @@ class Chat:
             self._asked["temperature"] = temperature
         self._gap = 60 / requests_per_minute if requests_per_minute else 0.0
         self._next = 0.0  # when the next request may be sent
+        self._stopped = False  # nothing more is sent
+        self._places: asyncio.Semaphore
+        self._locks: dict[str, asyncio.Lock]
+        self._under_way: set[asyncio.Task[Answer]]
+        self._on_wire: set[Any]  # and not waiting for a turn, or to be sent again
         self.base_url = str(self._client().base_url)
         if not re.match(r"https?://[^/]", self.base_url):
             raise InputError(
@@ -88,18 +95,22 @@ class Chat:
     def map(self, function: Callable[[T], Coroutine[Any, Any, R]], items: Sequence[T]) -> list[R]:
         """The results of a coroutine function that calls `ask`, in the order of the items.
 
-        An error, or Ctrl-C, ends all that is under way; what was answered is in the store.
+        After an error, or Ctrl-C, nothing more is sent; what is under way has some seconds to come in, for it is paid.
         """
         from anyio.from_thread import start_blocking_portal
 
         async def each() -> list[R]:
-            self._places = asyncio.Semaphore(self.concurrency)
-            self._locks: dict[str, asyncio.Lock] = {}
-            try:
-                async with self._client() as self._open, asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(function(item)) for item in items]
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from errors.exceptions[0].__cause__
+            self._places, self._locks = asyncio.Semaphore(self.concurrency), {}
+            self._under_way, self._on_wire, self._stopped = set(), set(), False
+            async with self._client() as self._open:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(function(item)) for item in items]
+                except ExceptionGroup as errors:
+                    raise errors.exceptions[0] from errors.exceptions[0].__cause__
+                finally:
+                    self._stopped = True
+                    await self._come_in()
             return [task.result() for task in tasks]
 
         # A loop in a thread of its own: in a notebook there is one in this thread already.
@@ -117,10 +128,31 @@ class Chat:
         async with self._locks.setdefault(request, asyncio.Lock()), self._places:
             answer = self.answers.get(request)
             if answer is None:
-                answer = await self._from_server(question)
-                self.spent.append(answer)
-                answer = self.answers.put(request, answer)
+                task = asyncio.create_task(self._stored(request, question))
+                self._under_way.add(task)
+                task.add_done_callback(self._under_way.discard)
+                answer = await asyncio.shield(task)
         return answer.text
+
+    async def _stored(self, request: str, question: str) -> Answer:
+        try:
+            answer = await self._from_server(question)
+        except InputError:
+            self._stopped = True
+            raise
+        self.spent.append(answer)
+        return self.answers.put(request, answer)
+
+    async def _come_in(self) -> None:
+        """Wait for what is on the wire, but not for long, and for nothing else."""
+        import anyio
+
+        for task in self._under_way - self._on_wire:
+            task.cancel()
+        if self._under_way & self._on_wire:
+            print("waiting a moment for requests that are under way", file=sys.stderr)
+        with anyio.move_on_after(GRACE, shield=True):
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _request(self, question: str, sample: int) -> str:
         """Everything that decides an answer, as one string."""
@@ -186,17 +218,24 @@ class Chat:
             key = "none"  # local servers need none, but the client does
         if not key.isascii():
             raise InputError("the environment variable OPENAI_API_KEY has characters that no key has: set it anew")
-        http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._pace]})
+        http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._out], "response": [self._back]})
         return openai.AsyncOpenAI(api_key=key, http_client=http, **self._settings)
 
-    async def _pace(self, _: Any) -> None:
+    async def _out(self, _: Any) -> None:
         """Wait for this request's turn; the client calls it before each one, those sent again among them."""
         now = time.monotonic()
         turn = max(now, self._next)
         self._next = turn + self._gap
         if turn > now:
             await asyncio.sleep(turn - now)
+        if self._stopped:
+            raise asyncio.CancelledError
+        self._on_wire.add(asyncio.current_task())
         self.sent += 1
+
+    async def _back(self, response: Any) -> None:
+        if response.is_error:
+            self._on_wire.discard(asyncio.current_task())
 
 
 def _at(value: Any, *path: str | int) -> Any:
