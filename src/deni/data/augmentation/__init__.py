@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from deni.data.augmentation.back_translation import BackTranslation
 from deni.data.augmentation.base import Augmenter
 from deni.data.augmentation.easy import Easy
 from deni.settings import as_it_is, make
 
-_CLASSES: tuple[type[Augmenter], ...] = (Easy,)
+_CLASSES: tuple[type[Augmenter], ...] = (Easy, BackTranslation)
 AUGMENTERS: dict[str, type[Augmenter]] = {cls.name: cls for cls in _CLASSES}
 
 __all__ = ["AUGMENTERS", "Augmenter", "make_augmenter"]
