@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from deni.data.augmentation.back_translation import BackTranslation
 from deni.data.augmentation.base import Augmenter
 from deni.data.augmentation.easy import Easy
 from deni.data.augmentation.llm import LLM
 from deni.settings import as_it_is, make
 
-_CLASSES: tuple[type[Augmenter], ...] = (Easy, LLM)
+_CLASSES: tuple[type[Augmenter], ...] = (Easy, BackTranslation, LLM)
 AUGMENTERS: dict[str, type[Augmenter]] = {cls.name: cls for cls in _CLASSES}
 
 __all__ = ["AUGMENTERS", "Augmenter", "make_augmenter"]
