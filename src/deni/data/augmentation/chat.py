@@ -205,8 +205,8 @@ class Chat:
     def _client(self) -> Any:
         try:
             import openai
-        except ImportError:
-            raise InputError('the method llm needs the package openai: pip install "deni[llm]"') from None
+        except ImportError as error:
+            raise InputError(f'the method llm needs the package openai ({error}): pip install "deni[llm]"') from error
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key:
             address = self._settings["base_url"] or os.environ.get("OPENAI_BASE_URL") or OPENAI
