@@ -80,7 +80,7 @@ class BackTranslation(Augmenter):
         for each in (self._forward, self._backward):
             limit = getattr(each.model.config, "max_position_embeddings", None)  # T5 has none
             if limit is not None and self.max_length > limit:
-                raise InputError(f"max_length {self.max_length} is over the {limit} tokens of {each.name}")
+                raise InputError(f"max_length {self.max_length} is over the {limit} tokens that {each.name} takes")
         ids = self._forward.tokenizer([self.forward_prefix + text for text in texts], verbose=False)["input_ids"]
         long = [text for text, own in zip(texts, ids, strict=True) if len(own) > self.max_length]
         if long:
