@@ -1,4 +1,5 @@
 import ast
+import asyncio
 import dataclasses
 import json
 import os
@@ -87,6 +88,13 @@ def test_paraphrases_come_in_the_order_of_the_texts_with_several_requests_under_
     assert made(llm(concurrency=3)) == expected()
     assert server.most_under_way == 3
     assert len(server.asked) == len(TEXTS)
+
+
+def test_it_works_where_an_event_loop_runs_already_as_in_a_notebook(server, llm):
+    async def cell():
+        return made(llm(), TEXTS[:1])
+
+    assert asyncio.run(cell()) == expected(TEXTS[:1])
 
 
 def test_a_request_names_model_temperature_number_label_and_text(server, llm):

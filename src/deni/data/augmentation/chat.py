@@ -150,7 +150,7 @@ class Chat:
         for task in self._under_way - self._on_wire:
             task.cancel()
         if self._under_way & self._on_wire:
-            print("waiting a moment for requests that are under way", file=sys.stderr)
+            print(f"waiting up to {GRACE} s for requests under way; Ctrl-C again gives them up", file=sys.stderr)
         with anyio.move_on_after(GRACE, shield=True):
             await asyncio.gather(*self._under_way, return_exceptions=True)
 

@@ -59,7 +59,7 @@ class LLM(Augmenter):
     temperature: float | None = None
     prompt: str = PROMPT
     max_retries: int = 5
-    timeout: float = 60
+    timeout: float = 120
     requests_per_minute: float | None = None
     concurrency: int = 4
     price_input: float | None = None
