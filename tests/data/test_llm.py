@@ -133,21 +133,20 @@ def test_the_address_may_come_from_the_environment(server, llm, monkeypatch):
 
 
 def test_requests_keep_a_distance_so_that_a_minute_has_no_more_than_allowed(server, llm):
-    made(llm(requests_per_minute=600), TEXTS[:4])
-    gaps = [later - earlier for earlier, later in zip(server.times, server.times[1:], strict=False)]
-    assert len(gaps) == 3
-    assert sum(gaps) > 0.29
-    assert min(gaps) > 0.05
+    begun = time.monotonic()
+    made(llm(requests_per_minute=240), TEXTS[:4])
+    assert time.monotonic() - begun > 0.75
+    assert len(server.asked) == 4
 
 
 # What a server may do instead of answering.
 
 
 def test_a_server_that_is_busy_is_asked_again_after_the_time_it_says(server, llm):
-    server.plan = [refusing(429, Retry_After=0.3)]
+    server.plan = [refusing(429, Retry_After=0.7)]
     assert made(llm(), TEXTS[:1]) == expected(TEXTS[:1])
     assert len(server.asked) == 2
-    assert 0.29 < server.times[1] - server.times[0] < 0.45  # the client's own first wait is 0.375 s at least
+    assert server.times[1] - server.times[0] > 0.69  # the client's own first wait is 0.5 s at most
 
 
 def test_a_server_that_fails_twice_is_asked_a_third_time(server, llm):
@@ -157,9 +156,9 @@ def test_a_server_that_fails_twice_is_asked_a_third_time(server, llm):
 
 
 def test_a_server_that_does_not_answer_in_time_is_asked_again(server, llm):
-    server.plan = [lambda _: time.sleep(0.6)]
-    assert made(llm(timeout=0.2), TEXTS[:1]) == expected(TEXTS[:1])
-    assert len(server.asked) == 2
+    server.plan = [lambda _: time.sleep(1.2)]
+    assert made(llm(timeout=0.4), TEXTS[:1]) == expected(TEXTS[:1])
+    assert len(server.asked) > 1
 
 
 def test_what_is_under_way_when_another_request_is_refused_is_stored(server, llm):
@@ -536,14 +535,17 @@ def test_a_stopped_command_goes_on_without_asking_anything_twice(server, argumen
     wait_for(lambda: len(calls) == 8)
     begun = time.monotonic()
     process.send_signal(how)
-    if how == signal.SIGINT:
-        time.sleep(0.3)
-        released.set()  # what is under way comes in, for it is paid
-        answered += 3
-    stdout, stderr = process.communicate(timeout=60)
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if "waiting" in line:
+            released.set()  # what is under way comes in, for it is paid
+    stdout, stderr = process.stdout.read(), "".join(said)
+    process.wait(60)
     assert time.monotonic() - begun < 10
     assert process.returncode == (130 if how == signal.SIGINT else -how)
     if how == signal.SIGINT:
+        answered += 3
         assert "Interrupted." in stdout
         assert "llm: 8 requests sent, 8 answered: 80 input" in stderr
         assert "Traceback" not in stderr
