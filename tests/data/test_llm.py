@@ -134,9 +134,9 @@ def test_the_address_may_come_from_the_environment(server, llm, monkeypatch):
 
 def test_requests_keep_a_distance_so_that_a_minute_has_no_more_than_allowed(server, llm):
     begun = time.monotonic()
-    made(llm(requests_per_minute=240), TEXTS[:4])
-    assert time.monotonic() - begun > 0.75
-    assert len(server.asked) == 4
+    made(llm(requests_per_minute=100), TEXTS[:3])
+    assert time.monotonic() - begun > 1.2
+    assert len(server.asked) == 3
 
 
 # What a server may do instead of answering.
