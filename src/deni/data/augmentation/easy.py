@@ -27,7 +27,7 @@ class Easy(Augmenter):
 
     Args:
         operations: which of synonym, insert, swap and delete, with commas between them.
-        alpha: the share of the words that are replaced, inserted or swapped, at least one; 0.1 in the paper.
+        alpha: the share of the words that are replaced, inserted or swapped, at least one word.
         p_delete: the probability with which a word is deleted.
         synonyms: where synonyms come from: WordNet in nltk or wn, the one that is installed, or none. Without
             synonyms, what is inserted is another word of the text.
@@ -53,7 +53,8 @@ class Easy(Augmenter):
         if "synonym" in self._names and self._thesaurus is None:
             rest = ",".join(name for name in self._names if name != "synonym")
             without = f"; or do without: --operations {rest or 'insert,swap,delete'}"
-            raise InputError(f"replacing words by synonyms needs WordNet: {HOW['nltk']}{without}")
+            how = "synonyms other than none" if self.synonyms == "none" else f"WordNet: {HOW['nltk']}"
+            raise InputError(f"replacing words by synonyms needs {how}{without}")
 
     def decided_by(self) -> Mapping[str, Any]:
         needs = not {"synonym", "insert"}.isdisjoint(self._names)
