@@ -16,7 +16,7 @@ from deni.data.augmentation.synonyms import HOW, Thesaurus, find_thesaurus
 from deni.errors import InputError, short
 
 WORD = regex.compile(r"(\w+(?:['’.\-]\w+)*)")  # with its marks, which `re` takes for the end of a Hindi word
-TRIES = 20  # of one operation, before another is taken
+TRIES = (20, 1000)  # of one operation, before another is taken; again, where none had anything new
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Easy(Augmenter):
 
     def _variant(self, pieces: list[str], old: set[str], draw: np.random.Generator) -> str | None:
         """A new text; None where no operation has one."""
-        for at in draw.permutation(len(self._names)):
-            for _ in range(TRIES):
+        order = draw.permutation(len(self._names))
+        for at, tries in ((at, tries) for tries in TRIES for at in order):
+            for _ in range(tries):
                 new = " ".join("".join(OPERATIONS[self._names[at]](self, list(pieces), draw)).split())
                 if new and new not in old:
                     return new
