@@ -193,5 +193,6 @@ def _shown(left: Sequence[range], batches: int, progress: bool) -> Iterable[rang
         total=batches,
         completed=batches - len(left),
         console=console,
+        transient=True,
         disable=not (progress and console.is_terminal),
     )

@@ -138,6 +138,7 @@ def test_deletion_leaves_no_space_in_front_of_a_comma():
 
 def test_no_text_is_the_old_one_or_there_twice_and_there_are_no_more_than_there_can_be():
     assert sorted(many(Easy(operations="swap"), "a b  c", n=20)) == ["a c b", "b a c", "c b a"]
+    assert len(many(Easy(operations="delete"), "a b c d", n=10)) == 10  # four by one word, six by two
     assert many(Easy(operations="swap,delete"), "word") == []
     assert many(Easy(operations="insert,swap,delete"), "?!") == []
     assert many(Easy(operations="insert", synonyms="none"), "Hi!", n=1) == ["Hi Hi!"]

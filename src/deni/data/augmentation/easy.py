@@ -16,7 +16,7 @@ from deni.data.augmentation.synonyms import HOW, Thesaurus, find_thesaurus
 from deni.errors import InputError, short
 
 WORD = regex.compile(r"(\w+(?:['’.\-]\w+)*)")  # with its marks, which `re` takes for the end of a Hindi word
-TRIES = 20  # of one operation, before another is taken
+TRIES = (20, 1000)  # of one operation, before another is taken; again, where none had anything new
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Easy(Augmenter):
 
     Args:
         operations: which of synonym, insert, swap and delete, with commas between them.
-        alpha: the share of the words that are replaced, inserted or swapped, at least one; 0.1 in the paper.
+        alpha: the share of the words that are replaced, inserted or swapped, at least one word.
         p_delete: the probability with which a word is deleted.
         synonyms: where synonyms come from: WordNet in nltk or wn, the one that is installed, or none. Without
             synonyms, what is inserted is another word of the text.
@@ -53,7 +53,8 @@ class Easy(Augmenter):
         if "synonym" in self._names and self._thesaurus is None:
             rest = ",".join(name for name in self._names if name != "synonym")
             without = f"; or do without: --operations {rest or 'insert,swap,delete'}"
-            raise InputError(f"replacing words by synonyms needs WordNet: {HOW['nltk']}{without}")
+            how = "synonyms other than none" if self.synonyms == "none" else f"WordNet: {HOW['nltk']}"
+            raise InputError(f"replacing words by synonyms needs {how}{without}")
 
     def decided_by(self) -> Mapping[str, Any]:
         needs = not {"synonym", "insert"}.isdisjoint(self._names)
@@ -82,8 +83,9 @@ class Easy(Augmenter):
 
     def _variant(self, pieces: list[str], old: set[str], draw: np.random.Generator) -> str | None:
         """A new text; None where no operation has one."""
-        for at in draw.permutation(len(self._names)):
-            for _ in range(TRIES):
+        order = draw.permutation(len(self._names))
+        for at, tries in ((at, tries) for tries in TRIES for at in order):
+            for _ in range(tries):
                 new = " ".join("".join(OPERATIONS[self._names[at]](self, list(pieces), draw)).split())
                 if new and new not in old:
                     return new
