@@ -251,6 +251,35 @@ def test_a_journal_of_another_run_is_refused_and_kept(tickets, tmp_path, change,
     assert not output.exists()
 
 
+def test_an_error_before_the_first_text_leaves_nothing(tickets, tmp_path):
+    with pytest.raises(InputError, match=r"no more$"):
+        augment_file(tickets, augmenter=stop_after(0, InputError), output=tmp_path / "out.csv")
+    assert augment_file(tickets, augmenter=stop_after(0), output=tmp_path / "out.csv").finished == 0
+    assert listing(tmp_path) == set()
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_first_text(tickets, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        InputError, match=r"out.csv.partial.jsonl cannot be written \(.*\): free space or choose another"
+    ):
+        augment_file(tickets, augmenter=stop_after(0), output=tmp_path / "file" / "out.csv")
+
+
+def test_an_output_that_cannot_be_written_in_the_end_loses_nothing(tickets, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deni.data.output.os.fsync", lambda handle: full() if calls.pop() else None)
+    calls = [True, *[False] * 19]  # the journal's header and 18 batches of two, then the output
+    with pytest.raises(InputError, match=r"No space left on device.*36 of 36 texts are finished and kept"):
+        augment_file(tickets, augmenter=Numbered(), output=tmp_path / "out.csv")
+    assert listing(tmp_path) == {"out.csv.partial.jsonl"}
+    monkeypatch.undo()
+    augment_file(tickets, augmenter=stop_after(0), output=tmp_path / "out.csv")
+    assert listing(tmp_path) == {"out.csv"}
+
+
 def test_a_journal_without_a_finished_text_is_nobodys(tickets, tmp_path):
     partial(tmp_path / "out.csv").write_text('{"method": "another"}\n{"at": 0, "ma')
     assert augment_file(tickets, augmenter=EASY, output=tmp_path / "out.csv").finished == 36

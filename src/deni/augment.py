@@ -89,20 +89,22 @@ def augment_file(
         "texts": f"{len(pairs)} with digest {_digest(pairs)}",
     }
     journal = Journal(output, run)
-    made: dict[int, list[str]] = {}
-    for part in journal.parts:
-        made.update(enumerate(part["made"], start=part["at"]))
+    made = _finished(journal)
     try:
         _make(augmenter, pairs, n, source, journal, made, progress)
         frame = _frame(pairs, made)
         if frame.empty:
-            journal.remove()
+            made.clear()
             raise InputError(f"{texts.source}: no new text can be made of any text; choose another --method")
         write_table(frame, output)
     except KeyboardInterrupt:
+        made = _finished(Journal(output, run))  # also what it came in the middle of
+        if not made:
+            journal.remove()
         return Augmented(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)
     except InputError as error:
-        if not journal.path.exists():
+        if not made:
+            journal.remove()
             raise
         kept = f"{len(made)} of {len(pairs)} texts are finished and kept: the same command goes on from there"
         raise InputError(f"{error} ({kept})") from error
@@ -117,6 +119,11 @@ def _check_file(path: str | Path, output: str | Path, overwrite: bool) -> None:
     check_output(output, overwrite)
     if str(path) != "-" and Path(path).resolve() == Path(output).resolve():
         raise InputError(f"{output} has the labelled texts themselves: choose another --output")
+
+
+def _finished(journal: Journal) -> dict[int, list[str]]:
+    """The new texts of the labelled ones that have them, by their position."""
+    return {at: own for part in journal.parts for at, own in enumerate(part["made"], start=part["at"])}
 
 
 def _make(
@@ -136,6 +143,7 @@ def _make(
     texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
     augmenter.start(texts, labels, n, source)
     try:
+        journal.begin()
         for batch in _shown(left, len(batches), progress):
             own = slice(batch.start, batch.stop)
             generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]

@@ -1,9 +1,6 @@
-import ast
 import asyncio
-import dataclasses
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,7 +18,6 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.data.augmentation import make_augmenter
 from deni.data.augmentation.answers import FILE, Answer, Answers
-from deni.data.augmentation.llm import LLM
 from deni.errors import InputError
 
 TEXTS = [f"where is parcel {i}" for i in range(12)]
@@ -441,15 +437,6 @@ def test_a_key_with_impossible_characters_is_not_sent(llm, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "ключ")
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
         made(llm())
-
-
-def test_the_page_names_every_setting_with_its_default_and_the_prompt():
-    page = (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text()
-    rows = re.findall(r"^\| `(\w+)` \| .* \| (?:`(.*)`|see below) \|$", page.partition("## llm")[2], flags=re.M)
-    fields = {field.name: field.default for field in dataclasses.fields(LLM)}
-    assert fields.pop("prompt") in page
-    assert {name: ast.literal_eval(default) for name, default in rows if default} == fields
-    assert [name for name, default in rows if not default] == ["prompt"]
 
 
 # The whole command.

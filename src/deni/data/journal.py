@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,31 +32,31 @@ class Journal:
         if len(lines) > 1:  # where nothing is finished, nothing is lost
             self._check(lines[0])
             self.parts = lines[1:]
-        self._clean = False
+
+    def begin(self) -> None:
+        """Be ready for further parts; what a kill left of a line goes away."""
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                _write(file, [self.run, *self.parts])
+            temporary.replace(self.path)
 
     def add(self, part: dict[str, Any]) -> None:
         """Write down one more finished part."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._clean:  # what a kill left of a line goes away
-                self._replace([self.run, *self.parts])
-                self._clean = True
-            with self.path.open("ab") as file:
-                _write(file, [part])
-        except OSError as error:
-            raise InputError(
-                f"{self.path} cannot be written ({error.strerror}): free space or choose another --output"
-            ) from error
+        with self._writing(), self.path.open("ab") as file:
+            _write(file, [part])
         self.parts.append(part)
 
     def remove(self) -> None:
-        """The file is finished."""
-        self.path.unlink(missing_ok=True)
+        """The file is finished, or nothing of it is."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.path.unlink()
 
     def _whole_lines(self) -> list[dict[str, Any]]:
         try:
             *whole, _ = self.path.read_bytes().split(b"\n")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # the latter is told where it is written
             return []
         except OSError as error:
             raise InputError(
@@ -72,11 +73,14 @@ class Journal:
                     ) from None
         return found
 
-    def _replace(self, lines: list[dict[str, Any]]) -> None:
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        with temporary.open("wb") as file:
-            _write(file, lines)
-        temporary.replace(self.path)
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror}): free space or choose another --output"
+            ) from error
 
     def _check(self, other: Mapping[str, Any]) -> None:
         names = [name for name in {**other, **self.run} if other.get(name) != self.run.get(name)]
