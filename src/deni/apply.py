@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import gzip
-import os
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from sklearn.metrics import classification_report, f1_score
 
 from deni.artifact import Classifier, load
-from deni.data import Text, read_texts
+from deni.data import Text, check_output, read_texts, write_table
 from deni.errors import InputError, short
 from deni.finetune import scores_of
 from deni.pretrained import PROBLEMS, encode
@@ -88,12 +83,7 @@ def predict_file(
     Raises:
         InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
     """
-    if str(output) != "-":
-        _format(Path(output))
-        if Path(output).exists() and not overwrite:
-            raise InputError(f"{output} exists: choose another file or give --overwrite")
-        if Path(output).is_dir():
-            raise InputError(f"{output} is a folder: name a file in it")
+    check_output(output, overwrite)
     classifier = load(model)
     classifier.progress = progress
     columns = _columns(classifier, text_column, text_pair_column)
@@ -105,7 +95,7 @@ def predict_file(
     predictions = _predictions(classifier, texts.texts)
     own = [name for name in predictions.columns if name in frame.columns]
     frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
-    _write(pd.concat([frame, predictions], axis=1), output)
+    write_table(pd.concat([frame, predictions], axis=1), output)
     return len(texts)
 
 
@@ -135,43 +125,3 @@ def _unused(name: str, columns: pd.Index) -> str:
     while name in columns:
         name = f"given_{name}"
     return name
-
-
-def _format(path: Path) -> str:
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
-        raise InputError(f"{path}: unknown suffix {suffix!r}, write .csv, .tsv, .jsonl or .parquet (.gz works, too)")
-    return suffix
-
-
-def _write(frame: pd.DataFrame, output: str | Path) -> None:
-    if str(output) == "-":
-        frame.to_csv(sys.stdout, index=False)
-        return
-    path = Path(output)
-    suffix = _format(path)
-    compression = "gzip" if path.suffix == ".gz" else None
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        if suffix == ".jsonl":
-            frame.to_json(temporary, orient="records", lines=True, force_ascii=False, compression=compression)
-        elif suffix == ".parquet":
-            with gzip.open(temporary, "wb") if compression else temporary.open("wb") as file:
-                frame.to_parquet(file, index=False)
-        else:
-            frame.to_csv(temporary, index=False, sep="\t" if suffix == ".tsv" else ",", compression=compression)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except (pa.ArrowException, OverflowError) as error:
-        first = short(str(error).splitlines()[0])
-        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

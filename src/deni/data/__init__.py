@@ -1,8 +1,9 @@
-"""The texts: reading, choosing, splitting."""
+"""The texts: reading, choosing, splitting, writing."""
 
 from deni.data.augmented import read_augmented
 from deni.data.checks import Finding, check_trainable
 from deni.data.files import TASKS, Text, Texts, names, read_texts, sides, why_no_text
+from deni.data.output import check_output, write_table
 from deni.data.splits import choose_balanced, strata, stratified_split
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Finding",
     "Text",
     "Texts",
+    "check_output",
     "check_trainable",
     "choose_balanced",
     "names",
@@ -19,4 +21,5 @@ __all__ = [
     "strata",
     "stratified_split",
     "why_no_text",
+    "write_table",
 ]

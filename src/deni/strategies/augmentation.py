@@ -43,7 +43,9 @@ class Augmentation(Strategy):
         from deni.data import read_augmented
 
         if self.augmented is None:
-            raise InputError("augmented texts are needed: --augmented FILE with the columns seed and text")
+            raise InputError(
+                "augmented texts are needed: --augmented FILE with the columns seed and text; deni augment makes one"
+            )
         if "text" not in getattr(setup.train, "column_names", ()):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if "text_pair" in setup.train.column_names:
