@@ -4,18 +4,25 @@ from deni.data.augmented import read_augmented
 from deni.data.checks import Finding, check_trainable
 from deni.data.files import TASKS, Text, Texts, names, read_texts, sides, why_no_text
 from deni.data.output import check_output, write_table
-from deni.data.splits import choose_balanced, strata, stratified_split
+from deni.data.read import local_file, read_data
+from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
+from deni.data.tasks import DATASETS, NamedDataset
 
 __all__ = [
+    "DATASETS",
     "TASKS",
     "Finding",
+    "NamedDataset",
     "Text",
     "Texts",
     "check_output",
     "check_trainable",
     "choose_balanced",
+    "choose_stratified",
+    "local_file",
     "names",
     "read_augmented",
+    "read_data",
     "read_texts",
     "sides",
     "strata",
