@@ -1,6 +1,9 @@
 # A thin shell over pip: the README shows the same commands.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= dev
+TESTS ?=
 BIN := $(VENV)/bin
 DENI_DATA ?= $(wildcard ../shared/data)
 ifneq ($(DENI_DATA),)
@@ -9,13 +12,18 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test check install clean
+.PHONY: demo test test-unipelt check install clean
 
 demo: install
 	$(BIN)/deni demo
 
 test: install
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
+
+# On transformers 4.57, with the package `adapters`: what concerns UniPELT and the trainer.
+test-unipelt:
+	$(MAKE) test VENV=.venv-unipelt CONSTRAINTS=constraints-unipelt.txt EXTRAS=dev,unipelt \
+		TESTS="tests/tuning tests/trainer tests/engine/test_equality.py tests/test_artifact.py tests/test_finetune.py"
 
 check: install
 	$(BIN)/ruff check .
@@ -24,11 +32,11 @@ check: install
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[$(EXTRAS)]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-unipelt build dist *.egg-info

@@ -43,7 +43,12 @@ def member_step(result: dict[str, Any]) -> str:
 
 
 def learning_rates(result: dict[str, Any]) -> str:
-    lines = [where(result), "", "| dataset | tuning | learning rate | macro F1 of each seed | mean |"]
+    others: dict[str, set[str]] = {}
+    for row in result["rows"]:
+        others.setdefault(row["transformers"], set()).add(row["tuning"])
+    each = "; ".join(f"{', '.join(sorted(names))} with transformers {number}" for number, names in others.items())
+    lines = [f"{where(result)} By transformers: {each}.", ""]
+    lines.append("| dataset | tuning | learning rate | macro F1 of each seed | mean |")
     lines.append("| --- | --- | ---: | --- | ---: |")
     for row in result["rows"]:
         each = ", ".join(f"{100 * f1:.1f}" for f1 in row["macro_f1"])
@@ -51,6 +56,13 @@ def learning_rates(result: dict[str, Any]) -> str:
         lines.append(f"| {row['dataset']} | {row['tuning']} | {rate} | {each} | {100 * row['mean']:.1f} |")
     chosen = ", ".join(f"{tuning} {rate:g}" for tuning, rate in result["chosen"].items())
     return "\n".join([*lines, "", f"Chosen (best mean over the datasets): {chosen}."])
+
+
+def loading(result: dict[str, Any]) -> str:
+    lines = [where(result), "", f"{result['rows']:,} rows, {result['mib']:.0f} MiB.", "", "| what | seconds |"]
+    lines += ["| --- | ---: |", *(f"| {name} | {seconds:.2f} |" for name, seconds in result["seconds"].items())]
+    memory = f"The texts hold {result['held_mib']:.0f} MiB; the peak is {result['peak_mib']:.0f} MiB."
+    return "\n".join([*lines, "", memory])
 
 
 def fill(text: str, name: str, table: str) -> str:
@@ -65,7 +77,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     readme, text = HERE / "README.md", (HERE / "README.md").read_text(encoding="utf-8")
     filled = text
-    for name, table in (("member_step", member_step), ("learning_rates", learning_rates)):
+    for name, table in (("member_step", member_step), ("learning_rates", learning_rates), ("loading", loading)):
         path = HERE / "results" / f"{name}.json"
         filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))
     if parser.parse_args().check:

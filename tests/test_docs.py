@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from deni.data.augmentation import AUGMENTERS
 from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
 from deni.strategies.moments import Moments
@@ -220,6 +221,10 @@ def test_links_inside_the_repository_lead_somewhere(page: Path, link: str) -> No
 def test_the_readme_shows_the_commands_of_the_makefile() -> None:
     readme = (ROOT / "README.md").read_text().replace(".venv/bin/", "BIN/").replace("python3 -m venv .venv", "VENV")
     makefile = (ROOT / "Makefile").read_text().replace("$(BIN)/", "BIN/").replace(" --quiet", "")
+    defaults = dict(re.findall(r"^(CONSTRAINTS|EXTRAS|TESTS) \?= ?(.*)$", makefile, flags=re.M))
+    assert len(defaults) == 3
+    for name, value in defaults.items():
+        makefile = makefile.replace(f" $({name})" if not value else f"$({name})", value)
     makefile = makefile.replace("$(PYTHON) -m venv $(VENV)", "VENV")
     commands = re.findall(r"^\t((?:BIN/python|BIN/deni|VENV).*)$", makefile, flags=re.M)
     assert len(commands) == 5
@@ -249,3 +254,15 @@ def test_the_example_twin_equals_its_plain_layers(run_examples: Callable) -> Non
     twin._parameters["weight"] = torch.nn.Parameter(weights)
     alone = [torch.nn.functional.rms_norm(x, (4,), w) for x, w in zip(inputs, weights, strict=True)]
     torch.testing.assert_close(twin(inputs.flatten(0, 1)), torch.cat(alone), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", AUGMENTERS)
+def test_the_page_of_augmented_texts_names_every_setting_with_its_default(name: str) -> None:
+    page = (ROOT / "docs" / "augmentation.md").read_text()
+    rows = [cells(line) for line in page.partition(f"\n## {name}\n")[2].partition("\n## ")[0].splitlines()]
+    said = {
+        row[0].strip("`"): ast.literal_eval(row[2].strip("`"))
+        for row in rows
+        if row[0].startswith("`") and len(row) == 3
+    }
+    assert said == {field.name: field.default for field in dataclasses.fields(AUGMENTERS[name])}

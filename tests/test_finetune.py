@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from conftest import toy_rows, write_csv
 from deni.data import read_texts
@@ -14,7 +15,7 @@ from deni.finetune import fine_tune, last_checkpoint, scores
 from deni.pretrained import MINILM, choose_max_length, encode, load_tokenizer, locate
 from deni.recipe import Recipe, recipe
 from deni.strategies import DENI, Default
-from deni.tuning import Full, Lora
+from deni.tuning import Full, Lora, make_tuning
 
 
 def fit(texts, model_folder, strategy="default", epochs=2, **settings):
@@ -51,6 +52,17 @@ def test_a_preset_fills_what_is_not_given(preset, tuning):
     assert plan.rate == tuning.paper_learning_rate
     given = recipe(preset, tuning=tuning.name, epochs=3, learning_rate=1e-3, strategy_settings={"members": 4})
     assert (given.epochs, given.rate, given.batch_size, given.strategy.members) == (3, 1e-3, 8, 4)
+
+
+@pytest.mark.parametrize(
+    ("family", "tuning", "rate"),
+    [("Roberta", "lora", 1e-5), ("Roberta", "unipelt", 2.5e-4), ("Albert", "unipelt", 6e-5), ("Albert", "lora", 1e-4)],
+)
+def test_the_preset_knows_the_papers_rate_of_a_family(family, tuning, rate, tmp_path):
+    getattr(transformers, f"{family}Config")().save_pretrained(tmp_path)
+    assert recipe("paper", tuning=tuning, model=str(tmp_path)).rate == rate
+    assert recipe("paper", tuning=tuning, model=str(tmp_path), learning_rate=1e-3).rate == 1e-3
+    assert recipe(tuning=tuning, model=str(tmp_path)).rate == make_tuning(tuning).learning_rate
 
 
 def test_none_means_not_given():

@@ -20,7 +20,7 @@ trainer
 artifact recipe
 pretrained
 finetune
-train apply demo sklearn
+train apply augment demo inspection sklearn
 cli
 """
 PLACE = {name: place for place, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -396,6 +396,8 @@ def save(
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
             config.save_pretrained(target)
             if hasattr(model, "peft_config"):
                 model.peft_config[model.active_adapter].save_pretrained(target)  # type: ignore[index, union-attr, operator]
@@ -430,6 +432,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What the members share, under the plain model's names, and the ids of active rows."""
     shared = {name: value for name, value in model.state_dict().items() if name not in population.slots}
+    for name, value in model.named_parameters():
+        if hasattr(value, "quant_state"):  # bitsandbytes: the artifact loads everywhere, so its weights are plain ones
+            shared = {key: each for key, each in shared.items() if not key.startswith(f"{name}.")}
+            shared[name] = _dequantised(value, name)
     ids = {}
     for name, places in population.slots.items():
         for module, _ in places:
@@ -466,6 +472,15 @@ CARDS = {
 EXPORTS = {"prompt": ("--as single --adapter", "PEFT adapter"), "unipelt": None}
 
 
+def _dequantised(value: Any, name: str) -> Tensor:
+    """The weight that 4 bits stand for, in the type of the computation."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    if value.quant_state is None:
+        raise InputError(f"{name} is quantised in a way that cannot be saved: use bitsandbytes' 4 bits")
+    return dequantize_4bit(value.data, value.quant_state)
+
+
 def card(name: str, info: Mapping[str, Any]) -> str:
     """The model card, in Markdown."""
     pipeline, what, outputs, keys = CARDS[info.get("task", "single_label")]
@@ -496,7 +511,7 @@ of one model that vote.
 - Tuning: {tuning}
 - Strategy: {strategy.get("name", "not stated")}{f" ({settings})" if settings else ""}
 - Schedule: `{info.get("schedule", "")}`, {info.get("member_steps", "?")} member-steps
-- Seeds: {info.get("seeds", "not stated")}
+- Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}
 
 {table}
 

@@ -1,5 +1,6 @@
 """The errors a user can cause: one line that says what is wrong and what to do."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -27,3 +28,14 @@ def short(value: Any, length: int = 60) -> str:
     """
     shown = repr(value).replace("\n", " ")  # a long array's repr has several lines
     return shown if len(shown) <= length else f"{shown[: length - 3]}..."
+
+
+def shown(names: Iterable[Any], most: int = 12) -> str:
+    """List names on one line, the first few of many.
+
+    >>> shown("abc", most=2)
+    "'a', 'b' and 1 more"
+    """
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(short(name) for name in names[:most]) + more

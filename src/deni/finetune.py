@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ from transformers import (
 from deni import artifact
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
-from deni.pretrained import choose_max_length, encode, load_config, load_model, load_tokenizer, tokenise
+from deni.pretrained import choose_max_length, encode, load_model, load_tokenizer, token_limit, tokenise
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.trainer import PopulationTrainer, renamed
@@ -62,6 +62,7 @@ class Fitted:
         interrupted: whether it was stopped by Ctrl-C; then `checkpoint` continues it.
         checkpoint: the last checkpoint, if there is one.
         text_pair_column: where the second texts were, for a model of pairs.
+        data: which texts it was trained and measured on, for `deni.json`.
     """
 
     recipe: Recipe
@@ -73,6 +74,7 @@ class Fitted:
     interrupted: bool = False
     checkpoint: Path | None = None
     text_pair_column: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def schedule(self) -> Schedule:
@@ -92,6 +94,8 @@ class Fitted:
             "tuning": settings.pop("tuning"),
             "recipe": settings,
             "seeds": self.trainer.seeds,
+            "source_seeds": self.trainer.source_seeds,
+            "data": dict(self.data),
             "schedule": str(self.schedule),
             "member_steps": self.member_steps,
             "seconds": round(self.seconds, 1),
@@ -243,16 +247,14 @@ def fine_tune(
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
-    pairs = recipe.task != "token" and not isinstance(train.texts[0], str)
-    pair = text_pair_column or "text_pair" if pairs else None
+    pair = text_pair_column or "text_pair" if train.pairs else None
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
     tokenizer = load_tokenizer(recipe.model, recipe.task)
-    limit = min(getattr(load_config(recipe.model), "max_position_embeddings", 512), tokenizer.model_max_length)
-    limit -= recipe.tuning.virtual_tokens
+    limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
@@ -273,6 +275,7 @@ def fine_tune(
             engine=recipe.engine,
             at_a_time=recipe.members_at_a_time,
             class_weights=weights,
+            source_seeds=recipe.source_seeds,
             origin=_origin(recipe, train, dev),
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
@@ -353,7 +356,8 @@ def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
 def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
     """What a checkpoint must share with the run that goes on from it; the strategy is the trainer's to compare."""
     settings = recipe.settings()
-    for name in ("strategy", "engine", "members_at_a_time", "eval_batch_size"):  # others compute the same
+    # The trainer compares strategy and seeds; other engines compute the same.
+    for name in ("strategy", "seed", "engine", "members_at_a_time", "eval_batch_size"):
         settings.pop(name)
     tuning = settings.pop("tuning")
     return {

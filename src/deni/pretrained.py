@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from deni.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
 from deni.data import Texts, fed, first_tokens
+from deni.data.checks.lengths import cut_texts, fitting_length
 from deni.errors import InputError, InputWarning
 from deni.strategies.vote import PROBLEMS, TOKENS
 
@@ -114,21 +115,24 @@ def _quiet_loading() -> Iterator[None]:
         transformers_logging.enable_progress_bar()
 
 
+def token_limit(model: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens, special ones included, that a model reads at most."""
+    return int(min(getattr(load_config(model), "max_position_embeddings", 512), tokenizer.model_max_length))
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int]]:
+    """The tokens of each text, special ones included, nothing cut."""
+    return tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]  # type: ignore[return-value]
+
+
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
     """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
-    lengths = np.array(
-        [len(ids) for ids in tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]]
-    )
+    lengths = np.array([len(ids) for ids in token_ids(tokenizer, texts)])
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
-    chosen = wanted or min(limit, max(8, int(np.ceil(np.quantile(lengths, 0.99)))))
-    cut = float((lengths > chosen).mean())
-    if cut > 0.02:
-        warnings.warn(
-            f"{texts.source}: {cut:.0%} of the texts are longer than {chosen} tokens and are cut there",
-            InputWarning,
-            stacklevel=3,
-        )
+    chosen = wanted or fitting_length(lengths, limit)
+    for finding in cut_texts(texts, lengths, chosen):
+        warnings.warn(str(finding), InputWarning, stacklevel=3)
     return chosen
 
 

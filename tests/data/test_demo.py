@@ -1,7 +1,7 @@
-import warnings
 from collections import Counter
 
 import numpy as np
+import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from deni.data import check_trainable, choose_balanced, read_texts
 from deni.data.demo import demo_files
 from deni.data.demo.make import ROWS, make, write
+from deni.errors import InputWarning
 
 
 def test_the_script_writes_the_committed_files_to_the_byte(tmp_path):
@@ -29,13 +30,15 @@ def test_every_label_has_its_rows_on_both_sides():
     assert (len(train), len(test)) == (648, 430)
 
 
-def test_no_sentence_comes_twice_and_nothing_warns():
+def test_no_sentence_comes_twice_but_for_nine_written_in_another_way():
     train, test = map(read_texts, demo_files())
     texts = [text.casefold() for text in train.texts + test.texts]
     assert len(set(texts)) == len(texts)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with pytest.warns(InputWarning) as caught:
         check_trainable(train, test)
+    assert [str(each.message).partition(": ")[2][:40] for each in caught] == [
+        "9 of 430 test texts are also in the trai"
+    ]
 
 
 def test_no_slot_was_left_open():

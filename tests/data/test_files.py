@@ -254,6 +254,13 @@ def test_a_null_in_parquet_is_named_with_its_record(tmp_path):
     assert "b.parquet, record 2, column 'label': empty label" in error_of(tmp_path / "b.parquet")
 
 
+def test_an_empty_text_or_label_names_the_first_row_and_counts_the_others(tmp_path):
+    message = error_of(written(tmp_path, "a.csv", "text,label\na,x\n,x\n  ,x\n,x\n"))
+    assert message.endswith("line 3, column 'text': empty text (and 2 more such rows); fill it in or drop the row")
+    message = error_of(written(tmp_path, "a.csv", "text,label\na,x\nb,\nc, \n"))
+    assert message.endswith("line 3, column 'label': empty label (and 1 more such row); fill it in or drop the row")
+
+
 def test_damaged_files_are_told_from_wrong_ones(tmp_path):
     whole = gzip.compress(as_bytes(".csv"))
     damaged = "the gzip data is truncated or damaged; copy or download it again"

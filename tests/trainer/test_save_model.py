@@ -4,6 +4,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainingArguments
 
 import deni
+from deni.randomness import global_generators
 from deni.strategies import DENI
 from deni.trainer import PopulationTrainer
 
@@ -14,7 +15,8 @@ def test_save_model_writes_what_load_reads(tmp_path):
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
-    model = BertForSequenceClassification(BertConfig(vocab_size=9, num_labels=2, **sizes))
+    with global_generators(0):
+        model = BertForSequenceClassification(BertConfig(vocab_size=9, num_labels=2, **sizes))
     texts = ["late parcel", "money back"] * 10
     rows = [{"input_ids": tokenizer(text)["input_ids"], "labels": at % 2} for at, text in enumerate(texts)]
     args = TrainingArguments(str(tmp_path), num_train_epochs=3, report_to=[], disable_tqdm=True, use_cpu=True)
@@ -24,7 +26,7 @@ def test_save_model_writes_what_load_reads(tmp_path):
     trainer.save_model()  # an artifact that is there is replaced
     classifier = deni.load(tmp_path / "model")
     expected = trainer.predict_members(rows[:2])
-    assert np.allclose(classifier.members(texts[:2]), expected, atol=1e-6)
+    assert np.allclose(classifier.members(texts[:2]), expected, atol=1e-5)  # in float32
     assert torch.equal(
         classifier.population.values["classifier.weight"], trainer.population.values["classifier.weight"]
     )

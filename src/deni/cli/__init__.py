@@ -14,7 +14,7 @@ import click
 
 from deni._version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "export", "show")
+COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show")
 
 
 class _Commands(click.Group):

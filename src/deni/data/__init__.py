@@ -1,10 +1,10 @@
-"""The texts: reading, choosing, splitting."""
+"""The texts: reading, choosing, splitting, writing."""
 
 from deni.data.augmented import read_augmented
+from deni.data.checks import Finding, check_trainable
 from deni.data.files import (
     Text,
     Texts,
-    check_trainable,
     fed,
     is_conll,
     names,
@@ -14,24 +14,36 @@ from deni.data.files import (
     why_no_words,
 )
 from deni.data.labels import TASKS, first_tokens, is_iob2
-from deni.data.splits import choose_balanced, strata, stratified_split
+from deni.data.output import check_output, format_of, write_table
+from deni.data.read import local_file, read_data
+from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
+from deni.data.tasks import DATASETS, NamedDataset
 
 __all__ = [
+    "DATASETS",
     "TASKS",
+    "Finding",
+    "NamedDataset",
     "Text",
     "Texts",
+    "check_output",
     "check_trainable",
     "choose_balanced",
+    "choose_stratified",
     "fed",
     "first_tokens",
+    "format_of",
     "is_conll",
     "is_iob2",
+    "local_file",
     "names",
     "read_augmented",
+    "read_data",
     "read_texts",
     "sides",
     "strata",
     "stratified_split",
     "why_no_text",
     "why_no_words",
+    "write_table",
 ]

@@ -16,6 +16,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from deni.data.labels import classes_of, misplaced, whole
-from deni.errors import InputError, InputWarning, short
+from deni.data import keys
+from deni.data.labels import misplaced, whole
+from deni.errors import InputError, InputWarning, short, shown
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 STDIN = "standard input"
@@ -58,6 +60,30 @@ class Texts:
     def __len__(self) -> int:
         """Count the texts."""
         return len(self.texts)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether each text is a pair."""
+        return self.task != "token" and not isinstance(self.texts[0], str)
+
+    @cached_property
+    def exact_keys(self) -> list[str]:
+        """One string a text; equal ones are the same text."""
+        return [keys.exact(text) for text in self.texts]
+
+    @cached_property
+    def loose_keys(self) -> list[str]:
+        """One string a text; equal ones differ by case, white space and punctuation only."""
+        return [keys.loose(" ".join(text) if self.task == "token" else text) for text in self.texts]
+
+    def shown(self, position: int) -> str:
+        """A text for a message; words as a sentence."""
+        text = self.texts[position]
+        return short(" ".join(text) if self.task == "token" else text)
+
+    def row(self, position: int) -> str:
+        """Say where in its file a text is: "line 7", "record 7", or "text 7" without a file."""
+        return f"text {position + 1}" if self.frame is None else _row(self.frame, position)
 
     def select(self, indices: Iterable[int]) -> Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
@@ -103,33 +129,41 @@ def read_texts(
     ['delivery']
     """
     source = STDIN if str(path) == "-" else str(path)
+    frame = _frame_of(path, source, suffix, text_column)
+    if is_conll(suffix or path):
+        if task != "token":
+            raise InputError(f"{source}: a CoNLL file has a tag for each word: train with --task token")
+        if labels_required and label_column is not None and "label" not in frame.columns:
+            raise InputError(f"{source}: the lines have one column; expected a word and its tag on each")
+        frame = frame.rename(columns={"text": text_column, "label": label_column or "label"})
+    return texts_of(
+        frame,
+        source,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        labels_required=labels_required,
+        task=task,
+    )
+
+
+def texts_of(
+    frame: pd.DataFrame,
+    source: str,
+    *,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label_column: str | None = "label",
+    labels_required: bool = True,
+    task: str = "single_label",
+) -> Texts:
+    """Check texts and labels of a table, as `read_texts` does it; the index of the table names its rows."""
     flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
     for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
         if name is not None and name == second:
             raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
     if task == "token" and text_pair_column is not None:
         raise InputError(f"--task token has one text a row, not pairs: leave {PAIR_FLAG} away")
-    ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
-    plain = ending.removesuffix(".gz")
-    reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
-    data = _bytes_of(path)
-    if reader is None:
-        raise InputError(
-            f"{source}: unknown file type {Path('x' + plain).suffix!r}; expected {', '.join(READERS)}, "
-            "each also with .gz: convert or rename it"
-        )
-    if plain != ending:
-        data = _decompressed(data, source)
-    if not data.strip():
-        raise InputError(f"{source}: the file is empty; expected a column {text_column!r} and at least one text")
-    frame = reader(data, source)
-    if is_conll(ending):
-        if task != "token":
-            raise InputError(f"{source}: a CoNLL file has a tag for each word: train with --task token")
-        if labels_required and label_column is not None and "label" not in frame.columns:
-            raise InputError(f"{source}: the lines have one column; expected a word and its tag on each")
-        frame = frame.rename(columns={"text": text_column, "label": label_column or "label"})
-
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
     if task == "token":
         texts = _words_of(texts, frame, text_column, source)
@@ -158,38 +192,22 @@ def is_conll(path: str | Path) -> bool:
     return str(path).lower().removesuffix(".gz").endswith(CONLL)
 
 
-def check_trainable(train: Texts, test: Texts | None = None) -> None:
-    """Check that a model can be trained on these labelled texts, and tested on those.
-
-    Raises:
-        InputError: `train` has no labels or one class only, or `test` has a class that `train` lacks.
-
-    Warns:
-        InputWarning: a class of one text; equal texts with different labels; texts of `test` that are in `train`.
-    """
-    if train.labels is None:
-        raise InputError(f"{train.source}: the texts have no labels; name their column with {LABEL_FLAG}")
-    if train.task == "regression":
-        if len(set(train.labels)) < 2:
-            raise InputError(f"{train.source}: all texts have the number {train.labels[0]}: there is nothing to learn")
-        unknown: list[str] = []
-    else:
-        unknown = _check_classes(train, test)
-    _warn_of_contradictions(train)
-    if test is None:
-        return
-    if unknown:
+def _frame_of(path: str | Path, source: str, suffix: str | None, text_column: str) -> pd.DataFrame:
+    """Read all columns of a file."""
+    ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
+    plain = ending.removesuffix(".gz")
+    reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
+    data = _bytes_of(path)
+    if reader is None:
         raise InputError(
-            f"{test.source}: no text of {train.source} has the label {_shown(unknown)}, so it cannot be learnt: "
-            "add such texts to the training part or drop them from the test part"
+            f"{source}: unknown file type {Path('x' + plain).suffix!r}; expected {', '.join(READERS)}, "
+            "each also with .gz: convert or rename it"
         )
-    known = set(train.texts)
-    seen = np.flatnonzero([text in known for text in test.texts])
-    if len(seen):
-        _warn(
-            f"{test.source}: {len(seen)} of {len(test)} test texts are also in the training part, the first at "
-            f"{_row(test.frame, seen[0])}; scores on them say little, so drop them from one side"
-        )
+    if plain != ending:
+        data = _decompressed(data, source)
+    if not data.strip():
+        raise InputError(f"{source}: the file is empty; expected a column {text_column!r} and at least one text")
+    return reader(data, source)
 
 
 def names(texts: Texts) -> list[str]:
@@ -198,41 +216,6 @@ def names(texts: Texts) -> list[str]:
         given = {label for own in texts.labels or () for label in own}
         return whole(given) if texts.task == "token" else sorted(given)
     return sorted(set(texts.labels or ()))
-
-
-def _check_classes(train: Texts, test: Texts | None) -> list[str]:
-    """Raise where there is nothing to learn; the labels of `test` that `train` lacks."""
-    given = [each for own in train.labels or () for each in classes_of(own, train.task)]
-    counts = pd.Series(given, dtype=object).value_counts(sort=False)
-    if not len(counts):
-        what = "word has a tag but O" if train.task == "token" else "text has a label"
-        raise InputError(f"{train.source}: no {what}; name their column with {LABEL_FLAG}")
-    if len(counts) < 2 and train.task == "single_label":
-        assert train.labels is not None
-        raise InputError(
-            f"{train.source}: all {len(train)} texts have the label {_shown(train.labels[:1])}; "
-            f"training needs at least two classes: add texts of another class or name another {LABEL_FLAG}"
-        )
-    single = sorted(counts.index[counts == 1])
-    if single:
-        _warn(f"{train.source}: only one text has the label {_shown(single)}; add more or drop the class")
-    tested = (test.labels or ()) if test is not None else ()
-    return sorted({each for own in tested for each in classes_of(own, train.task)} - set(counts.index))
-
-
-def _warn_of_contradictions(train: Texts) -> None:
-    """Warn of equal texts that have different labels."""
-    texts = pd.Series(list(train.texts), dtype=object)
-    pairs = pd.DataFrame({"text": texts, "label": train.labels}, dtype=object)
-    kinds = pairs.drop_duplicates().groupby("text", sort=False).size()
-    contradictory = kinds.index[kinds > 1]
-    if len(contradictory):
-        same = [text == contradictory[0] for text in train.texts]
-        labels = sorted(pairs.label[same].unique())
-        _warn(
-            f"{train.source}: {len(contradictory)} text(s) occur with different labels, such as "
-            f"{short(contradictory[0])} with {_shown(labels)}; keep one label for each"
-        )
 
 
 def _bytes_of(path: str | Path) -> bytes:
@@ -393,7 +376,7 @@ def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series
     found = int((frame.columns == name).sum())
     if found == 0:
         raise InputError(
-            f"{source}: no column {name!r} among {_shown(frame.columns)}; "
+            f"{source}: no column {name!r} among {shown(frame.columns)}; "
             f"name the right one with {flag} (a CSV or TSV needs a header line)"
         )
     if found > 1:
@@ -413,7 +396,11 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
                 f"fill it in, drop the row or name another {flag}"
             )
         if not text or text.isspace():
-            raise InputError(f"{source}, {_row(frame, i)}, column {column!r}: empty text; fill it in or drop the row")
+            others = sum(isinstance(each, str) and not each.strip() for each in texts) - 1
+            raise InputError(
+                f"{source}, {_row(frame, i)}, column {column!r}: empty text{_and_others(others)}; "
+                "fill it in or drop the row"
+            )
         if not text.isascii() and _has_surrogate(text):
             raise InputError(
                 f"{source}, {_row(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
@@ -504,10 +491,15 @@ def _labels_of(values: list[Any], frame: pd.DataFrame, column: str, source: str,
         return labels
     where = f"{source}, {_row(frame, empty)}, column {column!r}: empty label"
     if required:
-        raise InputError(f"{where}; fill it in or drop the row")
+        raise InputError(f"{where}{_and_others(labels.count('') - 1)}; fill it in or drop the row")
     if any(labels):
         _warn(f"{where}, so no labels are read; fill it in to have the predictions scored")
     return None
+
+
+def _and_others(count: int) -> str:
+    """How many more rows have the same fault."""
+    return f" (and {count} more such row{'s' if count > 1 else ''})" if count else ""
 
 
 def _numbers_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[float]:
@@ -593,13 +585,6 @@ def _has_surrogate(text: str) -> bool:
 def _row(frame: pd.DataFrame, position: int) -> str:
     """Say where in its file a row is: "line 7" or "record 7"."""
     return f"{frame.index.name} {frame.index[position]}"
-
-
-def _shown(names: Iterable[Any], most: int = 12) -> str:
-    """List names on one line, the first few of many."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(short(name) for name in names[:most]) + more
 
 
 def _warn(message: str) -> None:

@@ -43,7 +43,9 @@ class Augmentation(Strategy):
         from deni.data import read_augmented
 
         if self.augmented is None:
-            raise InputError("augmented texts are needed: --augmented FILE with the columns seed and text")
+            raise InputError(
+                "augmented texts are needed: --augmented FILE with the columns seed and text; deni augment makes one"
+            )
         if "words" in getattr(setup.train, "column_names", ()):
             raise InputError("augmented texts have one label each, not one for each word: choose another strategy")
         if "text" not in getattr(setup.train, "column_names", ()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,8 +19,19 @@ class Tuning:
 
     name: ClassVar[str]
     learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
-    paper_learning_rate: ClassVar[float]
+    paper_learning_rate: ClassVar[float]  # arXiv 2406.12471
+    paper_learning_rates: ClassVar[Mapping[str, float]] = {}  # of families (`model_type`) where it is another
     pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
+
+    @classmethod
+    def paper_rate(cls, family: str) -> float:
+        """The paper's learning rate for models of this family.
+
+        >>> from deni.tuning import Lora
+        >>> Lora.paper_rate("bert"), Lora.paper_rate("roberta")
+        (0.0001, 1e-05)
+        """
+        return cls.paper_learning_rates.get(family, cls.paper_learning_rate)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with the right parameters trainable; the module given may be changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -38,7 +39,8 @@ class Lora(Tuning):
 
     name: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 3e-4
-    paper_learning_rate: ClassVar[float] = 1e-4  # 1e-5 for RoBERTa
+    paper_learning_rate: ClassVar[float] = 1e-4
+    paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 1e-5}
 
     lora_r: int = 64
     lora_alpha: int = 64

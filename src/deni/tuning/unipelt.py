@@ -34,8 +34,9 @@ class UniPELT(Tuning):
     """
 
     name: ClassVar[str] = "unipelt"
-    learning_rate: ClassVar[float] = 1e-4  # the paper's
-    paper_learning_rate: ClassVar[float] = 1e-4  # 2.5e-4 for RoBERTa, 6e-5 for ALBERT
+    learning_rate: ClassVar[float] = 1e-3
+    paper_learning_rate: ClassVar[float] = 1e-4
+    paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 2.5e-4, "albert": 6e-5}
     pads_fully: ClassVar[bool] = True
 
     unipelt_r: int = 64
@@ -101,7 +102,7 @@ def package() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning that the adapter which is being made is not in use yet."""
+    """No warning that an adapter which is being made is not in use yet."""
     logger = logging.getLogger("adapters.model_mixin")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -115,7 +116,8 @@ def _train(model: nn.Module, name: str) -> nn.Module:
     """Freeze the base; the adapter and what is behind the base train."""
     from adapters.composition import Stack
 
-    model.train_adapter(Stack(name))  # type: ignore[operator]
+    with _quiet():
+        model.train_adapter(Stack(name))  # type: ignore[operator]
     return model
 
 

@@ -1,0 +1,76 @@
+"""`deni augment`: new texts from labelled ones, for training on both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deni.cli import example
+from deni.cli.data import single_text_options
+from deni.cli.options import field_options, taken
+from deni.data import DATASETS, TASKS
+from deni.data.augmentation import AUGMENTERS
+
+
+@click.command("augment", epilog=example("deni augment tickets.csv --method easy --n 2 --output new.csv"))
+@click.argument("file")
+@click.option("--output", required=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+@click.option("--method", type=click.Choice(list(AUGMENTERS)), default="easy", show_default=True)
+@click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts of each labelled one.")
+@single_text_options
+@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+@click.option("--task", type=click.Choice(list(TASKS)), default="single_label", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
+@click.option("--yes", is_flag=True, default=None, help="Send paid requests without a question. [llm]")
+@field_options(AUGMENTERS, skip={"yes"})
+def command(
+    file: str,
+    output: str,
+    overwrite: bool,
+    method: str,
+    n: int,
+    text_column: str | None,
+    label_column: str | None,
+    split: str | None,
+    config_name: str | None,
+    task: str,
+    seed: int,
+    progress: bool,
+    **settings: Any,
+) -> None:
+    """Make new texts of the labelled ones of FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input).
+
+    The output has the columns seed (the labelled text), text and label; `deni train --augmented` reads it. After an
+    interrupt or a kill the same command goes on where it was.
+
+    FILE may be a dataset as in `deni train`, too; one of pairs as the one text that --preset paper reads.
+    """
+    from deni.augment import augment_file
+    from deni.data.augmentation import make_augmenter
+
+    augmenter = make_augmenter(method, **taken(settings, AUGMENTERS.values()))
+    done = augment_file(
+        file,
+        augmenter=augmenter,
+        output=output,
+        n=n,
+        text_column=text_column,
+        label_column=label_column,
+        split=split,
+        config_name=config_name,
+        task=task,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    if done.output is None:
+        click.echo(f"Interrupted. {done.finished} of {done.texts} texts are finished. Give the same command to go on.")
+        raise SystemExit(130)
+    click.echo(f"{done.made} new texts of {done.texts} labelled ones: {done.output}")
+    more = f" --augmentations {n}" if n > 1 else ""
+    more += " --preset paper" if file in DATASETS and DATASETS[file].pair else ""
+    name = file if file != "-" else "FILE"
+    click.echo(f"Next: deni train {name} --strategy denials --augmented {done.output}{more} --output model/")

@@ -1,0 +1,25 @@
+"""Options that say which texts are meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+def data_options(function: Any) -> Any:
+    """Columns, split and configuration."""
+    pair = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
+    return single_text_options(pair(function))
+
+
+def single_text_options(function: Any) -> Any:
+    """The same without pairs."""
+    options = (
+        click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]"),
+        click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]"),
+        click.option("--config-name", help="Of a dataset of the hub that has several configurations."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

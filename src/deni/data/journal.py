@@ -1,0 +1,100 @@
+"""What an unfinished file has already: one JSON line for each finished part, safe from a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from deni.errors import InputError, short
+
+
+class Journal:
+    """The finished parts of an unfinished file; each is on the disk when `add` returns.
+
+    Args:
+        output: the unfinished file; the journal is beside it.
+        run: JSON values of all that decides the parts. What another run left is refused.
+
+    Raises:
+        InputError: a journal of another run, or one that cannot be read; the message says what differs and what to do.
+    """
+
+    def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
+        output = Path(output)
+        self.path = output.with_name(output.name + ".partial.jsonl")
+        self.run = json.loads(json.dumps(run))
+        self.parts: list[dict[str, Any]] = []
+        lines = self._whole_lines()
+        if len(lines) > 1:  # where nothing is finished, nothing is lost
+            self._check(lines[0])
+            self.parts = lines[1:]
+
+    def begin(self) -> None:
+        """Be ready for further parts; what a kill left of a line goes away."""
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        with self._writing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                _write(file, [self.run, *self.parts])
+            temporary.replace(self.path)
+
+    def add(self, part: dict[str, Any]) -> None:
+        """Write down one more finished part."""
+        with self._writing(), self.path.open("ab") as file:
+            _write(file, [part])
+        self.parts.append(part)
+
+    def remove(self) -> None:
+        """The file is finished, or nothing of it is."""
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.path.unlink()
+
+    def _whole_lines(self) -> list[dict[str, Any]]:
+        try:
+            *whole, _ = self.path.read_bytes().split(b"\n")
+        except (FileNotFoundError, NotADirectoryError):  # the latter is told where it is written
+            return []
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be read ({error.strerror}): check it, or choose another --output"
+            ) from error
+        found = []
+        for number, line in enumerate(whole, start=1):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                if number < len(whole):
+                    raise InputError(
+                        f"{self.path}, line {number}: no JSON; delete that line to go on, or the file to begin anew"
+                    ) from None
+        return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror}): free space or choose another --output"
+            ) from error
+
+    def _check(self, other: Mapping[str, Any]) -> None:
+        names = [name for name in {**other, **self.run} if other.get(name) != self.run.get(name)]
+        if names:
+            differences = "; ".join(
+                f"{name}: {short(other.get(name))} there, {short(self.run.get(name))} here" for name in names
+            )
+            raise InputError(
+                f"{self.path} is an unfinished file of another run ({differences}): give the same again to go on, "
+                "choose another --output, or delete it to begin anew"
+            )
+
+
+def _write(file: Any, lines: list[dict[str, Any]]) -> None:
+    file.write(b"".join(json.dumps(line, ensure_ascii=False).encode() + b"\n" for line in lines))
+    file.flush()
+    os.fsync(file.fileno())

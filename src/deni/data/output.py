@@ -1,0 +1,111 @@
+"""Writing rows to a file: whole, or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from deni.data.files import CONLL
+from deni.errors import InputError, short
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_BREAKS = re.compile(r"[ \t\r\n]")  # where a line of a CoNLL file is split
+
+
+def check_output(output: str | Path, overwrite: bool, words: bool = False) -> None:
+    """Check before any work that rows can be written there; `-` is standard output.
+
+    Args:
+        words: whether each row has words and their tags, which CoNLL needs.
+
+    Raises:
+        InputError: another suffix, a folder, or a file that exists without `overwrite`.
+    """
+    if format_of(output) == CONLL and not words:
+        raise InputError(f"{output}: a CoNLL file has a tag for each word, which there is not: write {_listed()}")
+    if Path(output).exists() and not overwrite:
+        raise InputError(f"{output} exists: choose another file or give --overwrite")
+    if Path(output).is_dir():
+        raise InputError(f"{output} is a folder: name a file in it")
+
+
+def write_table(frame: pd.DataFrame, output: str | Path) -> None:
+    """Write a table as CSV, TSV, JSONL or Parquet, also gzipped, by the suffix; `-` is CSV on standard output.
+
+    As CoNLL it is written where its columns are a list of words and lists with as many tags.
+
+    Raises:
+        InputError: a file that cannot be written, or columns that the format cannot hold.
+    """
+    if str(output) == "-":
+        frame.to_csv(sys.stdout, index=False)
+        return
+    path, suffix = Path(output), format_of(output)
+    temporary = None
+    try:
+        data = _conll(frame, path) if suffix == CONLL else _bytes_of(frame, suffix)
+        if path.suffix == ".gz":
+            data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        temporary = Path(name)
+        with open(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except (pa.ArrowException, OverflowError) as error:
+        first = short(str(error).splitlines()[0])
+        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:
+    if suffix == ".parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    if suffix == ".jsonl":
+        return frame.to_json(orient="records", lines=True, force_ascii=False).encode()
+    return frame.to_csv(index=False, sep="\t" if suffix == ".tsv" else ",").encode()
+
+
+def _conll(frame: pd.DataFrame, path: Path) -> bytes:
+    """A line for each word, and an empty one after each sentence."""
+    lines: list[str] = []
+    for row in frame.to_numpy():
+        for line in zip(*row, strict=True):
+            if broken := next((part for part in line if _BREAKS.search(part)), None):
+                raise InputError(f"{path}: .conll cannot hold the word {short(broken)} with a blank: write .jsonl")
+            lines.append(" ".join(line))
+        lines.append("")
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def format_of(output: str | Path) -> str:
+    """The suffix without `.gz`, `.csv` for standard output; raises an InputError for an unknown one."""
+    if str(output) == "-":
+        return ".csv"
+    path = Path(output)
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in (*SUFFIXES, CONLL):
+        raise InputError(f"{path}: unknown suffix {suffix!r}, write {_listed()} (.gz works, too)")
+    return suffix
+
+
+def _listed() -> str:
+    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

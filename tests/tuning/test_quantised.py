@@ -1,0 +1,129 @@
+"""A base in 4 bits (bitsandbytes) stays frozen and shared under members of LoRA; on a GPU where there is one."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BitsAndBytesConfig,
+    PreTrainedTokenizerFast,
+    TrainingArguments,
+)
+
+import deni
+from deni import artifact
+from deni.randomness import global_generators
+from deni.strategies import DENI
+from deni.trainer import PopulationTrainer
+from deni.tuning import Lora
+
+bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+}
+
+
+@pytest.fixture(autouse=True)
+def _without_a_format_for_inference(monkeypatch):
+    """On some processors evaluation repacks the weights for good, and they cannot be trained over any more."""
+    monkeypatch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("base")
+    with global_generators(0):
+        AutoModelForSequenceClassification.from_config(BertConfig(num_labels=3, **SIZES)).save_pretrained(path)
+    return path
+
+
+def quantised(folder):
+    """The base in 4 bits but for its output layer, with LoRA."""
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=["classifier"],
+    )
+    base = AutoModelForSequenceClassification.from_pretrained(
+        folder, quantization_config=config, device_map={"": DEVICE}, dtype=torch.float32
+    )
+    with global_generators(1):
+        return Lora(lora_r=4, lora_alpha=4, lora_bias="none").apply(base)
+
+
+def rows():
+    draw = np.random.default_rng(2)
+    labels = draw.integers(3, size=32)
+    ids = [[int(5 + 10 * label + word) for word in draw.integers(10, size=7)] for label in labels]
+    return Dataset.from_dict({"input_ids": ids, "attention_mask": [[1] * 7] * 32, "labels": labels.tolist()})
+
+
+def train(folder, tmp_path, engine):
+    args = TrainingArguments(
+        str(tmp_path / engine),
+        num_train_epochs=15,
+        learning_rate=1e-2,
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=DEVICE == "cpu",
+        per_device_train_batch_size=8,
+    )
+    trainer = PopulationTrainer(quantised(folder), args, strategy=DENI(members=3), train_dataset=rows(), engine=engine)
+    trainer.train()
+    return trainer
+
+
+def words(ids):
+    return " ".join(f"w{at}" for at in ids)
+
+
+@pytest.fixture
+def tokenizer():
+    names = {0: "[PAD]", 1: "[UNK]"}
+    plain = Tokenizer(models.WordLevel({names.get(at, f"w{at}"): at for at in range(60)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def packed(model):
+    """The weights in 4 bits, as they are stored."""
+    found = {name: p for name, p in model.named_parameters() if isinstance(p, bitsandbytes.nn.Params4bit)}
+    return {name.removeprefix("model."): p.detach().cpu().clone() for name, p in found.items()}
+
+
+def test_members_over_a_base_in_4_bits_are_stacked_and_equal_the_loop(folder, tmp_path):
+    stacked, loop = train(folder, tmp_path, "stacked"), train(folder, tmp_path, "loop")
+    assert stacked.population.engine_name == "stacked"
+    assert loop.population.engine_name == "loop"
+    said = stacked.predict_members(rows())
+    assert said.shape == (32, 3, 3)
+    assert np.abs(said[:, 0] - said[:, 1]).max() > 0
+    assert np.allclose(said, loop.predict_members(rows()), atol=2e-3)
+    assert (stacked.predict(rows()).predictions.argmax(-1) == np.array(rows()["labels"])).mean() > 0.8
+    before, after = packed(quantised(folder)), packed(stacked.population)
+    assert len(before) == len(after) == 13  # six matrices in each of two layers, and the pooler
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), after.values(), strict=True))
+
+
+def test_an_artifact_of_a_base_in_4_bits_has_plain_weights_that_say_the_same(folder, tmp_path, tokenizer):
+    trainer = train(folder, tmp_path, "stacked")
+    trainer.processing_class = tokenizer
+    trainer.save_model()
+    config = json.loads((tmp_path / "stacked" / "model" / "config.json").read_text())
+    assert "quantization_config" not in config
+    classifier = deni.load(tmp_path / "stacked" / "model")
+    texts = [words(ids) for ids in rows()["input_ids"]]
+    assert np.allclose(classifier.members(texts), trainer.predict_members(rows()), atol=2e-3)
+    artifact.export(tmp_path / "stacked" / "model", tmp_path / "single", how="single")
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "single").num_labels == 3
