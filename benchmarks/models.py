@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
 from transformers.utils import logging
 
-from deni.architectures import HEADS, head_dropout_key
+from deni.architectures import HEADS, auto_class, head_dropout_key
 from deni.engine.probe import why_not_stacked
 from deni.randomness import generator, global_generators
 from deni.tuning import TUNINGS, make_tuning
@@ -69,17 +69,24 @@ model of each architecture and probes it as training does before its first step,
 the left. The engine `loop` is as exact, only slower. Models of other architectures are probed in the same way before
 they are trained; the log says why one is computed in the loop. The last column is the key of the configuration that
 `--dropout` sets. UniPELT is not here: it needs transformers 4.57.
+"""
+TOKENS = """
+## Token classification
 
+The same of models with an output for each token. Prompt tuning has none, and neither has OPT in transformers. Where
+the last column says none, the dropout of the whole encoder is in front of the head.
+"""
+TABLE = """
 | architecture | class | tuning | engine | why not stacked | dropout in front of the head |
 | --- | --- | --- | --- | --- | --- |"""
 SMALL: dict[str, dict] = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
 
 
-def tiny(architecture: str, tuning: str) -> nn.Module:
-    """A random model of this architecture in float64, tuned."""
+def tiny(architecture: str, tuning: str, tokens: bool) -> nn.Module:
+    """A random model of this architecture in float64, tuned, with an output for each text or for each token."""
     config = CONFIG_MAPPING[architecture](**{**SIZES, **OWN.get(architecture, {})})
     with global_generators(0):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = auto_class(tokens).from_config(config)
         tuned = make_tuning(tuning, **SMALL.get(tuning, {})).apply(model)
     return tuned.to(torch.float64)
 
@@ -102,16 +109,20 @@ def short(reason: str) -> str:
     return re.sub(r"\.\d+\.", ".*.", re.sub(r" by [\d.e+-]+ of their size", "", reason))
 
 
-def rows() -> Iterator[str]:
-    for architecture in sorted(HEADS):
-        for tuning in (each for each in TUNINGS if each != "unipelt"):
-            model = tiny(architecture, tuning)
+def rows(tokens: bool) -> Iterator[str]:
+    """A line for each architecture and tuning."""
+    there = [
+        name for name in sorted(HEADS) if not tokens or CONFIG_MAPPING[name] in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+    ]
+    for architecture in there:
+        for tuning in (each for each in TUNINGS if each not in (["unipelt", "prompt"] if tokens else ["unipelt"])):
+            model = tiny(architecture, tuning, tokens)
             right, left = (why_not_stacked(model, batch(side), {"input_ids": PADDING}) for side in ("right", "left"))
             reason = short(right)
             assert reason == short(left), (
                 f"{architecture}, {tuning}: {right} with padding on the right, {left} on the left"
             )
-            dropout = head_dropout_key(model.config)
+            dropout = head_dropout_key(model.config, tokens)
             cells = [
                 architecture,
                 type(model.get_base_model() if hasattr(model, "peft_config") else model).__name__,
@@ -124,8 +135,8 @@ def rows() -> Iterator[str]:
 def page() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        lines = list(rows())
-    return "\n".join([INTRODUCTION, *lines, ""])
+        texts, tokens = list(rows(tokens=False)), list(rows(tokens=True))
+    return "\n".join([INTRODUCTION + TABLE, *texts, TOKENS + TABLE, *tokens, ""])
 
 
 def main() -> None:

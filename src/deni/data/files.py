@@ -132,7 +132,7 @@ def read_texts(
     frame = _frame_of(path, source, suffix, text_column)
     if is_conll(suffix or path):
         if task != "token":
-            raise InputError(f"{source}: a CoNLL file has a tag for each word: train with --task token")
+            raise InputError(f"{source}: a CoNLL file has a tag for each word: give --task token")
         if labels_required and label_column is not None and "label" not in frame.columns:
             raise InputError(f"{source}: the lines have one column; expected a word and its tag on each")
         frame = frame.rename(columns={"text": text_column, "label": label_column or "label"})
