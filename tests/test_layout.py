@@ -17,8 +17,8 @@ strategies tuning
 batches losses memory checkpoint diagnostics
 comparison
 trainer
-artifact recipe
-pretrained
+artifact pretrained
+recipe
 finetune
 train apply augment demo inspection sklearn
 cli
