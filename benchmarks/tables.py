@@ -53,6 +53,13 @@ def learning_rates(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Chosen (best mean over the datasets): {chosen}."])
 
 
+def loading(result: dict[str, Any]) -> str:
+    lines = [where(result), "", f"{result['rows']:,} rows, {result['mib']:.0f} MiB.", "", "| what | seconds |"]
+    lines += ["| --- | ---: |", *(f"| {name} | {seconds:.2f} |" for name, seconds in result["seconds"].items())]
+    memory = f"The texts hold {result['held_mib']:.0f} MiB; the peak is {result['peak_mib']:.0f} MiB."
+    return "\n".join([*lines, "", memory])
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Put a table between the markers of its name."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -65,7 +72,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     readme, text = HERE / "README.md", (HERE / "README.md").read_text(encoding="utf-8")
     filled = text
-    for name, table in (("member_step", member_step), ("learning_rates", learning_rates)):
+    for name, table in (("member_step", member_step), ("learning_rates", learning_rates), ("loading", loading)):
         path = HERE / "results" / f"{name}.json"
         filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))
     if parser.parse_args().check:

@@ -17,10 +17,11 @@ strategies tuning
 batches losses memory checkpoint diagnostics
 comparison
 trainer
-artifact recipe
-pretrained
+artifact pretrained
+recipe
 finetune
 train apply demo sklearn
+study
 cli
 """
 PLACE = {name: place for place, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

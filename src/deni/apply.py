@@ -16,7 +16,7 @@ import pyarrow as pa
 from sklearn.metrics import classification_report, f1_score
 
 from deni.artifact import Classifier, load
-from deni.data import Text, read_texts
+from deni.data import DATASETS, Text, Texts, read_data
 from deni.errors import InputError, short
 from deni.finetune import scores_of
 from deni.pretrained import PROBLEMS, encode
@@ -29,23 +29,28 @@ def evaluate_file(
     model: str | Path,
     path: str | Path,
     *,
-    text_column: str = "text",
+    text_column: str | None = None,
     text_pair_column: str | None = None,
-    label_column: str = "label",
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file with labels.
+    """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file or dataset with labels.
 
     Several labels and regression have the metrics of `deni.finetune.METRICS`.
+
+    Args:
+        path: as in `deni.train.train_file`, and so are the columns, `split` and `config_name`.
 
     Raises:
         InputError: a label that training never saw, or a file that cannot be read.
     """
     classifier = load(model)
     classifier.progress = progress
-    columns = _columns(classifier, text_column, text_pair_column)
     task = next(task for task, problem in PROBLEMS.items() if problem == classifier.problem)
-    texts = read_texts(path, **columns, label_column=label_column, task=task)
+    columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
+    texts = _read(classifier, path, text_pair_column, **columns, task=task)
     gold, votes = encode(texts, classifier.labels), classifier.votes(texts.texts)
     measured = {"texts": len(texts), **scores_of(task, gold, votes)}
     if task == "regression":
@@ -67,8 +72,10 @@ def predict_file(
     path: str | Path,
     output: str | Path = "-",
     *,
-    text_column: str = "text",
+    text_column: str | None = None,
     text_pair_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
@@ -78,7 +85,7 @@ def predict_file(
     probability_LABEL of each.
 
     Args:
-        path: a file, or `-` for standard input (CSV).
+        path: a file, `-` for standard input (CSV), or a dataset as in `deni.train.train_file`.
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
             the input with one of the new names is kept as `given_NAME` (`given_given_NAME` where that is taken).
 
@@ -96,8 +103,8 @@ def predict_file(
             raise InputError(f"{output} is a folder: name a file in it")
     classifier = load(model)
     classifier.progress = progress
-    columns = _columns(classifier, text_column, text_pair_column)
-    texts = read_texts(path, **columns, label_column=None, labels_required=False)
+    columns = {"text_column": text_column, "split": split, "config_name": config_name}
+    texts = _read(classifier, path, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
@@ -109,12 +116,13 @@ def predict_file(
     return len(texts)
 
 
-def _columns(classifier: Classifier, text_column: str, text_pair_column: str | None) -> dict[str, Any]:
-    """The columns of the texts; that of second texts is the one that was trained on, unless another is given."""
+def _read(classifier: Classifier, path: str | Path, text_pair_column: str | None, **options: Any) -> Texts:
+    """Texts as the model was trained on: pairs or not; a named dataset knows its own columns."""
     if text_pair_column is not None and not classifier.pairs:
         raise InputError("the model was trained on one text a row: leave --text-pair-column away")
-    pair = text_pair_column or classifier.info.get("text_pair_column")
-    return {"text_column": text_column, "text_pair_column": pair}
+    if text_pair_column is None and str(path) not in DATASETS:
+        text_pair_column = classifier.info.get("text_pair_column")
+    return read_data(path, text_pair_column=text_pair_column, pairs=classifier.pairs, **options)
 
 
 def _predictions(classifier: Classifier, texts: Sequence[Text]) -> pd.DataFrame:

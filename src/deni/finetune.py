@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,7 @@ class Fitted:
         interrupted: whether it was stopped by Ctrl-C; then `checkpoint` continues it.
         checkpoint: the last checkpoint, if there is one.
         text_pair_column: where the second texts were, for a model of pairs.
+        data: which texts it was trained and measured on, for `deni.json`.
     """
 
     recipe: Recipe
@@ -69,6 +70,7 @@ class Fitted:
     interrupted: bool = False
     checkpoint: Path | None = None
     text_pair_column: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def schedule(self) -> Schedule:
@@ -88,6 +90,8 @@ class Fitted:
             "tuning": settings.pop("tuning"),
             "recipe": settings,
             "seeds": self.trainer.seeds,
+            "source_seeds": self.trainer.source_seeds,
+            "data": dict(self.data),
             "schedule": str(self.schedule),
             "member_steps": self.member_steps,
             "seconds": round(self.seconds, 1),
@@ -231,6 +235,7 @@ def fine_tune(
             engine=recipe.engine,
             at_a_time=recipe.members_at_a_time,
             class_weights=weights,
+            source_seeds=recipe.source_seeds,
             origin=_origin(recipe, train, dev),
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
@@ -311,7 +316,8 @@ def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
 def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
     """What a checkpoint must share with the run that goes on from it; the strategy is the trainer's to compare."""
     settings = recipe.settings()
-    for name in ("strategy", "engine", "members_at_a_time", "eval_batch_size"):  # others compute the same
+    # The trainer compares strategy and seeds; other engines compute the same.
+    for name in ("strategy", "seed", "engine", "members_at_a_time", "eval_batch_size"):
         settings.pop(name)
     tuning = settings.pop("tuning")
     return {

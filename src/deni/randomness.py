@@ -33,13 +33,16 @@ class Sources:
         seeds: seeds of single sources, to vary one source and keep the others.
 
     Raises:
-        ValueError: a name in `seeds` that is no source.
+        ValueError: a name in `seeds` that is no source, or a seed that is no integer.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", seeds: Mapping[str, int] | None = None) -> None:
         unknown = sorted(set(seeds or {}) - set(SOURCES))
         if unknown:
             raise ValueError(f"unknown source of randomness {unknown[0]!r}: choose from {', '.join(SOURCES)}")
+        for name, given in (seeds or {}).items():
+            if not isinstance(given, int | np.integer):
+                raise ValueError(f"the seed of {name} must be an integer, not {given!r}")
         self.seed = int(seed)
         self.seeds = {name: derive((seeds or {}).get(name, seed), name) for name in SOURCES}
         self.device = torch.device(device)

@@ -7,12 +7,15 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from transformers.training_args import OptimizerNames
 
 from deni.architectures import HEAD_DROPOUT_RATE
+from deni.data import DATASETS
 from deni.pretrained import load_config
+from deni.randomness import Sources
 from deni.settings import check_choices
 from deni.strategies import ARGUMENTS, DENI, Strategy, has_setting, make_strategy
 from deni.tuning import Full, Tuning, make_tuning
@@ -40,7 +43,9 @@ class Recipe:
         max_length: tokens after which a text is cut; None for the 99th percentile of the training texts, at most the
             model's limit.
         dropout: in front of the output layer; None for 0.3 where the architecture has one.
-        seed: of sample order, initialisation, dropout and noise.
+        seed: of sample order, initialisation, dropout, noise and augmentation.
+        source_seeds: seeds of single sources of randomness (`deni.randomness.SOURCES`) in place of `seed`; those of
+            data_split and label_choice in place of the block of `deni.train.train_file`.
         engine: how members are computed.
         members_at_a_time: members in one forward pass; None for as many as fit.
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
@@ -62,6 +67,7 @@ class Recipe:
     max_length: int | None = None
     dropout: float | None = None
     seed: int = 0
+    source_seeds: Mapping[str, int] = field(default_factory=dict)
     engine: Literal["auto", "stacked", "loop"] = "auto"
     members_at_a_time: int | None = None
     optim: str = "adamw_torch_fused"
@@ -78,6 +84,7 @@ class Recipe:
         for name, value in self.strategy.arguments().items():
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
+        Sources(self.seed, seeds=self.source_seeds)  # raises
         for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -114,6 +121,7 @@ class Recipe:
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return {
             **values,
+            "source_seeds": dict(self.source_seeds),
             "learning_rate": self.rate,
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
@@ -126,12 +134,14 @@ def recipe(
     tuning: str | Tuning = "full",
     strategy_settings: Mapping[str, Any] | None = None,
     tuning_settings: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
     **given: Any,
 ) -> Recipe:
     """A recipe from what is given; a preset fills what is not.
 
     Args:
         preset: `paper`, `released` or None.
+        data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has a `max_length` of its own.
         given: fields of `Recipe`; None means not given. Those that are settings of the strategy, too, are given to it.
 
     Raises:
@@ -143,7 +153,8 @@ def recipe(
     plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
     values = {key: value for key, value in given.items() if value is not None}
     if preset is not None:
-        values = {**PRESETS[preset], **values}
+        own = {"max_length": DATASETS[str(data)].max_length} if str(data) in DATASETS else {}
+        values = {**PRESETS[preset], **own, **values}
         if "learning_rate" not in values:
             family = load_config(values.get("model", Recipe.model)).model_type
             values["learning_rate"] = chosen.paper_rate(family)

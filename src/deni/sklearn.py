@@ -43,6 +43,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         strategy, tuning: names; `strategy_settings` and `tuning_settings` are their settings.
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.
+        source_seeds: seeds of single sources of randomness in place of `random_state`, such as `{"dropout": 3}`.
         progress: show a progress bar.
 
     Attributes:
@@ -68,6 +69,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         strategy_settings: Mapping[str, Any] | None = None,
         tuning_settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
+        source_seeds: Mapping[str, int] | None = None,
         progress: bool = False,
     ) -> None:
         self.model = model
@@ -82,6 +84,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.strategy_settings = strategy_settings
         self.tuning_settings = tuning_settings
         self.random_state = random_state
+        self.source_seeds = source_seeds
         self.progress = progress
 
     def __sklearn_tags__(self) -> Any:
@@ -105,6 +108,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"y has one class only ({short(classes.tolist()[0])}): a classifier needs 2 or more")
         width = len(str(len(classes)))  # names that sort as the classes do
         named = Texts(texts, [f"{number:0{width}d}" for number in numbers], "X", None)  # type: ignore[arg-type]
+        if "data_split" in (self.source_seeds or {}):
+            raise InputError("source_seeds names data_split, but fit trains on all of X: leave it away")
         seed = self.random_state
         if seed is None:
             seed = 0
@@ -123,6 +128,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             max_length=self.max_length,
             engine=self.engine,
             seed=int(seed),
+            source_seeds=self.source_seeds,
         )
         fitted = fine_tune(named, plan, progress=self.progress)
         classifier = fitted.classifier()

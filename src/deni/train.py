@@ -7,14 +7,27 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from deni.artifact import check_free, check_outside
-from deni.data import Texts, check_trainable, choose_balanced, read_texts, strata, stratified_split
+from deni.data import (
+    Texts,
+    check_trainable,
+    choose_balanced,
+    choose_stratified,
+    local_file,
+    read_data,
+    strata,
+    stratified_split,
+)
 from deni.errors import InputError, InputWarning
 from deni.finetune import Fitted, fine_tune
-from deni.randomness import Sources
+from deni.randomness import Sources, derive
 from deni.recipe import Recipe
+
+PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
 
 
 @dataclass(frozen=True)
@@ -44,33 +57,50 @@ def train_file(
     recipe: Recipe,
     output: str | Path,
     test: str | None = "0.2",
+    test_size: int | None = None,
     dev: str | None = None,
     labelled: int | None = None,
-    text_column: str = "text",
+    text_column: str | None = None,
     text_pair_column: str | None = None,
-    label_column: str = "label",
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
     block: int = 0,
     preset: str | None = None,
+    protocol: Literal["paper"] | None = None,
     overwrite: bool = False,
     resume: bool = False,
     save_steps: int | None = None,
     progress: bool = True,
 ) -> Trained:
-    """Train on a file, evaluate on the test part, write the artifact.
+    """Train on a file or dataset, evaluate on the test part, write the artifact.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet, also gzipped, or `-` for standard input.
+        path: CSV, TSV, JSONL or Parquet, also gzipped, or `-` for standard input; the name of a dataset
+            (`deni.data.DATASETS`), or `user/dataset` of the hub.
         output: folder of the artifact; must not exist, unless `overwrite`.
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
-        dev: likewise, of what is left; None for no development part.
+        test_size: how many texts of the test part to keep, every class in proportion; None for all.
+        dev: as `test`, of what is left; None for no development part.
         labelled: how many texts to train on, class-balanced; None for all.
-        text_pair_column: the column of a second text; None for one text a row.
-        block: seed of the choice of the test part and of the labelled texts; `recipe.seed` decides the rest.
+        text_column, label_column: None for the dataset's own, or `text` and `label`.
+        text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
+        split, config_name: of the hub, see `deni.data.read_data`.
+        block: seed of the choice of the test part and of the labelled texts, where `recipe.source_seeds` has none;
+            `recipe.seed` decides the rest.
+        preset: what the recipe was made with. With `paper` or `released` a named dataset of pairs is read as one text a
+            pair; `released` takes ceil(labelled/C) texts of each of the C classes.
+        protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
+            otherwise.
 
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
     """
-    check_outside(output, *(str(given) for given in (path, test, dev, recipe.model) if given is not None))
+    if protocol not in (None, "paper"):
+        raise InputError(f"unknown protocol {protocol!r}: choose paper")
+    preset = preset or protocol
+    kept = (path, test, dev, recipe.model, local_file(str(path)))
+    check_outside(output, *(str(given) for given in kept if given is not None))
     check_free(output, overwrite)
     _check_writable(Path(output))
     columns: dict[str, Any] = {
@@ -78,15 +108,20 @@ def train_file(
         "text_pair_column": text_pair_column,
         "label_column": label_column,
         "task": recipe.task,
+        "pairs": preset is None,
     }
-    texts = read_texts(path, **columns)
-    sources = Sources(block)
+    texts = read_data(path, **columns, split=split, config_name=config_name)
+    sources = Sources(block, seeds=recipe.source_seeds)
     splits = sources.numpy("data_split")
     train, tested = _part(texts, test, "--test", splits, columns)
     train, developed = _part(train, dev, "--dev", splits, columns)
+    if test_size is not None:
+        tested = _some(tested, test_size, sources)
+    if protocol == "paper" and labelled is None and not recipe.strategy.takes_all:
+        labelled = PAPER_LABELLED
     labelled = recipe.strategy.labelled(labelled, len(train))
     if labelled is not None:
-        rule = "paper" if preset is not None and recipe.task == "single_label" else "exact"
+        rule = "rounded_up" if preset == "released" and recipe.task == "single_label" else "exact"
         train = train.select(
             choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
         )
@@ -103,6 +138,9 @@ def train_file(
         progress=progress,
         text_pair_column=text_pair_column,
     )
+    named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
+    parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
+    fitted.data = {**named, **parts}
     if fitted.interrupted:
         return Trained(fitted, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
@@ -125,7 +163,7 @@ def _part(
     try:
         fraction = float(given)
     except ValueError:
-        return texts, read_texts(given, **columns)
+        return texts, read_data(given, **columns)
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
     with warnings.catch_warnings():
@@ -133,6 +171,14 @@ def _part(
             warnings.simplefilter("ignore", InputWarning)
         rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)
+
+
+def _some(tested: Texts | None, size: int, sources: Sources) -> Texts:
+    """So many of the test texts, drawn apart so that the other parts stay as they are."""
+    if tested is None:
+        raise InputError("--test-size needs a test part: leave it away, or give --test")
+    generator = np.random.default_rng(derive(sources.seeds["data_split"], "test_size"))
+    return tested.select(choose_stratified(_strata(tested), size, generator))
 
 
 def _check_writable(output: Path) -> None:

@@ -94,6 +94,7 @@ class PopulationTrainer(Trainer):
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
         class_weights: weight of each class in the loss, `(C,)`.
+        source_seeds: seeds of single sources of randomness, to vary one and keep the others; all `seeds` share them.
         origin: JSON values that say what the run is made from; a checkpoint with others is not resumed.
 
     Raises:
@@ -112,6 +113,7 @@ class PopulationTrainer(Trainer):
         at_a_time: int | None = None,
         active_vocabulary: bool = True,
         class_weights: Tensor | None = None,
+        source_seeds: Mapping[str, int] | None = None,
         origin: Mapping[str, Any] | None = None,
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
@@ -125,6 +127,7 @@ class PopulationTrainer(Trainer):
         model_init = options.pop("model_init", None) or model_init
         own = {f"strategy's {name}": value for name, value in self.strategy.settings().items()}
         self.origin = {**(origin or {}), "strategy": self.strategy.name, **own}
+        self.source_seeds = dict(source_seeds or {})
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
         for name, value in renamed(self.strategy.arguments()).items():
             setattr(args, name, value)
@@ -136,6 +139,7 @@ class PopulationTrainer(Trainer):
         self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
+        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
         if (self.runs > 1) and model_init is None:
             raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
@@ -164,9 +168,9 @@ class PopulationTrainer(Trainer):
         self._around_step = ExitStack()  # what the strategy does around the passes of the step under way
         with global_generators():
             if model_init is not None:
-                base: nn.Module | None = self._initialised(model_init, self._seed_of(0))
+                base: nn.Module | None = self._initialised(model_init, 0)
             else:
-                torch.manual_seed(Sources(self._seed_of(0)).seeds["initialisation"])
+                torch.manual_seed(self._sources_of(0).seeds["initialisation"])
                 base = model if model is None else self.strategy.prepare_model(model)
             super().__init__(base, args, **options)
             if self.args.n_gpu > 1:
@@ -202,23 +206,21 @@ class PopulationTrainer(Trainer):
         """R: independent runs, of all seeds."""
         return len(self.seeds) * self.strategy.runs
 
-    def _seed_of(self, run: int) -> int:
-        """The seed of a run: the user's for the first run of a model, derived ones for the rest of an ensemble."""
+    def _sources_of(self, run: int, device: torch.device | str = "cpu", rank: int = 0) -> Sources:
+        """The randomness of a run: the user's seeds for the first run of a model, derived ones in an ensemble's rest.
+
+        Processes of one training share all sources but dropout: they see different rows.
+        """
         seed, member = self.seeds[run // self.strategy.runs], run % self.strategy.runs
-        return seed if member == 0 else derive(seed, "ensemble", member)
+        seeds = {"": seed, **self.source_seeds}
+        if member:
+            seeds = {name: derive(each, "ensemble", member) for name, each in seeds.items()}
+        if rank:
+            seeds["dropout"] = derive(seeds.get("dropout", seeds[""]), "rank", rank)
+        return Sources(seeds.pop(""), device, seeds)
 
-    def _sources(self) -> list[Sources]:
-        """Of each run. Processes of one training share all sources but dropout: they see different rows."""
-        rank, device = self.args.process_index, self.args.device
-        result = []
-        for run in range(self.runs):
-            seed = self._seed_of(run)
-            own = {"dropout": derive(seed, "rank", rank)} if rank else None
-            result.append(Sources(seed, device, own))
-        return result
-
-    def _initialised(self, model_init: Callable[..., nn.Module], seed: int, trial: Any = None) -> nn.Module:
-        with global_generators(Sources(seed).seeds["initialisation"]):
+    def _initialised(self, model_init: Callable[..., nn.Module], run: int, trial: Any = None) -> nn.Module:
+        with global_generators(self._sources_of(run).seeds["initialisation"]):
             self.model_init = model_init
             return self.strategy.prepare_model(Trainer.call_model_init(self, trial))
 
@@ -228,8 +230,8 @@ class PopulationTrainer(Trainer):
         evaluates = not isinstance(options.get("eval_dataset"), dict | None)  # of several sets none decides
         tokenizer = options.get("processing_class")
         prepared = [
-            self.strategy.prepare(Setup(args, each, tokenizer, Sources(seed), evaluates, self.runs)).train
-            for seed, each in zip(self.seeds, given, strict=True)
+            self.strategy.prepare(Setup(args, each, tokenizer, self._sources_of(run), evaluates, self.runs)).train
+            for run, each in zip(range(0, self.runs, self.strategy.runs), given, strict=True)
         ]
         if any(before is not after for before, after in zip(given, prepared, strict=True)):
             options["train_dataset"] = prepared[0]
@@ -241,17 +243,19 @@ class PopulationTrainer(Trainer):
         initial = []
         for run in range(1, self.runs):
             assert self.model_init is not None
-            other = self._initialised(self.model_init, self._seed_of(run), trial)
+            other = self._initialised(self.model_init, run, trial)
             _activate(other, self._vocabulary)
             slots = trainable_slots(other)
             initial.append({name: places[0][0]._parameters[places[0][1]].detach() for name, places in slots.items()})  # type: ignore[union-attr]
         engine: Literal["loop", "stacked"] = "stacked" if self._why_loop == "" else "loop"
-        return Population(model, self._sources(), engine, initial, self.at_a_time)
+        rank, device = self.args.process_index, self.args.device
+        sources = [self._sources_of(run, device, rank) for run in range(self.runs)]
+        return Population(model, sources, engine, initial, self.at_a_time)
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh population, each run with its own initialisation; Trainer calls it at the start of `train`."""
         assert self.model_init is not None
-        model = self._initialised(self.model_init, self._seed_of(0), trial)
+        model = self._initialised(self.model_init, 0, trial)
         return self._populate(model.to(self.args.device), trial)
 
     def _active_ids(self) -> Tensor | None:
@@ -792,6 +796,7 @@ class PopulationTrainer(Trainer):
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
             "tuning": {"name": _tuning_of(self.population.model), "settings": {}},
             "seeds": self.seeds,
+            "source_seeds": self.source_seeds,
             "schedule": str(self.schedule or ""),
             "member_steps": self.member_steps,
             "diagnostics": {

@@ -273,7 +273,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_checkpoint(train):
 OTHERS = {
     "learning rate": (["--learning-rate", 0.5], ["learning_rate", "0.5"]),
     "epochs": (["--epochs", 2], ["epochs 1.0, not 2.0"]),
-    "seed": (["--seed", 7], ["seed 0, not 7"]),
+    "seed": (["--seed", 7], ["seeds [0], not [7]"]),
     "labelled texts": (["--labelled", 12], ["training texts", "not '12 with SHA-256"]),
     "block": (["--block", 1], ["training texts"]),
     "tuning": (["--tuning", "lora"], ["tuning 'full', not 'lora'"]),

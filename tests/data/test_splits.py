@@ -30,7 +30,7 @@ def test_a_split_is_golden():
 
 def test_a_balanced_choice_is_golden():
     assert choose_balanced(LABELS, 8, generator()).tolist() == [0, 7, 8, 11, 13, 14, 15, 16]
-    assert choose_balanced(LABELS, 7, generator(), rule="paper").tolist() == [0, 7, 8, 11, 13, 14, 15, 16]
+    assert choose_balanced(LABELS, 7, generator(), rule="rounded_up").tolist() == [0, 7, 8, 11, 13, 14, 15, 16]
 
 
 def test_equal_generators_choose_equally_and_others_do_not():
@@ -129,19 +129,19 @@ def test_an_exact_choice_is_exact_and_as_balanced_as_can_be(labels, seed, data):
         assert of[label] == size or of[label] >= max(of.values()) - 1
 
 
-def test_the_papers_rule_does_not_fill_up():
+def test_rounding_up_does_not_fill_up():
     sizes = {"entity": 1071, "description": 1028, "human": 1024, "numeric": 775, "location": 723, "abbreviation": 74}
     labels = [label for label, size in sizes.items() for _ in range(size)]
-    chosen = choose_balanced(labels, 1000, generator(), rule="paper")
+    chosen = choose_balanced(labels, 1000, generator(), rule="rounded_up")
     assert counts(labels, chosen) == dict.fromkeys(sizes, 167) | {"abbreviation": 74}
     assert len(chosen) == 909
 
 
-def test_the_papers_rule_takes_two_of_a_class_at_least():
-    assert counts(LABELS, choose_balanced(LABELS, 1, generator(), rule="paper")) == {"a": 2, "b": 2, "c": 2}
+def test_rounding_up_takes_two_of_a_class_at_least():
+    assert counts(LABELS, choose_balanced(LABELS, 1, generator(), rule="rounded_up")) == {"a": 2, "b": 2, "c": 2}
 
 
-@pytest.mark.parametrize("rule", ["exact", "paper"])
+@pytest.mark.parametrize("rule", ["exact", "rounded_up"])
 @pytest.mark.parametrize("n", [0, -3, 18])
 def test_more_than_there_are_and_fewer_than_one_are_refused(n, rule):
     with pytest.raises(InputError) as caught:
@@ -155,5 +155,5 @@ def test_fewer_texts_than_classes_warn():
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match=r"^no rule 'fair': choose 'exact' or 'paper'$"):
+    with pytest.raises(ValueError, match=r"^no rule 'fair': choose 'exact' or 'rounded_up'$"):
         choose_balanced(LABELS, 3, generator(), rule="fair")

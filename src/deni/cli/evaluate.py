@@ -7,25 +7,22 @@ import json
 import click
 
 from deni.cli import example
+from deni.cli.data import data_options
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
 @click.argument("model")
 @click.argument("file")
-@click.option("--text-column", default="text", show_default=True)
-@click.option("--text-pair-column", help="Column of the second texts.  [default: as trained]")
-@click.option("--label-column", default="label", show_default=True)
+@data_options
+@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(
-    model: str, file: str, text_column: str, text_pair_column: str | None, label_column: str, as_json: bool
-) -> None:
-    """Measure MODEL on FILE (with labels; - for standard input)."""
+def command(model: str, file: str, as_json: bool, **columns: str | None) -> None:
+    """Measure MODEL on FILE (with labels; - for standard input), a dataset by its name, or user/dataset of the hub."""
     from rich.console import Console
     from rich.table import Table
 
     from deni.apply import evaluate_file
 
-    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "label_column": label_column}
     result = evaluate_file(model, file, **columns, progress=True)  # type: ignore[arg-type]
     if as_json:
         click.echo(json.dumps(result, indent=1, ensure_ascii=False))

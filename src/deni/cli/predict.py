@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli import example
+from deni.cli.data import data_options
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
@@ -12,18 +13,16 @@ from deni.cli import example
 @click.argument("file")
 @click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
-@click.option("--text-column", default="text", show_default=True)
-@click.option("--text-pair-column", help="Column of the second texts.  [default: as trained]")
-def command(
-    model: str, file: str, output: str, overwrite: bool, text_column: str, text_pair_column: str | None
-) -> None:
+@data_options
+def command(model: str, file: str, output: str, overwrite: bool, **columns: str | None) -> None:
     """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy.
+
+    FILE may be a dataset as in `deni train`, too.
 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation.
     """
     from deni.apply import predict_file
 
-    columns = {"text_column": text_column, "text_pair_column": text_pair_column}
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)  # type: ignore[arg-type]
     if output != "-":
         click.echo(f"{count} texts labelled: {output}")

@@ -7,16 +7,31 @@ from typing import Any
 import click
 
 from deni.cli import example
+from deni.cli.data import data_options
 from deni.cli.options import field_options, taken
 from deni.data import TASKS
+from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
 from deni.tuning import TUNINGS
 
-_STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
+
+def _seed_name(source: str) -> str:
+    return f"seed_{source}"
+
+
+def _seed_options(function: Any) -> Any:
+    """A seed for each source of randomness."""
+    for source in reversed(SOURCES):
+        default = "--block" if source in ("data_split", "label_choice") else "--seed"
+        text = f"Of the {source.replace('_', ' ')} alone.  [default: {default}]"
+        flag = f"--seed-{source.replace('_', '-')}"
+        function = click.option(flag, _seed_name(source), type=int, metavar="SEED", help=text)(function)
+    return function
 
 
 @click.command("train", epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"))
-@click.argument("file")
+@click.argument("file", required=False)
+@click.option("--data", help="The same as FILE.")
 @click.option("--output", required=True, help="Folder of the model; must not exist.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 @click.option("--model", help="minilm, a folder, or a hub id.  [default: minilm]")
@@ -28,12 +43,13 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
     help=f"One of {', '.join(STRATEGIES)}, or several: prior_noise+deni.",
 )
 @click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
+@click.option("--protocol", type=click.Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
 @click.option("--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]")
 @click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
+@click.option("--test-size", type=click.IntRange(min=1), help="Texts of the test part to measure on.  [default: all]")
 @click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
-@click.option("--text-column", default="text", show_default=True)
-@click.option("--text-pair-column", help="Column of a second text, to train on pairs.")
-@click.option("--label-column", default="label", show_default=True)
+@data_options
+@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
 @click.option("--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), or a number.")
 @click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
 @click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
@@ -42,8 +58,9 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--gradient-accumulation-steps", type=int, help="Parts of a batch computed one by one.  [default: 1]")
 @click.option("--max-length", type=int, help="Tokens of a text.  [default: the 99th percentile]")
 @click.option("--dropout", type=float, help="In front of the output layer.  [default: 0.3]")
-@click.option("--seed", type=int, help="Of order, initialisation, dropout and noise.  [default: 0]")
+@click.option("--seed", type=int, help="Of order, initialisation, dropout, noise and augmentation.  [default: 0]")
 @click.option("--block", type=int, default=0, show_default=True, help="Seed of the test part and the labelled texts.")
+@_seed_options
 @click.option("--engine", type=click.Choice(["auto", "stacked", "loop"]), help="How members are computed.")
 @click.option("--members-at-a-time", type=int, help="Members in one forward pass.  [default: as many as fit]")
 @click.option("--optim", help="Optimiser, by its name in transformers.  [default: adamw_torch_fused]")
@@ -60,8 +77,14 @@ _STRATEGY = f"One of {', '.join(STRATEGIES)}; or several: prior_noise+deni."
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
-def command(file: str, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any) -> None:
-    """Train on FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input) and write a model."""
+def command(
+    file: str | None, data: str | None, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any
+) -> None:
+    """Train on FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input) and write a model.
+
+    FILE may be the name of a dataset, too (ag_news, trec, snips, db_pedia, sst2, mrpc, cola, boolq, rte), or
+    user/dataset of the hub.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -69,15 +92,22 @@ def command(file: str, tuning: str, strategy: str, preset: str | None, explain: 
     from deni.recipe import recipe
     from deni.train import train_file
 
+    if (file is None) == (data is None):
+        raise click.UsageError("give one FILE, or --data")
+    file = str(file or data)
+    preset = preset or given["protocol"]
+    seeds = {name: given.pop(_seed_name(name)) for name in SOURCES}
     own = {key: value for key, value in given.items() if key not in ARGUMENTS}
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
-        *("output", "test", "dev", "labelled", "text_column", "text_pair_column", "label_column", "block"),
+        *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
+        *("text_column", "text_pair_column", "label_column", "split", "config_name"),
         *("overwrite", "resume", "save_steps", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
-    plan = recipe(preset, strategy, tuning, fields[0], fields[1], **rest)
+    rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
+    plan = recipe(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
     done = train_file(file, recipe=plan, preset=preset, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")

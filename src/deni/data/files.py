@@ -101,25 +101,33 @@ def read_texts(
     ['delivery']
     """
     source = STDIN if str(path) == "-" else str(path)
+    frame = _frame_of(path, source, suffix, text_column)
+    return texts_of(
+        frame,
+        source,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        labels_required=labels_required,
+        task=task,
+    )
+
+
+def texts_of(
+    frame: pd.DataFrame,
+    source: str,
+    *,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label_column: str | None = "label",
+    labels_required: bool = True,
+    task: str = "single_label",
+) -> Texts:
+    """Check texts and labels of a table, as `read_texts` does it; the index of the table names its rows."""
     flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
     for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
         if name is not None and name == second:
             raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
-    ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
-    plain = ending.removesuffix(".gz")
-    reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
-    data = _bytes_of(path)
-    if reader is None:
-        raise InputError(
-            f"{source}: unknown file type {Path('x' + plain).suffix!r}; expected {', '.join(READERS)}, "
-            "each also with .gz: convert or rename it"
-        )
-    if plain != ending:
-        data = _decompressed(data, source)
-    if not data.strip():
-        raise InputError(f"{source}: the file is empty; expected a column {text_column!r} and at least one text")
-    frame = reader(data, source)
-
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
     _check_texts(texts, frame, text_column, TEXT_FLAG, source)
     if text_pair_column is not None:
@@ -136,6 +144,24 @@ def read_texts(
         else:
             labels = _labels_of(values, frame, label_column, source, labels_required)
     return Texts(texts, labels, source, frame, task)
+
+
+def _frame_of(path: str | Path, source: str, suffix: str | None, text_column: str) -> pd.DataFrame:
+    """Read all columns of a file."""
+    ending = (suffix or (".csv" if str(path) == "-" else Path(path).name)).lower()
+    plain = ending.removesuffix(".gz")
+    reader = next((reader for known, reader in READERS.items() if plain.endswith(known)), None)
+    data = _bytes_of(path)
+    if reader is None:
+        raise InputError(
+            f"{source}: unknown file type {Path('x' + plain).suffix!r}; expected {', '.join(READERS)}, "
+            "each also with .gz: convert or rename it"
+        )
+    if plain != ending:
+        data = _decompressed(data, source)
+    if not data.strip():
+        raise InputError(f"{source}: the file is empty; expected a column {text_column!r} and at least one text")
+    return reader(data, source)
 
 
 def check_trainable(train: Texts, test: Texts | None = None) -> None:

@@ -87,7 +87,7 @@ def choose_balanced(
     n: int,
     generator: np.random.Generator,
     *,
-    rule: Literal["exact", "paper"] = "exact",
+    rule: Literal["exact", "rounded_up"] = "exact",
 ) -> Indices:
     """Choose labelled texts, as many of one class as of another.
 
@@ -96,9 +96,10 @@ def choose_balanced(
     Args:
         labels: one a text.
         n: how many texts.
-        rule: "exact" chooses `n` texts, as balanced as can be: where a class runs short the others fill up.
-            "paper" chooses ceil(n/C) of each of the C classes, at least 2, and does not fill up, so that the number
-            differs from `n` (arXiv 2406.12471).
+        rule: "exact" chooses `n` texts, as balanced as can be: where `n` does not divide by C, the number of classes,
+            it is drawn which classes have one more; where a class runs short the others fill up. "rounded_up" chooses
+            ceil(n/C) of each class, at least 2, and does not fill up, so that the number differs from `n`: the
+            released code of arXiv 2406.12471.
 
     Returns:
         Positions in ascending order.
@@ -116,12 +117,12 @@ def choose_balanced(
         raise InputError(f"{n} labelled texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)}")
     _, positions = _positions(labels)
     counts = np.array([len(of_class) for of_class in positions])
-    if rule == "paper":
+    if rule == "rounded_up":
         quota = np.minimum(counts, max(math.ceil(n / len(counts)), 2))
     elif rule == "exact":
         quota = _level(counts, n, generator)
     else:
-        raise ValueError(f"no rule {rule!r}: choose 'exact' or 'paper'")
+        raise ValueError(f"no rule {rule!r}: choose 'exact' or 'rounded_up'")
     if not quota.all():
         warnings.warn(
             f"{n} labelled texts for {len(counts)} classes leave {np.sum(quota == 0)} classes out: "
@@ -129,6 +130,29 @@ def choose_balanced(
             InputWarning,
             stacklevel=2,
         )
+    return _choice(positions, quota, generator)
+
+
+def choose_stratified(labels: Sequence[str], n: int, generator: np.random.Generator) -> Indices:
+    """Choose `n` texts, every class in the same proportion as far as whole texts allow.
+
+    Each class gets its share rounded down; what is missing goes to those that lost most, the first of equals.
+
+    Returns:
+        Positions in ascending order.
+
+    Raises:
+        InputError: `n` is below 1 or above the number of texts.
+
+    >>> choose_stratified(["a", "a", "a", "a", "b", "b"], 3, np.random.default_rng(0)).tolist()
+    [0, 2, 5]
+    """
+    if not 1 <= n <= len(labels):
+        raise InputError(f"{n} texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)}")
+    _, positions = _positions(labels)
+    counts = np.array([len(of_class) for of_class in positions])
+    quota, lost = np.divmod(n * counts, len(labels))
+    quota[np.argsort(-lost, kind="stable")[: n - quota.sum()]] += 1
     return _choice(positions, quota, generator)
 
 

@@ -17,6 +17,7 @@ class AllData(Strategy):
     """
 
     name: ClassVar[str] = "all_data"
+    takes_all: ClassVar[bool] = True
 
     most_texts: int = 55_000
 

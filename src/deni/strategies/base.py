@@ -54,6 +54,7 @@ class Strategy:
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
     votes: ClassVar[bool] = False  # whether several members or runs predict in the end
     averages: ClassVar[bool] = False  # whether a mean over time predicts in the end
+    takes_all: ClassVar[bool] = False  # whether it trains on all labelled texts
     pulls: ClassVar[bool] = False  # whether it pulls the parameters back to where they began
 
     # ---- before training -------------------------------------------------------------------------------------------

@@ -67,6 +67,11 @@ class Composed(Strategy):
         """Whether one of them pulls."""
         return any(part.pulls for part in self.of)
 
+    @property
+    def takes_all(self) -> bool:  # type: ignore[override]
+        """Whether one of them takes all labelled texts."""
+        return any(part.takes_all for part in self.of)
+
     def settings(self) -> dict[str, Any]:
         return {part.name: part.settings() for part in self.of}
 

@@ -1,0 +1,121 @@
+"""Reading a dataset of the hub."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from deni.errors import InputError, InputWarning
+
+_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name is `user/dataset`, and cannot be a file: there is no folder `user` here.
+
+    >>> is_hub_id("someone/animals"), is_hub_id("tickets.csv"), is_hub_id("someone/animals/train.csv")
+    (True, False, False)
+    """
+    return _ID.fullmatch(name) is not None and not Path(name).parent.exists()
+
+
+def read_hub(
+    name: str,
+    split: str,
+    *,
+    columns: Sequence[str],
+    label: str | None,
+    classes: Sequence[str] = (),
+    config: str | None = None,
+    revision: str | None = None,
+) -> pd.DataFrame:
+    """A dataset of the hub as a table, its index named `row`, from 1 on; numbers of classes become their names.
+
+    Args:
+        split: as `datasets.load_dataset` takes it, such as `train` or `train+test`.
+        columns: those of the texts; a row without a text is left out.
+        label: the column of the labels, or None.
+        classes: names of the classes, in place of those that the hub knows.
+
+    Raises:
+        InputError: what the hub does not have, or cannot be reached; rows without a label.
+
+    Warns:
+        InputWarning: rows without a text.
+    """
+    with _one_line(name):
+        from datasets import load_dataset
+
+        dataset = load_dataset(name, config, split=split, revision=revision)
+    frame = dataset.with_format("arrow")[:].to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    frame.index = pd.RangeIndex(1, len(frame) + 1, name="row")
+    if label in frame.columns:
+        feature = dataset.features[label]
+        inner = getattr(feature, "feature", feature)  # of a list, where a text has several labels
+        known = list(classes) or getattr(inner, "names", None)
+        if known:
+            frame[label] = pd.Series(
+                [_named(value, known) for value in frame[label]], index=frame.index, dtype=object, name=label
+            )
+            if frame[label].isna().any():
+                raise InputError(f"{name}: texts of split {split!r} have no label there: choose another --split")
+    texts = [column for column in columns if column in frame.columns]
+    blank = frame[texts].isna().any(axis=1) | frame[texts].map(_is_blank).any(axis=1)
+    if blank.any():
+        warnings.warn(
+            f"{name}: {blank.sum()} of {len(frame)} rows have no text and are left out", InputWarning, stacklevel=3
+        )
+    return frame[~blank]
+
+
+def _named(value: Any, classes: Sequence[str]) -> Any:
+    """The name of a class from its number; those of a list, separated by `;`; None for -1, which is no label."""
+    if isinstance(value, str) or value is None or value is pd.NA:
+        return value
+    if hasattr(value, "__len__"):
+        return ";".join(classes[int(each)] for each in value)
+    return classes[int(value)] if 0 <= value < len(classes) else None
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn what `datasets` raises into one line; without a terminal it shows no bars."""
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    shown = not datasets.are_progress_bars_disabled() and sys.stderr.isatty()
+    if not shown:
+        datasets.disable_progress_bars()
+    try:
+        yield
+    except DatasetNotFoundError:
+        raise InputError(
+            f"{name}: no such file, and no such dataset on the hub, or a private one: check the name"
+        ) from None
+    except (ConnectionError, TimeoutError) as error:
+        raise InputError(
+            f"{name}: no such file, and the hub cannot be reached ({_first_line(error)}): load it once where there is "
+            "a network, after which it is in the cache, or give a file"
+        ) from error
+    except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"dataset {name} cannot be loaded: {_first_line(error)} (see --split and --config-name)"
+        ) from error
+    finally:
+        if not shown:
+            datasets.enable_progress_bars()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
