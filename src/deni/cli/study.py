@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deni.study.store import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
+RUNNERS = ("serial", "processes", "ray")
 
 
 @click.group("study", epilog=example("deni study run study.yaml --store study.db --dry-run"))
@@ -23,28 +24,47 @@ def command() -> None:
     """Compare strategies over seeds, datasets, models and tunings."""
 
 
-@command.command("run", epilog=example("deni study run study.yaml --store study.db --dry-run"))
+@command.command("run", epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"))
 @click.argument("file")
-@click.option("--store", required=True, help="The study's file of results.")
+@click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
+@click.option("--runner", type=click.Choice(RUNNERS), default="serial", show_default=True, help="Where to train.")
+@click.option("--workers", type=click.IntRange(min=1), help="Packs at a time.  [default: one a GPU; 1 on CPU]")
+@click.option("--pack", default="auto", show_default=True, help="Cells trained in one population: a number, or auto.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of each worker.  [default: cores / workers]")
+@click.option("--address", help="Of a Ray cluster.  [default: one on this machine]")
+@click.option("--gpus-per-worker", type=click.FloatRange(min=0), help="With Ray; a fraction shares a GPU.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
-def run(file: str, store: str, dry_run: bool) -> None:
-    """Train the cells of the study FILE that STORE has not yet."""
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
+    """Train the cells of the study FILE that STORE has not yet.
+
+    After Ctrl-C or a kill the same command goes on. Failed cells stay failed until `deni study retry`.
+    """
     from deni.study.grid import read_study
+    from deni.study.run import Run
     from deni.study.store import Store
 
-    if not dry_run:
-        raise click.UsageError("only --dry-run so far: a study is checked and counted, not yet trained")
     study = read_study(file)
     have = {}
     if Path(store).exists():
         with Store(store) as opened:
             have = opened.statuses(each.key for each in study.planned)
-    left = [each for each in study.planned if have.get(each.key) != "done"]
+    left = [each for each in study.planned if have.get(each.key) not in ("done", "failed")]
     packs = f"{len(study.packs)} packs" if len(study.packs) > 1 else "1 pack"
     vary = study.planned[0].cell.vary
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
     click.echo(f"{study.name}: {len(study.planned)} cells in {packs}, {len(left)} of them to train{others}")
-    _print_costs(study.planned, {each.key for each in left})
+    running = Run(study, left, **how)
+    if dry_run:
+        _print_costs(study.planned, {each.key for each in left})
+        click.echo(running.estimate())
+        return
+    with Store(store, create=True) as opened:
+        failed = running.into(opened)
+    if failed:
+        click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
+        raise SystemExit(1)
+    click.echo(f"Next: deni study status {store}")
 
 
 @command.command("status", epilog=example("deni study status study.db"))
