@@ -54,9 +54,7 @@ def main() -> None:
         sources = Sources(0)
         texts = timed("read", lambda: read_data(file))
         held = process.memory_info().rss - before
-        rest, part = timed(
-            "split 80/20", lambda: stratified_split(texts.labels, 0.2, sources.numpy("data_split"))
-        )
+        rest, part = timed("split 80/20", lambda: stratified_split(texts.labels, 0.2, sources.numpy("data_split")))
         train, test = timed("take both parts", lambda: (texts.select(rest), texts.select(part)))
         chosen = timed(
             f"choose {given.labelled}",

@@ -365,7 +365,7 @@ of one model that vote.
 - Tuning: {info.get("tuning", {}).get("name", "not stated")}
 - Strategy: {strategy.get("name", "not stated")}{f" ({settings})" if settings else ""}
 - Schedule: `{info.get("schedule", "")}`, {info.get("member_steps", "?")} member-steps
-- Seeds: {info.get("seeds", "not stated")}
+- Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}
 
 | metric | value |
 | --- | --- |

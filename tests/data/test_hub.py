@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
-from datasets import List as ListOf
+from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from hub_server import HubServer
 
 from deni.data import DATASETS
@@ -69,7 +68,7 @@ def hub():
         DATASETS["boolq"].hub: repository(
             {"default": dict.fromkeys(("train", "validation"), parquet(yes, answer=Value("bool")))}
         ),
-        "someone/several": repository({"default": {"train": parquet(several, label=ListOf(animals))}}),
+        "someone/several": repository({"default": {"train": parquet(several, label=Sequence(animals))}}),
     }
     with HubServer(repositories) as server:
         yield server.url
@@ -155,9 +154,10 @@ def test_what_the_hub_does_not_have_is_said_in_one_line(answers, what, parts):
 
 
 def test_without_the_hub_a_line_says_what_to_do(read):
-    for line in read(("someone/animals", {}), ("trec", {}), HF_HUB_OFFLINE="1"):
-        assert "the hub cannot be reached" in line
-        assert "give a file" in line
+    one, named = read(("someone/animals", {}), ("trec", {}), HF_HUB_OFFLINE="1")
+    assert "someone/animals: no such file, and the hub cannot be reached" in one
+    assert one.endswith("or give a file")
+    assert named.endswith("or put trec.csv.gz into a folder and name it with DENI_DATA")
 
 
 def test_what_may_be_a_file_is_no_id(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "parquet", "jsonl")
 RUNNERS = ("serial", "processes", "ray")
+SHOWN = 20  # failures that are listed
 
 
 @click.group("study", epilog=example("deni study run study.yaml --store study.db --dry-run"))
@@ -79,13 +80,15 @@ def status(store: str) -> None:
     if rows:
         _print_status(rows)
     failed = [row for row in rows if row.status == "failed"]
-    for row in failed:
+    for row in failed[:SHOWN]:
         cell = row.cell
         labelled = "all" if cell.labelled is None else cell.labelled
         click.echo(
             f"failed: {row.key[:12]} {cell.strategy.name}, {cell.dataset['name']}, {labelled} labelled, "
             f"seed {cell.seed} (attempt {row.attempts}): {row.reason}"
         )
+    if len(failed) > SHOWN:
+        click.echo(f"and {len(failed) - SHOWN} more, see `deni study export`")
     if failed:
         click.echo(f"Next: deni study retry {store}")
 
@@ -153,21 +156,20 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     for each in planned:
         groups.setdefault((_called(each.cell), each.cell.tuning.name), []).append(each)
     table = Table()
-    for name in ("strategy", "tuning"):
-        table.add_column(name)
-    for name in ("cells", "to train", "packs", "steps", "member-steps", "to train"):
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("tuning")
+    for name in ("cells", "packs", "steps", "member-steps", "to train"):
         table.add_column(name, justify="right")
-    total = [0, 0, 0, 0, 0]
+    total = [0, 0, 0, 0]
     for (strategy, tuning), cells in groups.items():
-        waiting = [each for each in cells if each.key in left]
         steps = sorted({each.steps for each in cells})
-        span = str(steps[0]) if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
-        sums = [len(cells), len(waiting), len({each.pack for each in cells})]
-        costs = [sum(each.member_steps for each in some) for some in (cells, waiting)]
+        span = str(steps[0]) if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
+        sums = [len(cells), len({each.pack for each in cells})]
+        costs = [sum(each.member_steps for each in some) for some in (cells, [c for c in cells if c.key in left])]
         table.add_row(strategy, tuning, *map(str, sums), span, *map(str, costs))
         total = [one + other for one, other in zip(total, [*sums, *costs], strict=True)]
     table.add_section()
-    table.add_row("all", "", *map(str, total[:3]), "", *map(str, total[3:]))
+    table.add_row("all", "", *map(str, total[:2]), "", *map(str, total[2:]))
     Console().print(table)
 
 

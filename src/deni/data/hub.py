@@ -35,6 +35,7 @@ def read_hub(
     classes: Sequence[str] = (),
     config: str | None = None,
     revision: str | None = None,
+    instead: str = "give a file",
 ) -> pd.DataFrame:
     """A dataset of the hub as a table, its index named `row`, from 1 on; numbers of classes become their names.
 
@@ -43,6 +44,7 @@ def read_hub(
         columns: those of the texts; a row without a text is left out.
         label: the column of the labels, or None.
         classes: names of the classes, in place of those that the hub knows.
+        instead: what to do without the hub, for the message.
 
     Raises:
         InputError: what the hub does not have, or cannot be reached; rows without a label.
@@ -50,7 +52,7 @@ def read_hub(
     Warns:
         InputWarning: rows without a text.
     """
-    with _one_line(name):
+    with _one_line(name, instead):
         from datasets import load_dataset
 
         dataset = load_dataset(name, config, split=split, revision=revision)
@@ -89,7 +91,7 @@ def _is_blank(value: Any) -> bool:
 
 
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def _one_line(name: str, instead: str) -> Iterator[None]:
     """Turn what `datasets` raises into one line; without a terminal it shows no bars."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
@@ -106,7 +108,7 @@ def _one_line(name: str) -> Iterator[None]:
     except (ConnectionError, TimeoutError) as error:
         raise InputError(
             f"{name}: no such file, and the hub cannot be reached ({_first_line(error)}): load it once where there is "
-            "a network, after which it is in the cache, or give a file"
+            f"a network, after which it is in the cache, or {instead}"
         ) from error
     except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
         raise InputError(

@@ -74,6 +74,7 @@ def read_data(
         classes=dataset.classes if label == dataset.label else (),
         config=config_name or dataset.config,
         revision=dataset.revision,
+        instead=f"put {name}.csv.gz into a folder and name it with {FOLDER}" if name in DATASETS else "give a file",
     )
     columns = {"text_column": text, "text_pair_column": pair, "label_column": label if labels else None}
     texts = texts_of(frame, name, **columns, task=task)  # type: ignore[arg-type]

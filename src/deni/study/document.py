@@ -66,7 +66,7 @@ class Spot:
             what: what the names are, for messages.
         """
         if not isinstance(self.node, yaml.MappingNode):
-            raise self.wrong(f"expected {what}s as `name: value`, not {self._shown()}")
+            raise self.wrong(f"expected `name: value` pairs, not {self._shown()}")
         found: dict[str, Spot] = {}
         for name_node, node in self.node.value:
             name = str(getattr(name_node, "value", "?"))
