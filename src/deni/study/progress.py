@@ -19,10 +19,11 @@ class Progress:
         planned: the cells to train.
         done: how many of the study were done before.
         shown: whether to show anything.
-        file: where to; a bar if it is a terminal.
+        file: where to, standard error unless told; a bar if it is a terminal.
     """
 
-    def __init__(self, planned: list[Planned], done: int = 0, shown: bool = True, file: TextIO = sys.stderr) -> None:
+    def __init__(self, planned: list[Planned], done: int = 0, shown: bool = True, file: TextIO | None = None) -> None:
+        file = file or sys.stderr
         self.total, self.done, self.failed, self.running = len(planned) + done, done, 0, 0
         self._left = sum(each.member_steps for each in planned)
         self._trained = 0

@@ -72,10 +72,11 @@ class Run:
         seconds = sum(self._calibration.seconds(pack.cells, len(pack.cells)) for pack in packs) / self.workers
         sizes = sorted({len(pack.cells) for pack in packs})
         cells = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        cells += " cell" if sizes == [1] else " cells"
         minutes = round(seconds / 60)
         length = f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{max(minutes, 1)} min"
         workers = f"{self.workers} worker" + "s" * (self.workers > 1)
-        return f"About {length} with {workers} of {self.threads} threads, in {len(packs)} packs of {cells} cells."
+        return f"About {length} with {workers} of {self.threads} threads, in {len(packs)} pack{'s' * (len(packs) > 1)} of {cells}."
 
     def into(self, store: Store) -> int:
         """Train what is left; the number of cells that failed."""

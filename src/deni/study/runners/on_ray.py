@@ -37,7 +37,8 @@ class OnRay(Runner):
         own |= {name: os.environ[name] for name in ("HF_HUB_OFFLINE", "DENI_DATA", "PYTHONPATH") if name in os.environ}
         here: dict[str, Any] = {} if address else {"num_cpus": max(slots * threads, os.cpu_count() or 1)}
         try:
-            ray.init(address=address, runtime_env={"env_vars": own}, log_to_driver=False, logging_level=logging.ERROR, **here)
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+            ray.init(address=address, runtime_env={"env_vars": own}, **quiet, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
             where = f"no Ray cluster at {address}" if address else "Ray does not start"
             raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
