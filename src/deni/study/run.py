@@ -76,7 +76,8 @@ class Run:
         minutes = round(seconds / 60)
         length = f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{max(minutes, 1)} min"
         workers = f"{self.workers} worker" + "s" * (self.workers > 1)
-        return f"About {length} with {workers} of {self.threads} threads, in {len(packs)} pack{'s' * (len(packs) > 1)} of {cells}."
+        many = f"{len(packs)} pack" + "s" * (len(packs) > 1)
+        return f"About {length} with {workers} of {self.threads} threads, in {many} of {cells}."
 
     def into(self, store: Store) -> int:
         """Train what is left; the number of cells that failed."""
