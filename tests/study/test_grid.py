@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 from conftest import toy_rows, write_csv
 from deni.errors import InputError
 from deni.randomness import SOURCES
-from deni.study.grid import read_study
+from deni.study.grid import KEYS, read_study
 
 HEAD = """\
 datasets: [tickets.csv]
@@ -230,6 +231,14 @@ def test_the_example_is_a_study_of_four_strategies_on_two_datasets():
     assert (len(read.planned), len(read.packs)) == (320, 16)
     costs = {each.cell.strategy.name: each.member_steps for each in read.planned if each.cell.labelled == 500}
     assert costs == {"default": 630, "ensemble": 6300, "deni": 1386, "prior_noise+deni": 2331}
+
+
+def test_the_documentation_shows_the_example_and_every_key():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "studies.md").read_text()
+    example = (root / "examples" / "first_study.yaml").read_text().partition("\n")[2]
+    assert f"```yaml\n{example}```" in page
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == list(KEYS)
 
 
 # ---- what is refused -----------------------------------------------------------------------------------------------

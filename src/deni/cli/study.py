@@ -138,7 +138,7 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     table = Table()
     table.add_column("strategy", no_wrap=True)
     table.add_column("tuning")
-    for name in ("cells", "packs", "steps", "member-steps", "to train"):
+    for name in ("cells", "packs", "steps", "member-steps", "left"):
         table.add_column(name, justify="right")
     total = [0, 0, 0, 0]
     for (strategy, tuning), cells in groups.items():
