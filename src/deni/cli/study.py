@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
 def run(file: str, store: str, dry_run: bool) -> None:
     """Train the cells of the study FILE that STORE has not yet."""
-    from deni.study.grid import read_study
+    from deni.study.plan import read_study
     from deni.study.store import Store
 
     if not dry_run:
