@@ -21,6 +21,7 @@ artifact pretrained
 recipe
 finetune
 train apply augment demo inspection sklearn
+study
 cli
 """
 PLACE = {name: place for place, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from deni.errors import InputError, InputWarning
 from deni.finetune import Fitted, fine_tune
 from deni.randomness import Sources, derive
 from deni.recipe import Recipe
+from deni.strategies import Strategy
 
 PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
 
@@ -111,20 +112,19 @@ def train_file(
         "pairs": preset is None,
     }
     texts = read_data(path, **columns, split=split, config_name=config_name)
-    sources = Sources(block, seeds=recipe.source_seeds)
-    splits = sources.numpy("data_split")
-    train, tested = _part(texts, test, "--test", splits, columns)
-    train, developed = _part(train, dev, "--dev", splits, columns)
-    if test_size is not None:
-        tested = _some(tested, test_size, sources)
     if protocol == "paper" and labelled is None and not recipe.strategy.takes_all:
         labelled = PAPER_LABELLED
-    labelled = recipe.strategy.labelled(labelled, len(train))
-    if labelled is not None:
-        rule = "rounded_up" if preset == "released" and recipe.task == "single_label" else "exact"
-        train = train.select(
-            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
-        )
+    train, tested, developed = divide(
+        texts,
+        recipe.strategy,
+        Sources(block, seeds=recipe.source_seeds),
+        test=test,
+        test_size=test_size,
+        dev=dev,
+        labelled=labelled,
+        preset=preset,
+        columns=columns,
+    )
     check_trainable(train, tested, developed)
     fitted = fine_tune(
         train,
@@ -147,13 +147,48 @@ def train_file(
     return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
 
 
+def divide(
+    texts: Texts,
+    strategy: Strategy,
+    sources: Sources,
+    *,
+    test: str | None = "0.2",
+    test_size: int | None = None,
+    dev: str | None = None,
+    labelled: int | None = None,
+    preset: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> tuple[Texts, Texts | None, Texts | None]:
+    """The texts to train on, the test part and the development part; the arguments are those of `train_file`.
+
+    Args:
+        sources: their data_split and label_choice draw.
+        columns: how a file of `test` or `dev` is read, see `deni.data.read_data`.
+
+    Raises:
+        InputError: a number or fraction that does not fit the texts.
+    """
+    splits = sources.numpy("data_split")
+    train, tested = _part(texts, test, "--test", splits, columns or {})
+    train, developed = _part(train, dev, "--dev", splits, columns or {})
+    if test_size is not None:
+        tested = _some(tested, test_size, sources)
+    labelled = strategy.labelled(labelled, len(train))
+    if labelled is not None:
+        rule = "rounded_up" if preset == "released" and texts.task == "single_label" else "exact"
+        train = train.select(
+            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
+        )
+    return train, tested, developed
+
+
 def _strata(texts: Texts) -> Sequence[str]:
     assert texts.labels is not None
     return strata(texts.labels, texts.task)
 
 
 def _part(
-    texts: Texts, given: str | None, flag: str, generator: Any, columns: dict[str, Any]
+    texts: Texts, given: str | None, flag: str, generator: Any, columns: Mapping[str, Any]
 ) -> tuple[Texts, Texts | None]:
     """What is left of the texts, and the part that a file or a fraction names."""
     if given is None or given == "0":

@@ -717,7 +717,7 @@ class PopulationTrainer(Trainer):
         models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
         votes = torch.stack(
             [
-                self.strategy.combine_members(each[:, self._voters(model)], problem)
+                self.strategy.combine_members(each[:, self.voters(model)], problem)
                 for model, each in enumerate(models.unbind(1))
             ],
             1,
@@ -743,7 +743,7 @@ class PopulationTrainer(Trainer):
             labels = labels.transpose(1, 2) if labels is not None and labels.dim() == 3 else labels
         return loss, said, labels
 
-    def _voters(self, model: int) -> list[int]:
+    def voters(self, model: int) -> list[int]:
         """The members of a model whose runs are not frozen; all, where none is left."""
         runs, members = self.strategy.runs, self.population.members
         well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]

@@ -14,7 +14,7 @@ import click
 
 from deni._version import __version__
 
-COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show")
+COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show", "study")
 
 
 class _Commands(click.Group):
@@ -81,6 +81,7 @@ def _quiet() -> None:
     warnings.simplefilter("always", InputWarning)
     warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)  # type: ignore[assignment]
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 

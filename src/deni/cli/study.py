@@ -1,0 +1,199 @@
+"""`deni study`: many runs over strategies, data and seeds, kept in one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deni.cli import example
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deni.study.cell import Planned
+    from deni.study.store import Row
+
+FORMATS = ("csv", "parquet", "jsonl")
+RUNNERS = ("serial", "processes", "ray")
+SHOWN = 20  # failures that are listed
+
+
+@click.group("study", epilog=example("deni study run study.yaml --store study.db --dry-run"))
+def command() -> None:
+    """Compare strategies over seeds, datasets, models and tunings."""
+
+
+@command.command("run", epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"))
+@click.argument("file")
+@click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
+@click.option("--runner", type=click.Choice(RUNNERS), default="serial", show_default=True, help="Where to train.")
+@click.option("--workers", type=click.IntRange(min=1), help="Packs at a time.  [default: one a GPU; 1 on CPU]")
+@click.option("--pack", default="auto", show_default=True, help="Cells trained in one population: a number, or auto.")
+@click.option("--threads", type=click.IntRange(min=1), help="Of each worker.  [default: cores / workers]")
+@click.option("--address", help="Of a Ray cluster.  [default: one on this machine]")
+@click.option("--gpus-per-worker", type=click.FloatRange(min=0), help="With Ray; a fraction shares a GPU.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
+@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
+def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
+    """Train the cells of the study FILE that STORE has not yet.
+
+    After Ctrl-C or a kill the same command goes on. Failed cells stay failed until `deni study retry`.
+    """
+    from deni.study.plan import read_study
+    from deni.study.run import Run
+    from deni.study.store import Store
+
+    study = read_study(file)
+    have = {}
+    if Path(store).exists():
+        with Store(store) as opened:
+            have = opened.statuses(each.key for each in study.planned)
+    left = [each for each in study.planned if have.get(each.key) not in ("done", "failed")]
+    packs = f"{len(study.packs)} packs" if len(study.packs) > 1 else "1 pack"
+    vary = study.planned[0].cell.vary
+    others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
+    click.echo(f"{study.name}: {len(study.planned)} cells in {packs}, {len(left)} of them to train{others}")
+    running = Run(study, left, **how)
+    if dry_run:
+        _print_costs(study.planned, {each.key for each in left})
+        click.echo(running.estimate())
+        return
+    with Store(store, create=True) as opened:
+        failed = running.into(opened)
+    if failed:
+        click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
+        raise SystemExit(1)
+    click.echo(f"Next: deni study status {store}")
+
+
+@command.command("status", epilog=example("deni study status study.db"))
+@click.argument("store")
+def status(store: str) -> None:
+    """Say how far the study in STORE is, and what failed."""
+    from deni.study.store import Store
+
+    with Store(store) as opened:
+        counts, rows = opened.status(), list(opened.results(None))
+    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    if rows:
+        _print_status(rows)
+    failed = [row for row in rows if row.status == "failed"]
+    for row in failed[:SHOWN]:
+        cell = row.cell
+        labelled = "all" if cell.labelled is None else cell.labelled
+        click.echo(
+            f"failed: {row.key[:12]} {cell.strategy.name}, {cell.dataset['name']}, {labelled} labelled, "
+            f"seed {cell.seed} (attempt {row.attempts}): {row.reason}"
+        )
+    if len(failed) > SHOWN:
+        click.echo(f"and {len(failed) - SHOWN} more, see `deni study export`")
+    if failed:
+        click.echo(f"Next: deni study retry {store}")
+
+
+@command.command("retry", epilog=example("deni study retry study.db"))
+@click.argument("store")
+@click.option("--key", "keys", multiple=True, help="Of a failed cell, as status shows it.  [default: all]")
+def retry(store: str, keys: tuple[str, ...]) -> None:
+    """Let the failed cells of STORE wait again."""
+    from deni.errors import InputError
+    from deni.study.store import Store
+
+    with Store(store) as opened:
+        failed = [row.key for row in opened.results("failed")]
+        for key in keys:
+            if not any(each.startswith(key) for each in failed):
+                raise InputError(f"{store}: no failed cell {key}: see `deni study status {store}`")
+        chosen = [each for each in failed if any(each.startswith(key) for key in keys)] if keys else failed
+        click.echo(f"{opened.retry(chosen)} cells wait again")
+
+
+@command.command("export", epilog=example("deni study export study.db --output cells.csv"))
+@click.argument("store")
+@click.option("--output", required=True, help="The file to write.")
+@click.option("--format", "kind", type=click.Choice(FORMATS), help="[default: by the suffix of the output]")
+@click.option("--overwrite", is_flag=True, help="Replace the output file.")
+def export(store: str, output: str, kind: str | None, overwrite: bool) -> None:
+    """Write a table of STORE: a row a cell with all settings, metrics and costs."""
+    from deni.study.store import Store
+    from deni.study.table import write_table
+
+    kind = kind or Path(output).suffix[1:]
+    if kind not in FORMATS:
+        raise click.UsageError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
+    with Store(store) as opened:
+        rows = write_table(opened.results(None), output, kind, overwrite)
+    click.echo(f"wrote {rows} cells to {output}")
+
+
+@command.command("merge", epilog=example("deni study merge all.db monday.db tuesday.db"))
+@click.argument("store")
+@click.argument("others", nargs=-1, required=True)
+def merge(store: str, others: tuple[str, ...]) -> None:
+    """Take the cells of OTHERS over into STORE, which is made if it is not there.
+
+    Where both have a result of a cell, the one in STORE stays; where only one has, it is taken.
+    """
+    from deni.study.merge import merge_files
+
+    for other, merged in merge_files(store, others):
+        click.echo(f"{other}: {merged.new} new cells, {merged.completed} others done now")
+        if merged.conflicts:
+            shown = ", ".join(key[:12] for key in merged.conflicts[:5]) + (" ..." if len(merged.conflicts) > 5 else "")
+            click.echo(
+                f"Warning: {other} has another result of {len(merged.conflicts)} cells ({shown}): kept the first",
+                err=True,
+            )
+
+
+def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    groups: dict[tuple[str, str], list[Planned]] = {}
+    for each in planned:
+        groups.setdefault((_called(each.cell), each.cell.tuning.name), []).append(each)
+    table = Table()
+    table.add_column("strategy")
+    table.add_column("tuning", no_wrap=True)
+    for name in ("cells", "packs", "steps", "member-steps", "left"):
+        table.add_column(name, justify="right", no_wrap=True)  # no figure is cut short
+    total = [0, 0, 0, 0]
+    for (strategy, tuning), cells in groups.items():
+        steps = sorted({each.steps for each in cells})
+        span = str(steps[0]) if len(steps) == 1 else f"{steps[0]}-{steps[-1]}"
+        sums = [len(cells), len({each.pack for each in cells})]
+        costs = [sum(each.member_steps for each in some) for some in (cells, [c for c in cells if c.key in left])]
+        table.add_row(strategy, tuning, *map(str, sums), span, *map(str, costs))
+        total = [one + other for one, other in zip(total, [*sums, *costs], strict=True)]
+    table.add_section()
+    table.add_row("all", "", *map(str, total[:2]), "", *map(str, total[2:]))
+    Console().print(table)
+
+
+def _print_status(rows: Iterable[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((_called(row.cell), Path(row.cell.dataset["name"]).name), []).append(row)
+    table = Table()
+    for name in ("strategy", "dataset"):
+        table.add_column(name)
+    for name in ("done", "running", "failed", "waiting"):
+        table.add_column(name, justify="right", no_wrap=True)  # no figure is cut short
+    for (strategy, dataset), cells in groups.items():
+        counts = [sum(row.status == name for row in cells) for name in ("done", "running", "failed", "waiting")]
+        table.add_row(strategy, dataset, *map(str, counts))
+    Console().print(table)
+
+
+def _called(cell: Any) -> str:
+    """A strategy's name, with the settings that were given."""
+    from deni.study.table import flat
+
+    own = ", ".join(f"{name}={value}" for name, value in flat(cell.strategy.settings).items() if name != "augmented")
+    return f"{cell.strategy.name} ({own})" if own else cell.strategy.name

@@ -1,0 +1,1 @@
+"""Studies: a grid of cells, kept in one file."""

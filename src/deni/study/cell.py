@@ -1,0 +1,281 @@
+"""One point of a study's grid: what decides it, the key under which it is kept, and what it gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deni._version import __version__
+from deni.randomness import SOURCES
+
+if TYPE_CHECKING:
+    from deni.recipe import Recipe
+
+BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
+OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
+PACKAGES = ("torch", "transformers", "peft")
+
+
+def versions() -> dict[str, str]:
+    """The versions that may change a result."""
+    return {"deni": __version__, **{name: version(name) for name in PACKAGES}}
+
+
+def canonical(value: Any) -> str:
+    """JSON of one spelling: sorted keys, no blanks, numbers as Python writes them; NaN is refused.
+
+    >>> canonical({"b": 1, "a": [0.1, None]})
+    '{"a":[0.1,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Named:
+    """A strategy or tuning by name, with the settings that are given."""
+
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What was found where a cell names files; a name alone may stand for other content tomorrow.
+
+    Args:
+        data: of the texts and labels as read.
+        model: of the files of the pre-trained model.
+        augmented: of the file of augmented texts; empty where none is used.
+    """
+
+    data: str
+    model: str
+    augmented: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a study's grid: everything that decides a result, as the study names it.
+
+    Args:
+        dataset: `name` (a file, a dataset of `deni.data.DATASETS`, or `user/dataset` of the hub), and what else
+            `deni.data.read_data` takes: columns, split, config_name, task; `augmented`, a file of augmented texts.
+        model: `minilm`, a folder, or a hub id.
+        tuning: name and settings.
+        strategy: name, maybe of several with `+`, and settings.
+        labelled: texts to train on; None for all.
+        seed: of the optimisation sources (sample order, initialisation, dropout, noise, augmentation).
+        block: of the data sources (data split, label choice).
+        sources: seeds of single sources in place of `seed` and `block`.
+        test_size: texts of the test part to measure on; None for all.
+        protocol, preset: as in `deni train`.
+        recipe: fields of `deni.recipe.Recipe` that are given.
+        vary: which sources the seeds of the study vary; a label, the seeds themselves are above.
+        factor: settings that the study varies on purpose; a label, the settings themselves are above.
+    """
+
+    dataset: Mapping[str, Any]
+    model: str
+    tuning: Named
+    strategy: Named
+    labelled: int | None
+    seed: int
+    block: int
+    sources: Mapping[str, int] = field(default_factory=dict)
+    test_size: int | None = None
+    protocol: str | None = None
+    preset: str | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    vary: str = "optimisation"
+    factor: Mapping[str, Any] = field(default_factory=dict)
+
+    # ---- what it means ---------------------------------------------------------------------------------------------
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """The seed of each source."""
+        own = {name: self.block if name in BLOCK_SOURCES else self.seed for name in SOURCES}
+        return {**own, **self.sources}
+
+    def plan(self) -> Recipe:
+        """How it is trained; raises ValueError for a name, setting or value that does not exist."""
+        from deni.recipe import recipe
+
+        own = dict(self.strategy.settings)
+        if self.dataset.get("augmented") is not None and _takes_augmented(self.strategy.name):
+            own.setdefault("augmented", self.dataset["augmented"])
+        given = dict(self.recipe)
+        if self.dataset.get("task") is not None:
+            given["task"] = self.dataset["task"]
+        return recipe(
+            self.preset or self.protocol,
+            self.strategy.name,
+            self.tuning.name,
+            own,
+            dict(self.tuning.settings),
+            data=self.dataset["name"],
+            model=self.model,
+            seed=self.seed,
+            source_seeds=dict(self.sources),
+            **given,
+        )
+
+    # ---- what it is kept under -------------------------------------------------------------------------------------
+
+    def decides(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> dict[str, Any]:
+        """Everything that decides the result, defaults filled in; labels and places of files do not."""
+        return {
+            **_settled(canonical(dataclasses.replace(self, seed=0, block=0, sources={}, vary="", factor={}).to_json())),
+            "fingerprints": dataclasses.asdict(fingerprints),
+            "versions": dict(versions),
+            "seed": self.seed,
+            "block": self.block,
+            "seeds": self.seeds,
+        }
+
+    def key(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> str:
+        """SHA-256 of what decides the result: a changed setting, default, text or version is another cell."""
+        return digest(self.decides(fingerprints, versions))
+
+    def pack_key(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> str:
+        """The same for cells that may train in one population: those that differ in `seed` alone.
+
+        A pack shares the seeds of single sources (`deni.trainer.PopulationTrainer`) and its texts, so these count.
+        """
+        decided = self.decides(fingerprints, versions)
+        own = dict.fromkeys(BLOCK_SOURCES, self.block) | dict(self.sources)
+        return digest({**decided, "seed": None, "seeds": own})
+
+    # ---- as JSON ---------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; `Cell.from_json` reads them."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell that `to_json` wrote."""
+        named = {name: Named(**values[name]) for name in ("tuning", "strategy")}
+        return cls(**{**values, **named})
+
+
+@functools.lru_cache(maxsize=4096)
+def _settled(spec: str) -> dict[str, Any]:
+    """The settings of a cell without seeds, defaults filled in."""
+    cell = Cell.from_json(json.loads(spec))
+    settings = cell.plan().settings()
+    strategy, tuning = settings.pop("strategy"), settings.pop("tuning")
+    for name in ("seed", "source_seeds"):
+        settings.pop(name)
+    return {
+        "model": settings.pop("model"),
+        "tuning": _of_one_spelling(tuning),
+        "strategy": _of_one_spelling(strategy),
+        "labelled": cell.labelled,
+        "test_size": cell.test_size,
+        "protocol": cell.protocol,
+        "preset": cell.preset,
+        "recipe": _of_one_spelling(settings),
+    }
+
+
+def _of_one_spelling(value: Any) -> Any:
+    """Settings where 10.0 is 10, and without the place of the augmented texts, whose fingerprint counts."""
+    if isinstance(value, Mapping):
+        return {key: _of_one_spelling(each) for key, each in value.items() if key != "augmented"}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _takes_augmented(strategy: str) -> bool:
+    from deni.strategies import has_setting
+
+    return has_setting(strategy, "augmented")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with the keys that it is kept and packed under.
+
+    Args:
+        cell: what was asked for.
+        decides: all that decides the result; `key` is its SHA-256.
+        key: see `Cell.key`.
+        pack: see `Cell.pack_key`.
+        steps: T, optimiser steps of one run.
+        member_steps: what it costs.
+        schedule: its phases, as text.
+    """
+
+    cell: Cell
+    decides: Mapping[str, Any] = field(repr=False)
+    key: str
+    pack: str
+    steps: int = 0
+    member_steps: int = 0
+    schedule: str = ""
+
+    @classmethod
+    def of(cls, cell: Cell, fingerprints: Fingerprints, versions: Mapping[str, str], **cost: Any) -> Planned:
+        """A cell and its keys."""
+        pack = cell.pack_key(fingerprints, versions)
+        decided = cell.decides(fingerprints, versions)
+        return cls(cell, decided, digest(decided), pack, **cost)
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a trained cell gives.
+
+    Args:
+        log_probs: of every member for every test text, `(N, M, C)`, kept as float32; log odds for several labels a
+            text, numbers in regression, as `deni.load` has them.
+        gold: class numbers `(N,)`; 0 or 1 for each label `(N, C)`; numbers `(N,)` in regression.
+        text_ids: rows of the test texts in the dataset as read, `(N,)`.
+        labels: names of the C classes, in order.
+        fingerprint: of the dataset, see `Fingerprints.data`.
+        metrics: of the vote, see `deni.finetune.scores_of`.
+        cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
+        diagnostics: what the trainer says of the run.
+        environment: versions, device, threads, commit.
+
+    Raises:
+        ValueError: arrays whose shapes do not fit together, or that hold what is no number.
+    """
+
+    log_probs: np.ndarray
+    gold: np.ndarray
+    text_ids: np.ndarray
+    labels: tuple[str, ...]
+    fingerprint: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "log_probs", np.asarray(self.log_probs, dtype=np.float32))
+        object.__setattr__(self, "gold", np.asarray(self.gold))
+        object.__setattr__(self, "text_ids", np.asarray(self.text_ids))
+        object.__setattr__(self, "labels", tuple(self.labels))
+        shape = self.log_probs.shape
+        if len(shape) != 3 or shape[2] != len(self.labels):
+            raise ValueError(f"log_probs must be (texts, members, {len(self.labels)} labels), not {shape}")
+        if self.gold.shape[:1] != shape[:1] or self.text_ids.shape != shape[:1]:
+            raise ValueError(
+                f"{shape[0]} texts are predicted, but gold is {self.gold.shape} and text_ids {self.text_ids.shape}"
+            )
+        if np.isnan(self.log_probs).any():
+            raise ValueError("log_probs hold what is no number: such a run has failed")

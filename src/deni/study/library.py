@@ -1,0 +1,147 @@
+"""The files that the cells of a study name, each read once: texts, their parts, fingerprints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from deni.data import Texts, read_augmented, read_data
+from deni.errors import InputError, short
+from deni.pretrained import load_config, locate
+from deni.randomness import Sources
+from deni.recipe import Recipe
+from deni.strategies import Augmentation, Strategy
+from deni.study.cell import Cell, Fingerprints, canonical
+from deni.train import divide
+
+_OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
+
+
+@dataclass
+class Library:
+    """What has been read so far; the same question is answered from memory."""
+
+    _texts: dict[str, Texts] = field(default_factory=dict, repr=False)
+    _digests: dict[str, str] = field(default_factory=dict, repr=False)
+    _parts: dict[str, tuple[Texts, Texts]] = field(default_factory=dict, repr=False)
+
+    def texts(self, cell: Cell) -> Texts:
+        """All texts of the cell's dataset."""
+        at = self._place(cell)
+        if at not in self._texts:
+            options: dict[str, Any] = {name: cell.dataset.get(name) for name in _OPTIONS}
+            task = cell.dataset.get("task") or "single_label"
+            pairs = (cell.preset or cell.protocol) is None
+            self._texts[at] = read_data(cell.dataset["name"], **options, task=task, pairs=pairs)
+        return self._texts[at]
+
+    def parts(self, cell: Cell, strategy: Strategy) -> tuple[Texts, Texts]:
+        """The texts to train on and the test part."""
+        seeds = {name: cell.seeds[name] for name in ("data_split", "label_choice")}
+        preset = cell.preset or cell.protocol
+        all_data = [part.settings() for part in strategy.parts if part.takes_all]
+        at = canonical([self._place(cell), cell.labelled, cell.test_size, preset, seeds, all_data])
+        if at not in self._parts:
+            train, test, _ = divide(
+                self.texts(cell),
+                strategy,
+                Sources(cell.block, seeds=seeds),
+                test_size=cell.test_size,
+                labelled=cell.labelled,
+                preset=preset,
+            )
+            assert test is not None
+            self._parts[at] = train, test
+        return self._parts[at]
+
+    def fingerprints(self, cell: Cell, strategy: Strategy) -> Fingerprints:
+        """What the files of a cell hold at present."""
+        at = self._place(cell)
+        if at not in self._digests:
+            self._digests[at] = fingerprint_of_texts(self.texts(cell))
+        augmented = ",".join(fingerprint_of_file(file) for file in augmented_files(strategy))
+        return Fingerprints(self._digests[at], fingerprint_of_model(cell.model), augmented)
+
+    def _place(self, cell: Cell) -> str:
+        read = {name: value for name, value in cell.dataset.items() if name != "augmented"}
+        return canonical([read, (cell.preset or cell.protocol) is None])
+
+
+def steps_of(plan: Recipe, texts: int) -> int:
+    """T: optimiser steps of a run on so many labelled texts, with the augmented ones."""
+    added = sum(part.augmentations for part in plan.strategy.parts if isinstance(part, Augmentation))
+    return math.ceil(plan.epochs * math.ceil(texts * (1 + added) / plan.batch_size))
+
+
+def augmented_files(strategy: Strategy) -> list[str]:
+    """The files of augmented texts that a strategy reads.
+
+    Raises:
+        InputError: it needs one and has none.
+    """
+    needing = [part for part in strategy.parts if isinstance(part, Augmentation) and part.augmentations]
+    for part in needing:
+        if part.augmented is None:
+            raise InputError(
+                f"{part.name} needs augmented texts: give the dataset as {{name: ..., augmented: FILE}}, a file with "
+                "the columns seed and text"
+            )
+    return [str(part.augmented) for part in needing]
+
+
+def check_augmented(strategy: Strategy, train: Texts) -> None:
+    """Raise InputError where a labelled text has fewer augmented ones than the strategy takes."""
+    for part in strategy.parts:
+        if not isinstance(part, Augmentation) or not part.augmentations:
+            continue
+        if not isinstance(train.texts[0], str):
+            raise InputError(f"{part.name} has one text a row, not pairs: give no text_pair_column, or a preset")
+        found = _augmented(str(part.augmented))
+        poor = [text for text in train.texts if len(found.get(str(text), ())) < part.augmentations]
+        if poor:
+            raise InputError(
+                f"{part.augmented} has fewer than {part.augmentations} augmented texts for {len(poor)} of "
+                f"{len(train)} labelled ones, such as {short(poor[0])}: add some, or choose fewer augmentations"
+            )
+
+
+@cache
+def _augmented(file: str) -> dict[str, list[str]]:
+    return read_augmented(file)
+
+
+def fingerprint_of_texts(texts: Texts) -> str:
+    """SHA-256 of texts and labels in their order."""
+    content = json.dumps([list(texts.texts), list(texts.labels or ()), texts.task])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@cache
+def fingerprint_of_file(file: str) -> str:
+    """SHA-256 of a file; raises InputError where it cannot be read."""
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
+
+
+@cache
+def fingerprint_of_model(model: str) -> str:
+    """SHA-256 of the files in a model's folder; of the hub, the commit.
+
+    Raises:
+        InputError: a model that cannot be loaded.
+    """
+    config: Any = load_config(model)
+    folder = Path(locate(model))
+    if not folder.is_dir():
+        return str(getattr(config, "_commit_hash", None) or locate(model))
+    files = sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
+    content = [(each.name, fingerprint_of_file(str(each))) for each in files]
+    return hashlib.sha256(canonical(content).encode()).hexdigest()

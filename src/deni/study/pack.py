@@ -1,0 +1,140 @@
+"""Training a pack: cells that differ in their seeds alone, in one population."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from deni.errors import InputError, InputWarning, TrainingDivergedError
+from deni.finetune import Fitted, fine_tune, scores_of
+from deni.pretrained import encode, tokenise
+from deni.study.cell import Cell, CellResult, versions
+from deni.study.library import Library, fingerprint_of_texts
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+
+    from deni.data import Texts
+
+Outcome = CellResult | str  # a result, or the traceback of a failure
+
+
+def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
+    """Train cells in one population and predict the test part with every member.
+
+    Args:
+        cells: that differ in `seed` alone.
+        library: what is read already.
+
+    Returns:
+        For each cell its result, or why its run failed: a loss that became no number fails that cell alone.
+
+    Raises:
+        InputError: what fails them all, such as a model that cannot be loaded.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
+        _, test = library.parts(cells[0], cells[0].plan().strategy)
+        try:
+            fitted = fit(cells, library)
+        except TrainingDivergedError as error:
+            return [_said(error)] * len(cells)
+    tokens = tokenise(test, fitted.tokenizer, fitted.max_length, fitted.labels)
+    members = fitted.trainer.predict_members(tokens)  # (N, R*K, C)
+    if members.ndim != 3:
+        raise InputError("studies are of tasks with one output a text: leave token classification away")
+    models = members.reshape(len(members), len(cells), -1, members.shape[-1])
+    return [_outcome(at, models[:, at], fitted, test, library, cells) for at in range(len(cells))]
+
+
+def fit(cells: Sequence[Cell], library: Library, callbacks: Sequence[TrainerCallback] = ()) -> Fitted:
+    """Train cells in one population."""
+    plan = cells[0].plan()
+    train, _ = library.parts(cells[0], plan.strategy)
+    return fine_tune(train, plan, seeds=[cell.seed for cell in cells], progress=False, callbacks=callbacks)
+
+
+def environment() -> dict[str, Any]:
+    """What a result was computed with."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    own = {"python": platform.python_version(), "device": device, "threads": torch.get_num_threads()}
+    return {**versions(), **own}
+
+
+def _outcome(
+    at: int, members: np.ndarray, fitted: Fitted, test: Texts, library: Library, cells: Sequence[Cell]
+) -> Outcome:
+    """The result of one cell from what its members `(N, runs*K, C)` say."""
+    trainer, strategy = fitted.trainer, fitted.recipe.strategy
+    failures = [each for each in trainer.failures if each.run // strategy.runs == at]
+    if len(failures) == strategy.runs:
+        return _said(TrainingDivergedError(str(failures[-1])))
+    voters = members[:, trainer.voters(at)]
+    votes = strategy.combine_members(torch.from_numpy(voters), _problem(trainer)).numpy()
+    gold = encode(test, fitted.labels)
+    return CellResult(
+        log_probs=voters,
+        gold=np.asarray(gold),
+        text_ids=test.frame.index.to_numpy(),
+        labels=tuple(fitted.labels),
+        fingerprint=fingerprint_of_texts(library.texts(cells[at])),
+        metrics=scores_of(fitted.recipe.task, gold, votes),
+        cost=_cost(fitted, len(cells)),
+        diagnostics={
+            "engine": trainer.population.engine_name,
+            "schedule": str(fitted.schedule),
+            "max_length": fitted.max_length,
+            "pack": len(cells),
+            "failed_runs": [str(each) for each in failures],
+            "forks": [record.summary() for record in trainer.diagnostics.records],
+        },
+        environment=environment(),
+    )
+
+
+def _problem(trainer: Any) -> str:
+    from deni.strategies.vote import problem_of
+
+    return problem_of(trainer.population.config)
+
+
+def _said(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _cost(fitted: Fitted, cells: int) -> dict[str, float]:
+    """The share of one cell.
+
+    FLOPs are an estimate: 6 for each weight outside the embeddings and token (2 forward, 4 backward), 4 where most of
+    the weights are frozen and get no gradient.
+    """
+    trainer = fitted.trainer
+    data: Any = trainer.train_dataset
+    lengths = [len(ids) for ids in data["input_ids"]]
+    member_steps = fitted.member_steps / cells
+    tokens = member_steps * fitted.recipe.batch_size * float(np.mean(lengths))
+    model = trainer.population.plain()
+    try:
+        weights = {name: p for name, p in model.named_parameters() if "embeddings" not in name}
+        total = sum(p.numel() for p in weights.values())
+        trained = sum(p.numel() for p in weights.values() if p.requires_grad)
+    finally:
+        trainer.population.restore()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    return {
+        "member_steps": member_steps,
+        "tokens": round(tokens),
+        "flops": round(tokens * total * (6 if trained > total / 2 else 4)),
+        "seconds": round(fitted.seconds / cells, 3),
+        "peak_bytes": float(peak),
+    }

@@ -1,0 +1,118 @@
+"""`deni study run`: which runner, how many workers, packs of which size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from deni.errors import InputError
+from deni.study.calibrate import Calibration
+from deni.study.cell import Planned
+from deni.study.driver import packs_of, run_packs
+from deni.study.plan import Study
+from deni.study.progress import Progress
+from deni.study.runners import OnRay, Processes, Runner, Serial
+from deni.study.store import Store
+
+RUNNERS = ("serial", "processes", "ray")
+
+
+class Run:
+    """A study that is to be trained, and how.
+
+    Args:
+        study: what to train.
+        left: its cells that are neither done nor failed.
+        runner: `serial`, `processes` or `ray`.
+        workers: packs at a time; None for one a GPU, or one on a CPU.
+        pack: cells in one population: a number, or `auto`, which measures a few steps.
+        threads: of each worker; None for the cores divided by the workers.
+        address, gpus_per_worker: of Ray.
+        progress: whether to show how far it is.
+
+    Raises:
+        InputError: an option that does not fit.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        left: Sequence[Planned],
+        *,
+        runner: str = "serial",
+        workers: int | None = None,
+        pack: int | str = "auto",
+        threads: int | None = None,
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        if runner != "ray" and (address is not None or gpus_per_worker is not None):
+            raise InputError("--address and --gpus-per-worker are of --runner ray: give it, or leave them away")
+        if runner not in RUNNERS:
+            raise InputError(f"unknown runner {runner!r}: choose {', '.join(RUNNERS)}")
+        if runner == "serial" and workers not in (None, 1):
+            raise InputError(f"--runner serial has one worker, not {workers}: choose processes or ray")
+        self.study, self.left, self.runner, self.progress = study, list(left), runner, progress
+        gpus = torch.cuda.device_count()
+        self.workers = workers or (max(gpus, 1) if runner != "serial" else 1)
+        self.threads = threads or max(1, _cores() // self.workers)
+        self.devices, self.address = range(gpus), address
+        self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+        self._pack = _number(pack)
+        self._calibration = Calibration(study.library, self.threads)
+
+    def estimate(self) -> str:
+        """How long it will take, from a few steps of each model, tuning and dataset."""
+        if not self.left:
+            return "Nothing is left to train."
+        packs = packs_of(self.left, self._size)
+        seconds = sum(self._calibration.seconds(pack.cells, len(pack.cells)) for pack in packs) / self.workers
+        sizes = sorted({len(pack.cells) for pack in packs})
+        cells = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        cells += " cell" if sizes == [1] else " cells"
+        minutes = round(seconds / 60)
+        length = f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{max(minutes, 1)} min"
+        workers = f"{self.workers} worker" + "s" * (self.workers > 1)
+        many = f"{len(packs)} pack" + "s" * (len(packs) > 1)
+        return f"About {length} with {workers} of {self.threads} threads, in {many} of {cells}."
+
+    def into(self, store: Store) -> int:
+        """Train what is left; the number of cells that failed."""
+        store.release_stale()
+        store.add(self.study.planned, self.study.name)
+        have = store.statuses(each.key for each in self.study.planned)
+        left = [each for each in self.left if have[each.key] == "waiting"]
+        progress = Progress(left, sum(status == "done" for status in have.values()), self.progress)
+        try:
+            if left:
+                run_packs(packs_of(left, self._size), store, self._started(), progress.tell)
+        finally:
+            progress.close()
+        have = store.statuses(each.key for each in self.study.planned)
+        return sum(status == "failed" for status in have.values())
+
+    def _size(self, cells: Sequence[Planned]) -> int:
+        return self._pack or self._calibration.size(cells)
+
+    def _started(self) -> Runner:
+        if self.runner == "serial":
+            return Serial(self.threads)
+        if self.runner == "processes":
+            return Processes(self.workers, self.threads, self.devices)
+        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker)
+
+
+def _number(pack: int | str) -> int | None:
+    if pack == "auto":
+        return None
+    if not str(pack).isdigit() or int(pack) < 1:
+        raise InputError(f"--pack is a number of cells, or auto, not {pack!r}")
+    return int(pack)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

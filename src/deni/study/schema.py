@@ -1,0 +1,79 @@
+"""The tables of a store, and how a store of an older format becomes one of today's."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+APPLICATION = 0x64656E69  # "deni": tells a store from another program's SQLite file
+FORMAT = 2
+
+# Results are kept apart from rows, so that a look at the rows does not read them.
+TABLES = """
+CREATE TABLE cells (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    pack TEXT NOT NULL,
+    study TEXT NOT NULL,
+    spec TEXT NOT NULL,
+    decides TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('waiting', 'running', 'done', 'failed')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    worker TEXT,
+    labels TEXT,
+    fingerprint TEXT,
+    metrics TEXT,
+    cost TEXT,
+    diagnostics TEXT,
+    environment TEXT,
+    traceback TEXT,
+    added TEXT NOT NULL,
+    started TEXT,
+    finished TEXT
+);
+CREATE INDEX cells_by_status ON cells (status, number);
+CREATE TABLE outputs (
+    key TEXT PRIMARY KEY REFERENCES cells (key),
+    arrays BLOB NOT NULL
+);
+"""
+
+# Format 1 kept the results in the row, and knew neither packs, nor studies, nor who works on a cell.
+_FROM_1 = """
+ALTER TABLE cells RENAME TO old;
+{tables}
+INSERT INTO cells (number, key, pack, study, spec, decides, status, attempts, labels, fingerprint, metrics, cost,
+                   diagnostics, environment, traceback, added, started, finished)
+    SELECT number, key, key, '', spec, decides, status, attempts, labels, fingerprint, metrics, cost,
+           diagnostics, environment, traceback, added, started, finished FROM old;
+INSERT INTO outputs (key, arrays) SELECT key, arrays FROM old WHERE arrays IS NOT NULL;
+DROP TABLE old;
+"""
+
+
+def run(connection: sqlite3.Connection, script: str) -> None:
+    """Run statements inside the transaction that is open (`executescript` would commit it)."""
+    for statement in script.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+
+
+def _from_1(connection: sqlite3.Connection) -> None:
+    run(connection, _FROM_1.format(tables=TABLES))
+
+
+STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1}  # format -> what makes it the next one
+
+
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables, in the transaction that is open."""
+    run(connection, TABLES)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def migrate(connection: sqlite3.Connection, found: int) -> None:
+    """Bring a store from the format `found` to today's, in the transaction that is open."""
+    for number in range(found, FORMAT):
+        STEPS[number](connection)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -1,0 +1,229 @@
+"""Studies that are really trained: packs, runners, faults."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from deni.cli import main
+from deni.study.library import Library
+from deni.study.pack import run_pack
+from deni.study.plan import read_study
+from deni.study.run import Run
+from deni.study.store import Store
+
+RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
+
+
+@pytest.fixture
+def study(tmp_path, tickets, model_folder):
+    """Writes a study over the toy tickets and the tiny model."""
+
+    def write(**given):
+        values = {
+            "datasets": [{"path": tickets}],
+            "models": [model_folder],
+            "strategies": ["default"],
+            "labelled": 18,
+            "seeds": 3,
+            "recipe": RECIPE,
+            **given,
+        }
+        file = tmp_path / "study.yaml"
+        file.write_text(yaml.safe_dump(values))
+        return str(file)
+
+    return write
+
+
+def cells_of(file):
+    return [each.cell for each in read_study(file).planned]
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "from deni.cli import main; main()", "study", "run", *arguments]
+
+
+def integrity(path):
+    with sqlite3.connect(path) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone()[0]
+
+
+# ---- packs -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["default", {"name": "deni", "members": 3}, {"name": "ensemble", "members": 2}])
+def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy):
+    cells = cells_of(study(strategies=[strategy]))
+    library = Library()
+    together = run_pack(cells, library)
+    for cell, result in zip(cells, together, strict=True):
+        (alone,) = run_pack([cell], library)
+        assert np.allclose(result.log_probs, alone.log_probs, atol=1e-4)
+        assert result.metrics == alone.metrics
+        assert result.cost["member_steps"] == alone.cost["member_steps"]
+        assert np.array_equal(result.text_ids, alone.text_ids)
+        assert np.array_equal(result.gold, alone.gold)
+    assert np.abs(together[0].log_probs - together[1].log_probs).max() > 1e-3
+
+
+def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
+    file = study(strategies=[{"name": "deni", "members": 3}])
+    planned = read_study(file).planned
+    results = run_pack([each.cell for each in planned], Library())
+    for each, result in zip(planned, results, strict=True):
+        assert result.cost["member_steps"] == each.member_steps
+        assert result.log_probs.shape == (len(result.gold), 3, 3)
+        assert result.cost["tokens"] > 0
+        assert result.cost["flops"] > result.cost["tokens"]
+        assert result.cost["seconds"] > 0
+        assert result.diagnostics["schedule"] == each.schedule
+        assert result.environment["threads"] >= 1
+        assert 0 <= result.metrics["macro_f1"] <= 1
+        assert len(set(result.text_ids)) == len(result.gold)
+
+
+def test_a_run_without_a_number_for_its_loss_fails(study):
+    results = run_pack(cells_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
+    assert all(isinstance(each, str) and each.startswith("deni.errors.TrainingDivergedError") for each in results)
+
+
+# ---- runners ---------------------------------------------------------------------------------------------------------
+
+
+def trained(file, path, **how):
+    study = read_study(file)
+    with Store(path, create=True) as store:
+        failed = Run(study, study.planned, threads=1, progress=False, **how).into(store)
+        return failed, {row.key: store.outputs(row.key).log_probs for row in store.results()}
+
+
+def test_processes_give_what_this_process_gives(study, tmp_path):
+    file = study(strategies=["default", {"name": "deni", "members": 2}])
+    failed, serial = trained(file, tmp_path / "serial.db", pack=3)
+    assert failed == 0
+    assert len(serial) == 6
+    failed, processes = trained(file, tmp_path / "processes.db", pack=3, runner="processes", workers=2)
+    assert failed == 0
+    assert serial.keys() == processes.keys()
+    assert all(np.array_equal(serial[key], processes[key]) for key in serial)
+
+
+def test_ray_gives_what_this_process_gives(study, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    file = study()
+    _, serial = trained(file, tmp_path / "serial.db", pack=3)
+    failed, on_ray = trained(file, tmp_path / "ray.db", pack=3, runner="ray", workers=1)
+    assert failed == 0
+    assert all(np.array_equal(serial[key], on_ray[key]) for key in serial)
+
+
+def test_a_study_goes_on_after_a_worker_is_killed(study, tmp_path, monkeypatch):
+    file = study(seeds=4)
+    whole = read_study(file)
+    killed = []
+
+    with Store(tmp_path / "study.db", create=True) as store:
+        running = Run(whole, whole.planned, threads=1, pack=1, runner="processes", workers=2, progress=False)
+        started = running._started
+
+        def start():
+            runner = started()
+            submit = runner.submit
+
+            def submit_and_kill(number, cells):
+                submit(number, cells)
+                if len(killed) < 2:
+                    worker = next(each for each in runner._workers if each.number == number)
+                    os.kill(worker.process.pid, signal.SIGKILL)
+                    killed.append(worker.process.pid)
+
+            monkeypatch.setattr(runner, "submit", submit_and_kill)
+            return runner
+
+        monkeypatch.setattr(running, "_started", start)
+        assert running.into(store) == 0
+        assert store.status()["done"] == 4
+    assert len(set(killed)) == 2
+    assert integrity(tmp_path / "study.db") == "ok"
+
+
+def test_a_killed_study_is_finished_by_the_same_command(study, tmp_path):
+    file, path = study(seeds=6), tmp_path / "study.db"
+    how = (file, "--store", str(path), "--runner", "processes", "--workers", "1", "--pack", "1", "--threads", "1")
+    driver = subprocess.Popen(command(*how), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    done = 0
+    while not done and time.monotonic() < deadline:
+        time.sleep(0.05)
+        if path.exists():
+            with Store(path) as store:
+                done = store.status()["done"]
+    driver.kill()
+    driver.wait()
+    assert integrity(path) == "ok"
+    with Store(path) as store:
+        before = {row.key: row.finished for row in store.results()}
+    assert 0 < len(before) < 6
+    again = subprocess.run(command(*how), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    with Store(path) as store:
+        after = {row.key: row.finished for row in store.results()}
+    assert len(after) == 6
+    assert before.items() <= after.items()  # none was trained twice
+    assert integrity(path) == "ok"
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_trains_what_is_left_and_says_how_far_it_is(study, tmp_path):
+    path = str(tmp_path / "study.db")
+    first = CliRunner().invoke(main, ["study", "run", study(seeds=2), "--store", path])
+    assert first.exit_code == 0, first.output
+    assert "2 of 2 done, 0 running, 0 failed" in first.output
+    again = CliRunner().invoke(main, ["study", "run", study(seeds=3), "--store", path, "--pack", "2"])
+    assert "3 cells in 1 pack, 1 of them to train" in again.output
+    assert "3 of 3 done" in again.output
+    with Store(path) as store:
+        assert [row.attempts for row in store.results()] == [1, 1, 1]
+
+
+def test_failed_cells_stay_failed_until_they_are_retried(study, tmp_path):
+    path = str(tmp_path / "study.db")
+    file = study(strategies=["default"], seeds=2, recipe={**RECIPE, "learning_rate": 1e30})
+    first = CliRunner().invoke(main, ["study", "run", file, "--store", path])
+    assert first.exit_code == 1
+    assert "2 cells failed" in first.output
+    assert "0 of them to train" in CliRunner().invoke(main, ["study", "run", file, "--store", path]).output
+    assert "2 cells wait again" in CliRunner().invoke(main, ["study", "retry", path]).output
+    assert "2 of them to train" in CliRunner().invoke(main, ["study", "run", file, "--store", path]).output
+
+
+def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(study, tmp_path):
+    path = tmp_path / "study.db"
+    said = CliRunner().invoke(main, ["study", "run", study(), "--store", str(path), "--dry-run", "--threads", "1"])
+    assert said.exit_code == 0, said.output
+    assert "About 1 min with 1 worker of 1 threads" in said.output
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--pack", "many"], "--pack is a number of cells, or auto, not 'many'"),
+        (["--workers", "2"], "--runner serial has one worker, not 2"),
+        (["--address", "auto"], "--address and --gpus-per-worker are of --runner ray"),
+    ],
+)
+def test_options_that_do_not_fit_are_said_in_one_line(study, tmp_path, options, message):
+    said = CliRunner().invoke(main, ["study", "run", study(), "--store", str(tmp_path / "study.db"), *options])
+    assert said.exit_code == 2
+    assert message in said.output
