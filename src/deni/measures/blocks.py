@@ -1,0 +1,38 @@
+"""Which seeds belong together: those of one block, under one choice of labels and texts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from deni.errors import InputError
+from deni.measures.arrays import Floats, Ints
+
+
+def as_blocks(blocks: ArrayLike | None, seeds: int) -> Ints:
+    """Number the block of each seed from 0 on; `None` is one block. Each block has at least two seeds.
+
+    >>> as_blocks(["a", "b", "b", "a"], 4)
+    array([0, 1, 1, 0])
+    """
+    if blocks is None:
+        return np.zeros(seeds, dtype=np.int64)
+    names = np.asarray(blocks)
+    if names.shape != (seeds,):
+        raise InputError(f"blocks must name the block of each of {seeds} seeds, not have shape {names.shape}")
+    known, numbers = np.unique(names, return_inverse=True)
+    sizes = np.bincount(numbers)
+    if sizes.min() < 2:
+        raise InputError(f"block {known[sizes.argmin()]} has one seed: no spread within it; give it at least 2")
+    return numbers.astype(np.int64)
+
+
+def within_blocks(scores: Floats, blocks: ArrayLike | None) -> tuple[Floats, int]:
+    """Subtract the mean of each block from its scores `(S, ...)`; also the degrees of freedom that are left, S - B.
+
+    >>> within_blocks(np.array([1.0, 3.0, 11.0, 13.0]), [0, 0, 1, 1])
+    (array([-1.,  1., -1.,  1.]), 2)
+    """
+    block = as_blocks(blocks, len(scores))
+    means = np.stack([scores[block == each].mean(0) for each in range(block.max() + 1)])  # (B, ...)
+    return scores - means[block], len(scores) - len(means)
