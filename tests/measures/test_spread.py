@@ -88,7 +88,10 @@ def test_the_generator_decides_the_interval_and_not_the_value(scores):
 
 def test_more_confidence_is_a_wider_interval(scores):
     column = scores[:, 0]
-    for interval in (sd_interval, lambda *args: sd_bootstrap(args[0], generator=np.random.default_rng(0), confidence=args[1])):
+    for interval in (
+        sd_interval,
+        lambda *args: sd_bootstrap(args[0], generator=np.random.default_rng(0), confidence=args[1]),
+    ):
         narrow, wide = interval(column, 0.8), interval(column, 0.99)
         assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 

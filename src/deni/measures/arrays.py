@@ -55,9 +55,11 @@ def as_scores(name: str, values: ArrayLike, least: int = 1, axes: str = "S ...")
 
 def as_pairs(first: ArrayLike, second: ArrayLike, least: int, axes: str = "S ...") -> tuple[Floats, Floats]:
     """Read the scores of two strategies, seed by seed: two arrays of one shape."""
-    one, other = as_scores("first", first, least, axes), as_scores("second", second, least, axes)
+    one, other = as_scores("first", first, axes=axes), as_scores("second", second, axes=axes)
     if one.shape != other.shape:
         raise InputError(f"first and second are paired seed by seed: shapes {one.shape} and {other.shape} differ")
+    if len(one) < least:
+        raise InputError(f"first and second must have at least {least} seeds (axis 0), not shape {one.shape}")
     return one, other
 
 

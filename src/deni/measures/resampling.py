@@ -82,4 +82,4 @@ def studentised(
     values, errors = value_and_error(columns[drawn])
     ratio = (values - value) / errors
     low, high = np.nanquantile(ratio, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(value, value - high * error, value - low * error)
+    return Estimate(value, float(value - high * error), float(value - low * error))
