@@ -107,7 +107,7 @@ def test_blocks_count_equally_and_have_intervals_of_their_own(block):
 
 
 def test_a_difference_between_blocks_is_no_spread_within_them():
-    """Seeds are drawn within their blocks: a block in which all is right leaves no doubt, and one of all wrong neither."""
+    """Seeds are drawn within their blocks: where a block's runs are all alike, there is no doubt."""
     right, gold = np.tile([0, 1], (4, 10)), np.tile([0, 1], 10)
     found = mean_difference([Block(right, 1 - right, gold), Block(right, right, gold)], generator=rng(), resamples=100)
     assert found[:3] == (0.5, 0.5, 0.5)
@@ -250,7 +250,7 @@ def test_holm_steps_down_from_the_smallest_p_value():
 
 def test_holm_keeps_the_rate_of_any_false_rejection():
     generator, times = rng(11), 10_000
-    z = generator.normal(size=(times, 5)) + [0, 0, 0, 3, 3]  # three true hypotheses
+    z = generator.normal([0, 0, 0, 3, 3], size=(times, 5))  # three true hypotheses
     adjusted = np.array([holm(each) for each in 2 * stats.norm.sf(np.abs(z))])
     wrong = (adjusted[:, :3] <= 0.05).any(1).mean()
     assert 0.03 < wrong < binomial_interval(0.05, times)[1]
