@@ -1,5 +1,8 @@
 """What a number of seeds can find: literal power of the F and t tests; Pitman-Morgan's is simulated beside its test."""
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rates import binomial_interval
@@ -68,6 +71,29 @@ def test_the_detectable_difference_is_that_of_the_paired_t_test():
 def test_the_detectable_difference_of_a_known_table():
     """Cohen's d of a two-sided paired t test with a power of 80 %: 0.66 with 20 pairs, 0.50 with 34, 0.20 with 199."""
     assert [round(detectable_difference(pairs, 1.0), 2) for pairs in (20, 34, 199)] == [0.66, 0.5, 0.2]
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "statistics.md"
+
+
+def test_the_table_of_what_is_found_is_what_the_functions_say():
+    table = PAGE.read_text().partition("<!-- detectable -->")[2].partition("<!-- /detectable -->")[0]
+    rows = [[float(cell) for cell in line.strip("|").split("|")] for line in table.split("\n") if line[2:3].isdigit()]
+    assert [row[0] for row in rows] == [5, 10, 20, 40, 80]
+    for seeds, *shown in rows:
+        want = [
+            *(detectable_sd_ratio(int(seeds), correlation) for correlation in (None, 0.0, 0.5, 0.8)),
+            detectable_difference(int(seeds), 1.0),
+            1.1 / detectable_sd_ratio(int(seeds), 0.5, one_sided=True),
+            0.3 / detectable_difference(int(seeds), 1.0, one_sided=True),
+        ]
+        assert shown == [float(f"{each:.2f}") for each in want]
+
+
+def test_the_example_of_the_page_prints_what_it_shows():
+    tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert tried.attempted > 8
+    assert tried.failed == 0
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,12 @@ def test_the_chi_square_interval_covers_normal_scores_as_often_as_it_says(confid
 
 
 def test_the_studentised_bootstrap_covers_better_than_percentiles():
-    """At 20 normal seeds 93.7 % of 1,500 intervals covered, where the interval of plain percentiles covers 87 %."""
+    """At 20 normal seeds about 93 % cover (benchmarks/README.md), and 86 % of the intervals of plain percentiles."""
     generator, hits = np.random.default_rng(2), []
     for runs in generator.normal(0.9, 0.02, size=(400, 20)):
         _, low, high = sd_bootstrap(runs, generator=generator, resamples=500)
         hits.append(low <= 0.02 <= high)
-    least, most = binomial_interval(0.937, 400)
+    least, most = binomial_interval(0.932, 400)
     assert least < np.mean(hits) < most
 
 

@@ -27,6 +27,7 @@ from deni.measures.comparison import (
     mean_difference,  # bootstrap over seeds x examples
     pitman_morgan,  # test of two paired SDs
     probability_of_improvement,  # how often a run beats one of the other strategy
+    sd_permutation,  # test of two paired SDs that keeps its level with failed runs
 )
 from deni.measures.cost import (
     Gain,  # gain and drop in SD per extra member-step
@@ -135,6 +136,7 @@ __all__ = [
     "risk_coverage",
     "sd_bootstrap",
     "sd_interval",
+    "sd_permutation",
     "sd_ratio_power",
     "selective_accuracy",
     "standard_deviation",

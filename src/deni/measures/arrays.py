@@ -124,6 +124,12 @@ def check_share(name: str, value: float) -> None:
         raise InputError(f"{name} must be between 0 and 1, not {value}")
 
 
+def check_alternative(value: str) -> None:
+    """Refuse what is no side of a test."""
+    if value not in ("two-sided", "less", "greater"):
+        raise InputError(f"alternative must be two-sided, less or greater, not {value!r}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Refuse what is not finite and above 0."""
     if not (value > 0 and np.isfinite(value)):

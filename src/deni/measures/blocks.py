@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -27,12 +29,16 @@ def as_blocks(blocks: ArrayLike | None, seeds: int) -> Ints:
     return numbers.astype(np.int64)
 
 
-def within_blocks(scores: Floats, blocks: ArrayLike | None) -> tuple[Floats, int]:
-    """Subtract the mean of each block from its scores `(S, ...)`; also the degrees of freedom that are left, S - B.
+def within_blocks(
+    scores: Floats, blocks: ArrayLike | None, centre: Callable[..., Floats] = np.mean
+) -> tuple[Floats, int]:
+    """Subtract the mean (or another centre) of each block from its scores `(S, ...)`; also give S - B.
+
+    S - B are the degrees of freedom that are left for a spread within blocks.
 
     >>> within_blocks(np.array([1.0, 3.0, 11.0, 13.0]), [0, 0, 1, 1])
     (array([-1.,  1., -1.,  1.]), 2)
     """
     block = as_blocks(blocks, len(scores))
-    means = np.stack([scores[block == each].mean(0) for each in range(block.max() + 1)])  # (B, ...)
-    return scores - means[block], len(scores) - len(means)
+    centres = np.stack([centre(scores[block == each], axis=0) for each in range(block.max() + 1)])  # (B, ...)
+    return scores - centres[block], len(scores) - len(centres)

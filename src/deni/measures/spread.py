@@ -67,8 +67,8 @@ def sd_bootstrap(
 ) -> Estimate:
     """SD and its bootstrap confidence interval over the seeds: studentised, on the log scale.
 
-    The percentile interval of an SD is far too narrow at 20 seeds: it covers 87 % of the time instead of 95 % with
-    normal scores, the studentised one (Efron & Tibshirani 1993, chapter 12) 94 %.
+    The percentile interval of an SD is far too narrow at 20 seeds; this one (Efron & Tibshirani 1993, chapter 12) is a
+    little (benchmarks/README.md has the figures).
 
     Args:
         scores: `(S,)`, at least 3 different values.

@@ -1,6 +1,6 @@
 """How often do confidence intervals of spread and mean cover the truth at 20 seeds, with scores that are normal or not?
 
-python benchmarks/coverage.py
+python benchmarks/interval_coverage.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ import numpy as np
 from common import environment, write
 from tqdm import tqdm
 
-from deni.measures import Block, accuracy, log_sd_ratio, mean_difference, pitman_morgan, sd_bootstrap, sd_interval
+from deni.measures import (
+    Block,
+    accuracy,
+    log_sd_ratio,
+    mean_difference,
+    pitman_morgan,
+    sd_bootstrap,
+    sd_interval,
+    sd_permutation,
+)
 from deni.measures.resampling import draw_seeds
 
 SEEDS = 20
@@ -61,6 +70,8 @@ def spread(draw: Draw, sd: float, times: int, resamples: int, generator: np.rand
             ("ratio, studentised", ratio[1:], 0.0),
         ):
             hits.setdefault(name, []).append(bool(low <= truth <= high))
+        kept = sd_permutation(first, second, generator=generator, resamples=resamples) > 0.05
+        hits.setdefault("ratio, permutation", []).append(kept)
     return {name: float(np.mean(each)) for name, each in hits.items()}
 
 
@@ -102,7 +113,7 @@ def main() -> None:
     result["means"] = {
         name: means(*sizes, args.times // 4, args.resamples, generator) for name, sizes in WORLDS.items()
     }
-    write("coverage", result)
+    write("interval_coverage", result)
 
 
 if __name__ == "__main__":
