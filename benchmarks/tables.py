@@ -65,6 +65,30 @@ def loading(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", memory])
 
 
+def interval_coverage(result: dict[str, Any]) -> str:
+    lines = [
+        where(result),
+        "",
+        f"{result['seeds']} seeds, {result['times']} simulations (a quarter of them for the means).",
+    ]
+    names = list(next(iter(result["spread"].values())))
+    lines += ["", f"| scores | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    for scores, row in result["spread"].items():
+        lines.append(f"| {scores} | {' | '.join(f'{100 * row[name]:.1f} %' for name in names)} |")
+    lines += [
+        "",
+        "| predictions | mean difference | length over that from the true standard error |",
+        "| --- | ---: | ---: |",
+    ]
+    for kind, row in result["means"].items():
+        lines.append(f"| {kind} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
+    return "\n".join(lines)
+
+
+# Which tables are on which page; each is of the result of its own name.
+PAGES = {HERE / "README.md": (member_step, learning_rates, loading, interval_coverage)}
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Put a table between the markers of its name."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -75,14 +99,15 @@ def fill(text: str, name: str, table: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
-    readme, text = HERE / "README.md", (HERE / "README.md").read_text(encoding="utf-8")
-    filled = text
-    for name, table in (("member_step", member_step), ("learning_rates", learning_rates), ("loading", loading)):
-        path = HERE / "results" / f"{name}.json"
-        filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))
-    if parser.parse_args().check:
-        sys.exit(f"{readme} is not what the results say: run benchmarks/tables.py" if filled != text else 0)
-    readme.write_text(filled, encoding="utf-8")
+    check = parser.parse_args().check
+    for page, tables in PAGES.items():
+        text = filled = page.read_text(encoding="utf-8")
+        for table in tables:
+            result = json.loads((HERE / "results" / f"{table.__name__}.json").read_text(encoding="utf-8"))
+            filled = fill(filled, table.__name__, table(result))
+        if check and filled != text:
+            sys.exit(f"{page} is not what the results say: run benchmarks/tables.py")
+        page.write_text(filled, encoding="utf-8")
 
 
 if __name__ == "__main__":
