@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -60,23 +59,3 @@ def run(name: str, cells: dict[str, list[str]], settings: dict[str, Any], worker
         for done in tqdm(as_completed(running), total=len(running)):
             rows[running[done]] = {**done.result(), **used}
             write(name, {**here, "threads": threads, "settings": settings, "cells": dict(sorted(rows.items()))})
-
-
-def table(result: dict[str, Any], columns: list[str]) -> list[str]:
-    """A row for each cell without its seed (the last part of its name): n, mean, SD, range, member-steps, seconds."""
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for cell, row in result["cells"].items():
-        groups.setdefault(cell.rpartition(" ")[0], []).append(row)
-    head = [*columns, "n", "macro F1", "SD", "lowest", "highest", "member-steps", "seconds"]
-    lines = [f"| {' | '.join(head)} |", f"| {'--- | ' * len(columns)}{'---: | ' * 7}".rstrip()]
-    for group, runs in groups.items():
-        f1 = [100 * row["macro_f1"] for row in runs if "macro_f1" in row]
-        if not f1:
-            continue
-        spread = f"{statistics.stdev(f1):.1f}" if len(f1) > 1 else ""
-        cost = f"{runs[0]['member_steps']} | {statistics.mean(row['seconds'] for row in runs if 'seconds' in row):.0f}"
-        what = " | ".join(group.split(" "))
-        lines.append(
-            f"| {what} | {len(f1)} | {statistics.mean(f1):.1f} | {spread} | {min(f1):.1f} | {max(f1):.1f} | {cost} |"
-        )
-    return lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,34 @@ def interval_coverage(result: dict[str, Any]) -> str:
     for kind, row in result["means"].items():
         lines.append(f"| {kind} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
     return "\n".join(lines)
+
+
+def by_seed(result: dict[str, Any], columns: list[str]) -> list[str]:
+    """A row for each cell without its seed (the last part of its name): n, mean, SD, range, member-steps, seconds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell, row in result["cells"].items():
+        groups.setdefault(cell.rpartition(" ")[0], []).append(row)
+    head = [*columns, "n", "macro F1", "SD", "lowest", "highest", "member-steps", "seconds"]
+    lines = [f"| {' | '.join(head)} |", f"| {'--- | ' * len(columns)}{'---: | ' * 7}".rstrip()]
+    for group, runs in groups.items():
+        f1 = [100 * row["macro_f1"] for row in runs if "macro_f1" in row]
+        if not f1:
+            continue
+        spread = f"{statistics.stdev(f1):.1f}" if len(f1) > 1 else ""
+        cost = f"{runs[0]['member_steps']} | {statistics.mean(row['seconds'] for row in runs if 'seconds' in row):.0f}"
+        what = " | ".join(group.split(" "))
+        lines.append(
+            f"| {what} | {len(f1)} | {statistics.mean(f1):.1f} | {spread} | {min(f1):.1f} | {max(f1):.1f} | {cost} |"
+        )
+    return lines
+
+
+def tunings(result: dict[str, Any]) -> str:
+    return "\n".join([where(result), "", *by_seed(result, ["tuning", "strategy"])])
+
+
+def augmentation(result: dict[str, Any]) -> str:
+    return "\n".join([where(result), "", *by_seed(result, ["tuning", "strategy", "augmented texts"])])
 
 
 # Which tables are on which page; each is of the result of its own name.
