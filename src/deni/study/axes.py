@@ -20,6 +20,7 @@ from deni.tuning import TUNINGS, make_tuning
 
 COLUMNS = ("text_column", "text_pair_column", "label_column")
 OF_THE_HUB = ("split", "config_name")
+OF_TEXTS = tuple(task for task in TASKS if task != "token")  # a store keeps one output a text
 DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "augmented")
 
 # Of the recipe without what a study says elsewhere, and what needs a development part, which a study has not.
@@ -116,7 +117,7 @@ def dataset(spot: Spot, folder: Path) -> Choice:
         elif key == "augmented":
             value[key] = _file(each, folder)
         elif key == "task":
-            value[key] = each.as_type(Literal[TASKS])  # type: ignore[valid-type]
+            value[key] = each.as_type(Literal[OF_TEXTS])  # type: ignore[valid-type]
     return Choice(spot, value, pairs)
 
 

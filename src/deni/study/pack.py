@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deni.errors import InputError, InputWarning, TrainingDivergedError
+from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import Fitted, fine_tune, scores_of
 from deni.pretrained import encode, tokenise
+from deni.strategies.vote import problem_of
 from deni.study.cell import Cell, CellResult, versions
 from deni.study.library import Library, fingerprint_of_texts
 
@@ -49,8 +50,6 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
             return [_said(error)] * len(cells)
     tokens = tokenise(test, fitted.tokenizer, fitted.max_length, fitted.labels)
     members = fitted.trainer.predict_members(tokens)  # (N, R*K, C)
-    if members.ndim != 3:
-        raise InputError("studies are of tasks with one output a text: leave token classification away")
     models = members.reshape(len(members), len(cells), -1, members.shape[-1])
     return [_outcome(at, models[:, at], fitted, test, library, cells) for at in range(len(cells))]
 
@@ -78,7 +77,7 @@ def _outcome(
     if len(failures) == strategy.runs:
         return _said(TrainingDivergedError(str(failures[-1])))
     voters = members[:, trainer.voters(at)]
-    votes = strategy.combine_members(torch.from_numpy(voters), _problem(trainer)).numpy()
+    votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
     gold = encode(test, fitted.labels)
     return CellResult(
         log_probs=voters,
@@ -98,12 +97,6 @@ def _outcome(
         },
         environment=environment(),
     )
-
-
-def _problem(trainer: Any) -> str:
-    from deni.strategies.vote import problem_of
-
-    return problem_of(trainer.population.config)
 
 
 def _said(error: Exception) -> str:
