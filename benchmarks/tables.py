@@ -60,6 +60,26 @@ def loading(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", memory])
 
 
+def interval_coverage(result: dict[str, Any]) -> str:
+    lines = [
+        where(result),
+        "",
+        f"{result['seeds']} seeds, {result['times']} simulations (a quarter of them for the means).",
+    ]
+    names = list(next(iter(result["spread"].values())))
+    lines += ["", f"| scores | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
+    for scores, row in result["spread"].items():
+        lines.append(f"| {scores} | {' | '.join(f'{100 * row[name]:.1f} %' for name in names)} |")
+    lines += [
+        "",
+        "| predictions | mean difference | length over that from the true standard error |",
+        "| --- | ---: | ---: |",
+    ]
+    for kind, row in result["means"].items():
+        lines.append(f"| {kind} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
+    return "\n".join(lines)
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Put a table between the markers of its name."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -72,7 +92,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     readme, text = HERE / "README.md", (HERE / "README.md").read_text(encoding="utf-8")
     filled = text
-    for name, table in (("member_step", member_step), ("learning_rates", learning_rates), ("loading", loading)):
+    for name, table in (
+        ("member_step", member_step),
+        ("learning_rates", learning_rates),
+        ("loading", loading),
+        ("interval_coverage", interval_coverage),
+    ):
         path = HERE / "results" / f"{name}.json"
         filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))
     if parser.parse_args().check:

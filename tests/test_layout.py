@@ -8,7 +8,7 @@ import deni
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
 _version errors randomness
-__init__ settings
+__init__ settings measures
 schedule data
 noise
 engine architectures
@@ -63,6 +63,15 @@ def wrong_imports(source):
 
 def test_imports_point_one_way():
     assert list(wrong_imports(SOURCE)) == []
+
+
+def test_measures_are_functions_of_arrays():
+    """Of `deni` they import the errors only, and beside NumPy only SciPy: no torch, no files."""
+    names = {name for file in (SOURCE / "measures").glob("*.py") for name in imported(ast.parse(file.read_text()).body)}
+    own = {".".join(name.split(".")[:2]) for name in names if name.startswith("deni.")}
+    assert own == {"deni.measures", "deni.errors"}
+    others = {name.partition(".")[0] for name in names} - {"deni"}
+    assert others == {"__future__", "collections", "numpy", "scipy", "typing"}
 
 
 def test_the_order_names_nothing_that_is_gone():

@@ -1,0 +1,147 @@
+"""Scores, spread, instability, calibration, uncertainty, differences and cost: NumPy arrays in, numbers out.
+
+Seeds come first: S seeds, N test examples, M members, C classes, K strategies, D datasets, B blocks, R resamples.
+docs/statistics.md says what each measure says and when to use it.
+"""
+
+from deni.measures.arrays import Estimate  # a value with its confidence interval
+from deni.measures.calibration import (
+    Calibration,  # ECE, Brier score and NLL
+    Reliability,  # of each bin: share, confidence, accuracy
+    Scaling,  # calibration before and after temperature scaling
+    brier_score,  # squared distance of the probabilities from the right answer
+    calibration_scores,  # ECE, Brier score and NLL in one
+    expected_calibration_error,  # |confidence - accuracy| in bins
+    fit_temperature,  # the temperature that fits development texts best
+    negative_log_likelihood,  # minus the log probability of the right class
+    reliability,  # confidence and accuracy in bins
+    temper,  # divide log probabilities by a temperature
+    temperature_scaling,  # fit on development texts, compare on test texts
+)
+from deni.measures.comparison import (
+    Block,  # paired predictions under one choice of labels and texts
+    Difference,  # a mean difference with its interval, and of each block
+    PairedSpread,  # a ratio of SDs with interval and p-value
+    holm,  # p-values of several tests, adjusted
+    log_sd_ratio,  # paired bootstrap of the log ratio of two SDs
+    mean_difference,  # bootstrap over seeds x examples
+    pitman_morgan,  # test of two paired SDs
+    probability_of_improvement,  # how often a run beats one of the other strategy
+    sd_permutation,  # test of two paired SDs that keeps its level with failed runs
+)
+from deni.measures.cost import (
+    Gain,  # gain and drop in SD per extra member-step
+    gain_per_step,  # what an extra member-step buys
+    pareto_front,  # strategies that no other one beats
+)
+from deni.measures.detection import (
+    detectable_difference,  # smallest mean difference that is found
+    detectable_sd_ratio,  # smallest ratio of SDs that is found
+    sd_ratio_power,  # power of the Pitman-Morgan test
+)
+from deni.measures.instability import (
+    fleiss_kappa,  # agreement beyond chance
+    jensen_shannon,  # divergence of the seeds' probabilities
+    pairwise_disagreement,  # share of examples on which two seeds differ
+)
+from deni.measures.margins import (
+    F1_MARGIN,  # 0.3 points of F1
+    LEAST_SEEDS,  # for a claim about spread
+    SD_MARGIN,  # ratio of SDs
+    NonInferiority,  # estimate, bound, p-value and verdict
+    non_inferior_mean,  # not worse in the mean by the margin
+    non_inferior_sd,  # not less stable by the margin
+)
+from deni.measures.ranks import (
+    LEAST_DATASETS,  # for a critical difference
+    CriticalDifference,  # mean ranks and how far apart they must be
+    critical_difference,  # Friedman and Nemenyi
+)
+from deni.measures.scores import (
+    Score,  # the type of a score function
+    accuracy,  # share of right answers
+    failed_runs,  # at or below chance, or far below the median
+    macro_f1,  # mean F1 of the classes
+    majority_score,  # score of the majority class
+    matthews,  # correlation coefficient for any number of classes
+)
+from deni.measures.spread import (
+    expected_shortfall,  # mean of the worst share
+    interquartile_range,  # between the quartiles
+    log_sd,  # logarithm of the SD
+    sd_bootstrap,  # SD with its bootstrap interval
+    sd_interval,  # SD with its chi-square interval
+    standard_deviation,  # SD over the seeds, also within blocks
+    value_range,  # best minus worst
+    worst_seed,  # the lowest score
+)
+from deni.measures.uncertainty import (
+    RiskCoverage,  # error rate against the share answered
+    aurc,  # area under the risk-coverage curve
+    mutual_information,  # uncertainty from the members' disagreement
+    predictive_entropy,  # all uncertainty
+    risk_coverage,  # answer the surest first
+    selective_accuracy,  # accuracy of the surest
+)
+
+__all__ = [
+    "F1_MARGIN",
+    "LEAST_DATASETS",
+    "LEAST_SEEDS",
+    "SD_MARGIN",
+    "Block",
+    "Calibration",
+    "CriticalDifference",
+    "Difference",
+    "Estimate",
+    "Gain",
+    "NonInferiority",
+    "PairedSpread",
+    "Reliability",
+    "RiskCoverage",
+    "Scaling",
+    "Score",
+    "accuracy",
+    "aurc",
+    "brier_score",
+    "calibration_scores",
+    "critical_difference",
+    "detectable_difference",
+    "detectable_sd_ratio",
+    "expected_calibration_error",
+    "expected_shortfall",
+    "failed_runs",
+    "fit_temperature",
+    "fleiss_kappa",
+    "gain_per_step",
+    "holm",
+    "interquartile_range",
+    "jensen_shannon",
+    "log_sd",
+    "log_sd_ratio",
+    "macro_f1",
+    "majority_score",
+    "matthews",
+    "mean_difference",
+    "mutual_information",
+    "negative_log_likelihood",
+    "non_inferior_mean",
+    "non_inferior_sd",
+    "pairwise_disagreement",
+    "pareto_front",
+    "pitman_morgan",
+    "predictive_entropy",
+    "probability_of_improvement",
+    "reliability",
+    "risk_coverage",
+    "sd_bootstrap",
+    "sd_interval",
+    "sd_permutation",
+    "sd_ratio_power",
+    "selective_accuracy",
+    "standard_deviation",
+    "temper",
+    "temperature_scaling",
+    "value_range",
+    "worst_seed",
+]

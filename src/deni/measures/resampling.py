@@ -1,0 +1,85 @@
+"""How seeds and examples are drawn again, and what interval follows: the bootstrap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm, t
+
+from deni.errors import InputError
+from deni.measures.arrays import Estimate, Floats, Ints, check_least, check_share
+from deni.measures.blocks import as_blocks, within_blocks
+
+
+def draw_seeds(block: Ints, resamples: int, generator: np.random.Generator) -> Ints:
+    """Draw seeds with replacement, each from its own block: indices `(R, S)`.
+
+    >>> drawn = draw_seeds(np.array([0, 1, 0, 1]), 50, np.random.default_rng(0))
+    >>> drawn.shape, bool((drawn % 2 == [0, 1, 0, 1]).all())
+    ((50, 4), True)
+    """
+    drawn = np.empty((resamples, len(block)), dtype=np.int64)
+    for each in range(block.max() + 1):
+        places = np.flatnonzero(block == each)
+        drawn[:, places] = places[generator.integers(len(places), size=(resamples, len(places)))]
+    return drawn
+
+
+def draw_counts(total: int, resamples: int, generator: np.random.Generator) -> Floats:
+    """How often each of `total` things is drawn in `total` draws with replacement: `(R, total)`."""
+    drawn = generator.integers(total, size=(resamples, total)) + total * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * total).reshape(resamples, total).astype(np.float64)
+
+
+def expanded(confidence: float, seeds: Sequence[int]) -> list[float]:
+    """Shares of a bootstrap distribution between which the interval lies.
+
+    A bootstrap of n values has a variance of (n - 1) / n of what it should be, and normal instead of t quantiles.
+    """
+    degrees, least = sum(seeds) - len(seeds), min(seeds)
+    tail = float(norm.cdf(-np.sqrt(least / (least - 1)) * t.ppf((1 + confidence) / 2, degrees)))
+    return [tail, 1 - tail]
+
+
+def studentised(
+    columns: Floats,
+    signs: Floats,
+    generator: np.random.Generator,
+    resamples: int,
+    confidence: float,
+    blocks: ArrayLike | None,
+) -> Estimate:
+    """Bootstrap the sum of signed log SDs of the columns `(S, K)`, seeds drawn together, within their blocks.
+
+    The error of the log SD comes from its influence function, (z**2 - 1) / 2 for a standardised score z.
+    """
+    check_share("confidence", confidence)
+    check_least("resamples", resamples, 100)
+    block = as_blocks(blocks, len(columns))
+    if any(len(np.unique(column)) < 3 for column in columns.T):
+        raise InputError(f"a bootstrap of the SD needs at least 3 different scores, got {columns.shape[0]} seeds")
+
+    scale = columns.var(0)
+
+    def value_and_error(drawn: Floats) -> tuple[Floats, Floats]:
+        """From `(R, S, K)`, the sum `(R,)` and its standard error; NaN where all drawn scores are equal."""
+        residuals, degrees = within_blocks(np.moveaxis(drawn, 1, 0), block)  # (S, R, K)
+        variance = (residuals**2).sum(0) / degrees
+        equal = (variance <= 1e-18 * scale).any(-1)  # (R,)
+        variance = np.where(equal[:, None], np.nan, variance)
+        influence = (residuals**2 / variance - 1) @ signs / 2  # (S, R)
+        error = np.sqrt(influence.var(0, ddof=1) / len(influence))
+        return np.log(variance) @ signs / 2, np.where(error > 1e-9, error, np.nan)
+
+    value, error = (float(part[0]) for part in value_and_error(columns[None]))
+    if np.isnan(value + error):
+        raise InputError(
+            "scores are equal within blocks, or the two strategies have the same scores: nothing to compare"
+        )
+    drawn = draw_seeds(block, resamples, generator)
+    values, errors = value_and_error(columns[drawn])
+    ratio = (values - value) / errors
+    low, high = np.nanquantile(ratio, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value, float(value - high * error), float(value - low * error))

@@ -1,0 +1,134 @@
+"""How far the scores of the seeds are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import chi2
+
+from deni.errors import InputError
+from deni.measures.arrays import Estimate, Floats, as_scores, check_share
+from deni.measures.blocks import within_blocks
+from deni.measures.resampling import studentised
+
+
+def standard_deviation(scores: ArrayLike, blocks: ArrayLike | None = None) -> Floats:
+    """SD over the seeds, with n - 1; within blocks, where they are given: n - B, for B blocks.
+
+    Args:
+        scores: `(S, ...)`, at least 2 seeds.
+        blocks: the block of each seed, `(S,)`: numbers or names.
+
+    >>> float(standard_deviation([1.0, 3.0, 5.0]))
+    2.0
+    >>> float(standard_deviation([1.0, 3.0, 11.0, 13.0], blocks=[0, 0, 1, 1]).round(3))
+    1.414
+    """
+    residuals, degrees = within_blocks(as_scores("scores", scores, least=2), blocks)
+    return np.sqrt((residuals**2).sum(0) / degrees)
+
+
+def log_sd(scores: ArrayLike) -> Floats:
+    """Logarithm of the SD, whose sampling error hardly depends on the SD; `(S, ...)` to `(...)`.
+
+    Raises:
+        InputError: where all scores are equal.
+
+    >>> float(log_sd([1.0, 3.0, 5.0]).round(4))
+    0.6931
+    """
+    spread = standard_deviation(scores)
+    if (spread == 0).any():
+        raise InputError("all seeds have the same score: an SD of 0 has no logarithm")
+    return np.log(spread)
+
+
+def sd_interval(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """SD and its confidence interval from the chi-square distribution: exact for normal scores.
+
+    Too narrow where tails are heavy (a failed run among good ones); compare with `sd_bootstrap`.
+
+    Args:
+        scores: `(S, ...)`, at least 2 seeds.
+        confidence: between 0 and 1.
+
+    >>> [round(float(each), 2) for each in sd_interval([1.0, 2.0, 3.0, 4.0])]
+    [1.29, 0.73, 4.81]
+    """
+    check_share("confidence", confidence)
+    each = as_scores("scores", scores, least=2)
+    spread, degrees = standard_deviation(each), len(each) - 1
+    low, high = chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
+    return Estimate(spread, spread * np.sqrt(degrees / low), spread * np.sqrt(degrees / high))
+
+
+def sd_bootstrap(
+    scores: ArrayLike, *, generator: np.random.Generator, resamples: int = 10_000, confidence: float = 0.95
+) -> Estimate:
+    """SD and its bootstrap confidence interval over the seeds: studentised, on the log scale.
+
+    The percentile interval of an SD is far too narrow at 20 seeds; this one (Efron & Tibshirani 1993, chapter 12) is a
+    little (benchmarks/README.md has the figures).
+
+    Args:
+        scores: `(S,)`, at least 3 different values.
+        generator: draws the seeds.
+
+    >>> runs = np.random.default_rng(0).normal(size=20)
+    >>> value, low, high = sd_bootstrap(runs, generator=np.random.default_rng(1))
+    >>> low < value < high
+    True
+    """
+    each = as_scores("scores", scores, least=3, axes="S")
+    estimate = studentised(each[:, None], np.ones(1), generator, resamples, confidence, None)
+    return Estimate(*(float(np.exp(part)) for part in estimate))
+
+
+def value_range(scores: ArrayLike) -> Floats:
+    """Best minus worst seed; grows with the number of seeds. `(S, ...)` to `(...)`.
+
+    >>> float(value_range([1.0, 3.0, 5.0]))
+    4.0
+    """
+    return np.ptp(as_scores("scores", scores), axis=0)
+
+
+def interquartile_range(scores: ArrayLike) -> Floats:
+    """Third minus first quartile, by linear interpolation; a few failed runs do not show. `(S, ...)` to `(...)`.
+
+    >>> float(interquartile_range([1.0, 2.0, 3.0, 4.0, 100.0]))
+    2.0
+    """
+    low, high = np.quantile(as_scores("scores", scores), [0.25, 0.75], axis=0)
+    return high - low
+
+
+def worst_seed(scores: ArrayLike) -> Floats:
+    """Score of the worst seed; falls with the number of seeds. `(S, ...)` to `(...)`.
+
+    >>> float(worst_seed([1.0, 3.0, 5.0]))
+    1.0
+    """
+    return as_scores("scores", scores).min(axis=0)
+
+
+def expected_shortfall(scores: ArrayLike, share: float = 0.1) -> Floats:
+    """Mean score of the worst `share` of the seeds: what a user who is unlucky gets.
+
+    Where the share is no whole number of seeds, the last one counts in part (Acerbi & Tasche 2002, "On the coherence
+    of expected shortfall"; here of scores, so that higher is better).
+
+    Args:
+        scores: `(S, ...)`.
+        share: alpha, above 0, at most 1 (the mean).
+
+    >>> float(expected_shortfall([0.9, 0.5, 0.7, 0.8], share=0.5).round(3))
+    0.6
+    >>> float(expected_shortfall([0.9, 0.5, 0.7, 0.8], share=0.375).round(3))
+    0.567
+    """
+    if not 0 < share <= 1:
+        raise InputError(f"share must be above 0 and at most 1, not {share}")
+    each = np.sort(as_scores("scores", scores), axis=0)
+    counts = np.clip(share * len(each) - np.arange(len(each)), 0, 1)  # (S,)
+    return np.tensordot(counts, each, axes=1) / counts.sum()
