@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 from deni.cli import main
 from deni.study.cell import CellResult
-from deni.study.grid import read_study
+from deni.study.plan import read_study
 from deni.study.store import Store
 
 STUDY = """\

@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 from conftest import toy_rows, write_csv
 from deni.errors import InputError
 from deni.randomness import SOURCES
-from deni.study.grid import read_study
+from deni.study.grid import KEYS
+from deni.study.plan import read_study
 
 HEAD = """\
 datasets: [tickets.csv]
@@ -232,6 +234,14 @@ def test_the_example_is_a_study_of_four_strategies_on_two_datasets():
     assert costs == {"default": 630, "ensemble": 6300, "deni": 1386, "prior_noise+deni": 2331}
 
 
+def test_the_documentation_shows_the_example_and_every_key():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "studies.md").read_text()
+    example = (root / "examples" / "first_study.yaml").read_text().partition("\n")[2]
+    assert f"```yaml\n{example}```" in page
+    assert re.findall(r"^\| `(\w+)` \|", page, flags=re.M) == list(KEYS)
+
+
 # ---- what is refused -----------------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -294,7 +304,7 @@ DATASETS = {
     "trecc": "no such file, and no dataset of that name; did you mean trec?",
     "{path: tickets.csv, name: trec}": "give one of name (trec), path (a file) or hub (user/dataset)",
     "{path: missing.csv}": "datasets.path: no such file",
-    "{name: trecc}": "datasets.name: unknown datasets.name 'trecc'; did you mean trec?",
+    "{name: trecc}": "datasets.name: unknown name 'trecc'; did you mean trec?",
     "{path: tickets.csv, text_colum: body}": "datasets.text_colum: no such setting of a dataset; did you",
     "{path: tickets.csv, text_column: body}": "datasets.text_column: ",
     "{path: tickets.csv, split: train}": "datasets.split: is of datasets of the hub",
@@ -311,6 +321,41 @@ def test_a_wrong_dataset_is_refused_with_its_line(study, text, said):
         study(f"strategies: default\nmodels: MODEL\nlabelled: 12\nseeds: 2\ndatasets: {text}\n")
     assert said in str(error.value)
     assert str(error.value).startswith(f"{study.folder}/study.yaml, line 5: datasets")
+
+
+ODD = (
+    "",
+    "[]",
+    "{}",
+    "[[]]",
+    "[null]",
+    "{a: 1}",
+    "[{a: [1]}]",
+    "-1",
+    "1.5",
+    "true",
+    ".nan",
+    "2026-01-01",
+    "'+'",
+    "!!x 1",
+    "? [1]\n",
+)
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("value", ODD)
+def test_an_odd_value_is_refused_in_one_line_or_makes_sense(study, key, value):
+    plain = {"datasets": "tickets.csv", "models": "MODEL", "strategies": "default", "seeds": "1", "labelled": "12"}
+    text = "".join(f"{name}: {each}\n" for name, each in {**plain, key: value}.items())
+    try:
+        read = study(text)
+    except InputError as error:
+        assert re.match(rf"{study.folder}/study.yaml, line \d+: ", str(error)), error
+        assert "\n" not in str(error)
+    else:
+        assert (key, value) in (("recipe", "{}"), ("factor", "{}"), ("name", "'+'")), [
+            each.cell for each in read.planned
+        ]
 
 
 def test_too_many_labelled_texts_are_refused(study):

@@ -13,9 +13,9 @@ import yaml
 from click.testing import CliRunner
 
 from deni.cli import main
-from deni.study.grid import read_study
 from deni.study.library import Library
 from deni.study.pack import run_pack
+from deni.study.plan import read_study
 from deni.study.run import Run
 from deni.study.store import Store
 

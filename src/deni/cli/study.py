@@ -41,7 +41,7 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 
     After Ctrl-C or a kill the same command goes on. Failed cells stay failed until `deni study retry`.
     """
-    from deni.study.grid import read_study
+    from deni.study.plan import read_study
     from deni.study.run import Run
     from deni.study.store import Store
 
@@ -158,7 +158,7 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     table = Table()
     table.add_column("strategy", no_wrap=True)
     table.add_column("tuning")
-    for name in ("cells", "packs", "steps", "member-steps", "to train"):
+    for name in ("cells", "packs", "steps", "member-steps", "left"):
         table.add_column(name, justify="right")
     total = [0, 0, 0, 0]
     for (strategy, tuning), cells in groups.items():

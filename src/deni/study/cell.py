@@ -182,23 +182,21 @@ def _settled(spec: str) -> dict[str, Any]:
         settings.pop(name)
     return {
         "model": settings.pop("model"),
-        "tuning": tuning,
-        "strategy": {**strategy, "settings": _without_files(strategy["settings"])},
+        "tuning": _of_one_spelling(tuning),
+        "strategy": _of_one_spelling(strategy),
         "labelled": cell.labelled,
         "test_size": cell.test_size,
         "protocol": cell.protocol,
         "preset": cell.preset,
-        "recipe": settings,
+        "recipe": _of_one_spelling(settings),
     }
 
 
-def _without_files(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the place of the augmented texts, whose fingerprint counts."""
-    return {
-        key: _without_files(value) if isinstance(value, Mapping) else value
-        for key, value in settings.items()
-        if key != "augmented"
-    }
+def _of_one_spelling(value: Any) -> Any:
+    """Settings where 10.0 is 10, and without the place of the augmented texts, whose fingerprint counts."""
+    if isinstance(value, Mapping):
+        return {key: _of_one_spelling(each) for key, each in value.items() if key != "augmented"}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _takes_augmented(strategy: str) -> bool:

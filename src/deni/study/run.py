@@ -11,7 +11,7 @@ from deni.errors import InputError
 from deni.study.calibrate import Calibration
 from deni.study.cell import Planned
 from deni.study.driver import packs_of, run_packs
-from deni.study.grid import Study
+from deni.study.plan import Study
 from deni.study.progress import Progress
 from deni.study.runners import OnRay, Processes, Runner, Serial
 from deni.study.store import Store
