@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 
 from deni.errors import InputError
-from deni.measures import contributed_sd, importance, mitigated_sd, standard_deviation
+from deni.measures import configuration_sds, contributed_sd, importance, mitigated_sd, standard_deviation
 
 # Three configurations of the other sources, four values of the investigated one.
 GRID = [[10.0, 12.0, 14.0, 16.0], [20.0, 20.0, 20.0, 20.0], [31.0, 33.0, 31.0, 33.0]]
 ROOT = math.sqrt(20 / 3), 0.0, math.sqrt(4 / 3)  # SDs of the rows, by hand: squared deviations 9 + 1 + 1 + 9, 0, 4 x 1
+
+
+def test_the_sd_of_each_configuration_is_that_of_its_values():
+    assert configuration_sds(GRID) == pytest.approx(ROOT, rel=1e-12)
 
 
 def test_the_contributed_sd_is_the_mean_of_the_sds_of_the_configurations():

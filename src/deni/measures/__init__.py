@@ -41,6 +41,7 @@ from deni.measures.detection import (
 )
 from deni.measures.importance import (
     Importance,  # of one source of randomness
+    configuration_sds,  # of one source in each configuration of the others
     contributed_sd,  # what a source does when nothing else moves
     importance,  # contributed minus mitigated, in SDs of all sources
     mitigated_sd,  # what is left without it
@@ -112,6 +113,7 @@ __all__ = [
     "aurc",
     "brier_score",
     "calibration_scores",
+    "configuration_sds",
     "contributed_sd",
     "critical_difference",
     "detectable_difference",

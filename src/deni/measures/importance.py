@@ -40,6 +40,18 @@ def _spread(scores: Floats) -> Floats:
     return np.where(np.ptp(scores, axis=0) <= _EQUAL * np.abs(scores).max(axis=0), 0.0, standard_deviation(scores))
 
 
+def configuration_sds(scores: ArrayLike) -> Floats:
+    """SD over the values in each configuration, `(P,)`: whether the source does the same everywhere.
+
+    Args:
+        scores: as in `contributed_sd`.
+
+    >>> configuration_sds([[1.0, 3.0], [5.0, 5.0]]).round(4)
+    array([1.4142, 0.    ])
+    """
+    return _spread(_grid(scores).T)
+
+
 def contributed_sd(scores: ArrayLike) -> float:
     """Mean over the configurations of the SD over the values: what the source does when nothing else moves.
 
@@ -49,7 +61,7 @@ def contributed_sd(scores: ArrayLike) -> float:
     >>> contributed_sd([[1.0, 3.0], [5.0, 5.0]]).__round__(4)
     0.7071
     """
-    return float(_spread(_grid(scores).T).mean())
+    return float(configuration_sds(scores).mean())
 
 
 def mitigated_sd(scores: ArrayLike) -> float:
