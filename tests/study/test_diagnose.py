@@ -288,7 +288,7 @@ def said(sources=None, trials=None):
         name: SourceShare(Importance(alone, 0.01, 0.02, score), (alone, alone))
         for name, (alone, score) in (sources or {}).items()
     }
-    return Findings("default", 60, 500, spread(*[0.6] * 10), (0.6, 0.7), shares, trials or {}, {})
+    return Findings("default", 60, 500, 0.1, spread(*[0.6] * 10), (0.6,) * 10, shares, trials or {}, {})
 
 
 def test_the_first_sentence_says_how_much_and_from_where():
@@ -297,6 +297,11 @@ def test_the_first_sentence_says_how_much_and_from_where():
         "Your fine-tune varies by 2.1 F1 (SD, 10 seeds); what varies it most is the order of the texts (1.8 alone)."
     )
     assert headline(said({"dropout": (0.0, -0.3)})).endswith("; no single source changes the F1.")
+    labels = dataclasses.replace(said({"label_choice": (0.03, 0.4), "dropout": (0.004, -0.3)}), golden=(0.6, 0.7, 0.8))
+    assert headline(labels) == (
+        "Your fine-tune varies by 2.1 F1 (SD, 10 seeds), and by 10.0 when the choice of the labelled texts varies, "
+        "too; what varies it most is the choice of the labelled texts (3.0 alone)."
+    )
     assert headline(said()) == "Your fine-tune varies by 2.1 F1 (SD, 10 seeds)."
 
 

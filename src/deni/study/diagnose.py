@@ -127,11 +127,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Findings:
-    """A finished diagnosis: `spread` of the diagnosed strategy, `golden` scores, `sources` and `trials` by name."""
+    """A finished diagnosis.
+
+    Args:
+        majority: score of always naming the most frequent class.
+        spread: of the diagnosed strategy.
+        golden: scores of runs that vary all sources.
+        sources, trials, left_out: by name.
+    """
 
     strategy: str
     train_texts: int
     test_texts: int
+    majority: float
     spread: Spread
     golden: tuple[float, ...]
     sources: Mapping[str, SourceShare]
@@ -177,6 +185,7 @@ def findings(diagnosis: Diagnosis, store: Store) -> Findings:
         strategy=diagnosis.question.cell.strategy.name,
         train_texts=len(diagnosis.train),
         test_texts=len(diagnosis.test),
+        majority=majority_score(reading.gold),
         spread=reading.spread(diagnosis.seeds),
         golden=golden,
         sources=sources,

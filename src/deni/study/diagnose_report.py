@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from deni.measures import LEAST_SEEDS
+from deni.measures import LEAST_SEEDS, standard_deviation
+from deni.study.cell import BLOCK_SOURCES
 from deni.study.diagnose import Findings, Spread, Trial
 from deni.study.diagnose_plan import Diagnosis
 
@@ -69,6 +70,10 @@ def headline(found: Findings) -> str:
     spread = found.spread
     seeds = len(spread.scores)
     varies = f"Your fine-tune varies by {_points(spread.sd.value)} F1 (SD, {seeds} seeds)"
+    moved = [WORDS[name] for name in BLOCK_SOURCES if name in found.sources]
+    if moved:  # by the golden runs, not by the seeds
+        verb = "vary" if len(moved) > 1 else "varies"
+        varies += f", and by {_points(float(standard_deviation(found.golden)))} when {' and '.join(moved)} {verb}, too"
     if not found.sources:
         return f"{varies}."
     first = max(found.sources, key=lambda name: found.sources[name].importance.contributed)
@@ -83,14 +88,13 @@ def headline(found: Findings) -> str:
 def _of_seeds(found: Findings) -> str:
     spread = found.spread
     seeds = len(spread.scores)
-    said = (
+    return (
         f"Macro F1 is {_points(spread.mean)} on average; the worst seed, {spread.worst_seed}, has "
-        f"{_points(spread.worst)}. With {seeds} seeds the SD itself is known only to lie between "
-        f"{_points(spread.sd.low)} and {_points(spread.sd.high)} (95 %). Two seeds disagree on "
-        f"{100 * spread.disagreement:.1f} % of the {found.test_texts} test texts. {_failed(spread)} "
-        f"All were trained on {found.train_texts} texts."
+        f"{_points(spread.worst)}; always naming the most frequent class has {_points(found.majority)}. "
+        f"With {seeds} seeds the SD itself is known only to lie between {_points(spread.sd.low)} and "
+        f"{_points(spread.sd.high)} (95 %). Two seeds disagree on {100 * spread.disagreement:.1f} % of the "
+        f"{found.test_texts} test texts. {_failed(spread)} All were trained on {found.train_texts} texts."
     )
-    return " ".join(said.split())
 
 
 def _failed(spread: Spread) -> str:
@@ -105,8 +109,8 @@ def _failed(spread: Spread) -> str:
 def _of_sources(found: Findings) -> str:
     important = [name for name, each in found.sources.items() if each.importance.score > 0]
     first = next(iter(found.sources.values()))
-    shape = f"{len(first.alone)} configurations of the other sources"
-    said = f"alone: SD when only this source moves, mean of {shape}, from the lowest to the highest of them. "
+    said = "alone: SD when only this source moves (mean, lowest and highest of "
+    said += f"{len(first.alone)} configurations of the others). "
     said += "rest: SD that is left when it is averaged away. importance: alone minus rest, in SDs of all sources at "
     said += f"once ({_points(first.importance.golden)}); above 0 a source counts as important: "
     said += f"here {', '.join(important)}. " if important else "here none. "
@@ -163,22 +167,23 @@ def _sources_table(found: Findings) -> Table:
 def _trials_table(found: Findings) -> Table:
     seeds = next(iter(found.trials.values())).seeds
     table = Table(title=f"What might help (macro F1, {seeds} seeds)", title_justify="left")
-    table.add_column("strategy")
-    for name in ("member-steps", "mean", "SD", "gain", "its interval", "SD ratio"):
-        table.add_column(name, justify="right", no_wrap=name != "SD ratio")
+    table.add_column("strategy", no_wrap=True)
+    for name in ("member-steps", "mean", "SD", "gain", "SD ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
     spread, first = found.spread, next(iter(found.trials.values()))
-    own = f"{_points(float(np.std(spread.scores[:seeds], ddof=1)))}"
-    table.add_row(found.strategy, str(spread.member_steps), _points(first.plain), own, "", "", "")
+    own = _points(float(standard_deviation(spread.scores[:seeds])))
+    table.add_row(found.strategy, str(spread.member_steps), _points(first.plain), own, "", "")
     for name, trial in found.trials.items():
-        ratio = trial.ratio
-        between = "-" if ratio is None else f"{ratio.ratio:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+        gain, ratio = trial.gain, trial.ratio
+        gained = f"{_signed(gain.value)}\n{_signed(gain.low)} to {_signed(gain.high)}"
+        between = "-" if ratio is None else f"{ratio.ratio:.2f}\n{ratio.low:.2f} to {ratio.high:.2f}"
+        of = trial.spread
         table.add_row(
-            name,
-            str(trial.spread.member_steps),
-            _points(trial.spread.mean),
-            _points(trial.spread.sd.value),
-            _signed(trial.gain.value),
-            f"{_signed(trial.gain.low)} to {_signed(trial.gain.high)}",
+            name.replace(" (", "\n("),
+            str(of.member_steps),
+            _points(of.mean),
+            _points(of.sd.value),
+            gained,
             between,
         )
     return table
