@@ -64,6 +64,15 @@ def test_a_dry_run_says_what_a_study_costs_and_writes_nothing(study, tmp_path):
     assert not (tmp_path / "new.db").exists()
 
 
+def test_no_figure_is_cut_short_in_a_narrow_terminal(study, tmp_path):
+    study.write_text(study.read_text().replace("seeds: 2", "seeds: 200").replace("epochs: 4", "epochs: 400"))
+    command = ["study", "run", str(study), "--store", str(tmp_path / "new.db"), "--dry-run"]
+    output = CliRunner().invoke(main, command, env={"COLUMNS": "70"}).output
+    total = sum(each.member_steps for each in read_study(study).planned)
+    assert total > 1_000_000
+    assert ["all", "600", "3", str(total), str(total)] in [words(line) for line in output.splitlines()]
+
+
 def test_a_dry_run_counts_what_is_done_already(study, db):
     output = run("run", study, "--store", db, "--dry-run").output
     assert "6 cells in 3 packs, 4 of them to train" in output

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from conftest import toy_rows, write_csv
+from conftest import HAS_ADAPTERS, toy_rows, write_csv
 from deni.errors import InputError
 from deni.randomness import SOURCES
 from deni.study.grid import KEYS
@@ -361,6 +361,12 @@ def test_an_odd_value_is_refused_in_one_line_or_makes_sense(study, key, value):
 def test_too_many_labelled_texts_are_refused(study):
     with pytest.raises(InputError, match=r"line 4: labelled\[1\]: 99 labelled texts asked for, but there are"):
         study(SEEDS.replace("12", "[12, 99]") + "seeds: 1")
+
+
+@pytest.mark.skipif(HAS_ADAPTERS, reason="the package adapters is there")
+def test_a_tuning_whose_package_is_missing_is_refused(study):
+    with pytest.raises(InputError, match=r"line 5: tunings\[1\]: .*adapters"):
+        study(SEEDS + "tunings: [full, unipelt]\nseeds: 1")
 
 
 def test_a_model_that_is_not_there_is_refused(study):

@@ -150,10 +150,10 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     for each in planned:
         groups.setdefault((_called(each.cell), each.cell.tuning.name), []).append(each)
     table = Table()
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("tuning")
+    table.add_column("strategy")
+    table.add_column("tuning", no_wrap=True)
     for name in ("cells", "packs", "steps", "member-steps", "left"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)  # no figure is cut short
     total = [0, 0, 0, 0]
     for (strategy, tuning), cells in groups.items():
         steps = sorted({each.steps for each in cells})
@@ -178,7 +178,7 @@ def _print_status(rows: Iterable[Row]) -> None:
     for name in ("strategy", "dataset"):
         table.add_column(name)
     for name in ("done", "running", "failed", "waiting"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)  # no figure is cut short
     for (strategy, dataset), cells in groups.items():
         counts = [sum(row.status == name for row in cells) for name in ("done", "running", "failed", "waiting")]
         table.add_row(strategy, dataset, *map(str, counts))

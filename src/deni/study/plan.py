@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deni.data import check_trainable
+from deni.data import Texts, check_trainable
 from deni.errors import InputError
 from deni.pretrained import load_config
 from deni.recipe import Recipe
+from deni.strategies import Strategy
 from deni.study.cell import Cell, Planned, versions
 from deni.study.grid import Point, read_grid
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
+from deni.tuning.unipelt import UniPELT, package
 
 
 @dataclass(frozen=True)
@@ -51,36 +53,39 @@ def read_study(path: str | Path) -> Study:
 
 def _plan(points: Iterable[Point], library: Library) -> Iterator[Planned]:
     """The cells with keys and costs, each checked against its data and model."""
-    here, checked = versions(), set()
-    seen: dict[str, Point] = {}
-    for alike, group in itertools.groupby(points, key=_without_seeds):
-        del alike
-        for number, point in enumerate(group):
-            cell = point.cell
-            if not number:
-                plan = _recipe_of(point)
-                with _axis(point, "datasets"):
-                    library.texts(cell)
-                    augmented_files(plan.strategy)
-            with _axis(point, "labelled"):
-                train, test = library.parts(cell, plan.strategy)
-            with _axis(point, "datasets"):
-                if id(train) not in checked:
-                    check_trainable(train, test)
-                    checked.add(id(train))
-                check_augmented(plan.strategy, train)
-            with _axis(point, "models"):
-                fingerprints = library.fingerprints(cell, plan.strategy)
+    here, seen = versions(), dict[str, Point]()
+    checked: set[int] = set()  # parts of the data, which many cells share
+    for _, group in itertools.groupby(points, key=_without_seeds):
+        alike = list(group)
+        plan = _recipe_of(alike[0])
+        for point in alike:
+            train = _texts_of(point, plan.strategy, library, checked)
             steps = steps_of(plan, len(train))
+            with _axis(point, "models"):
+                fingerprints = library.fingerprints(point.cell, plan.strategy)
             with _axis(point, "strategies"):
                 schedule = plan.strategy.schedule(steps)
-            planned = Planned.of(
-                cell, fingerprints, here, steps=steps, member_steps=schedule.cost, schedule=str(schedule)
-            )
+            cost = {"steps": steps, "member_steps": schedule.cost, "schedule": str(schedule)}
+            planned = Planned.of(point.cell, fingerprints, here, **cost)
             if planned.key in seen:
                 raise _twice(point, seen[planned.key])
             seen[planned.key] = point
             yield planned
+
+
+def _texts_of(point: Point, strategy: Strategy, library: Library, checked: set[int]) -> Texts:
+    """The texts to train on; what is in `checked` is good."""
+    with _axis(point, "datasets"):
+        library.texts(point.cell)
+        augmented_files(strategy)
+    with _axis(point, "labelled"):
+        train, test = library.parts(point.cell, strategy)
+    with _axis(point, "datasets"):
+        if id(train) not in checked:
+            check_trainable(train, test)
+            checked.add(id(train))
+        check_augmented(strategy, train)
+    return train
 
 
 def _without_seeds(point: Point) -> Cell:
@@ -102,6 +107,9 @@ def _recipe_of(point: Point) -> Recipe:
         limit = getattr(load_config(point.cell.model), "max_position_embeddings", None)
     with _axis(point, "strategies"):
         plan = point.cell.plan()
+    with _axis(point, "tunings"):
+        if isinstance(plan.tuning, UniPELT):
+            package()
     with _axis(point, "recipe"):
         if limit and plan.max_length and plan.max_length > limit - plan.tuning.virtual_tokens:
             raise ValueError(f"max_length {plan.max_length} is over the limit of {limit} tokens of {point.cell.model}")
