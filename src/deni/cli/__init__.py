@@ -14,7 +14,7 @@ import click
 
 from deni._version import __version__
 
-COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show", "study")
+COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show", "study", "diagnose")
 
 
 class _Commands(click.Group):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deni.cli import example
+from deni.cli.running import running_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from deni.study.store import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
-RUNNERS = ("serial", "processes", "ray")
 SHOWN = 20  # failures that are listed
 
 
@@ -28,14 +28,8 @@ def command() -> None:
 @command.command("run", epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"))
 @click.argument("file")
 @click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
-@click.option("--runner", type=click.Choice(RUNNERS), default="serial", show_default=True, help="Where to train.")
-@click.option("--workers", type=click.IntRange(min=1), help="Packs at a time.  [default: one a GPU; 1 on CPU]")
-@click.option("--pack", default="auto", show_default=True, help="Cells trained in one population: a number, or auto.")
-@click.option("--threads", type=click.IntRange(min=1), help="Of each worker.  [default: cores / workers]")
-@click.option("--address", help="Of a Ray cluster.  [default: one on this machine]")
-@click.option("--gpus-per-worker", type=click.FloatRange(min=0), help="With Ray; a fraction shares a GPU.")
+@running_options
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
-@click.option("--progress/--no-progress", default=True, help="Show how far it is.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.
 

@@ -39,6 +39,13 @@ from deni.measures.detection import (
     detectable_sd_ratio,  # smallest ratio of SDs that is found
     sd_ratio_power,  # power of the Pitman-Morgan test
 )
+from deni.measures.importance import (
+    Importance,  # of one source of randomness
+    configuration_sds,  # of one source in each configuration of the others
+    contributed_sd,  # what a source does when nothing else moves
+    importance,  # contributed minus mitigated, in SDs of all sources
+    mitigated_sd,  # what is left without it
+)
 from deni.measures.instability import (
     fleiss_kappa,  # agreement beyond chance
     jensen_shannon,  # divergence of the seeds' probabilities
@@ -95,6 +102,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Gain",
+    "Importance",
     "NonInferiority",
     "PairedSpread",
     "Reliability",
@@ -105,6 +113,8 @@ __all__ = [
     "aurc",
     "brier_score",
     "calibration_scores",
+    "configuration_sds",
+    "contributed_sd",
     "critical_difference",
     "detectable_difference",
     "detectable_sd_ratio",
@@ -115,6 +125,7 @@ __all__ = [
     "fleiss_kappa",
     "gain_per_step",
     "holm",
+    "importance",
     "interquartile_range",
     "jensen_shannon",
     "log_sd",
@@ -123,6 +134,7 @@ __all__ = [
     "majority_score",
     "matthews",
     "mean_difference",
+    "mitigated_sd",
     "mutual_information",
     "negative_log_likelihood",
     "non_inferior_mean",

@@ -1,0 +1,98 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from conftest import toy_rows, write_csv
+from deni.cli import main
+from deni.cli.diagnose import BUDGETS, RUNNING
+from deni.study import diagnose_plan
+from deni.study.store import Store
+
+SMALL = ("--labelled", "18", "--epochs", "2", "--max-length", "12", "--seeds", "2", "--trial-seeds", "2")
+SHORT = (*SMALL, "--source", "dropout", "--configurations", "2", "--values", "2", "--candidate", "swa")
+
+
+@pytest.fixture
+def diagnose(tmp_path, model_folder):
+    file = write_csv(tmp_path / "tickets.csv", toy_rows())
+
+    def run(*args):
+        command = ["diagnose", str(file), "--model", model_folder, "--threads", "1", "--pack", "2", *args]
+        return CliRunner().invoke(main, command, env={"COLUMNS": "80"})
+
+    run.store = tmp_path / "tickets.csv.diagnose.db"
+    return run
+
+
+def test_a_dry_run_says_what_it_costs_and_writes_nothing(diagnose):
+    result = diagnose(*SHORT, "--dry-run")
+    assert result.exit_code == 0, result.output
+    rows = [[each for each in line.replace("│", " ").split() if each] for line in result.output.splitlines()]
+    assert ["seeds", "2", "1", "12", "12"] in rows  # two runs of 2 x ceil(18 / 8) steps
+    assert ["source", "dropout", "4", "2", "24", "24"] in rows
+    assert ["trial", "of", "swa", "2", "1", "12", "12"] in rows
+    assert ["all", "8", "4", "48", "48"] in rows
+    assert "with 1 worker of 1 threads" in result.output
+    assert not diagnose.store.exists()
+
+
+def test_a_diagnosis_is_told_in_sentences_and_kept(diagnose):
+    result = diagnose(*SHORT)
+    assert result.exit_code == 0, result.output
+    report = result.stdout
+    assert re.match(r"Your fine-tune varies by \d+\.\d F1 \(SD, 2 seeds\)", report)
+    assert "2 seeds support no claim about spread" in " ".join(report.split())
+    assert max(map(len, report.splitlines()[:-1])) <= 80 or str(diagnose.store) in report
+    with Store(diagnose.store) as store:
+        assert store.status()["done"] == 8
+    again = diagnose(*SHORT, "--json", "--no-progress")
+    assert again.exit_code == 0, again.output
+    found = json.loads(again.stdout)
+    assert (found["strategy"], found["train_texts"], list(found["sources"])) == ("default", 18, ["dropout"])
+    assert f"varies by {100 * found['spread']['sd']['value']:.1f} F1" in report
+    with Store(diagnose.store) as store:
+        assert {row.attempts for row in store.results()} == {1}  # nothing was trained again
+
+
+def test_parts_can_be_left_away(diagnose):
+    output = diagnose(*SMALL, "--no-investigate", "--no-trial", "--dry-run").output
+    assert "source" not in output
+    assert "trial" not in output
+    assert "seeds" in output
+
+
+def test_the_command_names_what_the_library_has():
+    assert tuple(diagnose_plan.BUDGETS) == BUDGETS
+    options = {name for each in main.get_command(None, "diagnose").params for name in [each.name]}
+    assert set(RUNNING) <= options
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--labelled", "500"], "500"),
+        (["--seeds", "1"], "seeds must be at least 2, not 1: one run has no spread"),
+        (["--strategy", "denni"], "unknown strategy 'denni'"),
+        (["--lora-r", "4"], "tuning full has no setting 'lora_r'"),
+        (["--store", "missing/x.db"], "there is no folder"),
+    ],
+)
+def test_a_mistake_is_one_line(diagnose, args, message):
+    result = diagnose(*args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not diagnose.store.exists()
+
+
+def test_standard_input_is_refused():
+    result = CliRunner().invoke(main, ["diagnose", "-"])
+    assert (result.exit_code, "give a file, not standard input" in result.stderr) == (2, True)
+
+
+def test_the_store_is_beside_the_file_or_here():
+    assert diagnose_plan.default_store("trec") == Path("trec.diagnose.db")
