@@ -311,6 +311,8 @@ def test_only_what_is_shown_to_be_better_is_recommended():
     assert of_trials(found).startswith("Recommended: deni, +2.0 F1 (+0.1 to +3.9), for 1.0 times the member-steps.")
     none = of_trials(said(trials={"swa": trial(0.05, -0.001), "deni": trial(0.02, -0.02)}))
     assert none.startswith("No candidate is shown to be better than default with 5 seeds. The best in the mean was swa")
+    worse = of_trials(said(trials={"swa": trial(-0.01, -0.02)}))
+    assert worse.startswith("No candidate is shown to be better than default with 5 seeds, and none has a higher mean.")
 
 
 def test_nothing_is_claimed_about_spread_with_fewer_than_20_seeds():

@@ -226,8 +226,8 @@ def called(strategy: Named) -> str:
 def default_store(data: str) -> Path:
     """Where a diagnosis is kept: beside the file; of a dataset with a name, in the folder where one is.
 
-    >>> str(default_store("texts/tickets.csv")), str(default_store("user/dataset"))
-    ('texts/tickets.csv.diagnose.db', 'dataset.diagnose.db')
+    >>> str(default_store("../tickets.csv")), str(default_store("user/dataset"))
+    ('../tickets.csv.diagnose.db', 'dataset.diagnose.db')
     """
     file = Path(data)
     return Path(f"{file.name}.diagnose.db") if is_hub_id(data) and not file.exists() else Path(f"{data}.diagnose.db")

@@ -124,9 +124,12 @@ def of_trials(found: Findings) -> str:
     most = max(trials, key=lambda name: trials[name].gain.value)
     name = found.best
     if name is None:
-        best = _gained(most, trials[most], found)
-        said = f"No candidate is shown to be better than {found.strategy} with {seeds} seeds. The best in the mean "
-        said += f"was {best}: it may be chance. A study of {LEAST_SEEDS} or more seeds can tell (deni study run)."
+        said = f"No candidate is shown to be better than {found.strategy} with {seeds} seeds"
+        if trials[most].gain.value > 0:
+            said += f". The best in the mean was {_gained(most, trials[most], found)}: it may be chance. "
+            said += f"A study of {LEAST_SEEDS} or more seeds can tell (deni study run)."
+        else:
+            said += ", and none has a higher mean."
     else:
         said = f"Recommended: {_gained(name, trials[name], found)}. It was chosen on these test texts, so its gain is "
         said += "a little flattered: measure it on other texts before you report it."
