@@ -115,7 +115,7 @@ def augmentation(result: dict[str, Any]) -> str:
 
 
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, loading, interval_coverage)}
+PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage)}
 
 
 def fill(text: str, name: str, table: str) -> str:
