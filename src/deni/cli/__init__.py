@@ -14,7 +14,7 @@ import click
 
 from deni._version import __version__
 
-COMMANDS = ("demo", "train", "evaluate", "predict", "export", "show", "study")
+COMMANDS = ("demo", "train", "evaluate", "predict", "export", "show", "study", "report")
 
 
 class _Commands(click.Group):
