@@ -13,6 +13,10 @@ from deni.report.tables import Tables
 # Okabe & Ito's colours, told apart by people with any colour vision; a shape and dashes say the same once more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#C9B800")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+# Styles and order go by the number of a strategy, `g`: Vega-Lite makes expressions of what is in a specification, so
+# the user's names are in the rows only.
+ORDER = alt.EncodingSortField("g", op="min")
+FAILED = "M-1-1 1 1M1-1-1 1"  # a cross, for runs at chance
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [1, 3])
 
 # Styles of the page reach into the SVG by custom properties, so that dark mode and print need no second drawing.
@@ -22,7 +26,6 @@ CONFIG: dict[str, Any] = {
     "background": "transparent",
     "font": _FONT,
     "view": {"stroke": None},
-    "autosize": {"type": "fit-x", "contains": "padding"},
     "axis": {
         **{"labelColor": INK, "titleColor": INK, "domainColor": LINE, "tickColor": LINE, "gridColor": LINE},
         **{"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 150},
@@ -93,11 +96,11 @@ class _Styles:
 
     def __init__(self, strategies: Sequence[str]) -> None:
         self.names = list(strategies)
-        rows = list(self.each())
-        self.colour = alt.Color("strategy:N", legend=None, scale=_scale(self.names, [row[1] for row in rows]))
-        self.fill = alt.Fill("strategy:N", legend=None, scale=_scale(self.names, [row[1] for row in rows]))
-        self.shape = alt.Shape("strategy:N", legend=None, scale=_scale(self.names, [row[2] for row in rows]))
-        self.dash = alt.StrokeDash("strategy:N", legend=None, scale=_scale(self.names, [row[3] for row in rows]))
+        _, colours, shapes, dashes = zip(*self.each(), strict=True)
+        self.colour = alt.Color("g:N", legend=None, scale=_scale(colours))
+        self.fill = alt.Fill("g:N", legend=None, scale=_scale(colours))
+        self.shape = alt.Shape("g:N", legend=None, scale=_scale(shapes))
+        self.dash = alt.StrokeDash("g:N", legend=None, scale=_scale(dashes))
 
     def each(self) -> Any:
         """Name, colour, shape and dash of each strategy; shapes go on changing when colours come again."""
@@ -106,8 +109,8 @@ class _Styles:
             yield name, COLOURS[at % len(COLOURS)], SHAPES[turn % len(SHAPES)], DASHES[turn % len(DASHES)]
 
 
-def _scale(domain: Sequence[str], values: Sequence[Any]) -> alt.Scale:
-    return alt.Scale(domain=list(domain), range=list(values))
+def _scale(values: Sequence[Any]) -> alt.Scale:
+    return alt.Scale(domain=list(range(len(values))), range=list(values))
 
 
 def _spec(chart: Any, height: Any = 240) -> dict[str, Any]:
@@ -137,17 +140,17 @@ def _points(name: str, title: str, **more: Any) -> Any:
 
 
 def _strip(styles: _Styles, score: str) -> Figure:
-    rows = alt.Y("strategy:N", title=None, sort=styles.names, axis=alt.Axis(grid=False))
+    rows = alt.Y("strategy:N", title=None, sort=ORDER, axis=alt.Axis(grid=False))
     seeds = (
         _named("runs")
         .transform_calculate(away="random()")
-        .mark_point(size=38, opacity=0.75, strokeWidth=1.2)
+        .mark_point(size=42, opacity=0.8, strokeWidth=1.3)
         .encode(
             x=_points("points", score),
             y=rows,
-            yOffset=alt.YOffset("away:Q", scale=alt.Scale(domain=[-1.2, 2.2])),
+            yOffset=alt.YOffset("away:Q", scale=alt.Scale(domain=[-0.5, 1.5])),
             color=styles.colour,
-            shape=alt.condition("datum.at_chance", alt.value("cross"), alt.value("circle")),
+            shape=alt.condition("datum.at_chance", alt.value(FAILED), alt.value("circle")),
             tooltip=_tips("strategy", "block", "seed", "points:.2f", "at_chance"),
         )
     )
@@ -193,7 +196,7 @@ def _cost(styles: _Styles, score: str, of: Literal["mean", "sd"]) -> Figure:
 
 def _ranks(styles: _Styles) -> Figure:
     base = _named("results").encode(
-        x=alt.X("strategy:N", title=None, sort=styles.names, axis=alt.Axis(labelAngle=-35, labelLimit=130)),
+        x=alt.X("strategy:N", title=None, sort=ORDER, axis=alt.Axis(labelAngle=-35, labelLimit=130)),
         y=alt.Y("setting:N", title=None, sort=None, axis=alt.Axis(labelLimit=170)),
     )
     colour = alt.Color("rank:Q", title="rank", scale=alt.Scale(scheme="cividis", reverse=True), legend=None)
@@ -224,7 +227,7 @@ def _learning(styles: _Styles, score: str) -> Figure:
     x = x.axis(format="~s", tickCount=5)
     base = _named("results").transform_filter("isNumber(datum.labelled)")
     y = alt.Y("mean:Q", title=score, scale=alt.Scale(zero=False))
-    band = base.mark_area(opacity=0.12).encode(
+    band = base.mark_area(opacity=0.09).encode(
         x=x, y=alt.Y("mean_low:Q", title=score), y2="mean_high:Q", fill=styles.fill
     )
     line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=styles.colour, strokeDash=styles.dash)
@@ -252,7 +255,7 @@ def _disagreement(styles: _Styles) -> Figure:
         .mark_point(filled=True, size=110, opacity=1, stroke=INK, strokeWidth=0.6)
         .encode(
             x=alt.X("disagreement:Q", title="texts on which two seeds disagree, in %", scale=alt.Scale(zero=True)),
-            y=alt.Y("strategy:N", title=None, sort=styles.names, axis=alt.Axis(grid=True)),
+            y=alt.Y("strategy:N", title=None, sort=ORDER, axis=alt.Axis(grid=True)),
             fill=styles.fill,
             shape=styles.shape,
             tooltip=_tips("strategy", "disagreement:.2f", "kappa:.3f", "jsd:.4f"),

@@ -69,7 +69,9 @@ async function draw(figure, settings, strategies) {
     if (title) card.append(caption);
     card.append(chart);
     const datasets = Object.fromEntries(tables.map(([name, rows]) => [name, rows.filter((row) => key(row) === title)]));
-    cards.push([card, chart, { ...figure.spec, description: title, datasets: { ...figure.spec.datasets, ...datasets } }]);
+    const lines = new Set(Object.values(datasets).flat().map((row) => (figure.each === "all" ? row.setting : row.strategy)));
+    const height = figure.spec.height.step ? figure.spec.height.step * lines.size : figure.spec.height;
+    cards.push([card, chart, { ...figure.spec, height, description: title, datasets: { ...figure.spec.datasets, ...datasets } }]);
   }
   for (const view of place.views ?? []) view.finalize();
   place.views = [];

@@ -36,11 +36,13 @@ class Column:
         title: its head.
         values: text of each row; a text that begins with a number is sorted as one.
         number: whether it is aligned as one.
+        long: whether its texts may take several lines.
     """
 
     title: str
     values: Sequence[str]
     number: bool = True
+    long: bool = False
 
 
 def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str, figures: bool = True) -> str:
@@ -83,6 +85,7 @@ def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title
         filters=_filters(tables.runs.settings),
         matrix=_matrix(tables),
         shown=_shown(tables),
+        common=_common(tables.runs.settings),
         marks=marks(tables.runs.strategies),
         figures={each.name: each for each in drawn},
         sentences=sentences,
@@ -118,10 +121,9 @@ def _json(value: Any) -> str:
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    curve = ", ".join(filter(None, [setting.dataset, setting.model, setting.tuning, setting.other]))
     labelled = "all" if setting.labelled is None else setting.labelled
     own = {"dataset": setting.dataset, "model": setting.model, "tuning": setting.tuning, "other": setting.other}
-    return {"label": setting.label, "curve": curve, "labelled": labelled, **own}
+    return {"label": setting.label, "curve": setting.curve, "labelled": labelled, **own}
 
 
 def _sampled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -153,6 +155,12 @@ def _value(value: Any) -> Any:
 
 
 # ---- tables of the page ----------------------------------------------------------------------------------------------
+
+
+def _common(settings: Sequence[Setting]) -> str:
+    """What all settings share, and their labels leave away."""
+    parts = [{getattr(setting, name) for setting in settings} for name in ("model", "tuning", "amount")]
+    return ", ".join(value for part in parts if len(part) == 1 for value in part)
 
 
 def _filters(settings: Sequence[Setting]) -> dict[str, list[str]]:
@@ -318,5 +326,5 @@ def _failures(frame: pd.DataFrame) -> list[Column]:
         Column("seed", [str(value) for value in frame["seed"]]),
         Column("what", frame["what"].tolist(), number=False),
         _numbers(frame, "points", "score", 1),
-        Column("reason", frame["reason"].tolist(), number=False),
+        Column("reason", frame["reason"].tolist(), number=False, long=True),
     ]

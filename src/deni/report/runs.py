@@ -35,6 +35,8 @@ class Setting:
         labelled: texts to train on; None for all.
         other: what else differs between the settings of the store.
         task: see `deni.data.TASKS`.
+        label: what tells it from the other settings of the store, on one line.
+        curve: the same without the number of labelled texts.
     """
 
     dataset: str
@@ -43,12 +45,13 @@ class Setting:
     labelled: int | None
     other: str
     task: str
+    label: str = ""
+    curve: str = ""
 
     @property
-    def label(self) -> str:
-        """On one line."""
-        labelled = "all texts" if self.labelled is None else f"{self.labelled} labelled"
-        return ", ".join(filter(None, [self.dataset, self.model, self.tuning, labelled, self.other]))
+    def amount(self) -> str:
+        """How many texts are labelled."""
+        return "all texts" if self.labelled is None else f"{self.labelled} labelled"
 
 
 @dataclass
@@ -277,7 +280,22 @@ def _settings(rows: Iterable[Row]) -> dict[str, Setting]:
         if setting in found.values():  # the same names, but other files
             setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
         found[key] = setting
-    return found
+    return _labelled(found)
+
+
+def _labelled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """With labels that have the dataset, and what is not the same in all settings."""
+
+    def several(name: str) -> bool:
+        return len({getattr(setting, name) for setting in settings.values()}) > 1
+
+    named = ["dataset", *(name for name in ("model", "tuning", "amount", "other") if several(name))]
+    labels = {}
+    for key, setting in settings.items():
+        parts = {name: getattr(setting, name) for name in named if getattr(setting, name)}
+        curve = ", ".join(text for name, text in parts.items() if name != "amount")
+        labels[key] = dataclasses.replace(setting, label=", ".join(parts.values()), curve=curve)
+    return labels
 
 
 def _details(row: Row) -> Iterator[tuple[str, Any]]:
