@@ -14,6 +14,7 @@ import torch
 
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
+from deni.report.predictions import Measured, measured
 from deni.strategies import make_strategy
 from deni.strategies.vote import NUMBER, ONE, SEVERAL, vote
 from deni.study.cell import Cell, canonical, digest
@@ -67,6 +68,7 @@ class Block:
         texts: how many test texts.
         predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
         gold: `(N,)`, likewise.
+        measured: of the predictions, likewise.
     """
 
     number: int
@@ -77,6 +79,7 @@ class Block:
     texts: int
     predictions: np.ndarray | None
     gold: np.ndarray | None
+    measured: Measured | None
 
 
 @dataclass
@@ -86,14 +89,12 @@ class Group:
     Args:
         blocks: of those that are done.
         failed: cells that gave no result.
-        votes: log probabilities of a block's runs `(S, N, C)`, read again from the store; None as for predictions.
     """
 
     setting: Setting
     strategy: str
     blocks: list[Block] = field(default_factory=list)
     failed: list[Row] = field(default_factory=list)
-    votes: Callable[[Block], np.ndarray] = field(default=lambda block: np.empty(0), repr=False)
 
     @property
     def rows(self) -> list[Row]:
@@ -123,15 +124,20 @@ class Runs:
     Args:
         settings, strategies: in order.
         groups: those with a run that is done or failed.
-        waiting: cells that are not done yet.
+        rows: all cells.
         guessed: strategies that this version does not know: their members vote by mean probability.
     """
 
     settings: list[Setting]
     strategies: list[str]
     groups: list[Group]
-    waiting: int
+    rows: list[Row]
     guessed: list[str]
+
+    @property
+    def waiting(self) -> int:
+        """Cells that are not done yet."""
+        return sum(row.status in ("waiting", "running") for row in self.rows)
 
     def of(self, setting: Setting) -> list[Group]:
         """The groups of a setting that have a run."""
@@ -165,7 +171,7 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
         settings=list(dict.fromkeys(group.setting for group in groups)),
         strategies=list(dict.fromkeys(group.strategy for group in groups)),
         groups=groups,
-        waiting=sum(row.status in ("waiting", "running") for row in rows),
+        rows=rows,
         guessed=sorted(reader.guessed),
     )
 
@@ -183,7 +189,7 @@ class _Reader:
         done = sorted((row for row in rows if row.status == "done"), key=lambda row: (row.cell.block, row.cell.seed))
         numbers = list(dict.fromkeys(row.cell.block for row in done))
         blocks = [self._block(number, [row for row in done if row.cell.block == number]) for number in numbers]
-        return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"], self._votes)
+        return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
 
     def _block(self, number: int, rows: Sequence[Row]) -> Block:
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
@@ -192,19 +198,18 @@ class _Reader:
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
         if task != "single_label":
             scores = np.array([float(row.metrics[_MEASURED[task]]) for row in rows])
-            return Block(number, rows, seeds, scores, float("nan"), texts, None, None)
-        chosen = [self.vote(row, each.log_probs).argmax(-1) for row, each in zip(rows, outputs, strict=True)]
+            return Block(number, rows, seeds, scores, float("nan"), texts, None, None, None)
+        votes = [self.vote(row, each.log_probs) for row, each in zip(rows, outputs, strict=True)]
+        chosen = [each.argmax(-1) for each in votes]
         shared = all(np.array_equal(each.gold, gold) and np.array_equal(each.text_ids, ids) for each in outputs)
         if shared:
             predictions = np.stack(chosen)
             scores = macro_f1(predictions, gold)
-            return Block(number, rows, seeds, scores, majority_score(gold), texts, predictions, gold)
+            found = measured(np.stack(votes), predictions, gold)
+            return Block(number, rows, seeds, scores, majority_score(gold), texts, predictions, gold, found)
         each_score = [macro_f1(one[None], each.gold)[0] for one, each in zip(chosen, outputs, strict=True)]
         chance = statistics.fmean(majority_score(each.gold) for each in outputs)
-        return Block(number, rows, seeds, np.array(each_score), chance, texts, None, None)
-
-    def _votes(self, block: Block) -> np.ndarray:
-        return np.stack([self.vote(row, self.store.outputs(row.key).log_probs) for row in block.rows])
+        return Block(number, rows, seeds, np.array(each_score), chance, texts, None, None, None)
 
     def vote(self, row: Row, members: np.ndarray) -> np.ndarray:
         """What the members `(N, M, C)` of a cell say together, `(N, C)`."""

@@ -14,20 +14,14 @@ import pandas as pd
 
 from deni.errors import InputError
 from deni.measures import (
-    calibration_scores,
-    fleiss_kappa,
-    jensen_shannon,
     mean_interval,
-    pairwise_disagreement,
     pareto_front,
-    reliability,
     sd_interval,
 )
 from deni.report.compare import ALPHA, Comparison, adjusted, compare
 from deni.report.runs import SCORES, Group, Runs, Setting
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]  # shows how far a loop is
-BINS = 10  # of the reliability diagram
 NAN = float("nan")
 WHERE = ("strategy", "dataset", "model", "tuning", "labelled", "other")
 
@@ -79,7 +73,7 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
     generator = np.random.default_rng(seed)
     groups = [group for group in runs.groups if group.blocks]
     # A test with R resamples has p-values from 1 / (R + 1) on; over many comparisons fewer must do.
-    resamples = int(np.clip(2_000_000 // max(len(groups), 1), 1000, 5000))
+    resamples = int(np.clip(1_000_000 // max(len(groups), 1), 1000, 5000))
     best, pairs = [], []
     for setting in watch(runs.settings):
         there = sorted(runs.of(setting), key=mean_score, reverse=True)
@@ -90,7 +84,6 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
             best.append(first)
     best = adjusted(best)
     leading = {(each.first.setting, each.first.strategy) for each in best if each.of_mean == "higher"}
-    bins: list[dict[str, Any]] = []
     return Tables(
         runs=runs,
         baseline=baseline,
@@ -100,8 +93,11 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
         comparisons=pd.DataFrame([_comparison(each) for each in pairs], columns=[*WHERE, *_COMPARED]),
         against_baseline=pairs,
         best_two=best,
-        instability=pd.DataFrame([_instability(group, bins) for group in watch(groups)]),
-        reliability=pd.DataFrame(bins, columns=[*WHERE, "confidence", "accuracy", "share"]),
+        instability=pd.DataFrame([_instability(group) for group in groups]),
+        reliability=pd.DataFrame(
+            [row for group in groups for row in _reliability(group)],
+            columns=[*WHERE, "confidence", "accuracy", "share"],
+        ),
         diversity=pd.DataFrame([row for group in groups for row in _diversity(group)], columns=[*WHERE, *_FORKS]),
         failures=pd.DataFrame([row for group in runs.groups for row in _failures(group)], columns=[*WHERE, *_FAILED]),
     )
@@ -230,39 +226,32 @@ def _comparison(each: Comparison) -> dict[str, Any]:
 # ---- predictions -----------------------------------------------------------------------------------------------------
 
 
-def _instability(group: Group, bins: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over the blocks; the reliability diagram is added to `bins`."""
-    known = [
-        (block.predictions, block.gold, group.votes(block))
-        for block in group.blocks
-        if block.predictions is not None and block.gold is not None
-    ]
-    several = [(chosen, votes) for chosen, _, votes in known if len(chosen) > 1]
-    found = [calibration_scores(votes, gold) for _, gold, votes in known]
-    if known:
-        bins += _bins(group, [(votes, gold) for _, gold, votes in known])
+def _instability(group: Group) -> dict[str, Any]:
+    """Means over the blocks."""
+    found = [block.measured for block in group.blocks if block.measured is not None]
     return {
         **where(group.setting, group.strategy),
-        "disagreement": _mean(100 * pairwise_disagreement(chosen) for chosen, _ in several),
-        "kappa": _mean(fleiss_kappa(chosen) for chosen, _ in several),
-        "jsd": _mean(jensen_shannon(votes) for _, votes in several),
-        "ece": _mean(100 * each.ece.mean() for each in found),
-        "brier": _mean(each.brier.mean() for each in found),
-        "nll": _mean(each.nll.mean() for each in found),
+        "disagreement": _mean(100 * each.disagreement for each in found),
+        "kappa": _mean(each.kappa for each in found),
+        "jsd": _mean(each.jsd for each in found),
+        "ece": _mean(100 * each.ece for each in found),
+        "brier": _mean(each.brier for each in found),
+        "nll": _mean(each.nll for each in found),
     }
 
 
 def _mean(values: Iterable[float]) -> float:
-    each = list(values)
+    """Mean of those that are known."""
+    each = [value for value in values if not np.isnan(value)]
     return float(np.mean(each)) if each else NAN
 
 
-def _bins(group: Group, known: Sequence[tuple[np.ndarray, np.ndarray]]) -> Iterator[dict[str, Any]]:
-    """Of all runs together: confidence and accuracy of each bin that has texts."""
-    found = [reliability(votes, gold, BINS) for votes, gold in known]
-    share, confidence, accuracy = (
-        np.concatenate([getattr(each, name) for each in found]) for name in ("share", "confidence", "accuracy")
-    )  # (S, bins)
+def _reliability(group: Group) -> Iterator[dict[str, Any]]:
+    """Of all runs together: confidence and accuracy of each bin that has texts; blocks count equally."""
+    found = [block.measured.reliability for block in group.blocks if block.measured is not None]
+    if not found:
+        return
+    share, confidence, accuracy = (np.stack(each) for each in zip(*found, strict=True))  # (B, bins)
     for place, total in enumerate(share.sum(0)):
         if total > 0:
             weights = share[:, place] / total

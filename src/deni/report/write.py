@@ -60,7 +60,7 @@ def write_report(
     with Store(store) as opened:
         runs = read_runs(opened, _watch("reading", progress))
         tables = tables_of(runs, baseline, watch=_watch("comparing", progress))
-        rows = list(opened.results(None))
+    rows = runs.rows
     texts = {name: _PLAIN[name](tables) for name in places if name != "page"}
     if "page" in places:
         names = dict.fromkeys(row.study for row in rows if row.study)
