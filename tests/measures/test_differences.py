@@ -300,6 +300,7 @@ def test_holm_steps_down_from_the_smallest_p_value():
             reject[place] = True
         assert ((holm(p_values) <= 0.05) == reject).all()
     assert holm([0.02]) == pytest.approx([0.02])
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]).max() == 1
 
 

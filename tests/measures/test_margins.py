@@ -72,6 +72,7 @@ def test_non_inferiority_of_the_sd_is_pitman_morgan_at_the_margin():
         assert found.p_value == pytest.approx(float(pitman_morgan(first, 1.1 * second, 1.0, "less").p_value))
         assert found.holds == (found.p_value < 0.05) == (found.bound < 1.1)
         assert found.value == pytest.approx(first.std() / second.std())
+        assert pitman_morgan(first, second, found.bound, "less").p_value == pytest.approx(0.05)
 
 
 def test_an_sd_at_the_margin_passes_as_often_as_alpha():
