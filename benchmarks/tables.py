@@ -80,6 +80,14 @@ def interval_coverage(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def report(result: dict[str, Any]) -> str:
+    head = ["runs", "strategies", "settings", "test texts", "seconds", "page, MiB", "peak memory, MiB"]
+    values = [f"{result[name]:,}" for name in ("runs", "strategies", "settings", "texts", "seconds", "mib", "peak_mib")]
+    return "\n".join(
+        [where(result), "", f"| {' | '.join(head)} |", "|" + " ---: |" * len(head), f"| {' | '.join(values)} |"]
+    )
+
+
 def fill(text: str, name: str, table: str) -> str:
     """Put a table between the markers of its name."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -97,6 +105,7 @@ def main() -> None:
         ("learning_rates", learning_rates),
         ("loading", loading),
         ("interval_coverage", interval_coverage),
+        ("report", report),
     ):
         path = HERE / "results" / f"{name}.json"
         filled = fill(filled, name, table(json.loads(path.read_text(encoding="utf-8"))))

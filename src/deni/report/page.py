@@ -164,11 +164,11 @@ def _common(settings: Sequence[Setting]) -> str:
 
 
 def _filters(settings: Sequence[Setting]) -> dict[str, list[str]]:
-    """The values of each part of a setting, as texts."""
+    """The values of each part of a setting that has several, as texts."""
     found: dict[str, list[str]] = {}
     for name in ("dataset", "model", "tuning", "labelled", "other"):
         values = [getattr(setting, name) for setting in settings]
-        if any(values) or name == "labelled":
+        if len(set(values)) > 1:
             found[name] = list(dict.fromkeys("all" if value is None else str(value) for value in values))
     return found
 

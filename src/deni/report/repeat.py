@@ -42,7 +42,11 @@ def repeat_of(rows: Sequence[Row], store: str) -> Repeat:
             name = "study.yaml" if not found else f"study{len(found) + 1}.yaml"
             found[name] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
     versions = [row.decides.get("versions", {}) for row in rows]
-    told = [f"{name}=={value}" for name, value in sorted(set().union(*(each.items() for each in versions)))]
+    # Without a local label such as +cpu, which only the index that it comes from knows.
+    told = [
+        f"{name}=={value.partition('+')[0]}"
+        for name, value in sorted(set().union(*(each.items() for each in versions)))
+    ]
     install = [f"python -m pip install {' '.join(told)}"] if told else []  # of several versions, pip says so
     runs = [f"deni study run {name} --store {store}" for name in found]
     counted = Counter(_environment(row) for row in rows if row.status == "done")
