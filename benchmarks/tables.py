@@ -81,8 +81,9 @@ def interval_coverage(result: dict[str, Any]) -> str:
 
 
 def report(result: dict[str, Any]) -> str:
-    head = ["runs", "strategies", "settings", "test texts", "seconds", "page, MiB", "peak memory, MiB"]
-    values = [f"{result[name]:,}" for name in ("runs", "strategies", "settings", "texts", "seconds", "mib", "peak_mib")]
+    head = ["runs", "strategies", "settings", "test texts", "seconds", "CPU seconds", "page, MiB", "peak memory, MiB"]
+    names = ("runs", "strategies", "settings", "texts", "seconds", "cpu_seconds", "mib", "peak_mib")
+    values = [f"{result[name]:,}" for name in names]
     return "\n".join(
         [where(result), "", f"| {' | '.join(head)} |", "|" + " ---: |" * len(head), f"| {' | '.join(values)} |"]
     )

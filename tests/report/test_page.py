@@ -229,3 +229,13 @@ def test_a_larger_study_draws_twelve_settings_and_says_so(opened, tmp_path):
     choose(page, "dataset", "set4", False)
     assert page.locator("#cards-seeds svg").count() == 12
     assert not page.locator("#seeds .note").is_visible()
+
+
+def test_a_long_summary_shows_ten_sentences_and_counts_the_others(tmp_path):
+    cells = [run for at in range(13) for run in runs(Named("swa", {"average_from": at / 20}), 0.7, 5, shift=at)]
+    write_report(make(tmp_path / "more.db", [*runs("default", 0.7, 5), *cells]), tmp_path / "more.html")
+    text = (tmp_path / "more.html").read_text().partition('<div class="verdict not-shown">')[2].partition("</div>")[0]
+    first, _, others = text.partition("<details>")
+    assert first.count("<li>") == 10
+    assert others.startswith(f"<summary>{others.count('<li>')} more</summary>")
+    assert others.count("<li>") > 0

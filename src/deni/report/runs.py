@@ -160,11 +160,12 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
             f"{store.path}: no run is done ({waiting} wait, {len(rows) - waiting} failed): run "
             f"`deni study run`, or see `deni study status {store.path}`"
         )
-    settings = _settings(rows)
+    keys = [_setting_key(row) for row in rows]
+    settings = _settings(dict(zip(reversed(keys), reversed(rows), strict=True)))
     together: dict[tuple[Setting, str], list[Row]] = {}
-    for row in rows:
+    for key, row in zip(keys, rows, strict=True):
         if row.status in ("done", "failed"):
-            together.setdefault((settings[_setting_key(row)], called(row.cell)), []).append(row)
+            together.setdefault((settings[key], called(row.cell)), []).append(row)
     reader = _Reader(store)
     groups = [reader.group(setting, strategy, some) for (setting, strategy), some in watch(list(together.items()))]
     return Runs(
@@ -269,9 +270,8 @@ def _value_of(cell: Cell, name: str) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _settings(rows: Iterable[Row]) -> dict[str, Setting]:
-    """For each key of `_setting_key` what is shown of it: names as short as they are unique, and what differs."""
-    first = {_setting_key(row): row for row in rows}
+def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
+    """From a row for each key of `_setting_key` what is shown: names as short as they are unique, and what differs."""
     datasets = _short_names(str(row.cell.dataset["name"]) for row in first.values())
     models = _short_names(row.cell.model for row in first.values())
     details = {key: dict(_details(row)) for key, row in first.items()}
