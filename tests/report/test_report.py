@@ -1,5 +1,6 @@
 import os
 import re
+import sys
 
 import numpy as np
 import pandas as pd
@@ -296,6 +297,13 @@ def test_a_folder_that_is_not_writable_is_named(db, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named_for_everybody(db, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert f"the folder {tmp_path} is not writable" in refused(db, "--output", tmp_path / "r.html")
+
+
+def test_a_missing_package_is_said_at_once_and_tables_do_without_it(db, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert 'vl_convert: pip install "deni[report]"' in refused(db, "--output", tmp_path / "r.html")
+    write_report(db, csv=tmp_path / "r.csv")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["r.csv", "study.db"]
 
 
 def test_a_report_leaves_the_store_as_it_was(db, tmp_path):

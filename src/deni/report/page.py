@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from deni._version import __version__
-from deni.errors import InputError
 from deni.measures import F1_MARGIN, LEAST_SEEDS, SD_MARGIN
 from deni.report.repeat import Repeat
 from deni.report.runs import Setting
@@ -45,19 +44,13 @@ class Column:
     long: bool = False
 
 
-def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str, figures: bool = True) -> str:
-    """The page as HTML; every name in it is escaped.
+def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str) -> str:
+    """The page as HTML; every name in it is escaped."""
+    import jinja2
+    import vl_convert
 
-    Raises:
-        InputError: the packages for reports are not installed.
-    """
-    try:
-        import jinja2
-        import vl_convert
+    from deni.report.figures import figures_of, marks
 
-        from deni.report.figures import figures_of, marks
-    except ImportError as error:
-        raise InputError(f'a report needs the package {error.name}: pip install "deni[report]"') from None
     drawn = figures_of(tables)
     data = {
         "settings": [_setting(setting) for setting in tables.runs.settings],

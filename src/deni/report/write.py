@@ -53,6 +53,8 @@ def write_report(
     places = {name: Path(path) for name, path in wanted.items() if path is not None}
     if not places:
         raise InputError("nothing to write: give --output, --markdown, --latex or --csv")
+    if "page" in places:
+        _check_packages()
     for path in places.values():
         _check_place(path, overwrite)
     if len({path.absolute() for path in places.values()}) < len(places):
@@ -69,6 +71,16 @@ def write_report(
     for name, path in places.items():
         _write(path, texts[name])
     return tables
+
+
+def _check_packages() -> None:
+    """Before minutes of reading, not after them."""
+    try:
+        import altair  # noqa: F401
+        import jinja2  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'a page needs the package {error.name}: pip install "deni[report]"') from None
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
