@@ -169,7 +169,7 @@ def test_a_point_says_what_it_is(opened, page_file):
     page = opened(page_file)
     page.locator("#cards-cost-mean svg").first.locator("path[aria-roledescription=point]").first.hover()
     tip = page.locator("#vg-tooltip-element.visible")
-    assert "member steps" in tip.text_content()
+    assert "member-steps" in tip.text_content()
 
 
 def test_hostile_names_are_text_in_a_browser(opened, hostile_file):

@@ -127,8 +127,11 @@ def _tips(*fields: str) -> list[alt.Tooltip]:
     return [_tip(*field.partition(":")[::2]) for field in fields]
 
 
+_TITLES = {"sd": "SD", "jsd": "JSD", "tflops": "TFLOP", "member_steps": "member-steps"}
+
+
 def _tip(name: str, form: str) -> alt.Tooltip:
-    title = name.replace("_", " ")
+    title = _TITLES.get(name, name.replace("_", " "))
     return alt.Tooltip(f"{name}:Q", title=title, format=form) if form else alt.Tooltip(f"{name}:N", title=title)
 
 
@@ -173,6 +176,7 @@ def _strip(styles: _Styles, score: str) -> Figure:
 def _cost(styles: _Styles, score: str, of: Literal["mean", "sd"]) -> Figure:
     title = score if of == "mean" else "SD over the seeds, in points"
     x = alt.X("member_steps:Q", title="member-steps of a run", scale=alt.Scale(type="log", nice=False, padding=24))
+    x = x.axis(format="~s", tickCount=5)
     base = _named("results").transform_filter(f"isValid(datum.{of}) && isValid(datum.member_steps)")
     y = alt.Y(f"{of}:Q", title=title, scale=alt.Scale(zero=False, padding=14))
     tips = _tips(

@@ -59,7 +59,7 @@ def _best(tables: Tables) -> Iterator[Sentence]:
         where = "" if len(tables.best_two) == 1 else f" in {rest} of {len(tables.best_two)} settings"
         yield Sentence(
             "not shown",
-            f"Which strategy has the highest mean{where}: the interval of the best two's difference has 0 in it.",
+            f"Which strategy has the highest mean{where}: the difference between the best two is not shown.",
         )
 
 
