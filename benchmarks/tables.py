@@ -114,8 +114,17 @@ def augmentation(result: dict[str, Any]) -> str:
     return "\n".join([where(result), "", *by_seed(result, ["tuning", "strategy", "augmented texts"])])
 
 
+def report(result: dict[str, Any]) -> str:
+    head = ["runs", "strategies", "settings", "test texts", "seconds", "CPU seconds", "page, MiB", "peak memory, MiB"]
+    names = ("runs", "strategies", "settings", "texts", "seconds", "cpu_seconds", "mib", "peak_mib")
+    values = [f"{result[name]:,}" for name in names]
+    return "\n".join(
+        [where(result), "", f"| {' | '.join(head)} |", "|" + " ---: |" * len(head), f"| {' | '.join(values)} |"]
+    )
+
+
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage)}
+PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report)}
 
 
 def fill(text: str, name: str, table: str) -> str:

@@ -22,6 +22,7 @@ recipe
 finetune
 train apply augment demo inspection sklearn
 study
+report
 cli
 """
 PLACE = {name: place for place, row in enumerate(ROWS.strip().splitlines()) for name in row.split()}

@@ -10,6 +10,7 @@ from deni.measures import (
     expected_shortfall,
     interquartile_range,
     log_sd,
+    mean_interval,
     sd_bootstrap,
     sd_interval,
     standard_deviation,
@@ -115,3 +116,22 @@ def test_more_confidence_is_a_wider_interval(scores):
 def test_wrong_arrays_are_named(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_the_interval_of_a_mean_is_that_of_scipy(scores):
+    column = scores[:, 0]
+    want = stats.t.interval(0.9, len(column) - 1, column.mean(), stats.sem(column))
+    assert mean_interval(column, 0.9)[1:] == pytest.approx(want)
+    assert mean_interval(scores).value == pytest.approx(scores.mean(0))
+
+
+def test_intervals_within_blocks_ignore_how_far_the_blocks_are_apart(scores):
+    column, blocks = scores[:20, 0], np.repeat([0, 1], [8, 12])
+    value, low, high = mean_interval(column + 5 * blocks, blocks=blocks)
+    assert value == pytest.approx((column[:8].mean() + column[8:].mean() + 5) / 2)  # blocks count equally
+    pooled = np.sqrt(sum(((part - part.mean()) ** 2).sum() for part in (column[:8], column[8:])) / 18)
+    half = stats.t.ppf(0.975, 18) * pooled * np.sqrt(1 / 8 + 1 / 12) / 2
+    assert (high - low) / 2 == pytest.approx(half)
+    spread = sd_interval(column + 5 * blocks, blocks=blocks)
+    assert spread.value == pytest.approx(pooled)
+    assert spread.low == pytest.approx(pooled * np.sqrt(18 / stats.chi2.ppf(0.975, 18)))

@@ -14,7 +14,19 @@ import click
 
 from deni._version import __version__
 
-COMMANDS = ("demo", "inspect", "augment", "train", "evaluate", "predict", "export", "show", "study", "diagnose")
+COMMANDS = (
+    "demo",
+    "inspect",
+    "augment",
+    "train",
+    "evaluate",
+    "predict",
+    "export",
+    "show",
+    "study",
+    "diagnose",
+    "report",
+)
 
 
 class _Commands(click.Group):

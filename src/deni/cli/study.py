@@ -146,9 +146,11 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deni.study.table import called
+
     groups: dict[tuple[str, str], list[Planned]] = {}
     for each in planned:
-        groups.setdefault((_called(each.cell), each.cell.tuning.name), []).append(each)
+        groups.setdefault((called(each.cell), each.cell.tuning.name), []).append(each)
     table = Table()
     table.add_column("strategy")
     table.add_column("tuning", no_wrap=True)
@@ -171,9 +173,11 @@ def _print_status(rows: Iterable[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from deni.study.table import called
+
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault((_called(row.cell), Path(row.cell.dataset["name"]).name), []).append(row)
+        groups.setdefault((called(row.cell), Path(row.cell.dataset["name"]).name), []).append(row)
     table = Table()
     for name in ("strategy", "dataset"):
         table.add_column(name)
@@ -183,11 +187,3 @@ def _print_status(rows: Iterable[Row]) -> None:
         counts = [sum(row.status == name for row in cells) for name in ("done", "running", "failed", "waiting")]
         table.add_row(strategy, dataset, *map(str, counts))
     Console().print(table)
-
-
-def _called(cell: Any) -> str:
-    """A strategy's name, with the settings that were given."""
-    from deni.study.table import flat
-
-    own = ", ".join(f"{name}={value}" for name, value in flat(cell.strategy.settings).items() if name != "augmented")
-    return f"{cell.strategy.name} ({own})" if own else cell.strategy.name

@@ -76,6 +76,7 @@ from deni.measures.spread import (
     expected_shortfall,  # mean of the worst share
     interquartile_range,  # between the quartiles
     log_sd,  # logarithm of the SD
+    mean_interval,  # mean with its t interval
     sd_bootstrap,  # SD with its bootstrap interval
     sd_interval,  # SD with its chi-square interval
     standard_deviation,  # SD over the seeds, also within blocks
@@ -135,6 +136,7 @@ __all__ = [
     "matthews",
     "mean_difference",
     "mitigated_sd",
+    "mean_interval",
     "mutual_information",
     "negative_log_likelihood",
     "non_inferior_mean",

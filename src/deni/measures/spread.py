@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
+from scipy.stats import chi2, t
 
 from deni.errors import InputError
 from deni.measures.arrays import Estimate, Floats, as_scores, check_share
-from deni.measures.blocks import within_blocks
+from deni.measures.blocks import as_blocks, within_blocks
 from deni.measures.resampling import studentised
 
 
@@ -43,7 +43,31 @@ def log_sd(scores: ArrayLike) -> Floats:
     return np.log(spread)
 
 
-def sd_interval(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
+def mean_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike | None = None) -> Estimate:
+    """Mean over the seeds and its confidence interval from the t distribution: would other seeds agree?
+
+    It speaks of other seeds on the same test texts, and of these blocks, which count equally. With a failed run it is
+    wide, as it should be.
+
+    Args:
+        scores: `(S, ...)`, at least 2 seeds.
+        confidence: between 0 and 1.
+        blocks: the block of each seed, `(S,)`.
+
+    >>> [round(float(each), 2) for each in mean_interval([1.0, 2.0, 3.0, 4.0])]
+    [2.5, 0.45, 4.55]
+    """
+    check_share("confidence", confidence)
+    each = as_scores("scores", scores, least=2)
+    block = as_blocks(blocks, len(each))
+    sizes = np.bincount(block)
+    mean = np.stack([each[block == place].mean(0) for place in range(len(sizes))]).mean(0)
+    error = standard_deviation(each, block) * np.sqrt((1 / sizes).sum()) / len(sizes)
+    width = t.ppf((1 + confidence) / 2, len(each) - len(sizes)) * error
+    return Estimate(mean, mean - width, mean + width)
+
+
+def sd_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike | None = None) -> Estimate:
     """SD and its confidence interval from the chi-square distribution: exact for normal scores.
 
     Too narrow where tails are heavy (a failed run among good ones); compare with `sd_bootstrap`.
@@ -51,13 +75,14 @@ def sd_interval(scores: ArrayLike, confidence: float = 0.95) -> Estimate:
     Args:
         scores: `(S, ...)`, at least 2 seeds.
         confidence: between 0 and 1.
+        blocks: the block of each seed, `(S,)`: the spread is the one within blocks.
 
     >>> [round(float(each), 2) for each in sd_interval([1.0, 2.0, 3.0, 4.0])]
     [1.29, 0.73, 4.81]
     """
     check_share("confidence", confidence)
     each = as_scores("scores", scores, least=2)
-    spread, degrees = standard_deviation(each), len(each) - 1
+    spread, (_, degrees) = standard_deviation(each, blocks), within_blocks(each, blocks)
     low, high = chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
     return Estimate(spread, spread * np.sqrt(degrees / low), spread * np.sqrt(degrees / high))
 

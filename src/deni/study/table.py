@@ -6,12 +6,12 @@ import contextlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from deni.errors import InputError
-from deni.study.cell import canonical
+from deni.study.cell import Cell, canonical
 from deni.study.store import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
@@ -30,6 +30,13 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = canonical(list(value)) if isinstance(value, list | tuple) else value
     return found
+
+
+def called(cell: Cell, part: Literal["strategy", "tuning"] = "strategy") -> str:
+    """The name of a cell's strategy or tuning, with the settings that were given."""
+    named = getattr(cell, part)
+    own = ", ".join(f"{name}={value}" for name, value in flat(named.settings).items() if name != "augmented")
+    return f"{named.name} ({own})" if own else str(named.name)
 
 
 def row_values(row: Row) -> dict[str, Any]:

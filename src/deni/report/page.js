@@ -1,0 +1,123 @@
+// What is chosen is shown: rows of tables, columns of the matrix, figures of each setting. Names only ever become text.
+const data = JSON.parse(document.getElementById("data").textContent);
+const filters = document.getElementById("filters");
+const MOST = 12; // figures of one kind at a time
+
+const unfolded = Object.fromEntries(Object.entries(data.tables).map(([name, columns]) => {
+  const names = Object.keys(columns).filter((each) => each !== "setting" && each !== "strategy");
+  const rows = columns.setting.map((setting, at) => {
+    const { label, ...own } = data.settings[setting];
+    const row = { ...own, setting: label, s: setting, g: columns.strategy[at], strategy: data.strategies[columns.strategy[at]] };
+    for (const each of names) row[each] = columns[each][at];
+    return row;
+  });
+  return [name, rows];
+}));
+
+function chosen() {
+  const sets = {};
+  for (const field of filters.querySelectorAll("fieldset")) {
+    sets[field.dataset.filter] = new Set([...field.querySelectorAll("input:checked")].map((each) => each.value));
+  }
+  const settings = new Set();
+  data.settings.forEach((setting, at) => {
+    const fits = Object.entries(sets).every(([name, set]) => name === "strategy" || set.has(String(setting[name])));
+    if (fits) settings.add(at);
+  });
+  const strategies = new Set(data.strategies.flatMap((name, at) => (sets.strategy.has(name) ? [at] : [])));
+  return { settings, strategies };
+}
+
+let turn = 0;
+async function show() {
+  const mine = ++turn;
+  const { settings, strategies } = chosen();
+  for (const each of document.querySelectorAll("main [data-s], main [data-g]")) {
+    const { s, g } = each.dataset;
+    each.hidden = (s !== undefined && !settings.has(Number(s))) || (g !== undefined && !strategies.has(Number(g)));
+  }
+  document.getElementById("count").textContent =
+    `${settings.size} of ${data.settings.length} settings, ${strategies.size} of ${data.strategies.length} strategies`;
+  for (const figure of data.figures) {
+    if (mine !== turn) return; // something else was chosen meanwhile
+    await draw(figure, settings, strategies);
+  }
+  if (mine === turn) document.body.dataset.drawn = mine;
+}
+
+async function draw(figure, settings, strategies) {
+  const place = document.getElementById(`cards-${figure.name}`);
+  const fits = (row) => settings.has(row.s) && strategies.has(row.g);
+  const tables = Object.entries(figure.tables).map(([name, from]) => [name, unfolded[from].filter(fits)]);
+  const key = { setting: (row) => row.setting, curve: (row) => row.curve, all: () => "" }[figure.each];
+  let titles = [...new Set(tables.flatMap(([, rows]) => rows.map(key)))];
+  if (figure.each === "curve") {
+    titles = titles.filter((title) => new Set(tables[0][1].filter((row) => key(row) === title).map((row) => row.labelled)).size > 1);
+  }
+  const note = place.parentElement.querySelector(".note");
+  note.hidden = titles.length <= MOST;
+  note.textContent = `The first ${MOST} of ${titles.length} are drawn: filter to see others.`;
+  place.classList.toggle("whole", figure.each === "all");
+  const cards = [];
+  for (const title of titles.slice(0, MOST)) {
+    const card = document.createElement("figure");
+    card.className = "card";
+    const caption = document.createElement("figcaption");
+    caption.textContent = title;
+    const chart = document.createElement("div");
+    chart.className = "chart";
+    if (title) card.append(caption);
+    card.append(chart);
+    const datasets = Object.fromEntries(tables.map(([name, rows]) => [name, rows.filter((row) => key(row) === title)]));
+    const lines = new Set(Object.values(datasets).flat().map((row) => (figure.each === "all" ? row.setting : row.strategy)));
+    const height = figure.spec.height.step ? figure.spec.height.step * lines.size : figure.spec.height;
+    cards.push([card, chart, { ...figure.spec, height, description: title, datasets: { ...figure.spec.datasets, ...datasets } }]);
+  }
+  for (const view of place.views ?? []) view.finalize();
+  place.views = [];
+  place.replaceChildren(...cards.map(([card]) => card));
+  for (const [, chart, spec] of cards) {
+    const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
+    place.views.push(await vegaEmbed(chart, spec, options));
+  }
+}
+
+function leading(text) {
+  const found = text.replaceAll(",", "").replace("∞", "1e300").match(/^\s*[-+]?[\d.]+(e\d+)?/);
+  return found ? Number(found[0]) : null;
+}
+
+function sort(table, place, down) {
+  const body = table.tBodies[0];
+  const rows = [...body.rows].map((row) => {
+    const text = row.cells[place].textContent.trim();
+    return { row, text, value: leading(text) };
+  });
+  const missing = (each) => each.text === "–" || each.text === "";
+  const numbers = rows.every((each) => each.value !== null || missing(each));
+  rows.sort((one, other) => {
+    if (missing(one) || missing(other)) return missing(one) - missing(other); // last, either way
+    const order = numbers ? one.value - other.value : one.text.localeCompare(other.text, "en", { numeric: true });
+    return down ? -order : order;
+  });
+  body.append(...rows.map((each) => each.row));
+}
+
+for (const table of document.querySelectorAll("table.sortable")) {
+  [...table.tHead.rows[0].cells].forEach((head, place) => {
+    head.querySelector("button").addEventListener("click", () => {
+      const number = head.classList.contains("number"); // the largest first, names from A on
+      const before = head.getAttribute("aria-sort");
+      const down = before ? before === "ascending" : number;
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      sort(table, place, down);
+    });
+  });
+}
+
+filters.addEventListener("change", show);
+filters.addEventListener("reset", () => setTimeout(show));
+filters.addEventListener("submit", (event) => event.preventDefault());
+addEventListener("beforeprint", () => document.querySelectorAll("main section details").forEach((each) => { each.open = true; }));
+show();

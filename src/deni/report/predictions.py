@@ -1,0 +1,53 @@
+"""What the predictions of a block's runs say beyond their scores: do seeds agree, can probabilities be trusted?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from deni.measures import (
+    Reliability,
+    calibration_scores,
+    fleiss_kappa,
+    jensen_shannon,
+    pairwise_disagreement,
+    reliability,
+)
+
+BINS = 10  # of the reliability diagram
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measures of the runs of one block; calibration is the mean over its seeds.
+
+    Args:
+        disagreement, kappa, jsd: see `deni.measures`; NaN for one seed.
+        ece, brier, nll: of the vote.
+        reliability: share, confidence and accuracy of each bin, of all runs together.
+    """
+
+    disagreement: float
+    kappa: float
+    jsd: float
+    ece: float
+    brier: float
+    nll: float
+    reliability: Reliability
+
+
+def measured(votes: np.ndarray, predictions: np.ndarray, gold: np.ndarray) -> Measured:
+    """Measure the log probabilities `(S, N, C)` and classes `(S, N)` of S runs on the same texts."""
+    several = len(votes) > 1
+    calibration = calibration_scores(votes, gold)
+    return Measured(
+        disagreement=pairwise_disagreement(predictions) if several else NAN,
+        kappa=fleiss_kappa(predictions) if several else NAN,
+        jsd=jensen_shannon(votes) if several else NAN,
+        ece=float(calibration.ece.mean()),
+        brier=float(calibration.brier.mean()),
+        nll=float(calibration.nll.mean()),
+        reliability=reliability(votes.reshape(-1, votes.shape[-1]), np.tile(gold, len(votes)), BINS),
+    )

@@ -1,0 +1,212 @@
+"""What a study has shown and what not, in plain sentences; a claim only where its interval excludes the opposite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from deni.measures import F1_MARGIN, LEAST_DATASETS, LEAST_SEEDS, SD_MARGIN, detectable_sd_ratio
+from deni.report.compare import LEAST_PAIRS, Comparison
+from deni.report.tables import Tables
+
+Kind = Literal["shown", "not shown", "limit"]
+_VERBS = {
+    "higher": "scored higher than",
+    "lower": "scored lower than",
+    "at least as good": "is at least as good as",
+    "more stable": "varied less than",
+    "less stable": "varied more than",
+    "at least as stable": "is at least as stable as",
+}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence.
+
+    Args:
+        kind: a claim that holds, one that does not, or what the study cannot say.
+        text: plain text; names in it are the user's.
+    """
+
+    kind: Kind
+    text: str
+
+
+def sentences_of(tables: Tables) -> list[Sentence]:
+    """All sentences, claims first."""
+    found = [*_best(tables), *_of_means(tables), *_of_spread(tables), *_limits(tables)]
+    order: Sequence[Kind] = ("shown", "not shown", "limit")
+    return sorted(found, key=lambda sentence: order.index(sentence.kind))
+
+
+def _best(tables: Tables) -> Iterator[Sentence]:
+    best = [each for each in tables.best_two if each.of_mean == "higher"]
+    for each in best if len(tables.best_two) <= 3 else ():
+        yield Sentence(
+            "shown",
+            f"{each.first.strategy} has the highest mean on {each.first.setting.label}: {_difference(each)} above the "
+            f"second, {each.second.strategy}.",
+        )
+    if len(tables.best_two) > 3 and best:
+        names = ", ".join(f"{name} ({count})" for name, count in _counted(each.first.strategy for each in best))
+        yield Sentence(
+            "shown",
+            f"In {len(best)} of {len(tables.best_two)} settings the highest mean differs from the second: {names}.",
+        )
+    if rest := len(tables.best_two) - len(best):
+        where = "" if len(tables.best_two) == 1 else f" in {rest} of {len(tables.best_two)} settings"
+        yield Sentence(
+            "not shown",
+            f"Which strategy has the highest mean{where}: the difference between the best two is not shown.",
+        )
+
+
+def _of_means(tables: Tables) -> Iterator[Sentence]:
+    for strategy, each in _by_strategy(tables.against_baseline):
+        for verdict in ("higher", "lower", "at least as good"):
+            held = [one for one in each if one.of_mean == verdict]
+            if held:
+                margin = f" (margin {100 * F1_MARGIN:g} F1)" if verdict == "at least as good" else ""
+                figures = _differences(held)
+                yield Sentence(
+                    "shown", f"{strategy} {_VERBS[verdict]} {tables.baseline}{margin} {_where(held, each)}: {figures}."
+                )
+        open_ones = [one for one in each if one.of_mean == "not shown"]
+        if open_ones:
+            yield Sentence(
+                "not shown",
+                f"Whether {strategy} scores higher or lower than {tables.baseline} {_where(open_ones, each)}: "
+                f"{_differences(open_ones)}. That is no proof of equality.",
+            )
+
+
+def _of_spread(tables: Tables) -> Iterator[Sentence]:
+    for strategy, each in _by_strategy(tables.against_baseline):
+        for verdict in ("more stable", "less stable", "at least as stable"):
+            held = [one for one in each if one.of_spread == verdict]
+            if held:
+                margin = f" (margin {SD_MARGIN:g})" if verdict == "at least as stable" else ""
+                yield Sentence(
+                    "shown",
+                    f"{strategy} {_VERBS[verdict]} {tables.baseline}{margin} {_where(held, each)}: {_ratios(held)}.",
+                )
+        open_ones = [one for one in each if one.of_spread == "not shown"]
+        if open_ones:
+            yield Sentence(
+                "not shown",
+                f"Whether {strategy} varies more or less than {tables.baseline} {_where(open_ones, each)}: "
+                f"{_ratios(open_ones)}.",
+            )
+
+
+def _limits(tables: Tables) -> Iterator[Sentence]:
+    pairs = [each.pairs for each in tables.against_baseline]
+    if pairs and min(pairs) < LEAST_SEEDS:
+        few = str(min(pairs)) if min(pairs) == max(pairs) else f"{min(pairs)} to {min(max(pairs), LEAST_SEEDS - 1)}"
+        yield Sentence(
+            "limit",
+            f"{few} seeds support no claim about spread: at least {LEAST_SEEDS} are needed, so SDs are shown, not "
+            "compared.",
+        )
+    if pairs and min(pairs) < LEAST_PAIRS:
+        yield Sentence(
+            "limit", f"Where fewer than {LEAST_PAIRS} seeds are paired, nothing is claimed of the mean either."
+        )
+    for seeds, blocks in sorted(
+        {(each.pairs, each.blocks) for each in tables.against_baseline if each.pairs >= LEAST_SEEDS}
+    ):
+        ratio = detectable_sd_ratio(seeds, blocks=blocks)
+        yield Sentence(
+            "limit",
+            f"{seeds} seeds detect an SD ratio of {ratio:.2f} (four times out of five, for scores that are not "
+            "correlated): a smaller difference in spread is neither shown nor ruled out.",
+        )
+    if len(tables.runs.strategies) == 1:
+        yield Sentence("limit", "There is one strategy: nothing to compare it with.")
+    blocks = int(tables.results["blocks"].min())
+    if blocks < 3:
+        said = "one choice of labels" if blocks == 1 else "two choices of labels"
+        yield Sentence(
+            "limit",
+            f"All of it holds for {said} (block{'s' * (blocks > 1)}): another choice may give other differences.",
+        )
+    datasets = tables.results["dataset"].nunique()
+    if datasets < LEAST_DATASETS:
+        yield Sentence(
+            "limit",
+            f"Nothing is said of datasets or models that did not run; {datasets} dataset{'s' * (datasets > 1)} "
+            "carry no mean over datasets.",
+        )
+    yield from _failed(tables)
+    if tables.runs.waiting:
+        yield Sentence("limit", f"The study is not finished: {tables.runs.waiting} run{_s(tables.runs.waiting)} wait.")
+    if any(not each.texts_vary for each in tables.against_baseline):
+        yield Sentence(
+            "limit",
+            "Where the runs of a block have different test texts, or a text has several labels or a number, intervals "
+            "speak of other seeds only, not of other test texts.",
+        )
+    if tables.runs.guessed:
+        names = ", ".join(tables.runs.guessed)
+        yield Sentence("limit", f"This version does not know {names}: members vote by their mean probability here.")
+
+
+def _failed(tables: Tables) -> Iterator[Sentence]:
+    lost = sum(len(group.failed) for group in tables.runs.groups)
+    if lost:
+        said = "1 run gave no result and is" if lost == 1 else f"{lost} runs gave no result and are"
+        yield Sentence("limit", f"{said} missing from every mean and SD.")
+    if empty := [group for group in tables.runs.groups if not group.blocks]:
+        names = "; ".join(f"{group.strategy} on {group.setting.label}" for group in empty)
+        yield Sentence("limit", f"Without any result: {names}.")
+    if chance := int(tables.results["at_chance"].sum()):
+        said = "1 run is no better than the majority class and stays" if chance == 1 else ""
+        said = said or f"{chance} runs are no better than the majority class and stay"
+        yield Sentence("limit", f"{said} in mean and SD.")
+
+
+def _by_strategy(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, list[Comparison]]]:
+    for strategy in dict.fromkeys(each.first.strategy for each in comparisons):
+        yield strategy, [each for each in comparisons if each.first.strategy == strategy]
+
+
+def _where(some: Sequence[Comparison], all_of_it: Sequence[Comparison]) -> str:
+    """On which settings: by name, or how many."""
+    if len(some) == 1:
+        return f"on {some[0].first.setting.label}"
+    if len(some) == len(all_of_it):
+        return f"in all {len(some)} settings"
+    return f"in {len(some)} of {len(all_of_it)} settings"
+
+
+def _difference(each: Comparison) -> str:
+    return f"{100 * each.difference:.1f} points (95 % interval {100 * each.low:.1f} to {100 * each.high:.1f})"
+
+
+def _differences(some: Sequence[Comparison]) -> str:
+    if len(some) == 1:
+        return f"a difference of {_difference(some[0])}"
+    values = sorted(100 * each.difference for each in some)
+    return f"differences of {values[0]:.1f} to {values[-1]:.1f} points"
+
+
+def _ratios(some: Sequence[Comparison]) -> str:
+    found = [each.spread for each in some if each.spread is not None]
+    if not found:
+        return "an SD is 0, so there is no ratio"
+    if len(found) == 1:
+        ratio, low, high = (float(value) for value in found[0][:3])
+        return f"a ratio of SDs of {ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"
+    values = sorted(float(each.ratio) for each in found)
+    return f"ratios of SDs of {values[0]:.2f} to {values[-1]:.2f}"
+
+
+def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
+    each = list(names)
+    return sorted(((name, each.count(name)) for name in dict.fromkeys(each)), key=lambda pair: -pair[1])
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

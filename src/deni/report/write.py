@@ -1,0 +1,113 @@
+"""`deni report`: from a store to files, each written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deni.errors import InputError
+from deni.report.page import page_of
+from deni.report.plain import csv_of, latex_of, markdown_of
+from deni.report.repeat import repeat_of
+from deni.report.runs import read_runs
+from deni.report.sentences import sentences_of
+from deni.report.tables import Tables, tables_of
+from deni.study.store import Store
+
+_PLAIN: Mapping[str, Callable[[Tables], str]] = {"markdown": markdown_of, "latex": latex_of, "csv": csv_of}
+
+
+def write_report(
+    store: str | Path,
+    output: str | Path | None = None,
+    *,
+    markdown: str | Path | None = None,
+    latex: str | Path | None = None,
+    csv: str | Path | None = None,
+    baseline: str | None = None,
+    title: str | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Tables:
+    """Write the report of a study.
+
+    Args:
+        store: the file that `deni study run` wrote.
+        output: the page; None for none.
+        markdown, latex, csv: files for the tables of results; None for none.
+        baseline: the strategy that the others are compared with; None for `default`, or the cheapest.
+        title: of the page; None for the study's name.
+        overwrite: replace files that are there.
+        progress: show progress bars.
+
+    Returns:
+        The tables that were written.
+
+    Raises:
+        InputError: no such store, nothing done in it, or a file that is there or cannot be written.
+    """
+    wanted = {"page": output, "markdown": markdown, "latex": latex, "csv": csv}
+    places = {name: Path(path) for name, path in wanted.items() if path is not None}
+    if not places:
+        raise InputError("nothing to write: give --output, --markdown, --latex or --csv")
+    if "page" in places:
+        _check_packages()
+    for path in places.values():
+        _check_place(path, overwrite)
+    if len({path.absolute() for path in places.values()}) < len(places):
+        raise InputError("two of the files to write are the same: give each its own name")
+    with Store(store) as opened:
+        runs = read_runs(opened, _watch("reading", progress))
+        tables = tables_of(runs, baseline, watch=_watch("comparing", progress))
+    rows = runs.rows
+    texts = {name: _PLAIN[name](tables) for name in places if name != "page"}
+    if "page" in places:
+        names = dict.fromkeys(row.study for row in rows if row.study)
+        heading = title or ", ".join(names) or Path(store).stem
+        texts["page"] = page_of(tables, sentences_of(tables), repeat_of(rows, Path(store).name), heading)
+    for name, path in places.items():
+        _write(path, texts[name])
+    return tables
+
+
+def _check_packages() -> None:
+    """Before minutes of reading, not after them."""
+    try:
+        import altair  # noqa: F401
+        import jinja2  # noqa: F401
+        import vl_convert  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'a page needs the package {error.name}: pip install "deni[report]"') from None
+
+
+def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
+    from tqdm import tqdm
+
+    return lambda things: tqdm(things, what, disable=not progress, leave=False)
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file in it")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists: choose another file or give --overwrite")
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}: make it first")
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"{path} cannot be written: the folder {folder} is not writable")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

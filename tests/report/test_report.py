@@ -1,0 +1,314 @@
+import os
+import re
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from made import cell_of, make, result_of, runs
+
+from deni.cli import main
+from deni.measures import macro_f1
+from deni.report import write_report
+from deni.report.repeat import repeat_of
+from deni.report.runs import read_runs
+from deni.report.sentences import sentences_of
+from deni.report.tables import tables_of
+from deni.study.cell import CellResult, Named
+from deni.study.grid import read_study
+from deni.study.store import Store
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Tables of a store of these cells."""
+
+    def read(cells, **how):
+        with Store(make(tmp_path / "study.db", cells)) as store:
+            return tables_of(read_runs(store), **how)
+
+    return read
+
+
+def said(found, kind):
+    return [each.text for each in sentences_of(found) if each.kind == kind]
+
+
+# ---- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def test_means_and_sds_are_those_of_the_predictions(tables):
+    cells = list(runs("default", 0.7, 6, spread=0.1))
+    (row,) = tables(cells).results.to_dict("records")
+    outputs = [result for _, result in cells]
+    scores = 100 * macro_f1(np.stack([each.log_probs[:, 0].argmax(-1) for each in outputs]), outputs[0].gold)
+    assert row["mean"] == pytest.approx(scores.mean())
+    assert row["sd"] == pytest.approx(scores.std(ddof=1))
+    assert row["worst"] == pytest.approx(scores.min())
+    assert row["mean_low"] < row["mean"] < row["mean_high"]
+    assert row["sd_low"] < row["sd"] < row["sd_high"]
+    assert (row["seeds"], row["blocks"], row["test_texts"], row["member_steps"]) == (6, 1, 90, 10)
+
+
+def test_members_vote_as_their_strategy_says(tables):
+    votes = np.log([[[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]], [[0.1, 0.9]] * 3])  # two for the first class, by a little
+    result = CellResult(votes, [0, 1], [0, 1], ("a", "b"), "", {"macro_f1": 0.0})
+    hard, soft = (cell_of(Named("ensemble", {"members": 3, "combine": how})) for how in ("hard", "soft"))
+    found = tables([(hard, result), (soft, result)]).results.set_index("strategy")["mean"]
+    assert found["ensemble (combine=hard, members=3)"] == pytest.approx(100)
+    assert found["ensemble (combine=soft, members=3)"] == pytest.approx(100 / 3)
+
+
+def test_the_best_is_marked_only_where_its_lead_is_shown(tables):
+    clear = tables([*runs("default", 0.5, 8), *runs("swa", 0.9, 8, shift=1)])
+    assert clear.results.set_index("strategy")["best"].to_dict() == {"default": False, "swa": True}
+
+
+def test_two_that_are_equal_have_no_best_and_no_claim(tables):
+    alike = tables([*runs("default", 0.7, 20), *runs("swa", 0.7, 20)])
+    assert not alike.results["best"].any()
+    assert not [text for text in said(alike, "shown") if "higher" in text or "lower" in text or "varied" in text]
+
+
+def test_differences_are_paired_over_the_seeds_that_both_have(tables):
+    cells = [*runs("default", 0.6, 7), *list(runs("swa", 0.8, 9, shift=1))[2:]]
+    (row,) = tables(cells).comparisons.to_dict("records")
+    assert row["pairs"] == 5  # 2 to 6
+    scores = [macro_f1(each.log_probs[:, 0].argmax(-1)[None], each.gold)[0] for _, each in cells]
+    assert row["difference"] == pytest.approx(100 * (np.mean(scores[7:12]) - np.mean(scores[2:7])))
+
+
+def test_blocks_count_equally_and_their_means_are_no_spread(tables):
+    cells = [*runs("default", 0.9, 4), *runs("default", 0.3, 8, block=1)]
+    (row,) = tables(cells).results.to_dict("records")
+    each = [macro_f1(one.log_probs[:, 0].argmax(-1)[None], one.gold)[0] for _, one in cells]
+    assert row["mean"] == pytest.approx(100 * (np.mean(each[:4]) + np.mean(each[4:])) / 2)
+    assert row["sd"] < 10  # the blocks are 60 points apart
+
+
+def test_settings_that_differ_in_the_recipe_stay_apart_and_say_so(tables):
+    cells = [*runs("default", 0.7, 2, recipe={"epochs": 2}), *runs("default", 0.7, 2, recipe={"epochs": 5})]
+    found = tables(cells)
+    assert found.results["other"].tolist() == ["epochs=2", "epochs=5"]
+    assert [each.label for each in found.runs.settings] == ["trec, epochs=2", "trec, epochs=5"]
+
+
+def test_runs_on_different_texts_are_compared_by_their_scores(tables):
+    def moved(strategy, accuracy, shift):
+        for cell, result in runs(strategy, accuracy, 6, shift=shift, vary="all"):
+            values = {"text_ids": result.text_ids + 1000 * cell.seed, "labels": result.labels, "fingerprint": ""}
+            yield cell, CellResult(result.log_probs, result.gold, metrics={"macro_f1": 0.0}, **values)
+
+    found = tables([*moved("default", 0.5, 0), *moved("swa", 0.9, 1)])
+    assert found.comparisons["mean_shown"].tolist() == ["higher"]
+    assert found.instability["disagreement"].isna().all()
+    assert any("speak of other seeds only" in text for text in said(found, "limit"))
+
+
+@pytest.mark.parametrize(("task", "metric"), [("multi_label", "macro_f1"), ("regression", "pearson")])
+def test_other_tasks_have_scores_without_predictions(tables, task, metric):
+    def cells(strategy, mean):
+        for seed in range(6):
+            cell = cell_of(strategy, seed, dataset={"name": "stars.csv", "task": task})
+            gold = np.zeros((4, 2)) if task == "multi_label" else np.arange(4.0)
+            labels = ("a", "b") if task == "multi_label" else ("value",)
+            outputs = np.zeros((4, 1, len(labels)))
+            yield cell, CellResult(outputs, gold, range(4), labels, "", {metric: mean + seed / 1000})
+
+    found = tables([*cells("default", 0.5), *cells("swa", 0.6)])
+    assert found.results["mean"].tolist() == pytest.approx([50.25, 60.25])
+    assert found.comparisons["mean_shown"].tolist() == ["higher"]
+    assert found.reliability.empty
+
+
+def test_members_of_forks_are_averaged_over_runs(tables):
+    def forked(seed, start, end):
+        fork = {"step": 4, "stop": 5, "members": 3, "how": "vote"}
+        fork |= {"start": {"disagreement": start, "distance": 0.1}, "end": {"disagreement": end, "distance": 0.2}}
+        return cell_of("deni", seed), result_of(0.8, seed, diagnostics={"forks": [fork]})
+
+    (row,) = tables([forked(0, 0.1, 0.3), forked(1, 0.3, 0.5)]).diversity.to_dict("records")
+    assert (row["fork"], row["step"], row["stop"], row["runs"]) == (1, 4, 5, 2)
+    assert row["disagreement_at_fork"] == pytest.approx(20)
+    assert row["disagreement_at_end"] == pytest.approx(40)
+    assert row["distance_at_end"] == pytest.approx(20)
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+def test_a_higher_mean_is_claimed_with_its_interval_and_the_baseline_can_be_chosen(tables, tmp_path):
+    cells = [*runs("default", 0.5, 8), *runs("swa", 0.9, 8, shift=1)]
+    shown = said(tables(cells), "shown")
+    assert any(
+        re.match(r"swa scored higher than default on trec: a difference of \d+\.\d points \(95 %", x) for x in shown
+    )
+    (tmp_path / "study.db").unlink()
+    assert any(
+        text.startswith("default scored lower than swa") for text in said(tables(cells, baseline="swa"), "shown")
+    )
+
+
+def test_ten_seeds_support_no_claim_about_spread_and_twenty_do(tables, tmp_path):
+    def cells(seeds):
+        return [*runs("default", 0.6, seeds, spread=0.3), *runs("swa", 0.9, seeds, shift=1, texts=90)]
+
+    ten = tables(cells(10))
+    assert ten.comparisons["sd_ratio"].iloc[0] < 0.5
+    assert ten.comparisons["sd_shown"].tolist() == ["too few seeds"]
+    assert not any("varied" in text for text in said(ten, "shown"))
+    assert any(text.startswith("10 seeds support no claim about spread") for text in said(ten, "limit"))
+    (tmp_path / "study.db").unlink()
+    twenty = tables(cells(20))
+    assert any(text.startswith("swa varied less than default") for text in said(twenty, "shown"))
+    assert any(text.startswith("20 seeds detect an SD ratio of 1.94") for text in said(twenty, "limit"))
+
+
+def test_two_seeds_claim_nothing(tables):
+    found = tables([*runs("default", 0.3, 2), *runs("swa", 0.99, 2, shift=1)])
+    assert found.comparisons["mean_shown"].tolist() == ["too few seeds"]
+    assert said(found, "shown") == []
+
+
+def test_failed_runs_are_counted_listed_and_stay_in_the_mean(tables):
+    constant = result_of(0.0, 9)
+    constant = CellResult(
+        np.log(np.tile([0.8, 0.1, 0.1], (90, 1, 1))), constant.gold, range(90), constant.labels, "", {"macro_f1": 0.0}
+    )
+    cells = [*runs("default", 0.8, 3), (cell_of(seed=3), constant), (cell_of(seed=4), "Trace\nMemoryError: no room")]
+    found = tables([*cells, (cell_of(seed=5), None)])
+    (row,) = found.results.to_dict("records")
+    assert (row["seeds"], row["at_chance"], row["no_result"]) == (4, 1, 1)
+    assert row["worst"] == pytest.approx(100 / 6)
+    assert found.failures[["seed", "what"]].to_numpy().tolist() == [[4, "no result"], [3, "at chance"]]
+    assert found.failures["reason"].iloc[0] == "MemoryError: no room"
+    limits = " ".join(said(found, "limit"))
+    assert "1 run gave no result" in limits
+    assert "1 run is no better than the majority class" in limits
+    assert "not finished: 1 run wait" in limits
+
+
+def test_a_strategy_of_another_version_votes_softly_and_is_named(tables):
+    assert any("does not know newest" in text for text in said(tables(runs("newest", 0.7, 3)), "limit"))
+
+
+# ---- repeating -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["a full grid", "a grid with a hole"])
+def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tickets, broken):
+    file = tmp_path / "first.yaml"
+    file.write_text(
+        f"name: again\ndatasets: [{{path: {tickets}, task: single_label}}]\nmodels: [{model_folder}]\n"
+        "tunings: [full, {name: lora, lora_r: 4}]\nstrategies: [default, {name: deni, members: 3}]\n"
+        "labelled: [12, 18]\nseeds: 2\nblocks: 2\nrecipe: {epochs: 4, batch_size: 4}\nvary: [dropout, sample_order]\n"
+    )
+    study = read_study(file)
+    kept = study.planned[:-5] if broken else study.planned
+    with Store(tmp_path / "study.db", create=True) as store:
+        store.add(kept, study.name)
+        rows = list(store.results(None))
+    repeat = repeat_of(rows, "study.db")
+    assert (len(repeat.documents) > 1) == broken
+    keys = []
+    for name, text in repeat.documents.items():
+        (tmp_path / name).write_text(text)
+        keys += [each.key for each in read_study(tmp_path / name).planned]
+        assert f"deni study run {name} --store study.db" in repeat.commands
+    assert sorted(keys) == sorted(each.key for each in kept)
+    assert any(re.match(r"python -m pip install .*torch==", line) for line in repeat.commands)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def db(tmp_path):
+    return make(tmp_path / "study.db", [*runs("default", 0.5, 5), *runs("s_w&a|<b>", 0.9, 5, shift=1)])
+
+
+def test_markdown_latex_and_csv_have_the_same_numbers(db, tmp_path):
+    places = {kind: tmp_path / f"table.{kind}" for kind in ("markdown", "latex", "csv")}
+    found = write_report(db, **places)
+    frame = pd.read_csv(places["csv"])
+    assert frame["mean"].tolist() == pytest.approx(found.results["mean"].tolist())
+    assert frame["difference"].iloc[1] == pytest.approx(found.comparisons["difference"].iloc[0])
+    means = [f"{value:.2f}" for value in frame["mean"]]
+    markdown = [re.split(r"(?<!\\)\|", line) for line in places["markdown"].read_text().splitlines()]
+    assert {len(line) for line in markdown[2:6]} == {len(markdown[2])}
+    assert [line[6].strip().removesuffix(" ★") for line in markdown[4:6]] == means
+    assert markdown[5][1].strip() == r"s\_w&a\|&lt;b&gt;"
+    latex = places["latex"].read_text()
+    assert latex.count(r"\toprule") == 2
+    assert all(mean in latex for mean in means)
+    assert r"s\_w\&a|<b>" in latex
+    assert rf"{means[1]} $\star$" in latex
+
+
+def test_the_page_has_no_address_of_anything_outside(db, tmp_path):
+    write_report(db, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert not re.findall(r"(?:src|href|action)\s*=\s*(?![\"']?(?:#|data:,))[^\s>]+|url\(|@import", markup)
+    assert "default-src 'none'" in page.replace("&#39;", "'")
+
+
+def test_the_command_writes_what_it_says(db, tmp_path):
+    arguments = ["report", str(db), "--output", str(tmp_path / "r.html"), "--csv", str(tmp_path / "r.csv")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    assert [line for line in done.stdout.splitlines() if line] == [
+        f"wrote {tmp_path / 'r.html'}",
+        f"wrote {tmp_path / 'r.csv'}",
+    ]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["r.csv", "r.html", "study.db"]
+
+
+def refused(*arguments):
+    done = CliRunner().invoke(main, ["report", *map(str, arguments), "--no-progress"])
+    assert done.exit_code == 2, done.output
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_mistakes_are_one_line(db, tmp_path):
+    page = tmp_path / "r.html"
+    assert "no such store" in refused(tmp_path / "none.db", "--output", page)
+    assert "give --output" in refused(db)
+    assert "there is no folder" in refused(db, "--output", tmp_path / "none" / "r.html")
+    assert "is a folder" in refused(db, "--output", tmp_path)
+    assert "the same" in refused(db, "--output", page, "--csv", page)
+    assert "choose one of default" in refused(db, "--output", page, "--baseline", "best")
+    page.write_text("mine")
+    assert "exists: choose another file or give --overwrite" in refused(db, "--output", page)
+    assert page.read_text() == "mine"
+    waiting = make(tmp_path / "waiting.db", [(cell_of(), None), (cell_of(seed=1), "Error: it broke")])
+    assert "no run is done (1 wait, 1 failed)" in refused(waiting, "--output", tmp_path / "other.html")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_that_is_not_writable_is_named(db, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir(mode=0o500)
+    assert "is not writable" in refused(db, "--output", folder / "r.html")
+
+
+def test_a_folder_that_cannot_be_written_is_named_for_everybody(db, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert f"the folder {tmp_path} is not writable" in refused(db, "--output", tmp_path / "r.html")
+
+
+def test_a_missing_package_is_said_at_once_and_tables_do_without_it(db, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert 'vl_convert: pip install "deni[report]"' in refused(db, "--output", tmp_path / "r.html")
+    write_report(db, csv=tmp_path / "r.csv")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["r.csv", "study.db"]
+
+
+def test_a_report_leaves_the_store_as_it_was(db, tmp_path):
+    with Store(db) as store:
+        before = [(row.key, row.status) for row in store.results(None)]
+    write_report(db, csv=tmp_path / "r.csv")
+    with Store(db) as store:
+        assert [(row.key, row.status) for row in store.results(None)] == before
