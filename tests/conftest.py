@@ -7,6 +7,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import functools
 import random
+import signal
 import string
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -143,6 +144,11 @@ TOPICS = {
     "login": "password account code email locked screen sign reset",
 }
 FILLERS = ["the", "my", "is", "a", "please", "not", "where", "why"]
+
+
+def heed_interrupts() -> None:
+    """For `preexec_fn`: a test run that was begun in the background ignores Ctrl-C, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def toy_rows(each: int = 12, seed: int = 0) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import deni
-from conftest import toy_rows, write_csv
+from conftest import heed_interrupts, toy_rows, write_csv
 from deni.augment import augment_file
 from deni.cli import main
 from deni.data import read_augmented, read_texts
@@ -189,6 +189,7 @@ def test_a_file_that_was_interrupted_and_then_killed_is_continued_to_the_same_by
             stdout=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            preexec_fn=heed_interrupts,
         )
         while not partial(output).exists() or partial(output).read_bytes().count(b"\n") < before + 3:
             assert process.poll() is None

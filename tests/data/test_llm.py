@@ -15,6 +15,7 @@ from chat_server import PROMPT, completion, paraphrases, serving
 from click import Abort
 from click.testing import CliRunner
 
+from conftest import heed_interrupts
 from deni.cli import main
 from deni.data.augmentation import make_augmenter
 from deni.data.augmentation.answers import FILE, Answer, Answers
@@ -464,7 +465,8 @@ def deni(arguments):
 
 def started(arguments):
     command = [sys.executable, "-c", "from deni.cli import main; main()", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ, preexec_fn=heed_interrupts, **pipes)
 
 
 def wait_for(what):

@@ -16,7 +16,7 @@ from deni.report.runs import read_runs
 from deni.report.sentences import sentences_of
 from deni.report.tables import tables_of
 from deni.study.cell import CellResult, Named
-from deni.study.grid import read_study
+from deni.study.plan import read_study
 from deni.study.store import Store
 
 
