@@ -396,8 +396,8 @@ def save(
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
-            if hasattr(config, "quantization_config"):
-                del config.quantization_config
+            for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantised
+                vars(config).pop(name, None)
             config.save_pretrained(target)
             if hasattr(model, "peft_config"):
                 model.peft_config[model.active_adapter].save_pretrained(target)  # type: ignore[index, union-attr, operator]
