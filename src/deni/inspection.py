@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
 from deni.data.checks.finding import SEVERITIES, many
 from deni.data.checks.labels import baseline, class_counts, labels_per_text, number_summary, tag_counts
 from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, short_texts, unknown_tokens
+from deni.data.output import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.pretrained import load_tokenizer, token_ids, token_limit
 
@@ -116,17 +115,8 @@ class Report:
 
     def save(self, file: str | Path) -> None:
         """Write it as JSON."""
-        path, temporary = Path(file), None
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                out.write(json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n")
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
-            raise InputError(f"{path} cannot be written ({error.strerror}): choose another") from error
+        said = json.dumps(self.as_dict(), indent=1, ensure_ascii=False)
+        write_bytes(Path(file), f"{said}\n".encode())
 
 
 def inspect_file(

@@ -49,12 +49,28 @@ def write_table(frame: pd.DataFrame, output: str | Path) -> None:
         frame.to_csv(sys.stdout, index=False)
         return
     path, suffix = Path(output), format_of(output)
+    try:
+        data = _conll(frame, path) if suffix == CONLL else bytes_of(frame, suffix)
+    except (pa.ArrowException, OverflowError) as error:
+        first = short(str(error).splitlines()[0])
+        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
+    if path.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(path, error) from error
+    write_bytes(path, data)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, in a folder that is there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     temporary = None
     try:
-        data = _conll(frame, path) if suffix == CONLL else _bytes_of(frame, suffix)
-        if path.suffix == ".gz":
-            data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         temporary = Path(name)
         with open(handle, "wb") as file:
@@ -63,18 +79,19 @@ def write_table(frame: pd.DataFrame, output: str | Path) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except (pa.ArrowException, OverflowError) as error:
-        first = short(str(error).splitlines()[0])
-        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     except OSError as error:
-        why = error.strerror or str(error)
-        raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
+        raise _cannot(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def _bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:
+def _cannot(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written ({error.strerror or error}): free space or choose another")
+
+
+def bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:
+    """A table as a file of this suffix without `.gz`: `.csv`, `.tsv`, `.jsonl` or `.parquet`."""
     if suffix == ".parquet":
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)

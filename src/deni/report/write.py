@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deni.data.output import write_bytes
 from deni.errors import InputError
 from deni.report.page import page_of
 from deni.report.plain import csv_of, latex_of, markdown_of
@@ -69,7 +69,7 @@ def write_report(
         heading = title or ", ".join(names) or Path(store).stem
         texts["page"] = page_of(tables, sentences_of(tables), repeat_of(rows, Path(store).name), heading)
     for name, path in places.items():
-        _write(path, texts[name])
+        write_bytes(path, texts[name].encode())
     return tables
 
 
@@ -99,15 +99,3 @@ def _check_place(path: Path, overwrite: bool) -> None:
         raise InputError(f"{path}: there is no folder {folder}: make it first")
     if not os.access(folder, os.W_OK):
         raise InputError(f"{path} cannot be written: the folder {folder} is not writable")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
+from deni.data.output import bytes_of, write_bytes
 from deni.errors import InputError
 from deni.study.cell import Cell, canonical
 from deni.study.store import Row
@@ -93,18 +92,5 @@ def write_table(rows: Iterable[Row], output: str | Path, kind: str, overwrite: b
     frame = to_frame(rows)
     if frame.empty:
         raise InputError(f"no cells to write to {output}: the store is empty")
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        if kind == "parquet":
-            frame.to_parquet(temporary, index=False)
-        elif kind == "jsonl":
-            frame.to_json(temporary, orient="records", lines=True, force_ascii=False)
-        else:
-            frame.to_csv(temporary, index=False)
-        temporary.replace(output)
-    except OSError as error:
-        raise InputError(f"{output} cannot be written: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    write_bytes(output, bytes_of(frame, f".{kind}"))
     return len(frame)
