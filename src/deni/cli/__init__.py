@@ -38,6 +38,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported, before `_quiet`
         return importlib.import_module(f"deni.cli.{cmd_name}").command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -93,7 +94,6 @@ def _quiet() -> None:
     warnings.simplefilter("always", InputWarning)
     warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)  # type: ignore[assignment]
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
