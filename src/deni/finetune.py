@@ -331,6 +331,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         ),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
+        use_cpu=not torch.accelerator.is_available(),  # else Trainer refuses bf16 on a processor
         seed=recipe.seed % 2**32,
         logging_steps=50,
         report_to=[],
