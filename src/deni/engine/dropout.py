@@ -162,11 +162,14 @@ def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causa
     if mask is None:
         return scores.softmax(-1)
     if mask.dtype != torch.bool:
-        return scores.add_(mask).softmax(-1)
+        return scores.add_(mask.to(scores.dtype)).softmax(-1)  # of one type: a sum of two takes a slow path
     # Finite, so that a row without any allowed place (padding on the left) has weights 0, not NaN.
     least = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
     weights = scores.add_(least.masked_fill_(~mask, torch.finfo(scores.dtype).min)).softmax(-1)
-    return weights * mask.any(-1, keepdim=True).to(weights.dtype)
+    allowed = mask.any(-1, keepdim=True)
+    if allowed.device.type == "cpu" and allowed.all():  # not to wait for a GPU's answer
+        return weights
+    return weights * allowed.to(weights.dtype)
 
 
 def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:

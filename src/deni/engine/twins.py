@@ -95,6 +95,14 @@ def _gradient(weight: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
     return None
 
 
+def _shift(product: Tensor, bias: Tensor) -> Tensor:
+    """`product + bias`, in place: autograd does not need the product, and a second tensor costs as much as the sum.
+
+    Of one type first: under autocast the sum of two types takes a slow path.
+    """
+    return product.add_(bias.to(product.dtype))
+
+
 class StackedLinear(Twin):
     """`nn.Linear`: one batched product over the members; a frozen weight stays one large product."""
 
@@ -102,8 +110,7 @@ class StackedLinear(Twin):
         h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
         weight, bias = self.weight, self._parameters["bias"]
         if "weight" not in self.stacked:
-            # In place: the product does not need its result, and a second tensor costs as much as the sum.
-            return F.linear(h, weight).add_(self.per_member("bias", h.dim())).flatten(0, 1)
+            return _shift(F.linear(h, weight), self.per_member("bias", h.dim())).flatten(0, 1)
         rows = h.flatten(1, -2)  # (M, B*T, D)
         shift = None if bias is None else self.per_member("bias", 3)
         # Autocast works on operations that it knows, so there the product is left to autograd.
@@ -118,7 +125,7 @@ class StackedConv1D(Twin):
     def forward(self, folded: Tensor) -> Tensor:
         h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
         if "weight" not in self.stacked:
-            return (h @ self.weight).add_(self.per_member("bias", h.dim())).flatten(0, 1)
+            return _shift(h @ self.weight, self.per_member("bias", h.dim())).flatten(0, 1)
         out = torch.baddbmm(self.per_member("bias", 3), h.flatten(1, -2), self.weight)
         return out.view(*folded.shape[:-1], out.shape[-1])
 
@@ -129,6 +136,9 @@ class StackedLayerNorm(Twin):
     def forward(self, folded: Tensor) -> Tensor:
         original = self.__dict__["original"]
         h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)
+        if "weight" not in self.stacked and self._parameters["bias"] is not None:
+            h = F.layer_norm(h, original.normalized_shape, self.weight, eps=original.eps)
+            return _shift(h, self.per_member("bias", h.dim())).flatten(0, 1)
         h = F.layer_norm(h, original.normalized_shape, eps=original.eps)
         weight = self.per_member("weight", h.dim())
         if self._parameters["bias"] is None:
