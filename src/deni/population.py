@@ -154,6 +154,18 @@ class Population(nn.Module):
         self.members = 1
         self._install(values, origins)
 
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """Inside, each run is the mean of its members: for predicting, since no optimiser follows."""
+        own = {name: value.detach().clone() for name, value in self.values.items()}
+        members, streams = self.members, self.streams
+        self.merge()
+        try:
+            yield
+        finally:
+            self.replace(own, members)
+            self.streams = streams
+
     @torch.no_grad()
     def perturb(self, how: Fork) -> None:
         """Add noise to every member, from its run's source."""

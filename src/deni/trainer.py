@@ -766,12 +766,23 @@ class PopulationTrainer(Trainer):
 
         Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
         """
+        with self.strategy.predicting(self.population):
+            return self._members_say(dataset)
+
+    def predict_merged(self, dataset: Any) -> np.ndarray:
+        """What the mean of each run's members says, as one model: `(N, R, C)`, as `predict_members` has it.
+
+        For a population whose training has ended: no optimiser follows.
+        """
+        with self.strategy.predicting(self.population), self.population.merged():
+            return self._members_say(dataset)
+
+    def _members_say(self, dataset: Any) -> np.ndarray:
         self._members_wanted = True
         try:
-            output: PredictionOutput = self.predict(dataset, metric_key_prefix="members")
+            return np.asarray(self._predict(dataset, metric_key_prefix="members").predictions)
         finally:
             self._members_wanted = False
-        return np.asarray(output.predictions)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""
@@ -780,7 +791,12 @@ class PopulationTrainer(Trainer):
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """As `Trainer.predict`, by the vote of the members."""
-        with global_generators(), self.strategy.predicting(self.population):
+        with self.strategy.predicting(self.population):
+            return self._predict(*args, **options)
+
+    def _predict(self, *args: Any, **options: Any) -> PredictionOutput:
+        """What the population says as it is now."""
+        with global_generators():
             compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
             try:
                 output = super().predict(*args, **options)

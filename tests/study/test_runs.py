@@ -59,7 +59,10 @@ def integrity(path):
 # ---- packs -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["default", {"name": "deni", "members": 3}, {"name": "ensemble", "members": 2}])
+ENSEMBLE = {"name": "ensemble", "members": 2}
+
+
+@pytest.mark.parametrize("strategy", ["default", {"name": "deni", "members": 3}, ENSEMBLE])
 def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy):
     cells = cells_of(study(strategies=[strategy]))
     library = Library()
@@ -67,6 +70,8 @@ def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy)
     for cell, result in zip(cells, together, strict=True):
         (alone,) = run_pack([cell], library)
         assert np.allclose(result.log_probs, alone.log_probs, atol=1e-4)
+        assert (result.merged is None) == (alone.merged is None) == (strategy in ("default", ENSEMBLE))
+        assert result.merged is None or np.allclose(result.merged, alone.merged, atol=1e-4)
         assert result.metrics == alone.metrics
         assert result.cost["member_steps"] == alone.cost["member_steps"]
         assert np.array_equal(result.text_ids, alone.text_ids)
@@ -87,6 +92,7 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
         assert result.diagnostics["schedule"] == each.schedule
         assert result.environment["threads"] >= 1
         assert 0 <= result.metrics["macro_f1"] <= 1
+        assert result.metrics["merged_accuracy"] == np.mean(result.merged.argmax(-1) == result.gold)
         assert len(set(result.text_ids)) == len(result.gold)
 
 

@@ -24,7 +24,7 @@ def planned(count: int = 4, **changed) -> list[Planned]:
     return [Planned.of(replace(CELL, seed=seed, **changed), Fingerprints("d", "m"), VERSIONS) for seed in range(count)]
 
 
-def a_result(seed: int = 0, texts: int = 5) -> CellResult:
+def a_result(seed: int = 0, texts: int = 5, merged: bool = False) -> CellResult:
     draw = np.random.default_rng(seed)
     return CellResult(
         draw.normal(size=(texts, 3, 2)),
@@ -36,6 +36,7 @@ def a_result(seed: int = 0, texts: int = 5) -> CellResult:
         cost={"member_steps": np.int64(12), "seconds": 1.5},
         diagnostics={"engine": "stacked"},
         environment={"torch": "2"},
+        merged=draw.normal(size=(texts, 2)) if merged else None,
     )
 
 
@@ -62,14 +63,15 @@ def test_cells_wait_in_the_order_in_which_they_came(store):
     assert (first.study, first.attempts, first.metrics, first.labels) == ("first", 0, {}, ())
 
 
-def test_a_result_comes_back_exactly(store, path):
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_result_comes_back_exactly(store, path, merged):
     key = keys(store)[1]
     store.claim([key])
-    store.finish(key, a_result())
+    store.finish(key, a_result(merged=merged))
     with Store(path) as again:
         (row,) = again.results()
         outputs = again.outputs(key)
-    expected = a_result()
+    expected = a_result(merged=merged)
     assert (row.key, row.status, row.attempts, row.labels, row.fingerprint) == (key, "done", 1, ("no", "yes"), "d")
     assert row.metrics == {"macro_f1": 0.5, "accuracy": 0.25}
     assert row.cost == {"member_steps": 12, "seconds": 1.5}
@@ -78,6 +80,9 @@ def test_a_result_comes_back_exactly(store, path):
     assert outputs.log_probs.dtype == np.float32
     for name in ("log_probs", "gold", "text_ids"):
         np.testing.assert_array_equal(getattr(outputs, name), getattr(expected, name))
+    assert (outputs.merged is None) == (not merged)
+    if merged:
+        np.testing.assert_array_equal(outputs.merged, expected.merged)
 
 
 def test_a_cell_is_begun_by_one_only(store, path):

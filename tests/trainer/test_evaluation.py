@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from test_trainer import accuracy, bert, fresh, make, pad, padded, rows
+from test_trainer import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
 
 from deni.strategies import DENI, Ensemble
 
@@ -86,3 +86,16 @@ def test_a_frozen_run_has_no_vote(tmp_path):
 def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
     with pytest.raises(ValueError, match="class_weights cannot be combined"):
         make(tmp_path, class_weights=torch.ones(3), **other)
+
+
+def test_the_merged_members_predict_as_one_model_and_are_members_again(tmp_path):
+    trainer = make(tmp_path, DENI(members=3))
+    trainer.train()
+    before, members = values(trainer), trainer.predict_members(rows())  # (N, 3, C)
+    mean = {name: value.mean(0) for name, value in before.items()}
+    plain = seeded().eval()
+    plain.load_state_dict({**plain.state_dict(), **trainer.population.full(mean)})
+    expected = plain(input_ids=torch.tensor([row["input_ids"] for row in rows()])).logits.log_softmax(-1)
+    assert np.allclose(trainer.predict_merged(rows())[:, 0], expected.detach().numpy(), atol=1e-12)
+    assert same(values(trainer), before)
+    assert np.array_equal(trainer.predict_members(rows()), members)

@@ -246,7 +246,9 @@ class CellResult:
         text_ids: rows of the test texts in the dataset as read, `(N,)`.
         labels: names of the C classes, in order.
         fingerprint: of the dataset, see `Fingerprints.data`.
-        metrics: of the vote, see `deni.finetune.scores_of`.
+        merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at
+            the end.
+        metrics: of the vote, see `deni.finetune.scores_of`; `merged_` and the same names: of `merged`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
         diagnostics: what the trainer says of the run.
         environment: versions, device, threads, commit.
@@ -260,6 +262,7 @@ class CellResult:
     text_ids: np.ndarray
     labels: tuple[str, ...]
     fingerprint: str
+    merged: np.ndarray | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
@@ -270,6 +273,8 @@ class CellResult:
         object.__setattr__(self, "gold", np.asarray(self.gold))
         object.__setattr__(self, "text_ids", np.asarray(self.text_ids))
         object.__setattr__(self, "labels", tuple(self.labels))
+        if self.merged is not None:
+            object.__setattr__(self, "merged", np.asarray(self.merged, dtype=np.float32))
         shape = self.log_probs.shape
         if len(shape) != 3 or shape[2] != len(self.labels):
             raise ValueError(f"log_probs must be (texts, members, {len(self.labels)} labels), not {shape}")
@@ -277,5 +282,7 @@ class CellResult:
             raise ValueError(
                 f"{shape[0]} texts are predicted, but gold is {self.gold.shape} and text_ids {self.text_ids.shape}"
             )
+        if self.merged is not None and self.merged.shape != (shape[0], shape[2]):
+            raise ValueError(f"merged must be {(shape[0], shape[2])}, not {self.merged.shape}")
         if np.isnan(self.log_probs).any():
             raise ValueError("log_probs hold what is no number: such a run has failed")

@@ -51,7 +51,10 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
     tokens = tokenise(test, fitted.tokenizer, fitted.max_length, fitted.labels)
     members = fitted.trainer.predict_members(tokens)  # (N, R*K, C)
     models = members.reshape(len(members), len(cells), -1, members.shape[-1])
-    return [_outcome(at, models[:, at], fitted, test, library, cells) for at in range(len(cells))]
+    merged: Sequence[np.ndarray | None] = [None] * len(cells)
+    if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
+        merged = list(fitted.trainer.predict_merged(tokens).swapaxes(0, 1))  # a cell: (N, C)
+    return [_outcome(at, models[:, at], merged[at], fitted, test, library, cells) for at in range(len(cells))]
 
 
 def fit(cells: Sequence[Cell], library: Library, callbacks: Sequence[TrainerCallback] = ()) -> Fitted:
@@ -69,9 +72,15 @@ def environment() -> dict[str, Any]:
 
 
 def _outcome(
-    at: int, members: np.ndarray, fitted: Fitted, test: Texts, library: Library, cells: Sequence[Cell]
+    at: int,
+    members: np.ndarray,
+    merged: np.ndarray | None,
+    fitted: Fitted,
+    test: Texts,
+    library: Library,
+    cells: Sequence[Cell],
 ) -> Outcome:
-    """The result of one cell from what its members `(N, runs*K, C)` say."""
+    """The result of one cell from what its members `(N, runs*K, C)` say, and their mean as one model `(N, C)`."""
     trainer, strategy = fitted.trainer, fitted.recipe.strategy
     failures = [each for each in trainer.failures if each.run // strategy.runs == at]
     if len(failures) == strategy.runs:
@@ -79,13 +88,17 @@ def _outcome(
     voters = members[:, trainer.voters(at)]
     votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
     gold = encode(test, fitted.labels)
+    metrics = scores_of(fitted.recipe.task, gold, votes)
+    if merged is not None:
+        metrics |= {f"merged_{name}": value for name, value in scores_of(fitted.recipe.task, gold, merged).items()}
     return CellResult(
         log_probs=voters,
+        merged=merged,
         gold=np.asarray(gold),
         text_ids=test.frame.index.to_numpy(),
         labels=tuple(fitted.labels),
         fingerprint=fingerprint_of_texts(library.texts(cells[at])),
-        metrics=scores_of(fitted.recipe.task, gold, votes),
+        metrics=metrics,
         cost=_cost(fitted, len(cells)),
         diagnostics={
             "engine": trainer.population.engine_name,

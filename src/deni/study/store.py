@@ -34,6 +34,7 @@ class Outputs(NamedTuple):
     log_probs: np.ndarray
     gold: np.ndarray
     text_ids: np.ndarray
+    merged: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ class Store:
             KeyError: a cell that is not done.
         """
         with np.load(io.BytesIO(self._arrays(key)), allow_pickle=False) as arrays:
-            return Outputs(arrays["log_probs"], arrays["gold"], arrays["text_ids"])
+            return Outputs(**arrays)
 
     def _arrays(self, key: str) -> bytes:
         with self._one_line():
@@ -394,12 +395,18 @@ def _alive(worker: str | None) -> bool:
 def _packed(result: CellResult) -> bytes:
     """The arrays as a compressed npz file."""
     file = io.BytesIO()
-    np.savez_compressed(file, log_probs=result.log_probs, gold=result.gold, text_ids=result.text_ids)
+    arrays: dict[str, Any] = {"log_probs": result.log_probs, "gold": result.gold, "text_ids": result.text_ids}
+    if result.merged is not None:
+        arrays["merged"] = result.merged
+    np.savez_compressed(file, **arrays)
     return file.getvalue()
 
 
 def _same(one: Outputs, other: Outputs) -> bool:
-    return all(np.array_equal(mine, its) for mine, its in zip(one, other, strict=True))
+    if (one.merged is None) != (other.merged is None):
+        return False
+    pairs = zip(one, other, strict=True)
+    return all(np.array_equal(mine, its) for mine, its in pairs if mine is not None and its is not None)
 
 
 def _now() -> str:
