@@ -92,6 +92,7 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
         assert result.diagnostics["schedule"] == each.schedule
         assert result.environment["threads"] >= 1
         assert 0 <= result.metrics["macro_f1"] <= 1
+        assert result.metrics["macro_f1"] == result.metrics["soft_macro_f1"]  # DENI's default
         assert result.metrics["merged_accuracy"] == np.mean(result.merged.argmax(-1) == result.gold)
         assert len(set(result.text_ids)) == len(result.gold)
 

@@ -248,7 +248,8 @@ class CellResult:
         fingerprint: of the dataset, see `Fingerprints.data`.
         merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at
             the end.
-        metrics: of the vote, see `deni.finetune.scores_of`; `merged_` and the same names: of `merged`.
+        metrics: of the vote, see `deni.finetune.scores_of`; beside them what other votes would score, see
+            `deni.study.votes`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
         diagnostics: what the trainer says of the run.
         environment: versions, device, threads, commit.

@@ -19,6 +19,7 @@ from deni.pretrained import encode, tokenise
 from deni.strategies.vote import problem_of
 from deni.study.cell import Cell, CellResult, versions
 from deni.study.library import Library, fingerprint_of_texts
+from deni.study.votes import other_votes
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -88,9 +89,6 @@ def _outcome(
     voters = members[:, trainer.voters(at)]
     votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
     gold = encode(test, fitted.labels)
-    metrics = scores_of(fitted.recipe.task, gold, votes)
-    if merged is not None:
-        metrics |= {f"merged_{name}": value for name, value in scores_of(fitted.recipe.task, gold, merged).items()}
     return CellResult(
         log_probs=voters,
         merged=merged,
@@ -98,7 +96,10 @@ def _outcome(
         text_ids=test.frame.index.to_numpy(),
         labels=tuple(fitted.labels),
         fingerprint=fingerprint_of_texts(library.texts(cells[at])),
-        metrics=metrics,
+        metrics={
+            **scores_of(fitted.recipe.task, gold, votes),
+            **other_votes(voters, merged, np.asarray(gold), fitted.recipe.task),
+        },
         cost=_cost(fitted, len(cells)),
         diagnostics={
             "engine": trainer.population.engine_name,
