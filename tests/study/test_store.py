@@ -14,7 +14,7 @@ from deni.errors import InputError
 from deni.study import schema
 from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned, canonical
 from deni.study.merge import merge_files
-from deni.study.store import Store, worker_name
+from deni.study.store import Outputs, Store, pack_arrays, worker_name
 
 VERSIONS = {"deni": "0"}
 CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
@@ -153,7 +153,7 @@ WRITER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from test_store import a_result
-from deni.study.store import Store
+from deni.study.store import Outputs, Store, pack_arrays
 with Store(sys.argv[1]) as store:
     for at, row in enumerate(store.waiting()):
         store.claim([row.key])
@@ -193,7 +193,7 @@ DIES = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 from test_store import a_result
-from deni.study.store import Store
+from deni.study.store import Outputs, Store, pack_arrays
 store = Store(sys.argv[1])
 die = lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL)
 store._connection.set_trace_callback(die)
@@ -243,14 +243,14 @@ PRAGMA user_version = 1;
 
 def format_1(path):
     """A store of format 1 with a finished, a failed and a waiting cell."""
-    from deni.study.store import _packed
-
+    result = a_result()
+    packed = pack_arrays(Outputs(result.log_probs, result.gold, result.text_ids))
     done, failed, waiting = planned(3)
     with sqlite3.connect(path) as old:
         old.executescript(FORMAT_1)
         insert = "INSERT INTO cells (key, spec, decides, status, attempts, arrays, labels, metrics, traceback, added) "
         for each, status, arrays, labels, metrics, trace in (
-            (done, "done", _packed(a_result()), '["no", "yes"]', '{"macro_f1": 0.5}', None),
+            (done, "done", packed, '["no", "yes"]', '{"macro_f1": 0.5}', None),
             (failed, "failed", None, None, None, "Traceback\nValueError: no"),
             (waiting, "waiting", None, None, None, None),
         ):

@@ -108,12 +108,21 @@ def retry(store: str, keys: tuple[str, ...]) -> None:
 @click.argument("store")
 @click.option("--output", required=True, help="The file to write.")
 @click.option("--format", "kind", type=click.Choice(FORMATS), help="[default: by the suffix of the output]")
+@click.option("--archive", is_flag=True, help="A small copy that `study merge` and `report` read, as Parquet.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
-def export(store: str, output: str, kind: str | None, overwrite: bool) -> None:
+def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:
     """Write a table of STORE: a row a cell with all settings, metrics and costs."""
+    from deni.study.archive import write_archive
     from deni.study.store import Store
     from deni.study.table import write_table
 
+    if archive:
+        if kind not in (None, "parquet"):
+            raise click.UsageError(f"an archive is a Parquet file: leave --format {kind} away")
+        with Store(store) as opened:
+            rows = write_archive(opened, output, overwrite)
+        click.echo(f"wrote {rows} cells to {output}")
+        return
     kind = kind or Path(output).suffix[1:]
     if kind not in FORMATS:
         raise click.UsageError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
@@ -126,7 +135,7 @@ def export(store: str, output: str, kind: str | None, overwrite: bool) -> None:
 @click.argument("store")
 @click.argument("others", nargs=-1, required=True)
 def merge(store: str, others: tuple[str, ...]) -> None:
-    """Take the cells of OTHERS over into STORE, which is made if it is not there.
+    """Take the cells of OTHERS, stores or archives, over into STORE, which is made if it is not there.
 
     Where both have a result of a cell, the one in STORE stays; where only one has, it is taken.
     """

@@ -15,7 +15,7 @@ from deni.report.repeat import repeat_of
 from deni.report.runs import read_runs
 from deni.report.sentences import sentences_of
 from deni.report.tables import Tables, tables_of
-from deni.study.store import Store
+from deni.study.archive import opened
 
 _PLAIN: Mapping[str, Callable[[Tables], str]] = {"markdown": markdown_of, "latex": latex_of, "csv": csv_of}
 
@@ -59,8 +59,8 @@ def write_report(
         _check_place(path, overwrite)
     if len({path.absolute() for path in places.values()}) < len(places):
         raise InputError("two of the files to write are the same: give each its own name")
-    with Store(store) as opened:
-        runs = read_runs(opened, _watch("reading", progress))
+    with opened(store) as cells:
+        runs = read_runs(cells, _watch("reading", progress))
         tables = tables_of(runs, baseline, watch=_watch("comparing", progress))
     rows = runs.rows
     texts = {name: _PLAIN[name](tables) for name in places if name != "page"}

@@ -263,11 +263,11 @@ class CellResult:
     text_ids: np.ndarray
     labels: tuple[str, ...]
     fingerprint: str
-    merged: np.ndarray | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    merged: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_probs", np.asarray(self.log_probs, dtype=np.float32))

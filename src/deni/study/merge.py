@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deni.errors import InputError
+from deni.study.archive import opened
 from deni.study.store import Merged, Store
 
 
 def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[str, Merged]]:
     """Take the cells of other stores over; a store that is not there is made, whole or not at all.
+
+    Args:
+        others: stores, or archives (`deni.study.archive`).
 
     Returns:
         Each file with what came of it.
@@ -25,9 +29,9 @@ def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[st
         if name in names[:at]:
             raise InputError(f"{(into, *others)[at]} is named twice: a store is not merged with itself")
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(Store(each)) for each in others]
+        stores = [stack.enter_context(opened(each)) for each in others]
         store = stack.enter_context(_target(Path(into)))
-        return [(str(path), store.merge(other)) for path, other in zip(others, opened, strict=True)]
+        return [(str(path), store.merge(other)) for path, other in zip(others, stores, strict=True)]
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ class Store:
         Raises:
             KeyError: there is no such cell.
         """
-        arrays = _packed(result)
+        arrays = pack_arrays(Outputs(result.log_probs, result.gold, result.text_ids, result.merged))
         values = {name: json.dumps(getattr(result, name), default=_plain) for name in _JSON}
         values |= {"fingerprint": result.fingerprint, "finished": _now(), "key": key}
         with self._writing():
@@ -266,25 +266,41 @@ class Store:
                 mine = self._connection.execute("SELECT status FROM cells WHERE key = ?", (row["key"],)).fetchone()
                 if mine is None:
                     new += 1
-                    row["number"], row["worker"] = None, None
-                    row["status"] = "waiting" if row["status"] == "running" else row["status"]
-                    names = ", ".join(row)
-                    marks = ", ".join(f":{name}" for name in row)
-                    self._connection.execute(f"INSERT INTO cells ({names}) VALUES ({marks})", row)
-                elif mine[0] == "done":
-                    if row["status"] == "done" and not _same(self.outputs(row["key"]), other.outputs(row["key"])):
+                    self.restore(row, other._arrays(row["key"]) if row["status"] == "done" else None)
+                    continue
+                if mine[0] == "done":
+                    if row["status"] == "done" and not self._agrees(row, other.outputs(row["key"])):
                         conflicts.append(row["key"])
                     continue
-                elif row["status"] == "done" or (row["status"] == "failed" and mine[0] == "waiting"):
+                if row["status"] == "done" or (row["status"] == "failed" and mine[0] == "waiting"):
                     completed += row["status"] == "done"
                     sets = ", ".join(f"{name} = :{name}" for name in ("status", "attempts", *_RESULT))
                     self._connection.execute(f"UPDATE cells SET {sets}, worker = NULL WHERE key = :key", row)
                 if row["status"] == "done":
-                    self._connection.execute(
-                        "INSERT OR REPLACE INTO outputs (key, arrays) VALUES (?, ?)",
-                        (row["key"], other._arrays(row["key"])),
-                    )
+                    self._keep(row["key"], other._arrays(row["key"]))
         return Merged(new, completed, tuple(conflicts))
+
+    def _agrees(self, row: Mapping[str, Any], other: Outputs) -> bool:
+        """Whether a result is this store's; one of an archive has the vote alone, so its scores are compared."""
+        mine = self.outputs(row["key"])
+        if mine.log_probs.shape == other.log_probs.shape:
+            return _same(mine, other)
+        with self._one_line():
+            found = self._connection.execute("SELECT metrics FROM cells WHERE key = ?", (row["key"],)).fetchone()
+        return bool(json.loads(found[0]) == json.loads(row["metrics"]))
+
+    def _keep(self, key: str, arrays: bytes) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO outputs (key, arrays) VALUES (?, ?)", (key, arrays))
+
+    def restore(self, record: Mapping[str, Any], arrays: bytes | None) -> None:
+        """Take a cell as `records` gives it, which is not there yet."""
+        own = {**record, "number": None, "worker": None}
+        own["status"] = "waiting" if own["status"] == "running" else own["status"]
+        with self._writing():
+            names, marks = ", ".join(own), ", ".join(f":{name}" for name in own)
+            self._connection.execute(f"INSERT INTO cells ({names}) VALUES ({marks})", own)
+            if arrays is not None:
+                self._keep(own["key"], arrays)
 
     # ---- reading ---------------------------------------------------------------------------------------------------
 
@@ -302,6 +318,13 @@ class Store:
         """The cells of a status (None: all), in the order in which they were added."""
         return (_row(raw) for raw in self._raw(status))
 
+    def records(self, statuses: Iterable[Status] = STATUSES) -> Iterator[tuple[dict[str, Any], bytes | None]]:
+        """Cells as they are kept, and their arrays where they are done: for `restore`."""
+        for raw in self._raw():
+            if raw["status"] in statuses:
+                del raw["number"], raw["worker"]
+                yield raw, self._arrays(raw["key"]) if raw["status"] == "done" else None
+
     def statuses(self, keys: Iterable[str]) -> dict[str, Status]:
         """The status of those of the keys that are there."""
         with self._one_line():
@@ -314,8 +337,7 @@ class Store:
         Raises:
             KeyError: a cell that is not done.
         """
-        with np.load(io.BytesIO(self._arrays(key)), allow_pickle=False) as arrays:
-            return Outputs(**arrays)
+        return arrays_of(self._arrays(key))
 
     def _arrays(self, key: str) -> bytes:
         with self._one_line():
@@ -392,14 +414,18 @@ def _alive(worker: str | None) -> bool:
         return False
 
 
-def _packed(result: CellResult) -> bytes:
-    """The arrays as a compressed npz file."""
+def pack_arrays(outputs: Outputs) -> bytes:
+    """As a compressed npz file, without what is None."""
     file = io.BytesIO()
-    arrays: dict[str, Any] = {"log_probs": result.log_probs, "gold": result.gold, "text_ids": result.text_ids}
-    if result.merged is not None:
-        arrays["merged"] = result.merged
+    arrays: dict[str, Any] = {name: value for name, value in outputs._asdict().items() if value is not None}
     np.savez_compressed(file, **arrays)
     return file.getvalue()
+
+
+def arrays_of(packed: bytes) -> Outputs:
+    """What `pack_arrays` packed."""
+    with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
+        return Outputs(**arrays)
 
 
 def _same(one: Outputs, other: Outputs) -> bool:
