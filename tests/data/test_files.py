@@ -1,3 +1,4 @@
+import csv
 import gzip
 import io
 import json
@@ -74,6 +75,42 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
     assert read_texts(written(tmp_path, "a.csv", b"\xef\xbb\xbftext,label\r\nhi,a\r\n")).labels == ["a"]
 
 
+@pytest.mark.parametrize("head", ["text{}label", '"text"{}"label"', '\r\n\n"text"{}label'])
+@pytest.mark.parametrize("delimiter", ",;\t")
+def test_what_separates_a_csv_is_told_by_its_header(tmp_path, delimiter, head):
+    rows = f'"one, two; three\tfour\nfive"{delimiter}a\nsix{delimiter}b\n'
+    read = read_texts(written(tmp_path, "a.csv", f"{head.format(delimiter)}\n{rows}"))
+    assert (read.texts, read.labels) == (["one, two; three\tfour\nfive", "six"], ["a", "b"])
+
+
+def test_a_quoted_mark_and_a_lone_column_separate_nothing(tmp_path):
+    read = read_texts(written(tmp_path, "a.csv", '"text","a;b"\nhi,c\n'), label_column="a;b")
+    assert (read.texts, read.labels) == (["hi"], ["c"])
+    assert read_texts(written(tmp_path, "a.csv", "text\nhi; ho\n"), labels_required=False).texts == ["hi; ho"]
+
+
+def test_blank_lines_in_front_of_the_header_are_counted_and_nothing_else(tmp_path):
+    read = read_texts(written(tmp_path, "a.csv", "\n\ntext,label\nhi,a\n"))
+    assert (read.texts, read.frame.index.tolist()) == (["hi"], [4])
+
+
+def test_a_text_may_be_very_long_and_the_csv_module_stays_as_it_was(tmp_path):
+    limit = csv.field_size_limit()
+    text = "word " * 40_000
+    assert read_texts(written(tmp_path, "a.csv", f'text,label\n"{text}",a\n')).texts == [text]
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_array_of_json_objects_is_read_and_names_its_records(tmp_path, indent):
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    read = read_texts(written(tmp_path, "a.json", json.dumps(rows, indent=indent)))
+    assert list(zip(read.texts, read.labels, strict=True)) == ROWS
+    assert read.row(1) == "record 2"
+    message = error_of(written(tmp_path, "b.json", json.dumps([*rows, {"text": " "}], indent=indent)))
+    assert f"b.json, record {len(rows) + 1}, column 'text': empty text" in message
+
+
 def test_labels_become_stripped_strings(tmp_path):
     file = tmp_path / "a.parquet"
     pd.DataFrame({"text": ["x", "y"], "label": [0, 1]}).to_parquet(file)
@@ -142,6 +179,8 @@ def test_an_unknown_suffix_lists_the_known_ones(tmp_path):
         ("text,label\nhi,a\ncafé,b\n".encode("latin-1"), "line 3: not UTF-8 (byte 0xe9 at offset 19); "),
         (b"\xef\xbb\xbftext,label\ncaf\xe9,b\n", "line 2: not UTF-8 (byte 0xe9 at offset 17); "),
         ("text,label\nhi,a\n".encode("utf-16"), "iconv -f UTF-16 -t UTF-8 "),
+        ("text,label\nhi,a\n".encode("utf-16-le"), "iconv -f UTF-16LE -t UTF-8 "),
+        ("text,label\nhi,a\n".encode("utf-16-be"), "iconv -f UTF-16BE -t UTF-8 "),
     ],
 )
 def test_what_is_not_utf8_is_named_with_its_place_and_its_cure(tmp_path, data, said):
@@ -186,6 +225,7 @@ def test_an_empty_file_and_a_lone_header_are_refused(tmp_path):
     empty = "the file is empty; expected a column 'text' and at least one text"
     assert error_of(written(tmp_path, "a.csv", "")).endswith(empty)
     assert error_of(written(tmp_path, "a.jsonl", "\n\n")).endswith(empty)
+    assert "the file is empty; expected a header line" in error_of(written(tmp_path, "a.csv", b"\xef\xbb\xbf"))
     lone = error_of(written(tmp_path, "b.csv", "text,label\n"))
     assert lone.endswith("no rows below the header; expected at least one text in column 'text'")
 
@@ -193,11 +233,13 @@ def test_an_empty_file_and_a_lone_header_are_refused(tmp_path):
 def test_a_ragged_row_is_named_with_its_line(tmp_path):
     file = written(tmp_path, "a.csv", "text,label\nhi,a\nwell, hello,b\n")
     assert error_of(file) == (
-        f"{file}, line 3: 3 fields where the header has 2; put double quotes around a text that contains a comma"
+        f"{file}, line 3: 3 fields, separated by commas, where the header has 2; put double quotes around a text that "
+        "contains a comma"
     )
     message = error_of(written(tmp_path, "a.tsv", "text\tlabel\tid\nhi\ta\n"))
-    assert message.endswith(
-        "line 2: 2 fields where the header has 3; put double quotes around a text that contains a tab"
+    assert message.endswith("line 2: 2 fields, separated by tabs, where the header has 3; fill in the others")
+    assert "line 2: 1 field, separated by commas, where the header" in error_of(
+        written(tmp_path, "a.csv", "text,label\nhi")
     )
 
 
@@ -215,14 +257,14 @@ def test_a_quote_out_of_place_is_named_with_its_line(tmp_path, wrong):
     [
         ('{"text": "a", ', "but this is no JSON (Expecting property name enclosed in double quotes)"),
         ('"a"', "but this is a str"),
-        ('[{"text": "a"}]', "but this is a list; a JSON array is converted by: jq -c '.[]'"),
+        ('[{"text": "a"}]', "but this is a list"),
         ("[" * 100_000, "but this is no JSON (nested too deeply)"),
     ],
 )
 def test_a_line_that_is_no_json_object_is_named(tmp_path, line, said):
     message = error_of(written(tmp_path, "a.jsonl", f'{{"text": "a", "label": 1}}\n{line}\n'))
     assert message.endswith(
-        f'line 2: expected one JSON object a line such as {{"text": "...", "label": "..."}}, {said}'
+        'line 2: expected one JSON object a line such as {"text": "...", "label": "..."}, or one array of them, ' + said
     )
 
 

@@ -14,7 +14,8 @@ import shlex
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +32,8 @@ from deni.errors import InputError, InputWarning, short, shown
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 STDIN = "standard input"
-DELIMITERS = {",": "comma", "\t": "tab"}
-JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}'
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}, or one array of them'
 
 Text = str | tuple[str, ...]  # one text, a pair, or words
 
@@ -249,6 +250,9 @@ def _decompressed(data: bytes, source: str) -> bytes:
 
 def _decoded(data: bytes, source: str) -> str:
     """Decode UTF-8, with or without a byte order mark."""
+    for zeros, encoding in ((data[1:8:2], "UTF-16LE"), (data[:8:2], "UTF-16BE")):  # without a byte order mark
+        if zeros and not any(zeros):
+            raise _other_encoding(source, 1, "every second byte is 0", encoding)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -256,32 +260,41 @@ def _decoded(data: bytes, source: str) -> str:
         at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = 1 + data.count(b"\n", 0, at)
         encoding = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "WINDOWS-1252"
-        file = "" if source == STDIN or source.endswith(".gz") else f" {shlex.quote(source)}"
-        raise InputError(
-            f"{source}, line {line}: not UTF-8 (byte 0x{data[at]:02x} at offset {at}); "
-            f"convert the uncompressed text first: iconv -f {encoding} -t UTF-8{file}"
-        ) from None
+        raise _other_encoding(source, line, f"byte 0x{data[at]:02x} at offset {at}", encoding) from None
 
 
-def _read_delimited(data: bytes, source: str, delimiter: str) -> pd.DataFrame:
+def _other_encoding(source: str, line: int, why: str, encoding: str) -> InputError:
+    file = "" if source == STDIN or source.endswith(".gz") else f" {shlex.quote(source)}"
+    return InputError(
+        f"{source}, line {line}: not UTF-8 ({why}); "
+        f"convert the uncompressed text first: iconv -f {encoding} -t UTF-8{file}"
+    )
+
+
+def _read_delimited(text: str, source: str, delimiter: str) -> pd.DataFrame:
     """Read CSV or TSV.
 
     With the csv module and not with pandas, which pads short rows, takes long ones for an index and loses line numbers.
     """
-    records, lines = [], []
-    reader = csv.reader(io.StringIO(_decoded(data, source), newline=""), delimiter=delimiter, strict=True)
+    records: list[list[str]] = []
+    lines: list[int] = []
     line = 1
     try:
-        for record in reader:
-            records.append(record)
-            lines.append(line)
-            line = reader.line_num + 1
+        with _fields_of_any_length():
+            reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+            for record in reader:
+                if records or record:  # the header is the first line that is not blank
+                    records.append(record)
+                    lines.append(line)
+                line = reader.line_num + 1
     except csv.Error as error:
         raise InputError(
             f"{source}, line {line}: {error}; look for a quote that is never closed: "
             'a field with a quote in it is written as "say ""hi"""'
         ) from None
-    while records and not records[-1]:  # blank lines at the end
+    if not records:  # a byte order mark, and nothing else
+        raise InputError(f"{source}: the file is empty; expected a header line and at least one text")
+    while not records[-1]:  # blank lines at the end
         records.pop(), lines.pop()
     header = records[0]
     # A blank line is nobody's row, except where the text is the only column: there it is an empty text.
@@ -290,26 +303,45 @@ def _read_delimited(data: bytes, source: str, delimiter: str) -> pd.DataFrame:
     index = pd.Index([lines[i] for i in kept], dtype=int, name="line")
     ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
     if ragged is not None:
+        have, name = len(rows[ragged]), DELIMITERS[delimiter]
+        cure = f"put double quotes around a text that contains a {name}" if have > len(header) else "fill in the others"
         raise InputError(
-            f"{source}, line {index[ragged]}: {len(rows[ragged])} fields where the header has {len(header)}; "
-            f"put double quotes around a text that contains a {DELIMITERS[delimiter]}"
+            f"{source}, line {index[ragged]}: {have} field{'s' * (have > 1)}, separated by {name}s, where the header "
+            f"has {len(header)}; {cure}"
         )
     return pd.DataFrame(rows, index=index, columns=pd.Index(header, dtype=object), dtype=object)
 
 
+@contextmanager
+def _fields_of_any_length() -> Iterator[None]:
+    """Lift the limit of the csv module, 131,072 characters a field, which is one for the whole process."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
 def _read_csv(data: bytes, source: str) -> pd.DataFrame:
-    return _read_delimited(data, source, ",")
+    """Read CSV; where the header has no comma but semicolons or tabs, as spreadsheets write them, they separate."""
+    text = _decoded(data, source)
+    first = re.search(r"[^\r\n]+", text)
+    header = re.sub('"[^"]*"', "", first[0]) if first else ""
+    return _read_delimited(text, source, next((each for each in DELIMITERS if each in header), ","))
 
 
 def _read_tsv(data: bytes, source: str) -> pd.DataFrame:
-    return _read_delimited(data, source, "\t")
+    return _read_delimited(_decoded(data, source), source, "\t")
 
 
 def _read_json_lines(data: bytes, source: str) -> pd.DataFrame:
     """Read one JSON object a line; a key that a line lacks becomes NaN."""
     records, lines = [], []
+    text = _decoded(data, source)
+    if (array := _array_of(text)) is not None:
+        return pd.DataFrame(array, index=pd.RangeIndex(1, len(array) + 1, name="record"), dtype=object)
     # Not splitlines: a JSON string may hold U+2028 and other separators as they are.
-    for line, content in enumerate(_decoded(data, source).split("\n"), start=1):
+    for line, content in enumerate(text.split("\n"), start=1):
         if not content.strip():
             continue
         try:
@@ -318,11 +350,21 @@ def _read_json_lines(data: bytes, source: str) -> pd.DataFrame:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is no JSON ({reason})") from None
         if not isinstance(record, dict):
-            hint = "; a JSON array is converted by: jq -c '.[]'" if isinstance(record, list) else ""
-            raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is a {type(record).__name__}{hint}")
+            raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is a {type(record).__name__}")
         records.append(record)
         lines.append(line)
     return pd.DataFrame(records, index=pd.Index(lines, dtype=int, name="line"), dtype=object)
+
+
+def _array_of(text: str) -> list[dict[str, Any]] | None:
+    """The objects of a file that is one JSON array of them, None for any other."""
+    if text.lstrip()[:1] != "[":
+        return None
+    try:
+        array = json.loads(text)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return array if array and all(isinstance(each, dict) for each in array) else None
 
 
 def _read_conll(data: bytes, source: str) -> pd.DataFrame:
