@@ -351,7 +351,7 @@ def test_equal_texts_with_different_labels_warn_with_count_and_example():
     with pytest.warns(InputWarning) as caught:
         check_trainable(labelled(*rows))
     assert [str(w.message) for w in caught] == [
-        "train.csv: 2 text(s) occur with different labels, such as 'x' with 'a', 'b'; keep one label for each"
+        "train.csv: 2 texts occur with different labels, such as 'x' with 'a', 'b'; keep one label for each"
     ]
 
 

@@ -73,7 +73,8 @@ def contradictions(texts: Texts) -> list[Finding]:
                     kind,
                     _unless_rare(kind, len(groups), len(texts)),
                     texts.source,
-                    f"{len(groups):,} text(s) occur with different labels{how}, such as {text} with {own}; "
+                    f"{many(len(groups))} occur{'s' * (len(groups) == 1)} with different labels{how}, such as {text} "
+                    f"with {own}; "
                     "keep one label for each",
                     len(groups),
                     tuple(
