@@ -17,7 +17,8 @@ from deni.data.checks.labels import (
     small_classes,
     unknown_labels,
 )
-from deni.data.files import LABEL_FLAG, Texts
+from deni.data.columns import LABEL_FLAG
+from deni.data.texts import Texts
 from deni.errors import InputError, InputWarning
 
 Check = Callable[[Texts], list[Finding]]

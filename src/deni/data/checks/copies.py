@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deni.data.checks.finding import MOST_EXAMPLES, Finding, Severity, examples_of, many, severity_of, share_of
-from deni.data.files import Texts
+from deni.data.texts import Texts
 from deni.errors import shown
 
 IGNORED = "if case, white space and punctuation are ignored"

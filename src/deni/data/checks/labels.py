@@ -9,8 +9,9 @@ import numpy as np
 
 from deni.data import keys
 from deni.data.checks.finding import MOST_EXAMPLES, Finding, many, severity_of, share_of
-from deni.data.files import LABEL_FLAG, Texts
+from deni.data.columns import LABEL_FLAG
 from deni.data.labels import classes_of
+from deni.data.texts import Texts
 from deni.errors import short, shown
 
 MISSING = {"nan", "nat", "<na>"}  # how a program writes a label that is not there
