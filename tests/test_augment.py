@@ -23,6 +23,7 @@ from deni.cli import main
 from deni.data import read_augmented, read_texts
 from deni.data.augmentation import Augmenter, make_augmenter
 from deni.errors import InputError, InputWarning
+from deni.randomness import Sources, derive
 
 EASY = make_augmenter("easy", operations="insert,swap,delete", synonyms="none")
 
@@ -95,6 +96,21 @@ def test_each_text_gets_n_new_ones_with_its_label_in_the_order_of_the_file(ticke
     own = read_augmented(tmp_path / "out.csv")
     assert list(own) == list(given.text)
     assert {len(texts) for texts in own.values()} == {3}
+
+
+def test_what_a_text_and_its_label_draw_stays_the_same_in_every_version(tmp_path):
+    rows = [("Where is my parcel?", "delivery"), ("Where is my parcel?", "refund"), ("Größe 42/43 bitte", "size")]
+    augment_file(write_csv(tmp_path / "a.csv", rows), augmenter=Numbered(), output=tmp_path / "out.csv")
+    drawn = [int(text.split()[-1]) for text in pd.read_csv(tmp_path / "out.csv").text]
+    assert drawn == [34223026, 776361353, 401380788]
+    text, label = "Where is my parcel? I ordered it on Monday.", "delivery"
+    draw = np.random.default_rng(derive(Sources(0).seeds["augmentation"], text, label))
+    assert EASY.make([text], [label], 4, [draw])[0] == [
+        "Where is my parcel? I ordered it on Monday parcel.",
+        "Where is my parcel? I ordered it on.",
+        "Where is on parcel? I ordered it my Monday.",
+        "Where is my it? I ordered parcel on Monday.",
+    ]
 
 
 @pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".parquet", ".csv.gz", ".parquet.gz"])

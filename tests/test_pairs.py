@@ -166,14 +166,14 @@ def test_augmentation_of_pairs_is_refused(pairs, pair_model, tmp_path):
     (tmp_path / "augmented.csv").write_text("seed,text\na,b\n")
     flags = ("--text-column", "first", "--text-pair-column", "second", "--strategy", "augmentation")
     own = ("--augmented", tmp_path / "augmented.csv", "--model", pair_model, "--output", tmp_path / "model")
-    refused(run("train", pairs, *flags, *own), "not pairs", "leave --text-pair-column away")
+    refused(run("train", pairs, *flags, *own), "not pairs", "leave --text-pair-column away, or read", "--preset paper")
 
 
 def test_pairs_with_two_labels_and_pairs_on_both_sides_are_warned_of(tmp_path):
     file = tmp_path / "twice.csv"
     file.write_text("first,second,label\na,b,x\na,b,y\na,c,x\nb,a,y\n")
     texts = read_texts(file, **COLUMNS)
-    with pytest.warns(InputWarning, match=r"1 text\(s\) occur with different labels, such as .*'a', 'b'"):
+    with pytest.warns(InputWarning, match=r"1 text occurs with different labels, such as .*'a', 'b'"):
         check_trainable(texts)
     with pytest.warns(InputWarning, match="1 of 1 test texts are also in the training part, the first at line 4"):
         check_trainable(texts.select([0, 2, 3]), texts.select([2]))

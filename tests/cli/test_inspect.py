@@ -64,7 +64,7 @@ def test_the_most_important_comes_first_with_its_line(inspect, tmp_path):
     assert "Nothing that stops training. 1 thing to look at and " in lines
     parts = (
         "1 thing",
-        "warning 1 text(s) occur with different labels",
+        "warning 1 text occurs with different labels",
         "line 38, line 39:",
         "note 1 text (2.5%)",
         "'billing' 13",

@@ -54,7 +54,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self.send(files[file], 200, {"ETag": f'"{_oid(files[file])}"', "X-Repo-Commit": COMMIT})
         if what.startswith("tree/"):
             found = self.tree(files, what.removeprefix("tree/").partition("/")[2])
-            return self.send_json(found, 200 if found else 404)
+            if not found:
+                return self.send(b"{}", 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            return self.send_json(found)
         siblings = [{"rfilename": file} for file in files]
         about = {"id": name, "sha": COMMIT, "private": False, "gated": False, "disabled": False, "tags": []}
         self.send_json({**about, "downloads": 0, "likes": 0, "siblings": siblings})

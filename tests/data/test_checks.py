@@ -236,6 +236,14 @@ def test_labels_that_look_alike_are_found_and_others_are_not():
     assert found(made(texts, [("Red",), ("red", "x")] * 20, "multi_label"))["alike_labels"].count == 1
 
 
+def test_a_missing_value_that_became_a_label_is_found():
+    texts, _ = sound()
+    finding = found(made(texts, ["a"] * 20 + ["b"] * 16 + ["nan"] * 3 + ["NaN"]))["missing_labels"]
+    assert (finding.severity, finding.count) == ("warning", 4)
+    assert finding.message.startswith("4 texts (10.0%) with the label 'nan', 'NaN', as programs write a missing value")
+    assert "missing_labels" not in found(made(texts, ["none", "null", "NA", "banana"] * 10))
+
+
 def test_small_and_uneven_classes():
     texts, _ = sound(200)
     said = found(made(texts, ["a"] * 90 + ["b"] * 100 + ["c"] * 9 + ["d"]))

@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 
+import datasets
+import httpx
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from hub_server import HubServer
 
 from deni.data import DATASETS
-from deni.data.hub import is_hub_id
+from deni.data.hub import is_hub_id, read_hub
+from deni.errors import InputError
 
 CALL = """
 import json, sys
@@ -73,6 +76,7 @@ def hub():
         "someone/names": repository(
             {"default": {"train": parquet(named, tokens=Sequence(Value("string")), ner_tags=persons)}}
         ),
+        "someone/plain": {f"{split}.csv": b"text,label\nIt purrs.,cat\n" for split in ("train", "test")},
         "someone/several": repository({"default": {"train": parquet(several, label=Sequence(animals))}}),
     }
     with HubServer(repositories) as server:
@@ -108,6 +112,7 @@ def answers(read):
         "no such column": ("someone/animals", {}),
         "no such config": ("someone/animals", {**columns, "config_name": "cats"}),
         "no such dataset": ("someone/plants", {}),
+        "plain files": ("someone/plain", {"split": "train+test"}),
         "several": ("someone/several", {"task": "multi_label"}),
         "words": ("someone/names", {"text_column": "tokens", "label_column": "ner_tags", "task": "token"}),
         "trec": ("trec", {}),
@@ -123,6 +128,27 @@ def test_numbers_of_classes_become_their_names(answers):
     assert answers["one split"] == [["It purrs.", "It barks.", "It sleeps."], ["cat", "dog", "cat"], "someone/animals"]
     assert answers["a slice"][:2] == [["It barks.", "It sleeps.", "It fetches."], ["dog", "cat", "dog"]]
     assert answers["several"][:2] == [["a", "b"], [["cat", "dog"], []]]
+
+
+def test_plain_files_of_a_repository_are_its_splits(answers):
+    assert answers["plain files"][:2] == [["It purrs."] * 2, ["cat"] * 2]
+
+
+@pytest.mark.parametrize("error", [httpx.ReadTimeout("too slow"), AttributeError("no 'get'")])
+def test_whatever_datasets_raises_is_one_line(monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(datasets, "load_dataset", fails)
+    with pytest.raises(InputError, match=f"^dataset someone/animals cannot be loaded: {error}"):
+        read_hub("someone/animals", "train", columns=["text"], label="label")
+
+
+def test_what_was_loaded_once_is_found_without_the_hub(read, tmp_path):
+    call = ("trec", {}), ("someone/plain", {})
+    loaded = read(*call, HF_HOME=str(tmp_path))
+    assert loaded == read(*call, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert loaded[0][1] == ["human", "location"] * 2
 
 
 def test_words_have_the_names_of_their_tags(answers):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deni.data.files import read_texts, sides
+from deni.data.files import read_texts
+from deni.data.texts import sides
 from deni.errors import InputError
 
 SEED = "seed"

@@ -99,7 +99,7 @@ def _is_blank(value: Any) -> bool:
 def _one_line(name: str, instead: str) -> Iterator[None]:
     """Turn what `datasets` raises into one line; without a terminal it shows no bars."""
     import datasets
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from datasets.exceptions import DatasetNotFoundError
 
     shown = not datasets.are_progress_bars_disabled() and sys.stderr.isatty()
     if not shown:
@@ -115,7 +115,7 @@ def _one_line(name: str, instead: str) -> Iterator[None]:
             f"{name}: no such file, and the hub cannot be reached ({_first_line(error)}): load it once where there is "
             f"a network, after which it is in the cache, or {instead}"
         ) from error
-    except (DatasetsError, OSError, ValueError, RuntimeError, KeyError) as error:
+    except Exception as error:  # of httpx, pyarrow and others: what a server or file that is not as expected raises
         raise InputError(
             f"dataset {name} cannot be loaded: {_first_line(error)} (see --split and --config-name)"
         ) from error

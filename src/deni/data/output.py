@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from deni.data.files import CONLL
+from deni.data.formats import CONLL
 from deni.errors import InputError, short
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")

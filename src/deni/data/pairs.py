@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from deni.data.files import Texts, sides
+from deni.data.texts import Texts, sides
 from deni.errors import InputError, short
 
 PARTS = re.compile(r"Sentence 1: (.*?\S.*?); Sentence 2: (.*\S.*)", flags=re.S)

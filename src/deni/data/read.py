@@ -6,10 +6,12 @@ import difflib
 import os
 from pathlib import Path
 
-from deni.data.files import Texts, read_texts, texts_of
+from deni.data.columns import texts_of
+from deni.data.files import read_texts
 from deni.data.hub import is_hub_id, read_hub
 from deni.data.pairs import joined, parted
 from deni.data.tasks import DATASETS, NamedDataset
+from deni.data.texts import Texts
 from deni.errors import InputError
 
 FOLDER = "DENI_DATA"  # environment variable: the folder with the named datasets

@@ -113,7 +113,9 @@ def choose_balanced(
     [0, 2, 3]
     """
     if not 1 <= n <= len(labels):
-        raise InputError(f"{n} labelled texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)}")
+        raise InputError(
+            f"{n} labelled texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)} (--labelled)"
+        )
     _, positions = _positions(labels)
     counts = np.array([len(of_class) for of_class in positions])
     if rule == "rounded_up":

@@ -51,7 +51,10 @@ class Augmentation(Strategy):
         if "text" not in getattr(setup.train, "column_names", ()):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if "text_pair" in setup.train.column_names:
-            raise InputError("augmentation has one text a row, not pairs: leave --text-pair-column away")
+            raise InputError(
+                "augmentation has one text a row, not pairs: leave --text-pair-column away, or read a dataset of pairs "
+                "as one text with --preset paper"
+            )
         if setup.tokenizer is None:
             raise ValueError("augmentation needs the tokenizer: give the trainer `processing_class`")
         assert setup.sources is not None

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 
-from deni.data.files import why_no_text
+from deni.data.values import why_no_text
 
 PROMPT = """\
 Write {n} paraphrases of the text below. Use other words and another structure; keep the meaning and the language.

@@ -8,8 +8,17 @@ from collections.abc import Callable
 from deni.data.checks.characters import empty_talk, trouble
 from deni.data.checks.copies import contradictions, duplicates, equal_sides, leaks
 from deni.data.checks.finding import Finding
-from deni.data.checks.labels import alike_labels, bare_texts, fitting_task, learnable, small_classes, unknown_labels
-from deni.data.files import LABEL_FLAG, Texts
+from deni.data.checks.labels import (
+    alike_labels,
+    bare_texts,
+    fitting_task,
+    learnable,
+    missing_labels,
+    small_classes,
+    unknown_labels,
+)
+from deni.data.columns import LABEL_FLAG
+from deni.data.texts import Texts
 from deni.errors import InputError, InputWarning
 
 Check = Callable[[Texts], list[Finding]]
@@ -25,6 +34,7 @@ TEXT_CHECKS: dict[str, Check] = {
 LABEL_CHECKS: dict[str, Check] = {
     "classes": learnable,
     "task": fitting_task,
+    "missing": missing_labels,
     "labels": alike_labels,
     "sizes": small_classes,
     "unlabelled": bare_texts,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from deni.data import keys
 from deni.data.checks.finding import MOST_EXAMPLES, Finding, examples_of, severity_of, share_of
-from deni.data.files import Texts
+from deni.data.texts import Texts
 from deni.errors import short
 
 # The bytes 0x80 to 0xbf as Windows-1252 or Latin-1 shows them: what follows the first byte of a character in UTF-8.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deni.data.checks.finding import MOST_EXAMPLES, Finding, Severity, examples_of, many, severity_of, share_of
-from deni.data.files import Texts
+from deni.data.texts import Texts
 from deni.errors import shown
 
 IGNORED = "if case, white space and punctuation are ignored"
@@ -73,7 +73,8 @@ def contradictions(texts: Texts) -> list[Finding]:
                     kind,
                     _unless_rare(kind, len(groups), len(texts)),
                     texts.source,
-                    f"{len(groups):,} text(s) occur with different labels{how}, such as {text} with {own}; "
+                    f"{many(len(groups))} occur{'s' * (len(groups) == 1)} with different labels{how}, such as {text} "
+                    f"with {own}; "
                     "keep one label for each",
                     len(groups),
                     tuple(

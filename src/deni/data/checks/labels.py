@@ -9,10 +9,12 @@ import numpy as np
 
 from deni.data import keys
 from deni.data.checks.finding import MOST_EXAMPLES, Finding, many, severity_of, share_of
-from deni.data.files import LABEL_FLAG, Texts
+from deni.data.columns import LABEL_FLAG
 from deni.data.labels import classes_of
+from deni.data.texts import Texts
 from deni.errors import short, shown
 
+MISSING = {"nan", "nat", "<na>"}  # how a program writes a label that is not there
 FEW, UNEVEN = 10, 10  # texts of a class; times the texts of the smallest class
 MANY_NUMBERS, FEW_NUMBERS = 20, 5  # different numbers that no classes have, and that no regression has
 
@@ -123,6 +125,19 @@ def alike_labels(texts: Texts) -> list[Finding]:
     )
     shown_groups = tuple((f"{len(group)} labels", each) for group, each in zip(alike, listed, strict=True))
     return [Finding("alike_labels", "warning", texts.source, message, len(alike), shown_groups[:MOST_EXAMPLES])]
+
+
+def missing_labels(texts: Texts) -> list[Finding]:
+    """Labels that are a missing value, written as text."""
+    counts = {label: count for label, count in class_counts(texts).items() if label.casefold() in MISSING}
+    if not counts or texts.task == "token":
+        return []
+    count = sum(counts.values())
+    message = (
+        f"{share_of(count, len(texts))} with the label {shown(counts)}, as programs write a missing value; "
+        "fill in the label or drop the rows, unless it is a class"
+    )
+    return [Finding("missing_labels", "warning", texts.source, message, count)]
 
 
 def fitting_task(texts: Texts) -> list[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deni.data.checks.finding import Finding, examples_of, percent, severity_of
-from deni.data.files import Texts
+from deni.data.texts import Texts
 
 PERCENTILES = (50, 90, 95, 99, 100)
 SHORT = 2  # tokens, without special ones

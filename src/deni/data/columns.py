@@ -1,0 +1,106 @@
+"""Texts and labels from the columns of a table."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+
+from deni.data.label_column import labels_of, numbers_of, several_of, tags_of
+from deni.data.texts import Text, Texts
+from deni.data.values import and_others, has_surrogate, is_null, listed, row_of, why_no_words
+from deni.errors import InputError, short, shown
+
+TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
+
+
+def texts_of(
+    frame: pd.DataFrame,
+    source: str,
+    *,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label_column: str | None = "label",
+    labels_required: bool = True,
+    task: str = "single_label",
+) -> Texts:
+    """Check texts and labels of a table, as `read_texts` does it; the index of the table names its rows."""
+    flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
+    for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
+        if name is not None and name == second:
+            raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
+    if task == "token" and text_pair_column is not None:
+        raise InputError(f"--task token has one text a row, not pairs: leave {PAIR_FLAG} away")
+    texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
+    if task == "token":
+        texts = _words_of(texts, frame, text_column, source)
+    else:
+        _check_texts(texts, frame, text_column, TEXT_FLAG, source)
+    if text_pair_column is not None:
+        seconds = _column(frame, text_pair_column, PAIR_FLAG, source).tolist()
+        _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
+        texts = list(zip(texts, seconds, strict=True))
+    labels: list[Any] | None = None
+    if label_column is not None and (labels_required or label_column in frame.columns):
+        values = _column(frame, label_column, LABEL_FLAG, source).tolist()
+        if task == "regression":
+            labels = numbers_of(values, frame, label_column, source)
+        elif task == "multi_label":
+            labels = several_of(values, frame, label_column, source)
+        elif task == "token":
+            labels = tags_of(values, texts, frame, text_column, label_column, source)
+        else:
+            labels = labels_of(values, frame, label_column, source, labels_required)
+    return Texts(texts, labels, source, frame, task)
+
+
+def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series:
+    """Choose the column of this name; the error for a missing one lists the others."""
+    found = int((frame.columns == name).sum())
+    if found == 0:
+        raise InputError(
+            f"{source}: no column {name!r} among {shown(frame.columns)}; "
+            f"name the right one with {flag} (a CSV or TSV needs a header line)"
+        )
+    if found > 1:
+        raise InputError(f"{source}: {found} columns are named {name!r}; rename all but one")
+    if frame.empty:
+        raise InputError(f"{source}: no rows below the header; expected at least one text in column {name!r}")
+    return frame[name]
+
+
+def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, source: str) -> None:
+    """Raise unless every text is a string with something in it."""
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            what = "no text (null)" if is_null(text) else f"a {type(text).__name__} ({short(text)})"
+            raise InputError(
+                f"{source}, {row_of(frame, i)}, column {column!r}: {what} where a string was expected; "
+                f"fill it in, drop the row or name another {flag}"
+            )
+        if not text or text.isspace():
+            others = sum(isinstance(each, str) and not each.strip() for each in texts) - 1
+            raise InputError(
+                f"{source}, {row_of(frame, i)}, column {column!r}: empty text{and_others(others)}; "
+                "fill it in or drop the row"
+            )
+        if not text.isascii() and has_surrogate(text):
+            raise InputError(
+                f"{source}, {row_of(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
+                "character; write the whole character"
+            )
+
+
+def _words_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[Text]:
+    """Turn lists or strings into words."""
+    texts: list[Text] = []
+    for i, value in enumerate(values):
+        words = listed(value)
+        if why := "words are needed" if words is None else why_no_words(words):
+            raise InputError(
+                f"{source}, {row_of(frame, i)}, column {column!r}: {short(value)} where a list of words, or a string "
+                f"of words, was expected: {why}; fill it in, drop the row or name another {TEXT_FLAG}"
+            )
+        texts.append(tuple(words))  # type: ignore[arg-type]
+    return texts

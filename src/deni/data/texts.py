@@ -1,0 +1,102 @@
+"""Texts with their labels, as all else takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from deni.data import keys
+from deni.data.labels import whole
+from deni.data.values import row_of
+from deni.errors import short
+
+Text = str | tuple[str, ...]  # one text, a pair, or words
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts in the order of their file, with their labels if they have any.
+
+    Attributes:
+        texts: never blank; all of them strings, or all of them pairs of strings; tuples of words for the task `token`.
+        labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`, a
+            tuple with a tag for each word for `token`; `None` for unlabelled texts.
+        source: the file's name as the user wrote it, for messages.
+        frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
+            which the row begins (the header is line 1), or the `record` of a Parquet file.
+        task: what the labels are, one of `deni.data.TASKS`.
+    """
+
+    texts: Sequence[Text]
+    labels: list[Any] | None
+    source: str
+    frame: pd.DataFrame = field(repr=False, compare=False)
+    task: str = "single_label"
+
+    def __len__(self) -> int:
+        """Count the texts."""
+        return len(self.texts)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether each text is a pair."""
+        return self.task != "token" and not isinstance(self.texts[0], str)
+
+    @cached_property
+    def exact_keys(self) -> list[str]:
+        """One string a text; equal ones are the same text."""
+        return [keys.exact(text) for text in self.texts]
+
+    @cached_property
+    def loose_keys(self) -> list[str]:
+        """One string a text; equal ones differ by case, white space and punctuation only."""
+        return [keys.loose(" ".join(text) if self.task == "token" else text) for text in self.texts]
+
+    def shown(self, position: int) -> str:
+        """A text for a message; words as a sentence."""
+        text = self.texts[position]
+        return short(" ".join(text) if self.task == "token" else text)
+
+    def row(self, position: int) -> str:
+        """Say where in its file a text is: "line 7", "record 7", or "text 7" without a file."""
+        return f"text {position + 1}" if self.frame is None else row_of(self.frame, position)
+
+    def select(self, indices: Iterable[int]) -> Texts:
+        """Keep the texts at these positions, counted from 0, in this order."""
+        positions = list(indices)
+        labels = None if self.labels is None else [self.labels[i] for i in positions]
+        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions], self.task)
+
+
+def names(texts: Texts) -> list[str]:
+    """The different labels of texts, sorted; of words see `deni.data.labels.whole`."""
+    if texts.task in ("multi_label", "token"):
+        given = {label for own in texts.labels or () for label in own}
+        return whole(given) if texts.task == "token" else sorted(given)
+    return sorted(set(texts.labels or ()))
+
+
+def fed(texts: Sequence[Text], task: str) -> dict[str, Any]:
+    """What a tokenizer takes: the texts, the two sides of pairs, or words.
+
+    >>> fed([("a", "b")], "single_label"), fed([("a", "b")], "token")
+    ({'text': ['a'], 'text_pair': ['b']}, {'text': [['a', 'b']], 'is_split_into_words': True})
+    """
+    if task == "token":
+        return {"text": [list(words) for words in texts], "is_split_into_words": True}
+    return dict(zip(("text", "text_pair"), sides(texts), strict=False))
+
+
+def sides(texts: Sequence[Text]) -> list[list[str]]:
+    """The texts, or the first and the second text of each pair.
+
+    >>> sides([("a", "b"), ("c", "d")])
+    [['a', 'c'], ['b', 'd']]
+    """
+    if texts and not isinstance(texts[0], str):
+        return [list(side) for side in zip(*texts, strict=True)]
+    return [list(texts)]  # type: ignore[arg-type]

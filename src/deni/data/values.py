@@ -1,0 +1,67 @@
+"""What a value of a table is: a text, words, or nothing; and where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deni.errors import short
+
+
+def row_of(frame: pd.DataFrame, position: int) -> str:
+    """Say where in its file a row is: "line 7" or "record 7"."""
+    return f"{frame.index.name} {frame.index[position]}"
+
+
+def why_no_text(value: Any) -> str | None:
+    """Say why a value is no text for a model; None if it is one.
+
+    >>> why_no_text(" ")
+    'every text must be a string that is not empty'
+    """
+    if not isinstance(value, str) or not value or value.isspace():
+        return "every text must be a string that is not empty"
+    if not value.isascii() and has_surrogate(value):
+        return "half a surrogate pair is no character, write the whole one"
+    return None
+
+
+def has_surrogate(text: str) -> bool:
+    """Tell whether a string cannot be encoded: JSON can write half a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def why_no_words(words: Sequence[Any]) -> str | None:
+    """Say why a list is no sentence; None if it is one.
+
+    >>> why_no_words(["Anna", ""])
+    "word 2 is '': every text must be a string that is not empty"
+    """
+    if not len(words):
+        return "an empty sentence has no words"
+    reasons = ((at, word, why_no_text(word)) for at, word in enumerate(words, start=1))
+    return next((f"word {at} is {short(word)}: {why}" for at, word, why in reasons if why), None)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """A list as it is, a string split at white space; None for anything else."""
+    if isinstance(value, str):
+        return value.split()
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else None
+
+
+def is_null(value: Any) -> bool:
+    """Tell None, NaN and NA."""
+    return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
+
+
+def and_others(count: int) -> str:
+    """How many more rows have the same fault."""
+    return f" (and {count} more such row{'s' if count > 1 else ''})" if count else ""
