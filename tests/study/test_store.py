@@ -153,7 +153,7 @@ WRITER = """
 import sys
 sys.path[:0] = sys.argv[2:]
 from test_store import a_result
-from deni.study.store import Outputs, Store, pack_arrays
+from deni.study.store import Store
 with Store(sys.argv[1]) as store:
     for at, row in enumerate(store.waiting()):
         store.claim([row.key])
@@ -193,7 +193,7 @@ DIES = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
 from test_store import a_result
-from deni.study.store import Outputs, Store, pack_arrays
+from deni.study.store import Store
 store = Store(sys.argv[1])
 die = lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL)
 store._connection.set_trace_callback(die)
