@@ -22,6 +22,7 @@ from deni.measures import (
     probability_of_improvement,
     sd_permutation,
     sd_ratio_power,
+    standard_deviation,
 )
 
 
@@ -277,6 +278,49 @@ def test_swapping_few_pairs_counts_every_swap():
         less, abs=0.02
     )
     assert sd_permutation(second, first, 1.0, "less", generator=rng(), resamples=20_000) > 0.5
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 10])
+def test_swapping_keeps_its_level_in_blocks_of_any_size(size):
+    """In blocks of two, swaps of single pairs reject equal SDs 13 times in 100."""
+    generator, times = rng(14), 600
+    first, second = paired(generator, times, correlation=0.6, seeds=-(-20 // size) * size)
+    blocks = np.arange(len(first)) // size
+    first, second = first + blocks[:, None], second - 2 * blocks[:, None]
+    found = [
+        sd_permutation(*pair, generator=generator, resamples=200, blocks=blocks)
+        for pair in zip(first.T, second.T, strict=True)
+    ]
+    assert np.mean(np.array(found) <= 0.05) < binomial_interval(0.05, times)[1]
+    wide = [
+        sd_permutation(4 * one, other, generator=generator, resamples=200, blocks=blocks)
+        for one, other in zip(first.T[:50], second.T[:50], strict=True)
+    ]
+    assert np.mean(np.array(wide) <= 0.05) > 0.7
+
+
+def test_swapping_within_blocks_counts_every_swap():
+    """Blocks of four, two and three: the share of swaps, one by one, with the SD within blocks."""
+    blocks = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    first, second = (each[:, 0] for each in paired(rng(3), 1, 0.5, seeds=9))
+    mine, yours = first.copy(), second.copy()
+    for each in range(3):
+        mine[blocks == each] -= np.median(mine[blocks == each])
+        yours[blocks == each] -= np.median(yours[blocks == each])
+    ratios = []
+    for swaps in product([False, True], repeat=8):  # four pairs, one block of two, three pairs
+        together = np.array([*swaps[:4], swaps[4], swaps[4], *swaps[5:]])
+        one, other = np.where(together, yours, mine), np.where(together, mine, yours)
+        ratios.append(np.log(standard_deviation(one, blocks) / standard_deviation(other, blocks)))
+    want = np.mean(np.abs(ratios) >= abs(ratios[0]) - 1e-12)
+    found = sd_permutation(first, second, generator=rng(), resamples=20_000, blocks=blocks)
+    assert found == pytest.approx(want, abs=0.015)
+
+
+def test_swapping_equal_scores_finds_nothing_and_one_strategy_without_spread_is_no_mistake():
+    scores = np.repeat(0.8, 20)
+    assert sd_permutation(scores, scores, generator=rng()) == 1
+    assert sd_permutation(scores, scores + rng().normal(size=20), generator=rng()) < 0.01
 
 
 def test_swapping_follows_the_generator_and_ignores_the_blocks():
