@@ -24,6 +24,7 @@ from deni.measures import (
     sd_ratio_power,
     standard_deviation,
 )
+from deni.measures.comparison import _draw_differences
 
 
 def paired(generator, times, ratio=1.0, correlation=0.5, seeds=20):
@@ -96,6 +97,18 @@ def test_the_interval_covers_the_difference_over_other_seeds_and_texts(by_seed, 
         values.append(found.value)
     assert binomial_interval(0.94, times)[0] < np.mean(hits) < binomial_interval(0.97, times)[1]
     assert 0.85 < np.mean(lengths) / (2 * 1.96 * np.std(values)) < 1.3
+
+
+def test_the_variance_of_the_mean_difference_is_that_of_seeds_and_texts_with_their_interaction_once(block):
+    """The literal two-way formula for accuracy, whose differences are means."""
+    right = [(np.asarray(each) == block.gold).astype(float) for each in block[:2]]
+    table = right[0] - right[1]  # (S, N)
+    seeds, texts, mean = table.mean(1, keepdims=True), table.mean(0, keepdims=True), table.mean()
+    want = ((seeds - mean) ** 2).sum() / table.shape[0] ** 2 + ((texts - mean) ** 2).sum() / table.shape[1] ** 2
+    want -= ((table - seeds - texts + mean) ** 2).sum() / table.size**2
+    drawn = _draw_differences(*map(np.asarray, block), accuracy, 20_000, rng())
+    assert drawn.mean() == pytest.approx(mean, abs=4 * np.sqrt(want / 20_000))
+    assert drawn.var() == pytest.approx(want, rel=0.04)
 
 
 def test_blocks_count_equally_and_have_intervals_of_their_own(block):
@@ -375,6 +388,14 @@ def test_holm_keeps_the_rate_of_any_false_rejection():
         (lambda: pitman_morgan([1, 2, 3, 4], [1, 2, 4, 3], 1, "lower"), "two-sided, less or greater"),
         (lambda: pitman_morgan([1, 2, 3, 4], [1, 2, 4, 3], blocks=[0, 0, 0, 1]), "block 1 has one seed"),
         (lambda: log_sd_ratio(np.arange(9.0), np.arange(9.0), generator=rng()), "same scores"),
+        (lambda: pitman_morgan([1, 2, 3, np.nan], [1, 2, 4, 3]), "first of shape .* 1 NaN"),
+        (lambda: log_sd_ratio([1, 2, 3, 4], [1, 2, np.nan, 3], generator=rng()), "second of shape .* 1 NaN"),
+        (lambda: sd_permutation([1, 2, 3, np.nan], [1, 2, 4, 3], generator=rng()), "1 NaN"),
+        (lambda: sd_permutation([1, 2, 3], [1, 2, 4], generator=rng()), "at least 4 seeds"),
+        (lambda: sd_permutation([], [], generator=rng()), "empty"),
+        (lambda: probability_of_improvement([0.1, np.nan], [0.1, 0.2], generator=rng()), "1 NaN"),
+        (lambda: probability_of_improvement([0.1], [0.1], generator=rng()), "at least 2 seeds"),
+        (lambda: holm([0.1, np.nan]), "1 NaN"),
         (lambda: holm([0.1, 1.2]), "from 0 to 1"),
         (lambda: holm([]), "empty"),
     ],

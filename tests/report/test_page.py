@@ -231,6 +231,24 @@ def test_a_larger_study_draws_twelve_settings_and_says_so(opened, tmp_path):
     assert not page.locator("#seeds .note").is_visible()
 
 
+def test_mean_ranks_over_datasets_are_drawn_and_follow_the_filter_of_strategies(opened, tmp_path):
+    cells = [
+        run
+        for at in range(15)
+        for shift, strategy in enumerate(("default", "swa", "ema"))
+        for run in runs(strategy, 0.5 + 0.2 * shift, 2, shift=3 * at + shift, dataset=f"set{at}", texts=30)
+    ]
+    write_report(make(tmp_path / "study.db", cells), tmp_path / "page.html")
+    page = opened(tmp_path / "page.html")
+    points = page.locator("#cards-mean-ranks svg path[aria-roledescription=point]")
+    assert points.count() == 3
+    choose(page, "dataset", "set3", False)
+    assert points.count() == 3
+    choose(page, "strategy", "swa", False)
+    assert points.count() == 2
+    assert page.said == []
+
+
 def test_a_long_summary_shows_ten_sentences_and_counts_the_others(tmp_path):
     cells = [run for at in range(13) for run in runs(Named("swa", {"average_from": at / 20}), 0.7, 5, shift=at)]
     write_report(make(tmp_path / "more.db", [*runs("default", 0.7, 5), *cells]), tmp_path / "more.html")

@@ -6,7 +6,7 @@ const MOST = 12; // figures of one kind at a time
 const unfolded = Object.fromEntries(Object.entries(data.tables).map(([name, columns]) => {
   const names = Object.keys(columns).filter((each) => each !== "setting" && each !== "strategy");
   const rows = columns.setting.map((setting, at) => {
-    const { label, ...own } = data.settings[setting];
+    const { label, ...own } = data.settings[setting] ?? { label: columns.over[at] }; // a row of several settings
     const row = { ...own, setting: label, s: setting, g: columns.strategy[at], strategy: data.strategies[columns.strategy[at]] };
     for (const each of names) row[each] = columns[each][at];
     return row;
@@ -47,7 +47,7 @@ async function show() {
 
 async function draw(figure, settings, strategies) {
   const place = document.getElementById(`cards-${figure.name}`);
-  const fits = (row) => settings.has(row.s) && strategies.has(row.g);
+  const fits = (row) => (row.s === null || settings.has(row.s)) && strategies.has(row.g);
   const tables = Object.entries(figure.tables).map(([name, from]) => [name, unfolded[from].filter(fits)]);
   const key = { setting: (row) => row.setting, curve: (row) => row.curve, all: () => "" }[figure.each];
   let titles = [...new Set(tables.flatMap(([, rows]) => rows.map(key)))];

@@ -24,7 +24,7 @@ from deni.report.tables import WHERE, Tables
 
 MOST_RUNS = 30_000  # that are drawn one by one; of more, a sample
 MOST_FAILURES = 500  # that are listed
-_DRAWN = ("results", "each_run", "instability", "reliability", "diversity")
+_DRAWN = ("results", "each_run", "mean_ranks", "instability", "reliability", "diversity")
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,21 @@ def _sampled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(frame: pd.DataFrame, tables: Tables) -> dict[str, list[Any]]:
-    """A frame by columns; strategy and setting as numbers."""
+    """A frame by columns; strategy and setting as numbers, or no setting where a row is of several."""
     settings, strategies = _places(frame, tables)
     own = {name: [_value(each) for each in frame[name].tolist()] for name in frame.columns if name not in WHERE}
     return {"setting": settings, "strategy": strategies, **own}
 
 
-def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[int], list[int]]:
+def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
     place = {
         (each.dataset, each.model, each.tuning, "all" if each.labelled is None else each.labelled, each.other): at
         for at, each in enumerate(tables.runs.settings)
     }
     numbers = {name: at for at, name in enumerate(tables.runs.strategies)}
-    settings = [place[key] for key in frame[list(WHERE[1:])].itertuples(index=False, name=None)]
+    of_one = "dataset" in frame
+    keys = frame[list(WHERE[1:])].itertuples(index=False, name=None) if of_one else ()
+    settings = [place[key] for key in keys] if of_one else [None] * len(frame)
     return settings, [numbers[name] for name in frame["strategy"]]
 
 

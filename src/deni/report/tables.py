@@ -18,8 +18,9 @@ from deni.measures import (
     pareto_front,
     sd_interval,
 )
-from deni.report.compare import ALPHA, Comparison, adjusted, compare
-from deni.report.runs import SCORES, Group, Runs, Setting
+from deni.report.compare import ALPHA, Comparison, adjusted, compare, lead
+from deni.report.ranking import Ranking, rankings_of
+from deni.report.runs import SCORES, Group, Runs, Setting, mean_score
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]  # shows how far a loop is
 NAN = float("nan")
@@ -37,7 +38,10 @@ class Tables:
         results: a row for each strategy in each setting.
         each_run: a row for each run.
         comparisons: a row for each strategy and setting, against the baseline.
-        against_baseline, best_two: what they are made of; the best two strategies of each setting.
+        against_baseline, leads: what they are made of; the highest mean of each setting against the other that is
+            hardest to tell from it.
+        rankings: strategies over 15 datasets or more.
+        mean_ranks: a row for each strategy of each of them; half a critical difference to either side.
         instability: how much the predictions of the seeds differ, and calibration.
         reliability: confidence and accuracy in bins.
         diversity: the members of each fork, mean over the runs.
@@ -51,7 +55,9 @@ class Tables:
     each_run: pd.DataFrame
     comparisons: pd.DataFrame
     against_baseline: Sequence[Comparison]
-    best_two: Sequence[Comparison]
+    leads: Sequence[Comparison]
+    rankings: Sequence[Ranking]
+    mean_ranks: pd.DataFrame
     instability: pd.DataFrame
     reliability: pd.DataFrame
     diversity: pd.DataFrame
@@ -74,15 +80,16 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
     groups = [group for group in runs.groups if group.blocks]
     # A test with R resamples has p-values from 1 / (R + 1) on; over many comparisons fewer must do.
     resamples = int(np.clip(1_000_000 // max(len(groups), 1), 1000, 5000))
+    swaps = max(resamples, 40 * len(groups))
     best, pairs = [], []
     for setting in watch(runs.settings):
         there = sorted(runs.of(setting), key=mean_score, reverse=True)
         others = [(group, base) for base in there for group in there if base.strategy == baseline != group.strategy]
-        found = [compare(*pair, generator, resamples) for pair in others]
-        pairs += adjusted([each for each in found if each is not None])
-        if len(there) > 1 and (first := compare(there[0], there[1], generator, resamples)) is not None:
+        found = [compare(*pair, generator, resamples, swaps) for pair in others]
+        pairs += [each for each in found if each is not None]
+        if (first := lead(there, generator, resamples)) is not None:
             best.append(first)
-    best = adjusted(best)
+    best, pairs, rankings = adjusted(best), adjusted(pairs), list(rankings_of(runs))
     leading = {(each.first.setting, each.first.strategy) for each in best if each.of_mean == "higher"}
     return Tables(
         runs=runs,
@@ -92,7 +99,9 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
         each_run=pd.DataFrame([row for group in groups for row in _each_run(group)]),
         comparisons=pd.DataFrame([_comparison(each) for each in pairs], columns=[*WHERE, *_COMPARED]),
         against_baseline=pairs,
-        best_two=best,
+        leads=best,
+        rankings=rankings,
+        mean_ranks=pd.DataFrame([row for each in rankings for row in _mean_ranks(each)], columns=list(_RANKED)),
         instability=pd.DataFrame([_instability(group) for group in groups]),
         reliability=pd.DataFrame(
             [row for group in groups for row in _reliability(group)],
@@ -112,11 +121,6 @@ def _baseline(runs: Runs, named: str | None) -> str:
     costs = {name: np.mean([g.mean_of("member_steps") for g in runs.groups if g.strategy == name and g.blocks])
              for name in known}  # fmt: skip
     return "default" if "default" in known else min(known, key=lambda name: (np.isnan(costs[name]), costs[name]))
-
-
-def mean_score(group: Group) -> float:
-    """Mean over the blocks of the mean over their seeds, from 0 to 1."""
-    return float(np.mean([block.scores.mean() for block in group.blocks]))
 
 
 def where(setting: Setting, strategy: str) -> dict[str, Any]:
@@ -221,6 +225,17 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "p_sd": each.p_spread,
         "sd_shown": each.of_spread,
     }
+
+
+_RANKED = ("strategy", "over", "datasets", "mean_rank", "low", "high", "p_value")
+
+
+def _mean_ranks(ranking: Ranking) -> Iterator[dict[str, Any]]:
+    half = ranking.found.difference / 2
+    for strategy, rank in zip(ranking.strategies, ranking.found.ranks, strict=True):
+        ends = (float(rank), float(rank) - half, float(rank) + half)
+        values = (strategy, ranking.label, ranking.datasets, *ends, ranking.found.p_value)
+        yield dict(zip(_RANKED, values, strict=True))
 
 
 # ---- predictions -----------------------------------------------------------------------------------------------------
