@@ -267,6 +267,17 @@ def test_an_interval_without_zero_that_is_no_claim_is_explained(tables):
     assert not any("alone" in one for one in said(none, "not shown"))
 
 
+def test_strategies_with_other_seeds_are_named(tables, tmp_path):
+    same = [*runs("default", 0.6, 4), *runs("swa", 0.7, 4, shift=1)]
+    assert not any("same seeds" in text for text in said(tables(same), "limit"))
+    (tmp_path / "study.db").unlink()
+    found = tables([*same, *list(runs("ema", 0.8, 4, shift=2))[1:]])
+    assert any(text.startswith("The strategies do not have the same seeds on trec:") for text in said(found, "limit"))
+    write_report(tmp_path / "study.db", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("3 of 4 runs") == 1
+
+
 def many(datasets, accuracies=(0.5, 0.7, 0.9), seeds=2):
     return [
         run

@@ -193,7 +193,7 @@ def _cost(styles: _Styles, score: str, of: Literal["mean", "sd"]) -> Figure:
         "What the mean costs" if of == "mean" else "What stability costs",
         "One optimiser step of one member is a member-step. The dashed line joins the strategies that no other one "
         f"beats in both: the {best} {of if of == 'mean' else 'SD'} for their cost (the Pareto front of the values as "
-        "measured, without their intervals).",
+        "measured, without their intervals, and of all strategies, also those that a filter hides).",
         "setting",
         {"results": "results"},
         _spec(front.encode(x=x, y=y) + points),

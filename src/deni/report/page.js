@@ -77,7 +77,8 @@ async function draw(figure, settings, strategies) {
   place.views = [];
   place.replaceChildren(...cards.map(([card]) => card));
   for (const [, chart, spec] of cards) {
-    const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
+    // Errors only: a front of strategies that are all filtered away has no extent, and that is no mistake.
+    const options = { logLevel: 1, renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
     place.views.push(await vegaEmbed(chart, spec, options));
   }
 }

@@ -171,7 +171,12 @@ def _filters(settings: Sequence[Setting]) -> dict[str, list[str]]:
 def _matrix(tables: Tables) -> list[dict[str, Any]]:
     """Strategies x settings."""
     settings, strategies = _places(tables.results, tables)
-    cells = dict(zip(zip(strategies, settings, strict=True), tables.results.to_dict("records"), strict=True))
+    rows = tables.results.to_dict("records")
+    usual = {at: max(row["seeds"] for row, other in zip(rows, settings, strict=True) if other == at) for at in settings}
+    cells = {
+        (strategy, setting): row | {"usual": usual[setting]}
+        for strategy, setting, row in zip(strategies, settings, rows, strict=True)
+    }
     return [
         {"name": name, "cells": [_cell(cells.get((at, place))) for place in range(len(tables.runs.settings))]}
         for at, name in enumerate(tables.runs.strategies)
@@ -186,6 +191,8 @@ def _cell(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
         **spread,
         "interval": span(row["mean_low"], row["mean_high"], 1),
         "lost": row["no_result"] + row["at_chance"],
+        "fewer": row["seeds"] if row["seeds"] < row["usual"] else 0,
+        "usual": row["usual"],
     }
 
 

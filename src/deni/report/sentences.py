@@ -8,6 +8,7 @@ from typing import Literal
 
 from deni.measures import F1_MARGIN, LEAST_DATASETS, LEAST_SEEDS, SD_MARGIN, detectable_sd_ratio
 from deni.report.compare import ALPHA, LEAST_PAIRS, Comparison
+from deni.report.runs import Group
 from deni.report.tables import Tables
 
 Kind = Literal["shown", "not shown", "limit"]
@@ -170,6 +171,16 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
         "limit",
         f"Nothing is said of datasets or models that did not run{few if datasets < LEAST_DATASETS else ''}.",
     )
+    unequal = [
+        setting for setting in tables.runs.settings if len({_seeds(each) for each in tables.runs.of(setting)}) > 1
+    ]
+    if unequal:
+        names = "; ".join(setting.label for setting in unequal[:5]) + ("; and others" if len(unequal) > 5 else "")
+        yield Sentence(
+            "limit",
+            f"The strategies do not have the same seeds on {names}: there, means, SDs, ranks and Pareto fronts are of "
+            "unlike sets of runs. Comparisons are of the seeds that both have.",
+        )
     yield from _failed(tables)
     if tables.runs.waiting:
         yield Sentence("limit", f"The study is not finished: {tables.runs.waiting} run{_s(tables.runs.waiting)} wait.")
@@ -182,6 +193,10 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     if tables.runs.guessed:
         names = ", ".join(tables.runs.guessed)
         yield Sentence("limit", f"This version does not know {names}: members vote by their mean probability here.")
+
+
+def _seeds(group: Group) -> frozenset[tuple[int, str]]:
+    return frozenset((block.number, seed) for block in group.blocks for seed in block.seeds)
 
 
 def _failed(tables: Tables) -> Iterator[Sentence]:
@@ -208,7 +223,7 @@ def _where(some: Sequence[Comparison], all_of_it: Sequence[Comparison]) -> str:
     if len(some) == 1:
         return f"on {some[0].first.setting.label}"
     if len(some) == len(all_of_it):
-        return f"in all {len(some)} settings"
+        return "in both settings" if len(some) == 2 else f"in all {len(some)} settings"
     return f"in {len(some)} of {len(all_of_it)} settings"
 
 
