@@ -25,6 +25,7 @@ from deni.measures import (
     standard_deviation,
 )
 from deni.measures.comparison import _draw_differences
+from deni.measures.resampling import draw_seeds
 
 
 def paired(generator, times, ratio=1.0, correlation=0.5, seeds=20):
@@ -218,6 +219,22 @@ def test_equal_scores_have_equal_sds_and_multiples_do_not():
     assert (same.p_value, same.ratio) == (1, 1)
     assert [same.low, same.high] == pytest.approx([1, 1])
     assert pitman_morgan(2 * scores, scores).p_value == pytest.approx(0, abs=1e-12)
+
+
+def test_the_bootstrap_of_the_log_ratio_is_its_literal_formula():
+    """Pairs are drawn together; the error of a resample comes from both strategies' squares, pair by pair."""
+    first, second = (each[:, 0] for each in paired(rng(20), 1, 0.7, seeds=12))
+
+    def log_and_error(one, other):
+        squares = [(each - each.mean()) ** 2 / each.var(ddof=1) for each in (one, other)]
+        error = np.std((squares[0] - squares[1]) / 2, ddof=1) / np.sqrt(len(one))
+        return np.log(one.std(ddof=1) / other.std(ddof=1)), error
+
+    value, error = log_and_error(first, second)
+    drawn = draw_seeds(np.zeros(12, dtype=int), 400, rng(21))
+    ratios = [(log - value) / own for log, own in (log_and_error(first[each], second[each]) for each in drawn)]
+    low, high = value - np.quantile(ratios, [0.975, 0.025]) * error
+    assert log_sd_ratio(first, second, generator=rng(21), resamples=400) == pytest.approx((value, low, high))
 
 
 def test_the_bootstrap_of_the_log_ratio_covers_it():
