@@ -218,6 +218,7 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
     failures = tables.failures.head(MOST_FAILURES)
     frames = {
         "results": (tables.results, _results(tables.results)),
+        "cost": (tables.results, _costs(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
         "instability": (tables.instability, _instability(tables.instability)),
         "diversity": (tables.diversity, _diversity(tables.diversity)),
@@ -278,6 +279,18 @@ def _results(frame: pd.DataFrame) -> list[Column]:
         Column("at chance", [str(value) for value in frame["at_chance"]]),
         _numbers(frame, "member_steps", "member-steps", 0),
         _numbers(frame, "seconds", "seconds", 1),
+    ]
+
+
+def _costs(frame: pd.DataFrame) -> list[Column]:
+    return [
+        _numbers(frame, "member_steps", "member-steps", 0),
+        _numbers(frame, "seconds", "seconds", 1),
+        _numbers(frame, "tflops", "TFLOP", 2),
+        _numbers(frame, "mean", "mean", 2),
+        _numbers(frame, "gain_per_1000", "gain", 3),
+        _numbers(frame, "sd", "SD", 2),
+        _numbers(frame, "drop_per_1000", "drop in SD", 3),
     ]
 
 
