@@ -278,17 +278,17 @@ def test_strategies_with_other_seeds_are_named(tables, tmp_path):
     assert page.count("3 of 4 runs") == 1
 
 
-def test_gain_and_drop_are_for_a_thousand_extra_member_steps(tables):
+def test_gain_and_drop_are_for_each_cost_of_the_baseline_in_extra_member_steps(tables):
     cells = [
         *runs("default", 0.6, 4, cost=100, spread=0.2),
         *runs("swa", 0.7, 4, shift=1, cost=100),
         *runs("ema", 0.9, 4, shift=2, cost=350),
     ]
     frame = tables(cells).results.set_index("strategy")
-    gain = 1000 * (frame["mean"]["ema"] - frame["mean"]["default"]) / 250
-    drop = 1000 * (frame["sd"]["default"] - frame["sd"]["ema"]) / 250
-    assert frame["gain_per_1000"].to_numpy() == pytest.approx([np.nan, np.nan, gain], nan_ok=True)
-    assert frame["drop_per_1000"].to_numpy() == pytest.approx([np.nan, np.nan, drop], nan_ok=True)
+    gain = (frame["mean"]["ema"] - frame["mean"]["default"]) / 2.5
+    drop = (frame["sd"]["default"] - frame["sd"]["ema"]) / 2.5
+    assert frame["gain_per_baseline"].to_numpy() == pytest.approx([np.nan, np.nan, gain], nan_ok=True)
+    assert frame["drop_per_baseline"].to_numpy() == pytest.approx([np.nan, np.nan, drop], nan_ok=True)
     assert gain > 0 < drop
 
 

@@ -288,9 +288,9 @@ def _costs(frame: pd.DataFrame) -> list[Column]:
         _numbers(frame, "seconds", "seconds", 1),
         _numbers(frame, "tflops", "TFLOP", 2),
         _numbers(frame, "mean", "mean", 2),
-        _numbers(frame, "gain_per_1000", "gain", 3),
+        _numbers(frame, "gain_per_baseline", "gain", 2),
         _numbers(frame, "sd", "SD", 2),
-        _numbers(frame, "drop_per_1000", "drop in SD", 3),
+        _numbers(frame, "drop_per_baseline", "drop in SD", 2),
     ]
 
 

@@ -158,7 +158,7 @@ def _front(cost: Sequence[float], value: Sequence[float], low: bool) -> np.ndarr
 
 
 def _gains(some: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, float]]:
-    """Gain in the mean and drop in the SD for 1,000 member-steps more than the baseline's; NaN where there are none."""
+    """Gain in the mean and drop in the SD for each cost of the baseline in extra member-steps; NaN where none are."""
     columns = np.array([[row[name] for name in ("member_steps", "mean", "sd")] for row in some], dtype=np.float64).T
     known: list[int] = np.flatnonzero(np.isfinite(columns).all(0) & (columns[0] > 0)).tolist()
     found = np.full((2, len(some)), NAN)
@@ -166,7 +166,8 @@ def _gains(some: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, f
     if base:
         cost, mean, sd = columns[:, known]
         found[:, known] = gain_per_step(cost, mean, sd, base[0])
-    return [{"gain_per_1000": 1000 * gain, "drop_per_1000": 1000 * drop} for gain, drop in found.T.tolist()]
+        found *= cost[base[0]]
+    return [{"gain_per_baseline": gain, "drop_per_baseline": drop} for gain, drop in found.T.tolist()]
 
 
 def _result(group: Group) -> dict[str, Any]:
