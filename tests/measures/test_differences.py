@@ -22,7 +22,10 @@ from deni.measures import (
     probability_of_improvement,
     sd_permutation,
     sd_ratio_power,
+    standard_deviation,
 )
+from deni.measures.comparison import _draw_differences
+from deni.measures.resampling import draw_seeds
 
 
 def paired(generator, times, ratio=1.0, correlation=0.5, seeds=20):
@@ -95,6 +98,18 @@ def test_the_interval_covers_the_difference_over_other_seeds_and_texts(by_seed, 
         values.append(found.value)
     assert binomial_interval(0.94, times)[0] < np.mean(hits) < binomial_interval(0.97, times)[1]
     assert 0.85 < np.mean(lengths) / (2 * 1.96 * np.std(values)) < 1.3
+
+
+def test_the_variance_of_the_mean_difference_is_that_of_seeds_and_texts_with_their_interaction_once(block):
+    """The literal two-way formula for accuracy, whose differences are means."""
+    right = [(np.asarray(each) == block.gold).astype(float) for each in block[:2]]
+    table = right[0] - right[1]  # (S, N)
+    seeds, texts, mean = table.mean(1, keepdims=True), table.mean(0, keepdims=True), table.mean()
+    want = ((seeds - mean) ** 2).sum() / table.shape[0] ** 2 + ((texts - mean) ** 2).sum() / table.shape[1] ** 2
+    want -= ((table - seeds - texts + mean) ** 2).sum() / table.size**2
+    drawn = _draw_differences(*map(np.asarray, block), accuracy, 20_000, rng())
+    assert drawn.mean() == pytest.approx(mean, abs=4 * np.sqrt(want / 20_000))
+    assert drawn.var() == pytest.approx(want, rel=0.04)
 
 
 def test_blocks_count_equally_and_have_intervals_of_their_own(block):
@@ -206,6 +221,22 @@ def test_equal_scores_have_equal_sds_and_multiples_do_not():
     assert pitman_morgan(2 * scores, scores).p_value == pytest.approx(0, abs=1e-12)
 
 
+def test_the_bootstrap_of_the_log_ratio_is_its_literal_formula():
+    """Pairs are drawn together; the error of a resample comes from both strategies' squares, pair by pair."""
+    first, second = (each[:, 0] for each in paired(rng(20), 1, 0.7, seeds=12))
+
+    def log_and_error(one, other):
+        squares = [(each - each.mean()) ** 2 / each.var(ddof=1) for each in (one, other)]
+        error = np.std((squares[0] - squares[1]) / 2, ddof=1) / np.sqrt(len(one))
+        return np.log(one.std(ddof=1) / other.std(ddof=1)), error
+
+    value, error = log_and_error(first, second)
+    drawn = draw_seeds(np.zeros(12, dtype=int), 400, rng(21))
+    ratios = [(log - value) / own for log, own in (log_and_error(first[each], second[each]) for each in drawn)]
+    low, high = value - np.quantile(ratios, [0.975, 0.025]) * error
+    assert log_sd_ratio(first, second, generator=rng(21), resamples=400) == pytest.approx((value, low, high))
+
+
 def test_the_bootstrap_of_the_log_ratio_covers_it():
     """About 94 % at 20 normal seeds (benchmarks/README.md)."""
     generator, times, hits = rng(10), 400, []
@@ -279,6 +310,49 @@ def test_swapping_few_pairs_counts_every_swap():
     assert sd_permutation(second, first, 1.0, "less", generator=rng(), resamples=20_000) > 0.5
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 10])
+def test_swapping_keeps_its_level_in_blocks_of_any_size(size):
+    """In blocks of two, swaps of single pairs reject equal SDs 13 times in 100."""
+    generator, times = rng(14), 600
+    first, second = paired(generator, times, correlation=0.6, seeds=-(-20 // size) * size)
+    blocks = np.arange(len(first)) // size
+    first, second = first + blocks[:, None], second - 2 * blocks[:, None]
+    found = [
+        sd_permutation(*pair, generator=generator, resamples=200, blocks=blocks)
+        for pair in zip(first.T, second.T, strict=True)
+    ]
+    assert np.mean(np.array(found) <= 0.05) < binomial_interval(0.05, times)[1]
+    wide = [
+        sd_permutation(4 * one, other, generator=generator, resamples=200, blocks=blocks)
+        for one, other in zip(first.T[:50], second.T[:50], strict=True)
+    ]
+    assert np.mean(np.array(wide) <= 0.05) > 0.7
+
+
+def test_swapping_within_blocks_counts_every_swap():
+    """Blocks of four, two and three: the share of swaps, one by one, with the SD within blocks."""
+    blocks = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2])
+    first, second = (each[:, 0] for each in paired(rng(3), 1, 0.5, seeds=9))
+    mine, yours = first.copy(), second.copy()
+    for each in range(3):
+        mine[blocks == each] -= np.median(mine[blocks == each])
+        yours[blocks == each] -= np.median(yours[blocks == each])
+    ratios = []
+    for swaps in product([False, True], repeat=8):  # four pairs, one block of two, three pairs
+        together = np.array([*swaps[:4], swaps[4], swaps[4], *swaps[5:]])
+        one, other = np.where(together, yours, mine), np.where(together, mine, yours)
+        ratios.append(np.log(standard_deviation(one, blocks) / standard_deviation(other, blocks)))
+    want = np.mean(np.abs(ratios) >= abs(ratios[0]) - 1e-12)
+    found = sd_permutation(first, second, generator=rng(), resamples=20_000, blocks=blocks)
+    assert found == pytest.approx(want, abs=0.015)
+
+
+def test_swapping_equal_scores_finds_nothing_and_one_strategy_without_spread_is_no_mistake():
+    scores = np.repeat(0.8, 20)
+    assert sd_permutation(scores, scores, generator=rng()) == 1
+    assert sd_permutation(scores, scores + rng().normal(size=20), generator=rng()) < 0.01
+
+
 def test_swapping_follows_the_generator_and_ignores_the_blocks():
     blocks = np.repeat([0, 1], 10)
     first, second = (each[:, 0] for each in paired(rng(), 1, 0.8))
@@ -331,6 +405,14 @@ def test_holm_keeps_the_rate_of_any_false_rejection():
         (lambda: pitman_morgan([1, 2, 3, 4], [1, 2, 4, 3], 1, "lower"), "two-sided, less or greater"),
         (lambda: pitman_morgan([1, 2, 3, 4], [1, 2, 4, 3], blocks=[0, 0, 0, 1]), "block 1 has one seed"),
         (lambda: log_sd_ratio(np.arange(9.0), np.arange(9.0), generator=rng()), "same scores"),
+        (lambda: pitman_morgan([1, 2, 3, np.nan], [1, 2, 4, 3]), "first of shape .* 1 NaN"),
+        (lambda: log_sd_ratio([1, 2, 3, 4], [1, 2, np.nan, 3], generator=rng()), "second of shape .* 1 NaN"),
+        (lambda: sd_permutation([1, 2, 3, np.nan], [1, 2, 4, 3], generator=rng()), "1 NaN"),
+        (lambda: sd_permutation([1, 2, 3], [1, 2, 4], generator=rng()), "at least 4 seeds"),
+        (lambda: sd_permutation([], [], generator=rng()), "empty"),
+        (lambda: probability_of_improvement([0.1, np.nan], [0.1, 0.2], generator=rng()), "1 NaN"),
+        (lambda: probability_of_improvement([0.1], [0.1], generator=rng()), "at least 2 seeds"),
+        (lambda: holm([0.1, np.nan]), "1 NaN"),
         (lambda: holm([0.1, 1.2]), "from 0 to 1"),
         (lambda: holm([]), "empty"),
     ],

@@ -48,6 +48,18 @@ def test_kappa_of_a_known_table():
     assert fleiss_kappa(shuffled) == pytest.approx(fleiss_kappa(predictions))
 
 
+@pytest.mark.parametrize("classes", [2, 77])
+def test_kappa_is_the_literal_formula_for_any_number_of_classes(classes):
+    generator = np.random.default_rng(classes)
+    gold = generator.integers(classes, size=200)
+    predictions = np.where(generator.random((6, 200)) < 0.7, gold, generator.integers(classes, size=(6, 200)))
+    counts = [[int((text == each).sum()) for each in range(classes)] for text in predictions.T]
+    agreement = np.mean([sum(n * (n - 1) for n in row) / (6 * 5) for row in counts])
+    chance = sum((sum(row[each] for row in counts) / (200 * 6)) ** 2 for each in range(classes))
+    assert fleiss_kappa(predictions) == pytest.approx((agreement - chance) / (1 - chance))
+    assert 0.3 < fleiss_kappa(predictions) < 0.6
+
+
 def test_kappa_of_two_seeds_that_use_classes_equally_often_is_cohens():
     one, other = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 1, 0, 2, 2])
     assert fleiss_kappa([one, other]) == pytest.approx(cohen_kappa_score(one, other))
@@ -84,6 +96,7 @@ def test_divergence_of_equal_seeds_is_zero_and_at_most_log_2():
     ("call", "words"),
     [
         (lambda: pairwise_disagreement([[0, 1]]), r"at least 2 seeds.*\(1, 2\)"),
+        (lambda: pairwise_disagreement([]), "predictions is empty"),
         (lambda: fleiss_kappa([0, 1]), r"axes \(S N\).*\(2,\)"),
         (lambda: jensen_shannon(np.log(np.full((1, 3, 2), 0.5))), "at least 2, not 1"),
         (lambda: jensen_shannon(np.log(np.full((3, 2), 0.5))), r"\(S N C\).*\(3, 2\)"),

@@ -17,6 +17,7 @@ from deni.measures import (
     value_range,
     worst_seed,
 )
+from deni.measures.resampling import draw_seeds
 
 
 @pytest.fixture
@@ -77,6 +78,30 @@ def test_the_studentised_bootstrap_covers_better_than_percentiles():
     assert least < np.mean(hits) < most
 
 
+def test_the_studentised_bootstrap_is_its_literal_formula():
+    """Each resample: its log SD less that of the scores, over the error of its own log SD; ends from the quantiles."""
+    runs = np.random.default_rng(3).normal(0.9, 0.02, size=15)
+
+    def log_and_error(scores):
+        squares = (scores - scores.mean()) ** 2 / scores.var(ddof=1)
+        return np.log(scores.std(ddof=1)), np.std((squares - 1) / 2, ddof=1) / np.sqrt(len(scores))
+
+    value, error = log_and_error(runs)
+    drawn = draw_seeds(np.zeros(15, dtype=int), 500, np.random.default_rng(4))
+    ratios = [(log - value) / own for log, own in (log_and_error(runs[each]) for each in drawn)]
+    low, high = np.exp(value - np.quantile(ratios, [0.975, 0.025]) * error)
+    found = sd_bootstrap(runs, generator=np.random.default_rng(4), resamples=500)
+    assert found == pytest.approx((runs.std(ddof=1), low, high))
+
+
+def test_equal_scores_have_an_sd_of_zero_without_a_width():
+    assert sd_interval([0.5, 0.5, 0.5]) == (0, 0, 0)
+    assert mean_interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
+    for measure in (value_range, interquartile_range):
+        assert measure([0.5]) == 0  # one seed has no spread to show
+    assert worst_seed([0.5]) == expected_shortfall([0.5]) == 0.5
+
+
 def test_the_generator_decides_the_interval_and_not_the_value(scores):
     column = scores[:, 0]
     first, again, other = (sd_bootstrap(column, generator=np.random.default_rng(seed)) for seed in (0, 0, 1))
@@ -101,6 +126,11 @@ def test_more_confidence_is_a_wider_interval(scores):
     ("call", "words"),
     [
         (lambda: standard_deviation([0.5]), r"at least 2 seeds.*\(1,\)"),
+        (lambda: standard_deviation([]), "empty"),
+        (lambda: mean_interval([0.5, np.nan]), "1 NaN"),
+        (lambda: mean_interval([0.5]), "at least 2 seeds"),
+        (lambda: worst_seed([]), "empty"),
+        (lambda: interquartile_range([0.5, np.nan]), "1 NaN"),
         (lambda: standard_deviation(0.5), r"axes \(S ...\).*\(\)"),
         (lambda: standard_deviation(["a", "b"]), "array of numbers"),
         (lambda: standard_deviation([1.0, 2.0, 3.0], blocks=[0, 0]), r"each of 3 seeds.*\(2,\)"),

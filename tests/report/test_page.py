@@ -124,6 +124,29 @@ def test_the_page_is_as_wide_as_its_window_and_has_the_colours_of_its_scheme(ope
     assert not page.locator("#filters").is_visible()
 
 
+def test_tables_fit_on_paper(opened, page_file, hostile_file):
+    for file in (page_file, hostile_file):
+        page = opened(file, 720)  # A4 within its margins, where nothing can be scrolled
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        right = page.evaluate(
+            "[...document.querySelectorAll('table')].map((each) => each.getBoundingClientRect().right)"
+        )
+        assert len(right) >= 4
+        assert max(right) <= 720
+
+
+def test_a_wide_matrix_is_not_printed(opened, tmp_path):
+    cells = [run for at in range(8) for run in runs("default", 0.6, 3, dataset=f"set{at}", texts=12)]
+    write_report(make(tmp_path / "study.db", cells), tmp_path / "page.html")
+    page = opened(tmp_path / "page.html")
+    assert page.locator("#table-matrix").is_visible()
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not page.locator("#table-matrix").is_visible()
+    assert page.locator("#table-results tbody tr:visible").count() == 8
+
+
 def test_filters_change_tables_and_figures(opened, page_file):
     page = opened(page_file)
     assert len(strategies(page, "instability")) == 9
@@ -229,6 +252,24 @@ def test_a_larger_study_draws_twelve_settings_and_says_so(opened, tmp_path):
     choose(page, "dataset", "set4", False)
     assert page.locator("#cards-seeds svg").count() == 12
     assert not page.locator("#seeds .note").is_visible()
+
+
+def test_mean_ranks_over_datasets_are_drawn_and_follow_the_filter_of_strategies(opened, tmp_path):
+    cells = [
+        run
+        for at in range(15)
+        for shift, strategy in enumerate(("default", "swa", "ema"))
+        for run in runs(strategy, 0.5 + 0.2 * shift, 2, shift=3 * at + shift, dataset=f"set{at}", texts=30)
+    ]
+    write_report(make(tmp_path / "study.db", cells), tmp_path / "page.html")
+    page = opened(tmp_path / "page.html")
+    points = page.locator("#cards-mean-ranks svg path[aria-roledescription=point]")
+    assert points.count() == 3
+    choose(page, "dataset", "set3", False)
+    assert points.count() == 3
+    choose(page, "strategy", "swa", False)
+    assert points.count() == 2
+    assert page.said == []
 
 
 def test_a_long_summary_shows_ten_sentences_and_counts_the_others(tmp_path):

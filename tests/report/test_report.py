@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import sys
@@ -9,8 +10,9 @@ from click.testing import CliRunner
 from made import cell_of, make, result_of, runs
 
 from deni.cli import main
-from deni.measures import macro_f1
+from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
 from deni.report import write_report
+from deni.report.figures import figures_of
 from deni.report.repeat import repeat_of
 from deni.report.runs import read_runs
 from deni.report.sentences import sentences_of
@@ -63,6 +65,42 @@ def test_members_vote_as_their_strategy_says(tables):
 def test_the_best_is_marked_only_where_its_lead_is_shown(tables):
     clear = tables([*runs("default", 0.5, 8), *runs("swa", 0.9, 8, shift=1)])
     assert clear.results.set_index("strategy")["best"].to_dict() == {"default": False, "swa": True}
+
+
+def test_the_best_is_above_each_other_strategy_not_only_the_second(tables):
+    """The third is a little below the second, but with so wide a spread that it may be the best."""
+    cells = [*runs("default", 0.9, 6), *runs("swa", 0.8, 6, shift=1), *runs("ema", 0.78, 6, spread=0.5, shift=2)]
+    found = tables(cells)
+    means = found.results.set_index("strategy")["mean"]
+    assert means["default"] > means["swa"] > means["ema"]
+    assert found.comparisons.set_index("strategy")["mean_shown"].to_dict() == {"swa": "lower", "ema": "not shown"}
+    assert not found.results["best"].any()
+    assert [(each.second.strategy, each.of_mean) for each in found.leads] == [("ema", "not shown")]
+    assert any(text.startswith("Which strategy has the highest mean") for text in said(found, "not shown"))
+
+
+def test_the_best_of_three_names_the_one_that_is_hardest_to_tell_from_it(tables):
+    cells = [*runs("default", 0.9, 6), *runs("swa", 0.4, 6, shift=1), *runs("ema", 0.3, 6, shift=2)]
+    (text,) = (each for each in said(tables(cells), "shown") if "highest mean" in each)
+    assert text.startswith(
+        "default has the highest mean on trec, above each other strategy; the least clear difference"
+    )
+
+
+def test_p_values_are_adjusted_over_all_comparisons_of_the_table(tables, tmp_path):
+    """One small difference is shown alone, and no more among twelve datasets without any."""
+    small = [*runs("default", 0.75, 8, texts=120), *runs("swa", 0.85, 8, shift=1, texts=120)]
+    alone = tables(small)
+    assert alone.comparisons["p_mean"].iloc[0] < 0.05
+    others = [
+        run
+        for at in range(12)
+        for shift, strategy in enumerate(("default", "swa"))
+        for run in runs(strategy, 0.75, 5, shift=2 * at + shift + 5, dataset=f"set{at}", texts=60)
+    ]
+    with Store(make(tmp_path / "more.db", [*small, *others])) as store:
+        found = tables_of(read_runs(store)).comparisons.set_index("dataset")["p_mean"]
+    assert found["trec"] == pytest.approx(13 * alone.comparisons["p_mean"].iloc[0], rel=0.2)
 
 
 def test_two_that_are_equal_have_no_best_and_no_claim(tables):
@@ -191,6 +229,102 @@ def test_failed_runs_are_counted_listed_and_stay_in_the_mean(tables):
 
 def test_a_strategy_of_another_version_votes_softly_and_is_named(tables):
     assert any("does not know newest" in text for text in said(tables(runs("newest", 0.7, 3)), "limit"))
+
+
+def test_several_settings_are_told_with_the_ends_of_all_their_intervals(tables):
+    cells = [
+        run
+        for at, labelled in enumerate((50, 100))
+        for shift, strategy in enumerate(("default", "swa"))
+        for run in runs(strategy, 0.5 + 0.4 * shift, 6, shift=4 * at + shift, labelled=labelled)
+    ]
+    found = tables(cells)
+    (text,) = (each for each in said(found, "shown") if each.startswith("swa scored higher"))
+    low, high = map(float, re.search(r"within (\S+) to (\S+)\)", text).groups())
+    assert low == pytest.approx(found.comparisons["low"].min(), abs=0.051)
+    assert high == pytest.approx(found.comparisons["high"].max(), abs=0.051)
+
+
+def test_what_seeds_detect_follows_the_number_of_comparisons(tables):
+    cells = [*runs("default", 0.7, 20, spread=0.1), *runs("swa", 0.7, 20, shift=1, spread=0.1), *runs("ema", 0.7, 20)]
+    text = next(each for each in said(tables(cells), "limit") if "detect" in each)
+    ratio = detectable_sd_ratio(20, alpha=0.025)
+    assert text.startswith(f"20 seeds detect an SD ratio of {ratio:.2f} (")
+    assert "over 2 comparisons" in text
+    assert "ruled out" not in text
+
+
+def test_an_interval_without_zero_that_is_no_claim_is_explained(tables):
+    plain = [*runs("default", 0.72, 8, texts=300), *runs("swa", 0.82, 8, shift=1, texts=300)]
+    found = tables(plain)
+    (each,) = found.against_baseline
+    assert each.of_mean == "higher"
+    weaker = dataclasses.replace(each, p_mean=0.2, p_margin=0.2)
+    changed = dataclasses.replace(found, against_baseline=[weaker])
+    (text,) = (one for one in said(changed, "not shown") if "scores higher or lower" in one)
+    assert "(1 interval excludes equality alone, but the tests" in text
+    none = dataclasses.replace(found, against_baseline=[dataclasses.replace(weaker, low=-0.01)])
+    assert not any("alone" in one for one in said(none, "not shown"))
+
+
+def test_strategies_with_other_seeds_are_named(tables, tmp_path):
+    same = [*runs("default", 0.6, 4), *runs("swa", 0.7, 4, shift=1)]
+    assert not any("same seeds" in text for text in said(tables(same), "limit"))
+    (tmp_path / "study.db").unlink()
+    found = tables([*same, *list(runs("ema", 0.8, 4, shift=2))[1:]])
+    assert any(text.startswith("The strategies do not have the same seeds on trec:") for text in said(found, "limit"))
+    write_report(tmp_path / "study.db", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("3 of 4 runs") == 1
+
+
+def test_gain_and_drop_are_for_each_cost_of_the_baseline_in_extra_member_steps(tables):
+    cells = [
+        *runs("default", 0.6, 4, cost=100, spread=0.2),
+        *runs("swa", 0.7, 4, shift=1, cost=100),
+        *runs("ema", 0.9, 4, shift=2, cost=350),
+    ]
+    frame = tables(cells).results.set_index("strategy")
+    gain = (frame["mean"]["ema"] - frame["mean"]["default"]) / 2.5
+    drop = (frame["sd"]["default"] - frame["sd"]["ema"]) / 2.5
+    assert frame["gain_per_baseline"].to_numpy() == pytest.approx([np.nan, np.nan, gain], nan_ok=True)
+    assert frame["drop_per_baseline"].to_numpy() == pytest.approx([np.nan, np.nan, drop], nan_ok=True)
+    assert gain > 0 < drop
+
+
+def many(datasets, accuracies=(0.5, 0.7, 0.9), seeds=2):
+    return [
+        run
+        for at in range(datasets)
+        for shift, (strategy, accuracy) in enumerate(zip(("default", "swa", "ema"), accuracies, strict=True))
+        for run in runs(strategy, accuracy, seeds, shift=3 * at + shift, dataset=f"set{at}", texts=60)
+    ]
+
+
+def test_mean_ranks_come_with_fifteen_datasets_and_not_before(tables, tmp_path):
+    few = tables(many(14))
+    assert few.mean_ranks.empty
+    assert "mean-ranks" not in [each.name for each in figures_of(few)]
+    assert any("14 datasets cannot carry a ranking" in text for text in said(few, "limit"))
+    (tmp_path / "study.db").unlink()
+    found = tables(many(15))
+    assert "mean-ranks" in [each.name for each in figures_of(found)]
+    means = found.results.pivot(index="dataset", columns="strategy", values="mean")[["default", "swa", "ema"]]
+    want = critical_difference(means.to_numpy())
+    rows = found.mean_ranks
+    assert rows["strategy"].tolist() == ["default", "swa", "ema"]
+    assert rows["mean_rank"].to_numpy() == pytest.approx(want.ranks)
+    assert (rows["high"] - rows["low"]).to_numpy() == pytest.approx([want.difference] * 3)
+    assert (rows["datasets"] == 15).all()
+    (text,) = (each for each in said(found, "shown") if each.startswith("ema has a better mean rank"))
+    assert "over 15 datasets (1.0) than" in text
+    assert "did not run." in " ".join(said(found, "limit"))
+
+
+def test_ranks_that_do_not_differ_are_not_shown(tables):
+    found = tables(many(15, (0.7, 0.7, 0.7)))
+    assert not any("mean rank" in text for text in said(found, "shown"))
+    assert any("Friedman's test has p =" in text for text in said(found, "not shown"))
 
 
 # ---- repeating -------------------------------------------------------------------------------------------------------

@@ -70,10 +70,12 @@ def as_classes(name: str, values: ArrayLike, axes: str) -> Ints:
     array([0, 2, 1])
     """
     array = np.asarray(values)
+    if array.size == 0:
+        raise InputError(f"{name} is empty: its shape is {array.shape}, and its axes are ({axes})")
     if array.dtype.kind not in "iu":
         raise InputError(f"{name} must be class numbers (integers from 0 on), not {array.dtype}")
-    if array.ndim != len(axes.split()) or array.size == 0:
-        raise InputError(f"{name} must have the axes ({axes}), none of them empty, not shape {array.shape}")
+    if array.ndim != len(axes.split()):
+        raise InputError(f"{name} must have the axes ({axes}), not shape {array.shape}")
     if array.min() < 0:
         raise InputError(f"{name} has the class number {array.min()}; they count from 0")
     return array.astype(np.int64)

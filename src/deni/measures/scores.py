@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
 from deni.errors import InputError
-from deni.measures.arrays import Floats, Ints, as_numbers, as_predictions, as_scores, check_share
+from deni.measures.arrays import Floats, Ints, as_classes, as_numbers, as_predictions, as_scores, check_share
 
 Score = Callable[..., Floats]  # (predictions (S, N), gold (N,), weights (R, N) or None) -> (S,) or (R, S)
 
@@ -103,7 +103,7 @@ def majority_score(gold: ArrayLike, score: Score = macro_f1) -> float:
     >>> round(majority_score([0, 1, 1, 1]), 3)
     0.429
     """
-    _, right = as_predictions(np.zeros((1, np.size(gold)), dtype=np.int64), gold)
+    right = as_classes("gold", gold, "N")
     return float(score(np.full((1, len(right)), np.bincount(right).argmax()), right)[0])
 
 

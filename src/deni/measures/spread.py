@@ -70,7 +70,8 @@ def mean_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike
 def sd_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike | None = None) -> Estimate:
     """SD and its confidence interval from the chi-square distribution: exact for normal scores.
 
-    Too narrow where tails are heavy (a failed run among good ones); compare with `sd_bootstrap`.
+    Too narrow where tails are heavy (a failed run among good ones); compare with `sd_bootstrap`. Where all scores are
+    equal it is 0 to 0, which says nothing of other seeds.
 
     Args:
         scores: `(S, ...)`, at least 2 seeds.

@@ -90,10 +90,13 @@ class Comparison:
         return "at least as stable" if self.p_stable < ALPHA and self.spread.high < SD_MARGIN else "not shown"
 
 
-def compare(first: Group, second: Group, generator: np.random.Generator, resamples: int) -> Comparison | None:
+def compare(
+    first: Group, second: Group, generator: np.random.Generator, resamples: int, swaps: int | None = None
+) -> Comparison | None:
     """Compare two strategies of a setting; None where no block has two seeds of both.
 
-    The p-values are not adjusted yet.
+    The p-values are not adjusted yet; `swaps` are those of the permutation test where Pitman-Morgan rejects, so many
+    that its p-value can stay below alpha when it is adjusted; None for `resamples`.
     """
     scores: list[tuple[np.ndarray, np.ndarray]] = []
     blocks: list[Block] = []
@@ -120,11 +123,29 @@ def compare(first: Group, second: Group, generator: np.random.Generator, resampl
     error = (high - low) / 2 / t.ppf(0.975, degrees)
     p_mean = float(2 * t.sf(abs(value) / error, degrees)) if error else float(value == 0)
     p_margin = float(t.sf((value + F1_MARGIN) / error, degrees)) if error else float(value <= -F1_MARGIN)
-    spread, p_spread, p_stable = _spread(mine, yours, block, generator, resamples)
+    spread, p_spread, p_stable = _spread(mine, yours, block, generator, (resamples, swaps or resamples))
     return Comparison(
         *(first, second, len(mine), len(scores), value, low, high, texts_vary),
         *(p_mean, p_margin, spread, p_spread, p_stable),
     )
+
+
+def lead(there: Sequence[Group], generator: np.random.Generator, resamples: int) -> Comparison | None:
+    """The highest mean against the others: the comparison that says least, or None where one cannot be made.
+
+    Whoever is above each other one has the highest mean: all comparisons must hold, so that the largest p-value counts
+    as it is. Those after one that does not hold are not made.
+
+    Args:
+        there: the strategies of a setting, highest mean first.
+    """
+    least: Comparison | None = None
+    for other in there[1:]:
+        found = compare(there[0], other, generator, resamples)
+        if found is None or found.of_mean != "higher":
+            return found
+        least = found if least is None or found.p_mean > least.p_mean else least
+    return least
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -148,16 +169,26 @@ def _same_blocks(first: Group, second: Group) -> Iterator[tuple[OfRuns, OfRuns]]
 
 
 def _spread(
-    mine: np.ndarray, yours: np.ndarray, block: np.ndarray, generator: np.random.Generator, resamples: int
+    mine: np.ndarray, yours: np.ndarray, block: np.ndarray, generator: np.random.Generator, swaps: tuple[int, int]
 ) -> tuple[PairedSpread | None, float, float]:
-    """Ratio of the SDs, and the p-values of a claim; a claim needs both tests, see docs/statistics.md."""
+    """Ratio of the SDs, and the p-values of a claim; a claim needs both tests, see docs/statistics.md.
+
+    Args:
+        swaps: of the permutation test: where Pitman-Morgan does not reject, and where it does.
+    """
     nothing = float("nan")
     with suppress(InputError):  # an SD of 0, or too few pairs
         spread = pitman_morgan(mine, yours, blocks=block)
         if len(mine) < LEAST_SEEDS:
             return spread, nothing, nothing
-        drawn = {"generator": generator, "resamples": resamples, "blocks": block}
-        equal = max(float(spread.p_value), sd_permutation(mine, yours, **drawn))  # type: ignore[arg-type]
-        larger = non_inferior_sd(mine, yours, blocks=block).p_value
-        return spread, equal, max(larger, sd_permutation(mine, yours, SD_MARGIN, "less", **drawn))  # type: ignore[arg-type]
+        equal, larger = float(spread.p_value), non_inferior_sd(mine, yours, blocks=block).p_value
+        often = [swaps[p_value < ALPHA] for p_value in (equal, larger)]
+        return (
+            spread,
+            max(equal, sd_permutation(mine, yours, generator=generator, resamples=often[0], blocks=block)),
+            max(
+                larger,
+                sd_permutation(mine, yours, SD_MARGIN, "less", generator=generator, resamples=often[1], blocks=block),
+            ),
+        )
     return None, nothing, nothing

@@ -6,7 +6,7 @@ const MOST = 12; // figures of one kind at a time
 const unfolded = Object.fromEntries(Object.entries(data.tables).map(([name, columns]) => {
   const names = Object.keys(columns).filter((each) => each !== "setting" && each !== "strategy");
   const rows = columns.setting.map((setting, at) => {
-    const { label, ...own } = data.settings[setting];
+    const { label, ...own } = data.settings[setting] ?? { label: columns.over[at] }; // a row of several settings
     const row = { ...own, setting: label, s: setting, g: columns.strategy[at], strategy: data.strategies[columns.strategy[at]] };
     for (const each of names) row[each] = columns[each][at];
     return row;
@@ -47,7 +47,7 @@ async function show() {
 
 async function draw(figure, settings, strategies) {
   const place = document.getElementById(`cards-${figure.name}`);
-  const fits = (row) => settings.has(row.s) && strategies.has(row.g);
+  const fits = (row) => (row.s === null || settings.has(row.s)) && strategies.has(row.g);
   const tables = Object.entries(figure.tables).map(([name, from]) => [name, unfolded[from].filter(fits)]);
   const key = { setting: (row) => row.setting, curve: (row) => row.curve, all: () => "" }[figure.each];
   let titles = [...new Set(tables.flatMap(([, rows]) => rows.map(key)))];
@@ -77,7 +77,8 @@ async function draw(figure, settings, strategies) {
   place.views = [];
   place.replaceChildren(...cards.map(([card]) => card));
   for (const [, chart, spec] of cards) {
-    const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
+    // Errors only: a front of strategies that are all filtered away has no extent, and that is no mistake.
+    const options = { logLevel: 1, renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
     place.views.push(await vegaEmbed(chart, spec, options));
   }
 }

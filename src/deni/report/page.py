@@ -24,7 +24,7 @@ from deni.report.tables import WHERE, Tables
 
 MOST_RUNS = 30_000  # that are drawn one by one; of more, a sample
 MOST_FAILURES = 500  # that are listed
-_DRAWN = ("results", "each_run", "instability", "reliability", "diversity")
+_DRAWN = ("results", "each_run", "mean_ranks", "instability", "reliability", "diversity")
 
 
 @dataclass(frozen=True)
@@ -124,19 +124,21 @@ def _sampled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _columns(frame: pd.DataFrame, tables: Tables) -> dict[str, list[Any]]:
-    """A frame by columns; strategy and setting as numbers."""
+    """A frame by columns; strategy and setting as numbers, or no setting where a row is of several."""
     settings, strategies = _places(frame, tables)
     own = {name: [_value(each) for each in frame[name].tolist()] for name in frame.columns if name not in WHERE}
     return {"setting": settings, "strategy": strategies, **own}
 
 
-def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[int], list[int]]:
+def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
     place = {
         (each.dataset, each.model, each.tuning, "all" if each.labelled is None else each.labelled, each.other): at
         for at, each in enumerate(tables.runs.settings)
     }
     numbers = {name: at for at, name in enumerate(tables.runs.strategies)}
-    settings = [place[key] for key in frame[list(WHERE[1:])].itertuples(index=False, name=None)]
+    of_one = "dataset" in frame
+    keys = frame[list(WHERE[1:])].itertuples(index=False, name=None) if of_one else ()
+    settings = [place[key] for key in keys] if of_one else [None] * len(frame)
     return settings, [numbers[name] for name in frame["strategy"]]
 
 
@@ -169,7 +171,12 @@ def _filters(settings: Sequence[Setting]) -> dict[str, list[str]]:
 def _matrix(tables: Tables) -> list[dict[str, Any]]:
     """Strategies x settings."""
     settings, strategies = _places(tables.results, tables)
-    cells = dict(zip(zip(strategies, settings, strict=True), tables.results.to_dict("records"), strict=True))
+    rows = tables.results.to_dict("records")
+    usual = {at: max(row["seeds"] for row, other in zip(rows, settings, strict=True) if other == at) for at in settings}
+    cells = {
+        (strategy, setting): row | {"usual": usual[setting]}
+        for strategy, setting, row in zip(strategies, settings, rows, strict=True)
+    }
     return [
         {"name": name, "cells": [_cell(cells.get((at, place))) for place in range(len(tables.runs.settings))]}
         for at, name in enumerate(tables.runs.strategies)
@@ -184,6 +191,8 @@ def _cell(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
         **spread,
         "interval": span(row["mean_low"], row["mean_high"], 1),
         "lost": row["no_result"] + row["at_chance"],
+        "fewer": row["seeds"] if row["seeds"] < row["usual"] else 0,
+        "usual": row["usual"],
     }
 
 
@@ -209,6 +218,7 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
     failures = tables.failures.head(MOST_FAILURES)
     frames = {
         "results": (tables.results, _results(tables.results)),
+        "cost": (tables.results, _costs(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
         "instability": (tables.instability, _instability(tables.instability)),
         "diversity": (tables.diversity, _diversity(tables.diversity)),
@@ -269,6 +279,18 @@ def _results(frame: pd.DataFrame) -> list[Column]:
         Column("at chance", [str(value) for value in frame["at_chance"]]),
         _numbers(frame, "member_steps", "member-steps", 0),
         _numbers(frame, "seconds", "seconds", 1),
+    ]
+
+
+def _costs(frame: pd.DataFrame) -> list[Column]:
+    return [
+        _numbers(frame, "member_steps", "member-steps", 0),
+        _numbers(frame, "seconds", "seconds", 1),
+        _numbers(frame, "tflops", "TFLOP", 2),
+        _numbers(frame, "mean", "mean", 2),
+        _numbers(frame, "gain_per_baseline", "gain", 2),
+        _numbers(frame, "sd", "SD", 2),
+        _numbers(frame, "drop_per_baseline", "drop in SD", 2),
     ]
 
 

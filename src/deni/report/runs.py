@@ -144,6 +144,11 @@ class Runs:
         return [group for group in self.groups if group.setting == setting and group.blocks]
 
 
+def mean_score(group: Group) -> float:
+    """Mean over the blocks of the mean over their seeds, from 0 to 1."""
+    return float(np.mean([block.scores.mean() for block in group.blocks]))
+
+
 def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Runs:
     """Read the runs of a store.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deni.measures import F1_MARGIN, LEAST_DATASETS, LEAST_SEEDS, SD_MARGIN, detectable_sd_ratio
-from deni.report.compare import LEAST_PAIRS, Comparison
+from deni.report.compare import ALPHA, LEAST_PAIRS, Comparison
+from deni.report.runs import Group
 from deni.report.tables import Tables
 
 Kind = Literal["shown", "not shown", "limit"]
@@ -36,31 +37,57 @@ class Sentence:
 
 def sentences_of(tables: Tables) -> list[Sentence]:
     """All sentences, claims first."""
-    found = [*_best(tables), *_of_means(tables), *_of_spread(tables), *_limits(tables)]
+    found = [*_best(tables), *_of_ranks(tables), *_of_means(tables), *_of_spread(tables), *_limits(tables)]
     order: Sequence[Kind] = ("shown", "not shown", "limit")
     return sorted(found, key=lambda sentence: order.index(sentence.kind))
 
 
 def _best(tables: Tables) -> Iterator[Sentence]:
-    best = [each for each in tables.best_two if each.of_mean == "higher"]
-    for each in best if len(tables.best_two) <= 3 else ():
+    best = [each for each in tables.leads if each.of_mean == "higher"]
+    for each in best if len(tables.leads) <= 3 else ():
         yield Sentence(
             "shown",
-            f"{each.first.strategy} has the highest mean on {each.first.setting.label}: {_difference(each)} above the "
-            f"second, {each.second.strategy}.",
+            f"{each.first.strategy} has the highest mean on {each.first.setting.label}, above each other strategy; the "
+            f"least clear difference is that to {each.second.strategy}: {_difference(each)}.",
         )
-    if len(tables.best_two) > 3 and best:
-        names = ", ".join(f"{name} ({count})" for name, count in _counted(each.first.strategy for each in best))
+    if len(tables.leads) > 3 and best:
+        names = ", ".join(f"{name} in {count}" for name, count in _counted(each.first.strategy for each in best))
         yield Sentence(
             "shown",
-            f"In {len(best)} of {len(tables.best_two)} settings the highest mean differs from the second: {names}.",
+            f"In {len(best)} of {len(tables.leads)} settings one strategy has the highest mean, above each other one: "
+            f"{names}.",
         )
-    if rest := len(tables.best_two) - len(best):
-        where = "" if len(tables.best_two) == 1 else f" in {rest} of {len(tables.best_two)} settings"
+    if rest := len(tables.leads) - len(best):
+        where = "" if len(tables.leads) == 1 else f" in {rest} of {len(tables.leads)} settings"
         yield Sentence(
             "not shown",
-            f"Which strategy has the highest mean{where}: the difference between the best two is not shown.",
+            f"Which strategy has the highest mean{where}: the leading one is not shown to be above each other one.",
         )
+
+
+def _of_ranks(tables: Tables) -> Iterator[Sentence]:
+    several = len(tables.rankings) > 1
+    for each in tables.rankings:
+        ranks = dict(zip(each.strategies, each.found.ranks.tolist(), strict=True))
+        over = f"over {each.datasets} datasets{f' ({each.label})' if several else ''}"
+        worse = {
+            name: [other for other in ranks if ranks[other] - ranks[name] > each.found.difference]
+            for name in sorted(ranks, key=lambda name: ranks[name])
+        }
+        for name, others in worse.items() if each.found.p_value < ALPHA else ():
+            if others:
+                beaten = ", ".join(f"{other} ({ranks[other]:.1f})" for other in others)
+                yield Sentence(
+                    "shown",
+                    f"{name} has a better mean rank {over} ({ranks[name]:.1f}) than {beaten}: further apart than the "
+                    f"critical difference of {each.found.difference:.1f}.",
+                )
+        if each.found.p_value >= ALPHA or not any(worse.values()):
+            yield Sentence(
+                "not shown",
+                f"Which strategy has a better mean rank {over} than another one: Friedman's test has p = "
+                f"{each.found.p_value:.2g}, and the critical difference is {each.found.difference:.1f}.",
+            )
 
 
 def _of_means(tables: Tables) -> Iterator[Sentence]:
@@ -78,7 +105,8 @@ def _of_means(tables: Tables) -> Iterator[Sentence]:
             yield Sentence(
                 "not shown",
                 f"Whether {strategy} scores higher or lower than {tables.baseline} {_where(open_ones, each)}: "
-                f"{_differences(open_ones)}. That is no proof of equality.",
+                f"{_differences(open_ones)}. {_only_alone(one.low > 0 or one.high < 0 for one in open_ones)}"
+                "That is no proof of equality.",
             )
 
 
@@ -93,11 +121,14 @@ def _of_spread(tables: Tables) -> Iterator[Sentence]:
                     f"{strategy} {_VERBS[verdict]} {tables.baseline}{margin} {_where(held, each)}: {_ratios(held)}.",
                 )
         open_ones = [one for one in each if one.of_spread == "not shown"]
+        ratios = [one.spread for one in open_ones if one.spread is not None]
         if open_ones:
             yield Sentence(
                 "not shown",
                 f"Whether {strategy} varies more or less than {tables.baseline} {_where(open_ones, each)}: "
-                f"{_ratios(open_ones)}.",
+                f"{_ratios(open_ones)}. "
+                f"{_only_alone(not one.low <= 1 <= one.high for one in ratios)}"
+                "That is no proof of equality.",
             )
 
 
@@ -117,11 +148,13 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     for seeds, blocks in sorted(
         {(each.pairs, each.blocks) for each in tables.against_baseline if each.pairs >= LEAST_SEEDS}
     ):
-        ratio = detectable_sd_ratio(seeds, blocks=blocks)
+        tests = sum(each.pairs >= LEAST_SEEDS for each in tables.against_baseline)
+        ratio = detectable_sd_ratio(seeds, blocks=blocks, alpha=ALPHA / tests)
+        many = "" if tests == 1 else f", at the first step of Holm's method over {tests} comparisons"
         yield Sentence(
             "limit",
-            f"{seeds} seeds detect an SD ratio of {ratio:.2f} (four times out of five, for scores that are not "
-            "correlated): a smaller difference in spread is neither shown nor ruled out.",
+            f"{seeds} seeds detect an SD ratio of {ratio:.2f} (four times out of five, for normal scores that are not "
+            f"correlated{many}): smaller ones are missed more often.",
         )
     if len(tables.runs.strategies) == 1:
         yield Sentence("limit", "There is one strategy: nothing to compare it with.")
@@ -133,11 +166,20 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
             f"All of it holds for {said} (block{'s' * (blocks > 1)}): another choice may give other differences.",
         )
     datasets = tables.results["dataset"].nunique()
-    if datasets < LEAST_DATASETS:
+    few = f"; {datasets} dataset{'' if datasets == 1 else 's'} cannot carry a ranking over datasets"
+    yield Sentence(
+        "limit",
+        f"Nothing is said of datasets or models that did not run{few if datasets < LEAST_DATASETS else ''}.",
+    )
+    unequal = [
+        setting for setting in tables.runs.settings if len({_seeds(each) for each in tables.runs.of(setting)}) > 1
+    ]
+    if unequal:
+        names = "; ".join(setting.label for setting in unequal[:5]) + ("; and others" if len(unequal) > 5 else "")
         yield Sentence(
             "limit",
-            f"Nothing is said of datasets or models that did not run; {datasets} dataset{'s' * (datasets > 1)} "
-            "carry no mean over datasets.",
+            f"The strategies do not have the same seeds on {names}: there, means, SDs, ranks and Pareto fronts are of "
+            "unlike sets of runs. Comparisons are of the seeds that both have.",
         )
     yield from _failed(tables)
     if tables.runs.waiting:
@@ -151,6 +193,10 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     if tables.runs.guessed:
         names = ", ".join(tables.runs.guessed)
         yield Sentence("limit", f"This version does not know {names}: members vote by their mean probability here.")
+
+
+def _seeds(group: Group) -> frozenset[tuple[int, str]]:
+    return frozenset((block.number, seed) for block in group.blocks for seed in block.seeds)
 
 
 def _failed(tables: Tables) -> Iterator[Sentence]:
@@ -177,7 +223,7 @@ def _where(some: Sequence[Comparison], all_of_it: Sequence[Comparison]) -> str:
     if len(some) == 1:
         return f"on {some[0].first.setting.label}"
     if len(some) == len(all_of_it):
-        return f"in all {len(some)} settings"
+        return "in both settings" if len(some) == 2 else f"in all {len(some)} settings"
     return f"in {len(some)} of {len(all_of_it)} settings"
 
 
@@ -189,7 +235,8 @@ def _differences(some: Sequence[Comparison]) -> str:
     if len(some) == 1:
         return f"a difference of {_difference(some[0])}"
     values = sorted(100 * each.difference for each in some)
-    return f"differences of {values[0]:.1f} to {values[-1]:.1f} points"
+    low, high = 100 * min(each.low for each in some), 100 * max(each.high for each in some)
+    return f"differences of {values[0]:.1f} to {values[-1]:.1f} points (95 % intervals within {low:.1f} to {high:.1f})"
 
 
 def _ratios(some: Sequence[Comparison]) -> str:
@@ -200,7 +247,17 @@ def _ratios(some: Sequence[Comparison]) -> str:
         ratio, low, high = (float(value) for value in found[0][:3])
         return f"a ratio of SDs of {ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"
     values = sorted(float(each.ratio) for each in found)
-    return f"ratios of SDs of {values[0]:.2f} to {values[-1]:.2f}"
+    low, high = min(float(each.low) for each in found), max(float(each.high) for each in found)
+    return f"ratios of SDs of {values[0]:.2f} to {values[-1]:.2f} (95 % intervals within {low:.2f} to {high:.2f})"
+
+
+def _only_alone(excludes: Iterable[bool]) -> str:
+    """Of intervals that exclude equality where the claim is not made: why not."""
+    count = sum(excludes)
+    if not count:
+        return ""
+    said = "1 interval excludes" if count == 1 else f"{count} intervals exclude"
+    return f"({said} equality alone, but the tests that a claim needs do not, adjusted over all comparisons.) "
 
 
 def _counted(names: Iterable[str]) -> list[tuple[str, int]]:

@@ -14,12 +14,14 @@ import pandas as pd
 
 from deni.errors import InputError
 from deni.measures import (
+    gain_per_step,
     mean_interval,
     pareto_front,
     sd_interval,
 )
-from deni.report.compare import ALPHA, Comparison, adjusted, compare
-from deni.report.runs import SCORES, Group, Runs, Setting
+from deni.report.compare import ALPHA, Comparison, adjusted, compare, lead
+from deni.report.ranking import Ranking, rankings_of
+from deni.report.runs import SCORES, Group, Runs, Setting, mean_score
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]  # shows how far a loop is
 NAN = float("nan")
@@ -37,7 +39,10 @@ class Tables:
         results: a row for each strategy in each setting.
         each_run: a row for each run.
         comparisons: a row for each strategy and setting, against the baseline.
-        against_baseline, best_two: what they are made of; the best two strategies of each setting.
+        against_baseline, leads: what they are made of; the highest mean of each setting against the other that is
+            hardest to tell from it.
+        rankings: strategies over 15 datasets or more.
+        mean_ranks: a row for each strategy of each of them; half a critical difference to either side.
         instability: how much the predictions of the seeds differ, and calibration.
         reliability: confidence and accuracy in bins.
         diversity: the members of each fork, mean over the runs.
@@ -51,7 +56,9 @@ class Tables:
     each_run: pd.DataFrame
     comparisons: pd.DataFrame
     against_baseline: Sequence[Comparison]
-    best_two: Sequence[Comparison]
+    leads: Sequence[Comparison]
+    rankings: Sequence[Ranking]
+    mean_ranks: pd.DataFrame
     instability: pd.DataFrame
     reliability: pd.DataFrame
     diversity: pd.DataFrame
@@ -74,25 +81,28 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
     groups = [group for group in runs.groups if group.blocks]
     # A test with R resamples has p-values from 1 / (R + 1) on; over many comparisons fewer must do.
     resamples = int(np.clip(1_000_000 // max(len(groups), 1), 1000, 5000))
+    swaps = max(resamples, 40 * len(groups))
     best, pairs = [], []
     for setting in watch(runs.settings):
         there = sorted(runs.of(setting), key=mean_score, reverse=True)
         others = [(group, base) for base in there for group in there if base.strategy == baseline != group.strategy]
-        found = [compare(*pair, generator, resamples) for pair in others]
-        pairs += adjusted([each for each in found if each is not None])
-        if len(there) > 1 and (first := compare(there[0], there[1], generator, resamples)) is not None:
+        found = [compare(*pair, generator, resamples, swaps) for pair in others]
+        pairs += [each for each in found if each is not None]
+        if (first := lead(there, generator, resamples)) is not None:
             best.append(first)
-    best = adjusted(best)
+    best, pairs, rankings = adjusted(best), adjusted(pairs), list(rankings_of(runs))
     leading = {(each.first.setting, each.first.strategy) for each in best if each.of_mean == "higher"}
     return Tables(
         runs=runs,
         baseline=baseline,
         resamples=resamples,
-        results=_results(runs, leading),
+        results=_results(runs, leading, baseline),
         each_run=pd.DataFrame([row for group in groups for row in _each_run(group)]),
         comparisons=pd.DataFrame([_comparison(each) for each in pairs], columns=[*WHERE, *_COMPARED]),
         against_baseline=pairs,
-        best_two=best,
+        leads=best,
+        rankings=rankings,
+        mean_ranks=pd.DataFrame([row for each in rankings for row in _mean_ranks(each)], columns=list(_RANKED)),
         instability=pd.DataFrame([_instability(group) for group in groups]),
         reliability=pd.DataFrame(
             [row for group in groups for row in _reliability(group)],
@@ -114,11 +124,6 @@ def _baseline(runs: Runs, named: str | None) -> str:
     return "default" if "default" in known else min(known, key=lambda name: (np.isnan(costs[name]), costs[name]))
 
 
-def mean_score(group: Group) -> float:
-    """Mean over the blocks of the mean over their seeds, from 0 to 1."""
-    return float(np.mean([block.scores.mean() for block in group.blocks]))
-
-
 def where(setting: Setting, strategy: str) -> dict[str, Any]:
     """The columns `WHERE`."""
     labelled = "all" if setting.labelled is None else setting.labelled
@@ -129,7 +134,7 @@ def where(setting: Setting, strategy: str) -> dict[str, Any]:
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 
-def _results(runs: Runs, leading: set[tuple[Setting, str]]) -> pd.DataFrame:
+def _results(runs: Runs, leading: set[tuple[Setting, str]], baseline: str) -> pd.DataFrame:
     rows = []
     for setting in runs.settings:
         groups = runs.of(setting)
@@ -138,6 +143,7 @@ def _results(runs: Runs, leading: set[tuple[Setting, str]]) -> pd.DataFrame:
         for name, of, low in (("pareto_mean", "mean", False), ("pareto_sd", "sd", True)):
             front = _front([row["member_steps"] for row in some], [row[of] for row in some], low)
             some = [row | {name: bool(on)} for row, on in zip(some, front, strict=True)]
+        some = [row | own for row, own in zip(some, _gains(some, baseline), strict=True)]
         rows += [row | {"best": (setting, group.strategy) in leading} for row, group in zip(some, groups, strict=True)]
     return pd.DataFrame(rows)
 
@@ -149,6 +155,19 @@ def _front(cost: Sequence[float], value: Sequence[float], low: bool) -> np.ndarr
     if known.any():
         front[known] = pareto_front(np.array(cost)[known], np.array(value)[known], lower_is_better=low)
     return front
+
+
+def _gains(some: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, float]]:
+    """Gain in the mean and drop in the SD for each cost of the baseline in extra member-steps; NaN where none are."""
+    columns = np.array([[row[name] for name in ("member_steps", "mean", "sd")] for row in some], dtype=np.float64).T
+    known: list[int] = np.flatnonzero(np.isfinite(columns).all(0) & (columns[0] > 0)).tolist()
+    found = np.full((2, len(some)), NAN)
+    base = [place for place, at in enumerate(known) if some[at]["strategy"] == baseline]
+    if base:
+        cost, mean, sd = columns[:, known]
+        found[:, known] = gain_per_step(cost, mean, sd, base[0])
+        found *= cost[base[0]]
+    return [{"gain_per_baseline": gain, "drop_per_baseline": drop} for gain, drop in found.T.tolist()]
 
 
 def _result(group: Group) -> dict[str, Any]:
@@ -221,6 +240,17 @@ def _comparison(each: Comparison) -> dict[str, Any]:
         "p_sd": each.p_spread,
         "sd_shown": each.of_spread,
     }
+
+
+_RANKED = ("strategy", "over", "datasets", "mean_rank", "low", "high", "p_value")
+
+
+def _mean_ranks(ranking: Ranking) -> Iterator[dict[str, Any]]:
+    half = ranking.found.difference / 2
+    for strategy, rank in zip(ranking.strategies, ranking.found.ranks, strict=True):
+        ends = (float(rank), float(rank) - half, float(rank) + half)
+        values = (strategy, ranking.label, ranking.datasets, *ends, ranking.found.p_value)
+        yield dict(zip(_RANKED, values, strict=True))
 
 
 # ---- predictions -----------------------------------------------------------------------------------------------------
