@@ -1,5 +1,6 @@
 """Studies that are really trained: packs, runners, faults."""
 
+import gc
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -93,6 +95,16 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
 def test_a_run_without_a_number_for_its_loss_fails(study):
     results = run_pack(cells_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
     assert all(isinstance(each, str) and each.startswith("deni.errors.TrainingDivergedError") for each in results)
+
+
+def test_a_trained_cell_leaves_no_tensors_behind(study):
+    def kept():
+        gc.collect()
+        return sum(each.nbytes for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
+
+    cells, library = cells_of(study(strategies=[{"name": "ensemble", "members": 2}])), Library()
+    after = [kept() for cell in cells if run_pack([cell], library)]
+    assert after[0] == after[1] == after[2]
 
 
 # ---- runners ---------------------------------------------------------------------------------------------------------
