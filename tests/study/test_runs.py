@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -95,6 +96,18 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
 def test_a_run_without_a_number_for_its_loss_fails(study):
     results = run_pack(cells_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
     assert all(isinstance(each, str) and each.startswith("deni.errors.TrainingDivergedError") for each in results)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux and no GPU"
+)
+def test_the_peak_of_memory_is_that_of_the_cell(study):
+    (cell,) = cells_of(study(seeds=1))
+    held = np.ones(2**28, dtype=np.uint8)  # 256 MiB, gone before the cell begins
+    before = psutil.Process().memory_info().rss
+    del held
+    (result,) = run_pack([cell], Library())
+    assert result.cost["peak_bytes"] < before
 
 
 def test_a_trained_cell_leaves_no_tensors_behind(study):
