@@ -402,3 +402,10 @@ def test_what_is_no_study_is_refused(tmp_path, content, said):
 def test_a_study_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_study(tmp_path / "missing.yaml")
+
+
+def test_a_wrong_column_of_a_dataset_by_name_is_pointed_at(study, monkeypatch):
+    monkeypatch.setenv("DENI_DATA", str(study.folder))
+    write_csv(study.folder / "trec.csv.gz", toy_rows())
+    with pytest.raises(InputError, match=r"datasets\.text_column: "):
+        study("strategies: default\nmodels: MODEL\nseeds: 2\ndatasets: {name: trec, text_column: body}\n")

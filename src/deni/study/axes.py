@@ -122,7 +122,8 @@ def dataset(spot: Spot, folder: Path) -> Choice:
             value[key] = _file(each, folder)
         elif key == "task":
             value[key] = each.as_type(Literal[OF_TEXTS])  # type: ignore[valid-type]
-    return Choice(spot, value, pairs)
+    # Without its name, a word that messages about other settings have, too.
+    return Choice(spot, value, {key: each for key, each in pairs.items() if key != place})
 
 
 def _file(spot: Spot, folder: Path) -> str:
