@@ -1,5 +1,8 @@
 """The estimate of memory is near what training keeps."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -124,3 +127,12 @@ def test_estimating_moves_neither_generators_nor_gradients(tiny, batch):
     memory.estimate(model, inputs_of(batch), 0)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_nothing_of_the_model_is_kept_after_the_estimate(tiny, batch):
+    model = tuned(tiny("bert"), "lora")
+    memory.estimate(model, inputs_of(batch), longest=20)
+    weights = [weakref.ref(parameter) for parameter in model.parameters()]
+    del model
+    gc.collect()
+    assert not any(weight() is not None for weight in weights)

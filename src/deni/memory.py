@@ -54,7 +54,7 @@ def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estim
         storage = tensor.untyped_storage()
         if tensor.data_ptr() not in parameters and storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # a tensor that its own graph keeps is never freed: the graph is no object of Python's
 
     # With the dropout of training: it keeps other tensors than PyTorch's (attention weights beside a fused kernel).
     dropout = MemberDropout(Streams([generator(0, next(model.parameters()).device)]))

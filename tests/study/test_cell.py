@@ -75,6 +75,17 @@ def test_a_label_does_not_change_the_key(label):
     assert key(dataclasses.replace(PLAIN, **label)) == key(PLAIN)
 
 
+@pytest.mark.parametrize(
+    "how", [{"engine": "loop"}, {"members_at_a_time": 2}, {"eval_batch_size": 8}, {"gradient_checkpointing": True}]
+)
+def test_how_it_is_computed_does_not_change_the_key(how):
+    assert key(dataclasses.replace(PLAIN, recipe=how)) == key(PLAIN)
+
+
+def test_bfloat16_changes_the_key():
+    assert key(dataclasses.replace(PLAIN, recipe={"bf16": True})) != key(PLAIN)
+
+
 @pytest.mark.parametrize("name", ["data", "model", "augmented"])
 def test_other_content_of_a_file_is_another_cell(name):
     assert key(PLAIN, dataclasses.replace(FILES, **{name: "other"})) != key(PLAIN)

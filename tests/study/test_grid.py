@@ -285,6 +285,13 @@ REFUSED = {
     "strategies: [default]\nfactor: {members: [3, 4]}": "factor.members: no such setting to vary",
     "strategies: [{name: deni, members: 3}]\nfactor: {members: [3, 4]}": "factor.members: strategies[0] in line 7",
     "strategies: [default": "line 8: no YAML",
+    "recipe: {epochs: 3\nstrategies: default": "line 8: no YAML: expected ',' or '}', but got ':' (while parsing a flow"
+    " mapping in line 7)",
+    "strategies: [default]\n? [a]\n: 3": "line 8: a name must be one word, not a list",
+    "strategies: [default]\nblocks: 100000000": "line 8: blocks: 100000000 is how many there are, at most 10000",
+    "strategies: [deni]\nfactor: {variance: [0.1, -3]}": "line 8: factor.variance[1]: the noise variance",
+    "strategies: [deni]\nfactor: {learning_rate: [0.1, -3]}": "line 8: factor.learning_rate[1]: learning_rate must be",
+    "strategies: [deni]\nfactor: {engine: [loop, stacked]}": "line 8: factor.engine[1]: means the same cells as",
     "strategies: [default]\n\ttest_size: 3": "line 8: no YAML",
     "": "line 1: no strategies: a study needs datasets, strategies, seeds",
 }
@@ -395,3 +402,10 @@ def test_what_is_no_study_is_refused(tmp_path, content, said):
 def test_a_study_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_study(tmp_path / "missing.yaml")
+
+
+def test_a_wrong_column_of_a_dataset_by_name_is_pointed_at(study, monkeypatch):
+    monkeypatch.setenv("DENI_DATA", str(study.folder))
+    write_csv(study.folder / "trec.csv.gz", toy_rows())
+    with pytest.raises(InputError, match=r"datasets\.text_column: "):
+        study("strategies: default\nmodels: MODEL\nseeds: 2\ndatasets: {name: trec, text_column: body}\n")

@@ -1,5 +1,6 @@
 """Studies that are really trained: packs, runners, faults."""
 
+import gc
 import os
 import signal
 import sqlite3
@@ -8,7 +9,9 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -100,6 +103,28 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
 def test_a_run_without_a_number_for_its_loss_fails(study):
     results = run_pack(cells_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
     assert all(isinstance(each, str) and each.startswith("deni.errors.TrainingDivergedError") for each in results)
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() or not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux and no GPU"
+)
+def test_the_peak_of_memory_is_that_of_the_cell(study):
+    (cell,) = cells_of(study(seeds=1))
+    held = np.ones(2**28, dtype=np.uint8)  # 256 MiB, gone before the cell begins
+    before = psutil.Process().memory_info().rss
+    del held
+    (result,) = run_pack([cell], Library())
+    assert result.cost["peak_bytes"] < before
+
+
+def test_a_trained_cell_leaves_no_tensors_behind(study):
+    def kept():
+        gc.collect()
+        return sum(each.nbytes for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
+
+    cells, library = cells_of(study(strategies=[{"name": "ensemble", "members": 2}])), Library()
+    after = [kept() for cell in cells if run_pack([cell], library)]
+    assert after[0] == after[1] == after[2]
 
 
 # ---- runners ---------------------------------------------------------------------------------------------------------

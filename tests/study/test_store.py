@@ -9,7 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from deni.cli import main
 from deni.errors import InputError
 from deni.study import schema
 from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned, canonical
@@ -145,6 +147,18 @@ def test_cells_of_a_worker_that_is_gone_wait_again(store):
     assert keys(store) == [gone, here]
     assert store.release() == 1
     assert keys(store, "running") == [elsewhere]
+    store.claim([here])
+    assert store.release_stale(elsewhere=True) == 1
+    assert keys(store, "running") == [here]
+
+
+def test_status_says_who_trains_and_a_dead_machines_cells_can_wait_again(store, path):
+    store.claim(keys(store)[:2], "another-machine:7:1.00")
+    said = CliRunner().invoke(main, ["study", "status", str(path)]).output
+    assert "running: 2 since" in said
+    assert f"by process 7 of another-machine; if it is gone, `deni study retry {path} --running`" in said
+    assert "2 cells wait again" in CliRunner().invoke(main, ["study", "retry", str(path), "--running"]).output
+    assert store.status()["running"] == 0
 
 
 # ---- what may go wrong ---------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
         return
     with Store(store, create=True) as opened:
         failed = running.into(opened)
+        keys = {each.key for each in study.planned}
+        _say_who_trains([row for row in opened.results("running") if row.key in keys], store)
     if failed:
         click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
         raise SystemExit(1)
@@ -73,6 +75,7 @@ def status(store: str) -> None:
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
     if rows:
         _print_status(rows)
+    _say_who_trains([row for row in rows if row.status == "running"], store)
     failed = [row for row in rows if row.status == "failed"]
     for row in failed[:SHOWN]:
         cell = row.cell
@@ -90,12 +93,18 @@ def status(store: str) -> None:
 @command.command("retry", epilog=example("deni study retry study.db"))
 @click.argument("store")
 @click.option("--key", "keys", multiple=True, help="Of a failed cell, as status shows it.  [default: all]")
-def retry(store: str, keys: tuple[str, ...]) -> None:
+@click.option("--running", is_flag=True, help="In place of failed cells those that run on other machines, or no more.")
+def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
     """Let the failed cells of STORE wait again."""
     from deni.errors import InputError
     from deni.study.store import Store
 
+    if running and keys:
+        raise click.UsageError("--key is of failed cells: leave it or --running away")
     with Store(store) as opened:
+        if running:
+            click.echo(f"{opened.release_stale(elsewhere=True)} cells wait again")
+            return
         failed = [row.key for row in opened.results("failed")]
         for key in keys:
             if not any(each.startswith(key) for each in failed):
@@ -149,6 +158,25 @@ def merge(store: str, others: tuple[str, ...]) -> None:
                 f"Warning: {other} has another result of {len(merged.conflicts)} cells ({shown}): kept the first",
                 err=True,
             )
+
+
+def _say_who_trains(rows: Iterable[Row], store: str) -> None:
+    """Who works on the cells that run, and what to do where nobody does."""
+    from deni.study.store import split_worker, worker_state
+
+    workers: dict[str, list[Row]] = {}
+    for row in rows:
+        workers.setdefault(row.worker, []).append(row)
+    advice = {
+        "here": "",
+        "gone": ", which is gone: `deni study run` trains them again",
+        "elsewhere": f"; if it is gone, `deni study retry {store} --running` lets them wait again",
+    }
+    for worker, cells in workers.items():
+        machine, pid, _ = split_worker(worker)
+        since = min(row.started for row in cells)
+        who = f"process {pid} of {machine}" if machine else "nobody"
+        click.echo(f"running: {len(cells)} since {since}, by {who}{advice[worker_state(worker)]}")
 
 
 def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:

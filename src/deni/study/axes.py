@@ -18,6 +18,7 @@ from deni.study.cell import OPTIMISATION_SOURCES, Named
 from deni.study.document import Spot, did_you_mean, mentioned
 from deni.tuning import TUNINGS, make_tuning
 
+MOST = 10_000  # seeds or blocks; whoever writes more means the seed itself
 COLUMNS = ("text_column", "text_pair_column", "label_column")
 OF_THE_HUB = ("split", "config_name")
 OF_TEXTS = tuple(task for task in TASKS if task != "token")  # a store keeps one output a text
@@ -86,10 +87,13 @@ def _whole_or(spot: Spot, word: str) -> int:
 
 
 def numbers(spot: Spot) -> list[Choice]:
-    """A list of numbers, or a number that stands for as many from 0 on."""
+    """A list of numbers, or a number that stands for as many from 0 on, at most `MOST`."""
     if spot.is_list:
         return distinct(Choice(each, _whole(each, 0)) for each in spot.items())
-    return [Choice(spot, number) for number in range(_whole(spot, 1))]
+    many = _whole(spot, 1)
+    if many > MOST:
+        raise spot.wrong(f"{many} is how many there are, at most {MOST}; a single one is written [{many}]")
+    return [Choice(spot, number) for number in range(many)]
 
 
 def dataset(spot: Spot, folder: Path) -> Choice:
@@ -118,7 +122,8 @@ def dataset(spot: Spot, folder: Path) -> Choice:
             value[key] = _file(each, folder)
         elif key == "task":
             value[key] = each.as_type(Literal[OF_TEXTS])  # type: ignore[valid-type]
-    return Choice(spot, value, pairs)
+    # Without its name, a word that messages about other settings have, too.
+    return Choice(spot, value, {key: each for key, each in pairs.items() if key != place})
 
 
 def _file(spot: Spot, folder: Path) -> str:

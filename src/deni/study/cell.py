@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
 OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
 PACKAGES = ("torch", "transformers", "peft")
+# Of the recipe: how it is computed. The result is the same but for rounding, as in packs.
+HOW = ("engine", "members_at_a_time", "eval_batch_size", "gradient_checkpointing")
 
 
 def versions() -> dict[str, str]:
@@ -136,7 +138,7 @@ class Cell:
     # ---- what it is kept under -------------------------------------------------------------------------------------
 
     def decides(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> dict[str, Any]:
-        """Everything that decides the result, defaults filled in; labels and places of files do not."""
+        """Everything that decides the result, defaults filled in; labels, places of files and `HOW` do not."""
         return {
             **_settled(canonical(dataclasses.replace(self, seed=0, block=0, sources={}, vary="", factor={}).to_json())),
             "fingerprints": dataclasses.asdict(fingerprints),
@@ -174,12 +176,15 @@ class Cell:
 
 @functools.lru_cache(maxsize=4096)
 def _settled(spec: str) -> dict[str, Any]:
-    """The settings of a cell without seeds, defaults filled in."""
+    """The settings of a cell without seeds, defaults filled in; the default for what decides nothing."""
+    from deni.recipe import Recipe
+
     cell = Cell.from_json(json.loads(spec))
     settings = cell.plan().settings()
     strategy, tuning = settings.pop("strategy"), settings.pop("tuning")
     for name in ("seed", "source_seeds"):
         settings.pop(name)
+    settings |= {name: getattr(Recipe, name) for name in HOW}
     return {
         "model": settings.pop("model"),
         "tuning": _of_one_spelling(tuning),

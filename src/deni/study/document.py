@@ -69,7 +69,12 @@ class Spot:
             raise self.wrong(f"expected `name: value` pairs, not {self._shown()}")
         found: dict[str, Spot] = {}
         for name_node, node in self.node.value:
-            name = str(getattr(name_node, "value", "?"))
+            if not isinstance(name_node, yaml.ScalarNode):
+                line = name_node.start_mark.line + 1
+                raise Spot(self.file, self.path, line, name_node).wrong(
+                    "a name must be one word, not a list or mapping"
+                )
+            name = str(name_node.value)
             spot = Spot(self.file, f"{self.path}.{name}" if self.path else name, name_node.start_mark.line + 1, node)
             if name in found:
                 raise spot.wrong(f"given twice, first in line {found[name].line}")
@@ -120,7 +125,9 @@ def read_yaml(path: str | Path) -> Spot:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{file}{line}: no YAML: {error.problem or error.context}") from None
+        begun = error.context_mark
+        since = f" ({error.context} in line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
+        raise InputError(f"{file}{line}: no YAML: {error.problem or error.context}{since}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
     if node is None:

@@ -40,8 +40,8 @@ class Point:
         # What is a flag on the command line is a key here.
         said = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: flag[1].replace("-", "_"), str(error))
         choice = self.choices[axis]
-        spot = mentioned(said, choice.settings, choice.spot)
-        return spot.wrong(said)
+        factors = {name: self.choices[f"factor.{name}"].spot for name in self.cell.factor if name not in AMOUNTS}
+        return mentioned(said, {**choice.settings, **factors}, choice.spot).wrong(said)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import resource
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +45,8 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
     Raises:
         InputError: what fails them all, such as a model that cannot be loaded.
     """
+    gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
+    _forget_peak()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
         _, test = library.parts(cells[0], cells[0].plan().strategy)
@@ -117,8 +122,23 @@ def _said(error: Exception) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
+def _forget_peak() -> None:
+    """Measure the peak of memory from here on, where the system can: CUDA and Linux."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Bytes."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def _cost(fitted: Fitted, cells: int) -> dict[str, float]:
-    """The share of one cell.
+    """The share of one cell; of memory the peak of the process while the pack was trained, measured on its device.
 
     FLOPs are an estimate: 6 for each weight outside the embeddings and token (2 forward, 4 backward), 4 where most of
     the weights are frozen and get no gradient.
@@ -135,13 +155,10 @@ def _cost(fitted: Fitted, cells: int) -> dict[str, float]:
         trained = sum(p.numel() for p in weights.values() if p.requires_grad)
     finally:
         trainer.population.restore()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
     return {
         "member_steps": member_steps,
         "tokens": round(tokens),
         "flops": round(tokens * total * (6 if trained > total / 2 else 4)),
         "seconds": round(fitted.seconds / cells, 3),
-        "peak_bytes": float(peak),
+        "peak_bytes": float(_peak()),
     }

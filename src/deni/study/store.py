@@ -46,6 +46,7 @@ class Row:
         study: name of the study that brought it.
         attempts: how often it was begun.
         traceback: of the last failure.
+        worker: who trains it at present, see `worker_name`.
         added, started, finished: times in UTC, ISO 8601.
     """
 
@@ -63,6 +64,7 @@ class Row:
     diagnostics: Mapping[str, Any]
     environment: Mapping[str, Any]
     traceback: str
+    worker: str
     added: str
     started: str
     finished: str
@@ -227,15 +229,19 @@ class Store:
             if not changed:
                 raise KeyError(f"no cell {key}")
 
-    def release_stale(self) -> int:
+    def release_stale(self, elsewhere: bool = False) -> int:
         """Let cells wait again whose worker is gone: a process of this machine that no longer runs.
+
+        Args:
+            elsewhere: those of other machines, too, of which nobody can say from here whether they still run.
 
         Returns:
             How many.
         """
         with self._writing():
             workers = self._connection.execute("SELECT DISTINCT worker FROM cells WHERE status = 'running'").fetchall()
-            gone = [name for (name,) in workers if not _alive(name)]
+            states = {name: worker_state(name) for (name,) in workers}
+            gone = [name for name, state in states.items() if state == "gone" or (elsewhere and state == "elsewhere")]
             return sum(self.release(name) for name in gone)
 
     def release(self, worker: str | None = None) -> int:
@@ -402,16 +408,26 @@ def worker_name() -> str:
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
-def _alive(worker: str | None) -> bool:
-    """Whether a worker still runs, as far as this machine can tell."""
-    machine, _, rest = (worker or "").rpartition(":")
-    machine, _, pid = machine.rpartition(":")
+def worker_state(worker: str | None) -> Literal["here", "gone", "elsewhere"]:
+    """Whether a worker still runs, as far as this machine can tell: of another machine it cannot."""
+    machine, pid, began = split_worker(worker)
     if machine != platform.node():
-        return bool(machine)  # another machine's: perhaps; nobody's: no
+        return "elsewhere" if machine else "gone"
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" == rest
+        return "here" if f"{psutil.Process(int(pid)).create_time():.2f}" == began else "gone"
     except psutil.NoSuchProcess:
-        return False
+        return "gone"
+
+
+def split_worker(worker: str | None) -> tuple[str, str, str]:
+    """Machine, number and start of `worker_name`; empty for nobody.
+
+    >>> split_worker("node7:1234:1700000000.25")
+    ('node7', '1234', '1700000000.25')
+    """
+    rest, _, began = (worker or "").rpartition(":")
+    machine, _, pid = rest.rpartition(":")
+    return machine, pid, began
 
 
 def pack_arrays(outputs: Outputs) -> bytes:
@@ -449,6 +465,6 @@ def _plain(value: Any) -> Any:
 def _row(raw: Mapping[str, Any]) -> Row:
     values: dict[str, Any] = {name: json.loads(raw[name] or "{}") for name in _JSON}
     values["labels"] = tuple(values["labels"])
-    values |= {name: raw[name] or "" for name in ("fingerprint", "traceback", "started", "finished")}
+    values |= {name: raw[name] or "" for name in ("fingerprint", "traceback", "worker", "started", "finished")}
     values |= {name: raw[name] for name in ("key", "pack", "study", "status", "attempts", "added")}
     return Row(cell=Cell.from_json(json.loads(raw["spec"])), decides=json.loads(raw["decides"]), **values)

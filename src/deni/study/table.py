@@ -47,7 +47,9 @@ def row_values(row: Row) -> dict[str, Any]:
         **{name: decides[name] for name in ("tuning", "strategy")},
         **{name: spec[name] for name in ("labelled", "test_size", "protocol", "preset", "block", "seed")},
         **{name: spec[name] for name in ("vary", "factor")},
-        **{name: decides[name] for name in ("seeds", "recipe", "fingerprints", "versions")},
+        "seeds": decides["seeds"],
+        "recipe": {**decides["recipe"], **spec["recipe"]},  # of what decides nothing only the cell knows
+        **{name: decides[name] for name in ("fingerprints", "versions")},
     }
     about = {"key": row.key, "pack": row.pack, "study": row.study, "status": row.status, "attempts": row.attempts}
     came = {"metrics": row.metrics, "cost": row.cost, "diagnostics": row.diagnostics, "environment": row.environment}
