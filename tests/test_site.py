@@ -116,7 +116,7 @@ def test_opened_as_files_the_site_asks_for_nothing_else_and_its_search_finds_wor
     if width < 1000:
         page.locator("label.md-header__button[for=__search]").click()
     page.locator("input.md-search__input").click()
-    page.locator("input.md-search__input").fill("pitman_morgan")
+    page.locator("input.md-search__input").press_sequentially("pitman_morgan")
     page.wait_for_selector(".md-search-result__item a")
     assert "api/measures.html" in page.locator(".md-search-result__item a").first.get_attribute("href")
     page.goto((site / "strategies" / "deni.html").as_uri())
