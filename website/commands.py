@@ -88,7 +88,8 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
         text = OWNERS.sub("", text)
         if isinstance(option.type, click.Choice):
             flags = flags.partition(" [")[0]
-            text = f"{text} One of {', '.join(map(str, option.type.choices))}.".strip()
+            choices = ", ".join(map(str, option.type.choices))
+            text = f"{text} {'One of' if ',' in choices else 'Only'} {choices}.".strip()
         row = f"| `{flags.replace(' RANGE', '')}` | {_cell(text)} |"
         if owners:
             owned.append(f"{row} {owners[1]} |")
