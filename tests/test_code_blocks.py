@@ -50,6 +50,7 @@ WRITING = ("--output", "--markdown", "--latex", "--csv", "--json")
 HERE = {
     '"roberta-base"': repr(locate("minilm")),
     "num_train_epochs=10": "num_train_epochs=1",
+    'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",
     'strategy="deni")': 'strategy="deni", strategy_settings={"members": 2}, epochs=1)',
     "strategy=MiddleFork(members=3), epochs=4)": "strategy=MiddleFork(members=3), epochs=2)",
