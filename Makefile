@@ -12,7 +12,7 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unipelt check install clean
+.PHONY: demo test test-unipelt check docs docs-serve install clean
 
 demo: install
 	$(BIN)/deni demo
@@ -30,6 +30,13 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in site/: open site/index.html, or let docs-serve follow what you write.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
@@ -39,4 +46,4 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-unipelt build dist *.egg-info
+	rm -rf $(VENV) .venv-unipelt build dist site *.egg-info

@@ -20,6 +20,7 @@ from deni.data.augmentation import AUGMENTERS
 from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
 from deni.strategies.moments import Moments
+from deni.tuning import TUNINGS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -78,8 +79,8 @@ LINKS = [
 
 
 def examples(kind: str) -> str:
-    """The code of CONTRIBUTING that is marked as an example of this kind."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+    """The code of docs/extending.md that is marked as an example of this kind."""
+    text = (ROOT / "docs" / "extending.md").read_text()
     blocks = re.findall(rf"<!-- {kind} example -->\n *```python\n(.*?)```", text, flags=re.S)
     assert blocks
     future = "from __future__ import annotations\n"
@@ -89,16 +90,16 @@ def examples(kind: str) -> str:
 @pytest.fixture
 def run_examples(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     def run(kind: str) -> dict[str, Any]:
-        module = ModuleType("example_of_contributing")
+        module = ModuleType("example_of_extending")
         monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
-        exec(compile(examples(kind), "CONTRIBUTING.md", "exec"), module.__dict__)
+        exec(compile(examples(kind), "extending.md", "exec"), module.__dict__)
         return module.__dict__
 
     return run
 
 
 def test_every_strategy_has_a_card_and_every_card_a_strategy() -> None:
-    assert {card.stem for card in CARDS.glob("*.md")} == set(STRATEGIES)
+    assert {card.stem for card in CARDS.glob("*.md")} - {"index"} == set(STRATEGIES)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -266,3 +267,16 @@ def test_the_page_of_augmented_texts_names_every_setting_with_its_default(name: 
         if row[0].startswith("`") and len(row) == 3
     }
     assert said == {field.name: field.default for field in dataclasses.fields(AUGMENTERS[name])}
+
+
+def test_the_page_of_tunings_names_rates_and_every_setting_with_its_default() -> None:
+    rows = [cells(line) for line in (ROOT / "docs" / "tunings.md").read_text().splitlines() if line.startswith("| `")]
+    rates = {row[0].strip("`"): row[2:] for row in rows if len(row) == 4 and row[0].strip("`") in TUNINGS}
+    for name, cls in TUNINGS.items():
+        others = ", ".join(f"{family} {rate:g}" for family, rate in cls.paper_learning_rates.items())
+        paper = "; ".join(filter(None, [f"{cls.paper_learning_rate:g}", others]))
+        assert rates[name] == [f"{cls.learning_rate:g}", "not in the paper" if name == "prompt" else paper]
+    said = {(row[1], row[0].strip("`")): ast.literal_eval(row[3].strip("`")) for row in rows if row[1] in TUNINGS}
+    assert said == {
+        (name, field.name): field.default for name, cls in TUNINGS.items() for field in dataclasses.fields(cls)
+    }

