@@ -123,8 +123,23 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
+def study(result: dict[str, Any]) -> str:
+    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio"]
+    head += ["alone, CPU s", "packed, CPU s", "ratio"]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+    for row in result["rows"]:
+        times = " | ".join(
+            f"{row[f'alone_{kind}']:.1f} | {row[f'packed_{kind}']:.1f} | {row[f'ratio_of_{kind}']:.2f}"
+            for kind in ("seconds", "cpu_seconds")
+        )
+        lines.append(
+            f"| {row['tuning']} | {row['strategy']} | {row['seeds']} | {row['labelled']} | {row['threads']} | {times} |"
+        )
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report)}
+PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study)}
 
 
 def fill(text: str, name: str, table: str) -> str:
