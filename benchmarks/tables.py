@@ -124,17 +124,12 @@ def report(result: dict[str, Any]) -> str:
 
 
 def study(result: dict[str, Any]) -> str:
-    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio"]
-    head += ["alone, CPU s", "packed, CPU s", "ratio"]
+    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, CPU s", "packed, CPU s", "ratio"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for row in result["rows"]:
-        times = " | ".join(
-            f"{row[f'alone_{kind}']:.1f} | {row[f'packed_{kind}']:.1f} | {row[f'ratio_of_{kind}']:.2f}"
-            for kind in ("seconds", "cpu_seconds")
-        )
-        lines.append(
-            f"| {row['tuning']} | {row['strategy']} | {row['seeds']} | {row['labelled']} | {row['threads']} | {times} |"
-        )
+        cost = " | ".join(f"{row[f'{how}_cpu_seconds']:.1f}" for how in ("alone", "packed"))
+        what = " | ".join(str(row[name]) for name in ("tuning", "strategy", "seeds", "labelled", "threads"))
+        lines.append(f"| {what} | {cost} | {row['ratio_of_cpu_seconds']:.2f} |")
     return "\n".join(lines)
 
 
