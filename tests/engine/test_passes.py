@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import TrainingArguments
 
 from deni.engine import passes
 from deni.engine.dropout import Part, Streams
@@ -13,6 +14,7 @@ from deni.engine.fold import FoldError
 from deni.engine.probe import divides
 from deni.population import Population
 from deni.randomness import Sources, generator
+from deni.trainer import PopulationTrainer
 
 SEEDS, ROWS, TOKENS = (3, 4, 5), 6, (7, 11, 5)
 
@@ -150,3 +152,45 @@ def test_other_masks_in_another_pass_are_refused():
     streams = Streams([generator(0)], passes.Padding([3], 3), part)
     with pytest.raises(FoldError, match="in one pass"):
         streams.keep(torch.Size([1, 5, 4]), 0.1)
+
+
+# ---- a whole run -----------------------------------------------------------------------------------------------------
+
+
+def pad(rows):
+    longest = max(len(row["input_ids"]) for row in rows)
+    batch = {"labels": torch.tensor([row["labels"] for row in rows])}
+    for name, fill in (("input_ids", 1), ("attention_mask", 0)):
+        batch[name] = torch.tensor([[*row[name], *[fill] * (longest - len(row[name]))] for row in rows])
+    return batch
+
+
+def test_a_pack_that_is_trained_in_passes_is_its_runs_alone(tiny, always, tmp_path):
+    def model_init():
+        model = tiny("bert")  # all runs share what is frozen
+        nn.init.normal_(model.classifier.weight, std=0.02)
+        model.bert.requires_grad_(False)
+        model.bert.encoder.layer[1].attention.self.query.requires_grad_(True)
+        return model
+
+    def trained(seeds):
+        rows = [
+            {"input_ids": [5 + at] * (1 + at % 7), "attention_mask": [1] * (1 + at % 7), "labels": at % 3}
+            for at in range(20)
+        ]
+        args = TrainingArguments(
+            tmp_path, per_device_train_batch_size=8, num_train_epochs=2, use_cpu=True, report_to=[], save_strategy="no"
+        )
+        trainer = PopulationTrainer(
+            args=args, model_init=model_init, train_dataset=rows, data_collator=pad, seeds=seeds
+        )
+        trainer.train()
+        return trainer.population.values
+
+    pack = trained([5, 6])
+    assert len(always) == 1 + 6  # the probe, and six steps
+    assert max(always[1:]) > 2
+    for run, seed in enumerate([5, 6]):
+        for name, value in trained([seed]).items():
+            assert float((pack[name][run] - value[0]).abs().max()) < 1e-9
+    assert float((pack["classifier.weight"][0] - pack["classifier.weight"][1]).abs().max()) > 1e-3
