@@ -123,8 +123,18 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
+def study(result: dict[str, Any]) -> str:
+    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, CPU s", "packed, CPU s", "ratio"]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+    for row in result["rows"]:
+        cost = " | ".join(f"{row[f'{how}_cpu_seconds']:.1f}" for how in ("alone", "packed"))
+        what = " | ".join(str(row[name]) for name in ("tuning", "strategy", "seeds", "labelled", "threads"))
+        lines.append(f"| {what} | {cost} | {row['ratio_of_cpu_seconds']:.2f} |")
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report)}
+PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study)}
 
 
 def fill(text: str, name: str, table: str) -> str:

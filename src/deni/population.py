@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deni import noise
 from deni.architectures import has_adapter, head_names
+from deni.engine import passes
 from deni.engine.base import Engine
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.embedding import ActiveEmbedding
@@ -71,6 +72,7 @@ class Population(nn.Module):
         self.loss_scale = 1.0  # what the gradients are multiplied with (fp16), for those who add to them
         self.lengths: Sequence[int] | None = None  # of a pack: tokens that each member in focus would have alone
         self.padding_side = "right"
+        self.by_length = False  # whether a pack's rows of like length are computed in passes of their own
         starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
         if len(starts) == 1:
             starts *= self.runs
@@ -271,6 +273,10 @@ class Population(nn.Module):
         """The next forward passes compute these members."""
         self._focus = chunk
 
+    def focus_rows(self, batch: int) -> None:
+        """The next forward pass of the plain module computes so many rows of each member in focus."""
+        self._engine.focus(self._focus, batch)
+
     def forward(self, lengths: Sequence[int] | None = None, padding_side: str = "right", **inputs: Any) -> Any:
         """Compute the members in focus.
 
@@ -288,11 +294,18 @@ class Population(nn.Module):
         if not self.training:
             return self.model(**inputs)
         padding, self.lengths, self.padding_side = None, None, padding_side
+        streams = self.streams[chunk.start : chunk.stop]
         if lengths:
             self.lengths = [lengths[member // self.members] for member in chunk]
             padding = Padding(self.lengths, max(lengths), padding_side)
-        with MemberDropout(Streams(self.streams[chunk.start : chunk.stop], padding)):
+            if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
+                divided = passes.divide(inputs["attention_mask"], len(chunk))
+                return passes.compute(self.model, inputs, streams, padding, divided, self.focus_rows)
+        with MemberDropout(Streams(streams, padding)):
             return self.model(**inputs)
+
+    def _has_hooks(self) -> bool:
+        return any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
 
     def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
         """Inputs for the members in focus.

@@ -39,7 +39,7 @@ from deni.diagnostics import Diagnostics
 from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members
-from deni.engine.probe import why_not_stacked
+from deni.engine.probe import divides, why_not_stacked
 from deni.errors import ArtifactError
 from deni.losses import member_losses, problem_type
 from deni.population import Population
@@ -168,6 +168,7 @@ class PopulationTrainer(Trainer):
         self._order: SampleOrder | None = None
         self._optimizer_of_members: MemberOptimizer | None = None
         self._why_loop: str | None = None  # None: not probed yet
+        self._by_length = False  # whether rows of like length are computed in passes of their own
         self._around_step = ExitStack()  # what the strategy does around the passes of the step under way
         with global_generators():
             if model_init is not None:
@@ -253,7 +254,9 @@ class PopulationTrainer(Trainer):
         engine: Literal["loop", "stacked"] = "stacked" if self._why_loop == "" else "loop"
         rank, device = self.args.process_index, self.args.device
         sources = [self._sources_of(run, device, rank) for run in range(self.runs)]
-        return Population(model, sources, engine, initial, self.at_a_time)
+        population = Population(model, sources, engine, initial, self.at_a_time)
+        population.by_length = self._by_length
+        return population
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh population, each run with its own initialisation; Trainer calls it at the start of `train`."""
@@ -348,6 +351,31 @@ class PopulationTrainer(Trainer):
         self._check_memory(model, inputs, peak)
         self.population.restore()
         self.population.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
+        self._by_length = self._may_divide(inputs)
+        self.population.by_length = self._by_length
+
+    def _may_divide(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a pack may compute rows of like length in passes of their own, and gains by it.
+
+        A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
+        measured, it gains nothing.
+        """
+        population = self.population
+        trained = sum(value.numel() for value in population.values.values()) / population.size
+        total = sum(parameter.numel() for parameter in population.plain().parameters())
+        population.restore()
+        own_loss = self.compute_loss_func is not None  # may ask for more than logits
+        if self.runs == 1 or self._why_loop != "" or own_loss or 2 * trained > total:
+            return False
+        if self.args.device.type != "cpu" or self._padding_side() != "right":
+            return False
+        chunk = population.chunks[0]
+        population.focus(chunk)
+        training = population.training
+        population.train()
+        may = divides(population.model, population.fold(inputs, packed=True), len(chunk), population.focus_rows)
+        population.train(training)
+        return may
 
     def _check_memory(self, model: nn.Module, inputs: Mapping[str, Any], peak: int) -> None:
         rows = self.args.per_device_train_batch_size

@@ -32,6 +32,24 @@ class Padding:
     side: str = "right"
 
 
+@dataclass
+class Part:
+    """Which rows of the members' batches one of several passes computes; the first pass draws for all of them.
+
+    Args:
+        rows: places in each member's batch, `(M, B')`.
+        batch: B, rows of each member in all passes together.
+        longest: T of this pass.
+        drawn: the bits of each call of dropout, `(M, B, ...)`, in the order of the calls; empty before the first pass.
+    """
+
+    rows: Tensor
+    batch: int
+    longest: int
+    drawn: list[Tensor]
+    calls: int = 0
+
+
 @dataclass(frozen=True)
 class Streams:
     """Where the members of a fold draw their masks.
@@ -39,10 +57,12 @@ class Streams:
     Args:
         generators: one for each member of the fold.
         padding: of a pack; None where T is each member's own.
+        part: of a batch that is computed in several passes, padded on the right.
     """
 
     generators: Sequence[torch.Generator]
     padding: Padding | None = None
+    part: Part | None = None
 
     def keep(self, shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
         """Which elements survive: 1 or 0 (with probability p) of `shape` (folded, `(M*B, ...)`)."""
@@ -50,23 +70,43 @@ class Streams:
         if shape[0] % members:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
         own = torch.Size([shape[0] // members, *shape[1:]])
-        device = self.generators[0].device
+        bits = self._draw(own) if self.part is None else self._of_part(own, self.part)
+        # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
+        keep = torch.empty(bits.shape, dtype=dtype, device=bits.device)
+        torch.ge(bits, _threshold(p), out=keep)
+        return keep.view(shape)
+
+    def _draw(self, own: torch.Size) -> Tensor:
+        """Random int16 for each member's tensor `own`: `(M, *own)` or `(M, elements)`; padding is always kept."""
         padding = self.padding
         if padding is None or all(length == padding.longest for length in padding.lengths):
-            # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
-            bits = _bits(own.numel(), *self.generators)  # (M, at least B*...)
-            keep = torch.empty(members, own.numel(), dtype=dtype, device=device)
-            torch.ge(bits[:, : own.numel()], _threshold(p), out=keep)
-            return keep.view(shape)
-        keep = torch.ones(members, *own, dtype=dtype, device=device)
+            return _bits(own.numel(), *self.generators)[:, : own.numel()]
+        bits = torch.full((len(self.generators), *own), _LEVELS // 2 - 1, dtype=torch.int16, device=self.device)
         for member, (generator, length) in enumerate(zip(self.generators, padding.lengths, strict=True)):
             alone = own if length == padding.longest else _with_length(own, padding.longest, length)
             place = tuple(slice(size) for size in alone)
             if padding.side == "left":
                 place = tuple(slice(size - less, size) for size, less in zip(own, alone, strict=True))
-            count = alone.numel()
-            keep[member][place] = (_bits(count, generator)[0, :count].view(alone) >= _threshold(p)).to(dtype)
-        return keep.flatten(0, 1)
+            bits[member][place] = _bits(alone.numel(), generator)[0, : alone.numel()].view(alone)
+        return bits
+
+    def _of_part(self, own: torch.Size, part: Part) -> Tensor:
+        """The rows and tokens of this pass, of what the first pass draws for all: `(M, *own)`."""
+        assert self.padding is not None
+        if part.calls == len(part.drawn):
+            whole = _with_length(torch.Size([part.batch, *own[1:]]), part.longest, self.padding.longest)
+            part.drawn.append(self._draw(whole).view(-1, *whole))
+        bits = part.drawn[part.calls]
+        part.calls += 1
+        if bits.dim() != len(own) + 1 or any(size < less for size, less in zip(bits.shape[2:], own[1:], strict=True)):
+            raise FoldError(f"dropout on {tuple(own)} in one pass, on {tuple(bits.shape[1:])} in another")
+        bits = bits[(slice(None), slice(None), *map(slice, own[1:]))]
+        return bits[torch.arange(len(bits), device=bits.device).unsqueeze(1), part.rows]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the masks are drawn."""
+        return self.generators[0].device
 
 
 def _with_length(shape: torch.Size, longest: int, length: int) -> torch.Size:
@@ -128,7 +168,7 @@ class MemberDropout(TorchFunctionMode):
         """What to multiply by: 0 where an element is dropped, else 1 / (1 - p)."""
         kept = 1 - round(p * _LEVELS) / _LEVELS
         if not kept:  # the threshold would not fit into 16 bits
-            return torch.zeros(shape, dtype=dtype, device=self.streams.generators[0].device)
+            return torch.zeros(shape, dtype=dtype, device=self.streams.device)
         return self.streams.keep(shape, p, dtype).div_(kept)
 
     def _attention(

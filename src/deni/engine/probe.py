@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deni import noise
+from deni.engine import passes
 from deni.engine.base import Engine, Slots
-from deni.engine.dropout import MemberDropout, Streams
+from deni.engine.dropout import MemberDropout, Padding, Streams
 from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
@@ -71,6 +72,42 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
                     buffer.copy_(buffers[name])
         for module, was in training.items():
             module.training = was
+
+
+def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callable[[int], None]) -> bool:
+    """Whether rows of like length may be computed in passes of their own: it gives what one pass gives.
+
+    Not so where a model adds tokens (prompts), gives something for each token, mixes rows, or sees the padding.
+
+    Args:
+        model: with `runs` members side by side; a stack.
+        batch: of a pack, `(R*B, T)`, padded on the right, without labels.
+        focus: tells the engine how many rows of each member come.
+    """
+    mask = batch.get("attention_mask")
+    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+    if mask is None or len(tensors) < len(batch) or any(value.dim() > 2 for value in tensors.values()):
+        return False
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        return False  # what is computed again would ask for masks again
+    rows = len(mask) // runs
+    divided = passes.divide(mask, runs, price=0)
+
+    def streams() -> list[torch.Generator]:
+        return [generator(run, mask.device) for run in range(runs)]
+
+    lengths = [mask.shape[1]] * runs
+    padding = Padding(lengths, mask.shape[1])
+    try:
+        with torch.no_grad(), global_generators():
+            focus(rows)
+            with MemberDropout(Streams(streams(), padding)):
+                output = model(**batch)
+            whole = output["logits"] if isinstance(output, Mapping) else output[0]
+            parts = passes.compute(model, tensors, streams(), padding, divided, focus)["logits"]
+    except Exception:  # whatever the model's code makes of a part of the rows
+        return False
+    return whole.dim() == 2 and _relative(whole, parts) <= _TOLERANCE.get(whole.dtype, 2e-3)
 
 
 def _same(before: Tensor | None, after: Tensor) -> bool:
