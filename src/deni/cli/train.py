@@ -9,6 +9,7 @@ import click
 from deni.cli import example
 from deni.cli.data import data_options
 from deni.cli.options import field_options, taken
+from deni.curves import TOOLS
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
@@ -75,6 +76,13 @@ def _seed_options(function: Any) -> Any:
 @click.option("--early-stopping-patience", type=int, help="Epochs without a better --dev score.")
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: on Ctrl-C]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+@click.option(
+    "--report-to",
+    type=click.Choice(TOOLS),
+    default="none",
+    show_default=True,
+    help="Where the curves go while it trains; tensorboard: into OUTPUT.runs.",
+)
 @click.option("--explain", is_flag=True, help="Tell afterwards what the members did.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
@@ -105,7 +113,7 @@ def command(
     names = (
         *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "split", "config_name"),
-        *("overwrite", "resume", "save_steps", "progress"),
+        *("overwrite", "resume", "save_steps", "report_to", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
