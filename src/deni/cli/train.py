@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -30,7 +32,17 @@ def _seed_options(function: Any) -> Any:
     return function
 
 
-@click.command("train", epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"))
+class _Remembers(click.Command):
+    """Keeps what was typed, so that the report can say how to repeat it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["deni.typed"] = shlex.join(["deni", "train", *(each for each in args if each != "--resume")])
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "train", cls=_Remembers, epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/")
+)
 @click.argument("file", required=False)
 @click.option("--data", help="The same as FILE.")
 @click.option("--output", required=True, help="Folder of the model; must not exist.")
@@ -100,6 +112,7 @@ def command(
 
     from deni.finetune import METRICS
     from deni.recipe import recipe
+    from deni.report.training import PAGE, TrainingReport
     from deni.train import train_file
 
     if (file is None) == (data is None):
@@ -118,7 +131,8 @@ def command(
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = recipe(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
-    done = train_file(file, recipe=plan, preset=preset, **files)
+    report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"])
+    done = train_file(file, recipe=plan, preset=preset, beside=report, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
@@ -133,7 +147,9 @@ def command(
     table.add_row("model", str(done.output))
     for failure in done.fitted.trainer.failures:
         table.add_row("failed run", str(failure))
-    Console().print(table)
+    page = done.output / PAGE
+    table.add_row("report", str(page) if page.exists() else report.left_out or "none")
+    report.tell(table, Console())
     if explain:
         click.echo(f"\n{done.fitted.trainer.diagnostics.story()}\n")
     click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")

@@ -120,3 +120,9 @@ def span(low: float, high: float, digits: int) -> str:
 def p_value(value: float) -> str:
     """A p-value; the smallest as a bound."""
     return "–" if np.isnan(value) else "0.001 or less" if value <= 0.001 else f"{value:.3f}"
+
+
+def table_of(columns: Sequence[Column]) -> dict[str, Any]:
+    """Columns and rows, as the macro `table` takes them."""
+    rows = zip(*(column.values for column in columns), strict=True)
+    return {"columns": columns, "rows": [{"cells": list(cells)} for cells in rows]}

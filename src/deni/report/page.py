@@ -130,7 +130,7 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
         "results": (tables.results, _results(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
         "instability": (tables.instability, _instability(tables.instability)),
-        "diversity": (tables.diversity, _diversity(tables.diversity)),
+        "diversity": (tables.diversity, fork_columns(tables.diversity)),
         "failures": (failures, _failures(failures)),
     }
     found = {}
@@ -216,7 +216,8 @@ def _instability(frame: pd.DataFrame) -> list[Column]:
     ]
 
 
-def _diversity(frame: pd.DataFrame) -> list[Column]:
+def fork_columns(frame: pd.DataFrame) -> list[Column]:
+    """Of rows as `deni.report.tables.forks_of` gives them."""
     numbers = [
         Column(name, [str(value) for value in frame[name]], number=name != "ends in")
         for name in ("fork", "step", "stop", "members")

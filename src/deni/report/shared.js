@@ -10,7 +10,7 @@ function framed(title, spec, datasets) {
   chart.className = "chart";
   if (title) card.append(caption);
   card.append(chart);
-  return { card, chart, spec: { ...spec, description: title, datasets: { ...spec.datasets, ...datasets } } };
+  return { card, chart, spec: { ...spec, description: title || spec.description, datasets: { ...spec.datasets, ...datasets } } };
 }
 
 function embed({ chart, spec }) {
