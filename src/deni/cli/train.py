@@ -109,6 +109,7 @@ def command(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from deni.finetune import METRICS
     from deni.recipe import recipe
@@ -136,19 +137,21 @@ def command(
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
-    table = Table(show_header=False, box=None)
-    for name in METRICS[plan.task]:
-        if name in done.metrics:
-            table.add_row(name.replace("_", " "), f"{done.metrics[name]:.4f}")
-    table.add_row("texts", f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test")
-    table.add_row("schedule", str(done.fitted.schedule))
-    table.add_row("member-steps", str(done.fitted.member_steps))
-    table.add_row("seconds", f"{done.fitted.seconds:.0f}")
-    table.add_row("model", str(done.output))
-    for failure in done.fitted.trainer.failures:
-        table.add_row("failed run", str(failure))
     page = done.output / PAGE
-    table.add_row("report", str(page) if page.exists() else report.left_out or "none")
+    rows = {
+        **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in METRICS[plan.task] if name in done.metrics},
+        "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test",
+        "schedule": done.fitted.schedule,
+        "member-steps": done.fitted.member_steps,
+        "seconds": f"{done.fitted.seconds:.0f}",
+        "model": done.output,
+        "report": page if page.exists() else report.left_out or "none",
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))  # a name in brackets is no markup
+    for failure in done.fitted.trainer.failures:
+        table.add_row("failed run", Text(str(failure)))
     report.tell(table, Console())
     if explain:
         click.echo(f"\n{done.fitted.trainer.diagnostics.story()}\n")

@@ -69,7 +69,7 @@ def _loss(facts: Facts) -> Figure:
     kinds = list(dict.fromkeys(facts.losses["of"]))
     legend = alt.Legend(orient="top", title=None) if len(kinds) > 1 else None
     of = alt.Color("of:N", scale=alt.Scale(domain=kinds, range=list(COLOURS[: len(kinds)])), legend=legend)
-    y = alt.Y("loss:Q", title="mean loss of the members", scale=alt.Scale(zero=True))
+    y = alt.Y("loss:Q", title="mean loss of the members", scale=alt.Scale(zero=False))
     base = named("losses").encode(x=_step(facts), y=y, color=of)
     lines = base.mark_line(strokeWidth=1.6).encode(strokeDash=alt.StrokeDash("of:N", legend=None))
     points = base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tips_of("of", "step", "loss:.4f"))

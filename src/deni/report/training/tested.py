@@ -71,7 +71,7 @@ class OnTest:
         texts: how many.
         examples: what is labelled: texts, or words.
         score: the main metric with the interval of 95 % over other test texts.
-        chance: what always the same answer would get: metric -> value.
+        chance: metric -> what the vote gets, and what always the same answer would get.
         always: that answer.
         labels: class names.
         confusion: counts, gold x predicted `(C, C)`; None where a text has several labels or a number.
@@ -89,7 +89,7 @@ class OnTest:
     texts: int
     examples: str
     score: Estimate
-    chance: Mapping[str, float]
+    chance: Mapping[str, tuple[float, float]]
     always: str
     labels: Sequence[str]
     confusion: np.ndarray | None = None
@@ -174,8 +174,8 @@ def _classes(labels: Sequence[str], tested: Tested, generator: np.random.Generat
         **own,
         "score": Estimate(tested.metrics["macro_f1"], *ends),
         "chance": {
-            "accuracy": majority_score(gold, accuracy),
-            "macro F1": float(macro_f1(np.full((1, len(gold)), most), gold)[0]),
+            "accuracy": (tested.metrics["accuracy"], majority_score(gold, accuracy)),
+            "macro F1": (tested.metrics["macro_f1"], majority_score(gold)),
         },
         "always": labels[int(most)],
         "uncertain": [
@@ -218,7 +218,7 @@ def _words(labels: Sequence[str], tested: Tested, generator: np.random.Generator
     return {
         **own,
         "score": Estimate(tested.metrics["entity_f1"], *_f1_interval(hits, sizes, generator)),
-        "chance": {"accuracy of words": float(np.mean(gold == most))},
+        "chance": {"accuracy of words": (tested.metrics["accuracy"], float(np.mean(gold == most)))},
         "always": labels[int(most)],
         "uncertain": found,
     }, {}
@@ -237,7 +237,7 @@ def _several(labels: Sequence[str], tested: Tested, generator: np.random.Generat
     every = 2 * gold.sum() / (gold.sum() + gold.size)
     return {
         "score": Estimate(tested.metrics["micro_f1"], *_f1_interval(hits, sizes, generator)),
-        "chance": {"micro F1": float(every)},
+        "chance": {"micro F1": (tested.metrics["micro_f1"], float(every))},
         "always": "all labels",
         "per_label": _per_label(labels, (gold & said).sum(0), gold.sum(0), said.sum(0)),
         "uncertain": [
@@ -276,7 +276,7 @@ def _numbers(labels: Sequence[str], tested: Tested, generator: np.random.Generat
     drawn = generator.permutation(len(gold))[:MOST_POINTS]
     return {
         "score": Estimate(tested.metrics["pearson"], *ends),
-        "chance": {"RMSE": float(gold.std())},
+        "chance": {"RMSE": (tested.metrics["rmse"], float(gold.std()))},
         "always": "the mean",
         "uncertain": uncertain,
         "points": pd.DataFrame({"gold": gold[drawn], "predicted": said[drawn]}),

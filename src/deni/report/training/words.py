@@ -46,10 +46,16 @@ def tiles_of(facts: Facts) -> list[Tile]:
 def _of_test(test: OnTest) -> Iterator[Tile]:
     points = test.task != "regression"
     value, low, high = (score(each, points) for each in test.score)
-    few = f"; fewer than {FEW} texts: likely too narrow" if test.texts < FEW else ""
-    yield Tile(f"expected {test.name}", value, f"95 % interval {low} to {high}: other test texts, not other seeds{few}")
-    chance = ", ".join(f"{name} {score(value, points)}" for name, value in test.chance.items())
-    yield Tile("chance", chance, f"of always answering {test.always if test.task != 'regression' else 'the mean'}")
+    note = f"95 % interval {low} to {high}: other test texts, not other seeds"
+    if points and test.score.value == 1:  # a bootstrap knows nothing of errors that did not happen
+        note = f"no error in {test.texts} test texts; up to {min(100.0, 300 / test.texts):.1f} % of others may be wrong"
+    elif test.texts < FEW:
+        note += f"; fewer than {FEW} texts: likely too narrow"
+    yield Tile(f"expected {test.name}", value, note)
+    first, *others = test.chance.items()
+    also = "".join(f"; its {name} is {score(base, points)}" for name, (_, base) in others)
+    own, base = (score(each, points) for each in first[1])
+    yield Tile(f"{first[0]} against chance", f"{own} against {base}", f"chance is always answering {test.always}{also}")
     if test.calibration is not None:
         yield Tile(
             "calibration", f"ECE {100 * float(test.calibration.ece):.1f} %", "confidence minus accuracy, in bins"
