@@ -257,7 +257,7 @@ def test_without_the_packages_the_model_is_written_and_a_line_says_how_to_get_th
     assert 'report a page needs the package altair: pip install "deni[report]"' in flat
     assert "expected macro F1" in flat
     assert not (tmp_path / "model" / PAGE).exists()
-    assert deni.load(tmp_path / "model")("invoice money")["label"]
+    assert deni.load(tmp_path / "model")(["invoice money"])[0]["label"]
 
 
 def test_a_report_that_fails_takes_no_model_with_it(tickets, model_folder, tmp_path):
@@ -266,7 +266,7 @@ def test_a_report_that_fails_takes_no_model_with_it(tickets, model_folder, tmp_p
 
     with pytest.warns(InputWarning, match=r"the report failed and is left out \(RuntimeError: no ink\)"):
         done = train(tickets, model_folder, tmp_path / "model", broken, strategy="default")
-    assert deni.load(done.output)("invoice money")["label"]
+    assert deni.load(done.output)(["invoice money"])[0]["label"]
 
 
 def test_the_page_comes_and_goes_with_its_artifact(tickets, model_folder, tmp_path, monkeypatch):

@@ -20,10 +20,12 @@ HOSTILE = {
 CLASSES = [f"class_number_{at:02}" for at in range(40)]
 
 
-def train(rows, model_folder, folder, title="model", **settings):
+def train(rows, model_folder, folder, title="model", strategy="deni", test="0.2", **more):
     report = TrainingReport(title, "deni train 'some file.csv'")
-    plan = recipe(None, "deni", "full", {"members": 3}, model=model_folder, epochs=2, **settings)
-    train_file(write_csv(folder / "rows.csv", rows), recipe=plan, output=folder / "m", beside=report, progress=False)
+    settings = {} if strategy == "default" else {"members": 3}
+    plan = recipe(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
+    file = write_csv(folder / "rows.csv", rows)
+    train_file(file, recipe=plan, output=folder / "m", test=test, beside=report, progress=False)
     return folder / "m" / PAGE, report.facts
 
 
@@ -69,6 +71,23 @@ def test_the_page_shows_the_numbers_of_the_training(opened, hostile):
     f1 = [float(each) for each in view.locator("#table-labels tbody td:nth-child(4)").all_text_contents()]
     assert f1 == sorted(f1, reverse=True)
     assert view.locator("#repeat pre").first.text_content().splitlines()[-1] == "deni train 'some file.csv'"
+
+
+NUMBERS = [(text, str(len(text) / 10)) for text, _ in toy_rows(10)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "figures"),
+    [
+        (toy_rows(8), {"strategy": "ensemble"}, ["reliability", "losses"]),
+        (toy_rows(8), {"strategy": "default", "test": "0"}, ["losses"]),
+        (NUMBERS, {"task": "regression"}, ["points", "excess", "losses"]),
+    ],
+)
+def test_what_has_no_rows_is_not_drawn(opened, model_folder, tmp_path, rows, settings, figures):
+    view = opened(train(rows, model_folder, tmp_path, **settings)[0])
+    assert view.said == []
+    assert view.locator(".figure").evaluate_all("all => all.map((each) => each.id)") == figures
 
 
 def many_classes(seed=0):

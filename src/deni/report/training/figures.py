@@ -32,8 +32,7 @@ def figures_of(facts: Facts) -> tuple[list[Figure], Mapping[str, list[dict[str, 
         "diversity": _of_one(
             diversity_figure(styles),
             "From each fork (open mark) to its merge or vote (filled mark), on a few texts and without dropout. "
-            "Members that agree on everything are one model and gain nothing. Independent runs, which only vote, have "
-            "a filled mark alone.",
+            "Members that agree on everything are one model and gain nothing.",
         ),
         "excess": _excess(),
         "reliability": _of_one(
@@ -44,7 +43,8 @@ def figures_of(facts: Facts) -> tuple[list[Figure], Mapping[str, list[dict[str, 
         "points": _points(),
     }
     drawn = [figure for name, figure in found.items() if not frames[name].empty]
-    if not facts.forks.empty and facts.forks["disagreement_at_end"].isna().all():  # in regression
+    # In regression nothing is chosen, and independent runs have no fork: the table has what there is.
+    if not facts.forks.empty and facts.forks["disagreement_at_fork"].isna().all():
         drawn = [figure for figure in drawn if figure.name != "diversity"]
     return drawn, {name: frame.to_dict("records") for name, frame in frames.items()}
 
