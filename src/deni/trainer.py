@@ -699,9 +699,8 @@ class PopulationTrainer(Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """As `Trainer.log`; beside the members' mean training loss: which phase, how many members, how different."""
-        if "loss" in logs:
-            phases = self._schedule().phases
-            phase = phases.index(self._schedule().at(self.state.global_step - 1)) + 1
+        if "loss" in logs and self.schedule is not None:
+            phase = self.schedule.index(self.schedule.at(self.state.global_step - 1)) + 1
             alive = self.population.size - len(self._frozen()) * self.population.members
             logs |= {"phase": phase, "members": alive, **self._comparison.curves()}
         super().log(logs, *args, **options)

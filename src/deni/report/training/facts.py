@@ -34,7 +34,7 @@ class Facts:
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
         failures: members that failed.
         schedule: its phases, as text.
-        member_steps, plain_steps: what it cost, and what the same number of steps of one model costs.
+        member_steps, plain_steps: what it cost, and what the same number of steps of one model would have cost.
         voters: how many members predict.
         seconds: of the training.
         resumed: whether it was a part of the training alone.
@@ -115,7 +115,7 @@ def facts_of(done: Trained, generator: np.random.Generator, command: str | None 
         failures=[str(each) for each in trainer.failures],
         schedule=str(schedule),
         member_steps=fitted.member_steps,
-        plain_steps=schedule.steps,
+        plain_steps=trainer.state.global_step,  # fewer than planned where it stopped early
         voters=trainer.population.size,
         seconds=fitted.seconds,
         resumed=done.resumed,

@@ -55,7 +55,11 @@ def _of_test(test: OnTest) -> Iterator[Tile]:
     first, *others = test.chance.items()
     also = "".join(f"; its {name} is {score(base, points)}" for name, (_, base) in others)
     own, base = (score(each, points) for each in first[1])
-    yield Tile(f"{first[0]} against chance", f"{own} against {base}", f"chance is always answering {test.always}{also}")
+    yield Tile(
+        f"{first[0]} against chance",
+        f"{own} against {base}",
+        f"chance is always answering {cut(test.always, 60)}{also}",
+    )
     if test.calibration is not None:
         yield Tile(
             "calibration", f"ECE {100 * float(test.calibration.ece):.1f} %", "confidence minus accuracy, in bins"
@@ -66,11 +70,8 @@ def _of_test(test: OnTest) -> Iterator[Tile]:
         differs = ""
         if test.parent_differs is not None:
             differs = f"; the vote differs from the parent alone on {100 * test.parent_differs:.1f} %"
-        yield Tile(
-            "members disagree",
-            f"{100 * test.disagreement:.1f} %",
-            f"of {test.examples}, two of them{differs}; {_alone(test)}",
-        )
+        share = f"of {test.examples}: two members choose differently, mean over pairs{differs}; {_alone(test)}"
+        yield Tile("members disagree", f"{100 * test.disagreement:.1f} %", share)
 
 
 def _alone(test: OnTest) -> str:
@@ -109,8 +110,9 @@ def tell(facts: Facts, table: Table, console: Console) -> None:
                 f"rightly {cut(each.gold, 30)}" if each.right else f"{cut(each.said, 30)}, right: {cut(each.gold, 30)}"
             )
             table.add_row("" if at else "most uncertain", Text(f"{text} → {answer}"))
-    for reason in facts.missing.values():
-        table.add_row("left out", Text(reason))
+    for part in ("test", "members", "uncertain"):  # the page has the other reasons, too
+        if part in facts.missing:
+            table.add_row("left out", Text(facts.missing[part]))
     console.print(table)
     if test is not None and test.confusion is not None and len(test.labels) <= MOST_CLASSES:
         console.print(_confusion(test))
