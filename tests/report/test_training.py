@@ -188,12 +188,16 @@ def test_the_page_says_how_to_repeat_it(done, tickets):
     assert "python -m pip install deni==" in text
 
 
-def test_a_resumed_command_is_repeated_without_resume(tickets, model_folder, tmp_path):
+def test_a_resumed_command_is_repeated_without_resume_and_its_curves_go_on(tickets, model_folder, tmp_path):
+    pytest.importorskip("tensorboard")
     flags = ("--model", model_folder, "--epochs", 1, "--strategy", "default", "--no-progress")
-    run("train", tickets, *flags, "--save-steps", 1, "--output", tmp_path / "model")
+    flags = (*flags, "--report-to", "tensorboard")
+    output = run("train", tickets, *flags, "--save-steps", 1, "--output", tmp_path / "model")
+    assert "curves tensorboard --logdir" in " ".join(output.split())  # the path is broken over lines
     run("train", tickets, *flags, "--output", tmp_path / "model", "--overwrite", "--resume")
     text = (tmp_path / "model" / PAGE).read_text()
     assert "--resume" not in text
+    assert len(list((tmp_path / "model.runs").iterdir())) == 1
     assert "counted since it was resumed" in text
 
 

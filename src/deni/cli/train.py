@@ -11,7 +11,7 @@ import click
 from deni.cli import example
 from deni.cli.data import data_options
 from deni.cli.options import field_options, taken
-from deni.curves import TOOLS
+from deni.curves import TOOLS, curves_folder
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
@@ -147,6 +147,9 @@ def command(
         "model": done.output,
         "report": page if page.exists() else report.left_out or "none",
     }
+    if files["report_to"] == "tensorboard":
+        runs = curves_folder(done.output, resume=True).parent
+        rows["curves"] = shlex.join(["tensorboard", "--logdir", str(runs)])
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))  # a name in brackets is no markup
