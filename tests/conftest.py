@@ -7,6 +7,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import functools
 import random
+import shutil
 import signal
 import string
 from collections.abc import Callable
@@ -222,3 +223,43 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
         return fine_tune(read_texts(tickets), plan, progress=False)
 
     return train
+
+
+# ---- a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium):
+    """Open a page; what it asked for and complained of is in `asked` and `said`."""
+    contexts = []
+
+    def open_page(file, width=1280, scheme="light"):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.asked, page.said = [], []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.on("console", lambda message: page.said.append(message.text))
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("dialog", lambda dialog: (page.said.append("a dialog"), dialog.dismiss()))
+        page.goto(file.as_uri())
+        page.wait_for_selector("body[data-drawn]")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

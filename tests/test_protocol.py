@@ -34,7 +34,7 @@ def seen(monkeypatch):
             class Fitted:
                 interrupted, schedule = False, None
 
-                def evaluate(self, texts, progress):
+                def test(self, texts, progress):
                     found["test"] = texts
                     raise Stop
 

@@ -184,8 +184,11 @@ class Classifier:
         """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
         `(W, C)` log probabilities, those of all texts one after another.
         """
-        members = torch.from_numpy(self.members(texts, batch_size))
-        return self.strategy.combine_members(members, self.problem).numpy()
+        return self.combined(self.members(texts, batch_size))
+
+    def combined(self, members: np.ndarray) -> np.ndarray:
+        """What the vote makes of what `members` gives."""
+        return self.strategy.combine_members(torch.from_numpy(members), self.problem).numpy()
 
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
@@ -373,6 +376,7 @@ def save(
     labels: Sequence[str],
     info: Mapping[str, Any],
     overwrite: bool = False,
+    beside: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write an artifact.
 
@@ -381,6 +385,7 @@ def save(
         population: its members are stored stacked, what they share once.
         labels: class names in the order of the model's outputs.
         info: JSON values; `strategy` and `tuning` with `name` and `settings`, `max_length`, `metrics`, ...
+        beside: names of further files in the folder, and what is in them.
 
     Returns:
         the folder.
@@ -422,6 +427,8 @@ def save(
         }
         (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
+        for name, content in (beside or {}).items():
+            (target / name).write_bytes(content)
     return folder
 
 

@@ -37,6 +37,7 @@ class Comparison:
         self.trainer = trainer
         self.diagnostics = Diagnostics()
         self._losses: dict[int, float] = {}  # of each member, summed over the parts of a step
+        self._apart: list[tuple[float, float]] = []  # of each step since the last log, see `curves`
 
     def note(self, member: int, loss: float) -> None:
         """A member's training loss on a part of the batch of the step under way."""
@@ -52,7 +53,19 @@ class Comparison:
             excess = [means[run * members + copy] - means[run * members] for run in well for copy in range(1, members)]
             if excess:
                 record.excess.append(float(np.mean(excess)))
+                sds = [np.std([means[run * members + at] for at in range(members)]) for run in well]
+                self._apart.append((record.excess[-1], float(np.mean(sds))))
         self._losses = {}
+
+    def curves(self) -> dict[str, float]:
+        """How different the members were in training since this was asked for last, mean over the steps.
+
+        The copies' loss minus their parent's, and the SD of the members' losses, on the same batches; nothing where
+        there was one member, or where each has batches of its own.
+        """
+        apart, self._apart = self._apart, []
+        names = ("members_excess_loss", "members_loss_sd")
+        return dict(zip(names, np.mean(apart, axis=0).tolist(), strict=True)) if apart else {}
 
     def compare(self, what: Literal["fork", "merge", "vote"], step: int) -> None:
         """Measure the members when `step` optimiser steps are done, and log it."""

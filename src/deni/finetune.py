@@ -28,11 +28,13 @@ from transformers import (
     EvalPrediction,
     PreTrainedTokenizerBase,
     PrinterCallback,
+    ProgressCallback,
     TrainerCallback,
     TrainingArguments,
 )
 
 from deni import artifact
+from deni.curves import Bar
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
 from deni.pretrained import choose_max_length, encode, load_model, load_tokenizer, token_limit, tokenise
@@ -46,6 +48,25 @@ if TYPE_CHECKING:
 _RENAMED = ("warmup_ratio", "gradient_checkpointing")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a trained population says of labelled texts.
+
+    Args:
+        texts: N of them.
+        gold: as `deni.pretrained.encode` gives it.
+        members: what every member says, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
+        votes: what their vote says, `(N, C)` or `(W, C)`.
+        metrics: of the vote, see `scores_of`.
+    """
+
+    texts: Texts
+    gold: Sequence[Any]
+    members: np.ndarray
+    votes: np.ndarray
+    metrics: dict[str, float]
 
 
 @dataclass
@@ -117,14 +138,27 @@ class Fitted:
         """The population as a function of texts."""
         return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
-    def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
-        """How good the vote is on labelled texts, see `scores_of`."""
+    def test(self, texts: Texts, progress: bool = False) -> Tested:
+        """What the members and their vote say of labelled texts."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
-        return scores_of(self.recipe.task, gold, self.classifier(progress).votes(texts.texts), self.labels)
+        classifier = self.classifier(progress)
+        members = classifier.members(texts.texts)
+        votes = classifier.combined(members)
+        return Tested(texts, gold, members, votes, scores_of(self.recipe.task, gold, votes, self.labels))
 
-    def save(self, folder: str | Path, metrics: Mapping[str, Any] | None = None, overwrite: bool = False) -> Path:
-        """Write the artifact."""
+    def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
+        """How good the vote is on labelled texts, see `scores_of`."""
+        return self.test(texts, progress).metrics
+
+    def save(
+        self,
+        folder: str | Path,
+        metrics: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> Path:
+        """Write the artifact; `beside`: further files in it, see `deni.artifact.save`."""
         return artifact.save(
             folder,
             population=self.trainer.population,
@@ -132,6 +166,7 @@ class Fitted:
             labels=self.labels,
             info=self.info(metrics),
             overwrite=overwrite,
+            beside=beside,
         )
 
 
@@ -289,6 +324,8 @@ def fine_tune(
             ],
         )
         trainer.remove_callback(PrinterCallback)  # prints dictionaries
+        if trainer.pop_callback(ProgressCallback) is not None:
+            trainer.add_callback(Bar())
         began = time.perf_counter()
         with interrupt.listening():
             trainer.train(resume_from_checkpoint=str(last) if resume else None)
@@ -333,7 +370,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         bf16=recipe.bf16,
         use_cpu=not torch.accelerator.is_available(),  # else Trainer refuses bf16 on a processor
         seed=recipe.seed % 2**32,
-        logging_steps=50,
+        logging_steps=0.01,  # of all steps: curves of at most a hundred points
         report_to=[],
         disable_tqdm=not progress,
         **saving,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deni.artifact import check_free, check_outside
+from deni.curves import Tool, curves_folder, curves_to
 from deni.data import (
     Texts,
     check_trainable,
@@ -23,7 +25,7 @@ from deni.data import (
     stratified_split,
 )
 from deni.errors import InputError, InputWarning
-from deni.finetune import Fitted, fine_tune
+from deni.finetune import Fitted, Tested, fine_tune
 from deni.randomness import Sources, derive
 from deni.recipe import Recipe
 from deni.strategies import Strategy
@@ -39,11 +41,15 @@ class Trained:
         fitted: the trained population.
         metrics: on the test part, and how many texts were used.
         output: the artifact; None where training was interrupted.
+        tested: what was said of the test part; None without one.
+        resumed: whether training went on from a checkpoint.
     """
 
     fitted: Fitted
     metrics: dict[str, Any]
     output: Path | None
+    tested: Tested | None = None
+    resumed: bool = False
 
 
 def checkpoint_folder(output: str | Path) -> Path:
@@ -72,6 +78,8 @@ def train_file(
     overwrite: bool = False,
     resume: bool = False,
     save_steps: int | None = None,
+    report_to: Tool = "none",
+    beside: Callable[[Trained], Mapping[str, bytes]] | None = None,
     progress: bool = True,
 ) -> Trained:
     """Train on a file or dataset, evaluate on the test part, write the artifact.
@@ -93,6 +101,9 @@ def train_file(
             pair; `released` takes ceil(labelled/C) texts of each of the C classes.
         protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
             otherwise.
+        report_to: where the curves go while it trains; TensorBoard's files are in `deni.curves.curves_folder`.
+        beside: makes further files of the artifact, by name, when the model is trained and measured; where it fails
+            the artifact is written without them, with a warning.
 
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
@@ -100,6 +111,7 @@ def train_file(
     if protocol not in (None, "paper"):
         raise InputError(f"unknown protocol {protocol!r}: choose paper")
     preset = preset or protocol
+    callbacks = curves_to(report_to, curves_folder(output, resume))
     kept = (path, test, dev, recipe.model, local_file(str(path)))
     check_outside(output, *(str(given) for given in kept if given is not None))
     check_free(output, overwrite)
@@ -134,6 +146,7 @@ def train_file(
         save_steps=save_steps,
         resume=resume,
         progress=progress,
+        callbacks=callbacks,
         text_pair_column=text_pair_column,
     )
     named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
@@ -142,9 +155,22 @@ def train_file(
     if fitted.interrupted:
         return Trained(fitted, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
-    if tested is not None:
-        metrics |= {**fitted.evaluate(tested, progress), "test_texts": len(tested)}
-    return Trained(fitted, metrics, fitted.save(output, metrics, overwrite))
+    said = None if tested is None else fitted.test(tested, progress)
+    if said is not None:
+        metrics |= {**said.metrics, "test_texts": len(said.texts)}
+        fitted.trainer.log({f"test_{name}": value for name, value in said.metrics.items()})
+    done = Trained(fitted, metrics, None, said, resume)
+    return dataclasses.replace(done, output=fitted.save(output, metrics, overwrite, _files(done, beside)))
+
+
+def _files(done: Trained, beside: Callable[[Trained], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:
+    """What `beside` makes; nothing where it fails: no page is worth a trained model."""
+    try:
+        return beside(done) if beside is not None else {}
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"the report failed and is left out ({why})", InputWarning, stacklevel=2)
+        return {}
 
 
 def divide(

@@ -723,6 +723,16 @@ class PopulationTrainer(Trainer):
         )
         return self.accelerator.prepare(loader)
 
+    # ---- curves ----------------------------------------------------------------------------------------------------
+
+    def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
+        """As `Trainer.log`; beside the members' mean training loss: which phase, how many members, how different."""
+        if "loss" in logs and self.schedule is not None:
+            phase = self.schedule.index(self.schedule.at(self.state.global_step - 1)) + 1
+            alive = self.population.size - len(self._frozen()) * self.population.members
+            logs |= {"phase": phase, "members": alive, **self._comparison.curves()}
+        super().log(logs, *args, **options)
+
     # ---- evaluation ------------------------------------------------------------------------------------------------
 
     def prediction_step(

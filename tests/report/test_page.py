@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -11,20 +10,8 @@ from made import make, runs
 from deni.report import write_report
 from deni.study.cell import Named
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (f"\"'>{SCRIPT}", f"</script>{SCRIPT}", "<img src=x onerror=alert(1)>", "`${alert(1)}` & <!-- \u2028")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,29 +39,6 @@ def hostile_file(tmp_path_factory):
     ]
     write_report(make(folder / "study.db", cells, study=f"{one} {two}"), folder / "page.html")
     return folder / "page.html"
-
-
-@pytest.fixture
-def opened(chromium):
-    """Open a page; what it asked for and complained of is in `asked` and `said`."""
-    contexts = []
-
-    def open_page(file, width=1280, scheme="light"):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        page = context.new_page()
-        page.asked, page.said = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.said.append(message.text))
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("dialog", lambda dialog: (page.said.append("a dialog"), dialog.dismiss()))
-        page.goto(file.as_uri())
-        page.wait_for_selector("body[data-drawn]")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 def strategies(page, table):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,6 +11,7 @@ import click
 from deni.cli import example
 from deni.cli.data import data_options
 from deni.cli.options import field_options, taken
+from deni.curves import TOOLS, curves_folder
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
@@ -29,7 +32,17 @@ def _seed_options(function: Any) -> Any:
     return function
 
 
-@click.command("train", epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"))
+class _Remembers(click.Command):
+    """Keeps what was typed, so that the report can say how to repeat it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["deni.typed"] = shlex.join(["deni", "train", *(each for each in args if each != "--resume")])
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "train", cls=_Remembers, epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/")
+)
 @click.argument("file", required=False)
 @click.option("--data", help="The same as FILE.")
 @click.option("--output", required=True, help="Folder of the model; must not exist.")
@@ -75,6 +88,13 @@ def _seed_options(function: Any) -> Any:
 @click.option("--early-stopping-patience", type=int, help="Epochs without a better --dev score.")
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: on Ctrl-C]")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+@click.option(
+    "--report-to",
+    type=click.Choice(TOOLS),
+    default="none",
+    show_default=True,
+    help="Where the curves go while it trains; tensorboard: into OUTPUT.runs.",
+)
 @click.option("--explain", is_flag=True, help="Tell afterwards what the members did.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
@@ -89,9 +109,11 @@ def command(
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from deni.finetune import METRICS
     from deni.recipe import recipe
+    from deni.report.training import PAGE, TrainingReport
     from deni.train import train_file
 
     if (file is None) == (data is None):
@@ -105,27 +127,35 @@ def command(
     names = (
         *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "split", "config_name"),
-        *("overwrite", "resume", "save_steps", "progress"),
+        *("overwrite", "resume", "save_steps", "report_to", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = recipe(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
-    done = train_file(file, recipe=plan, preset=preset, **files)
+    report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"])
+    done = train_file(file, recipe=plan, preset=preset, beside=report, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
+    page = done.output / PAGE
+    rows = {
+        **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in METRICS[plan.task] if name in done.metrics},
+        "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test",
+        "schedule": done.fitted.schedule,
+        "member-steps": done.fitted.member_steps,
+        "seconds": f"{done.fitted.seconds:.0f}",
+        "model": done.output,
+        "report": page if page.exists() else report.left_out or "none",
+    }
+    if files["report_to"] == "tensorboard":
+        runs = curves_folder(done.output, resume=True).parent
+        rows["curves"] = shlex.join(["tensorboard", "--logdir", str(runs)])
     table = Table(show_header=False, box=None)
-    for name in METRICS[plan.task]:
-        if name in done.metrics:
-            table.add_row(name.replace("_", " "), f"{done.metrics[name]:.4f}")
-    table.add_row("texts", f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test")
-    table.add_row("schedule", str(done.fitted.schedule))
-    table.add_row("member-steps", str(done.fitted.member_steps))
-    table.add_row("seconds", f"{done.fitted.seconds:.0f}")
-    table.add_row("model", str(done.output))
+    for name, value in rows.items():
+        table.add_row(name, Text(str(value)))  # a name in brackets is no markup
     for failure in done.fitted.trainer.failures:
-        table.add_row("failed run", str(failure))
-    Console().print(table)
+        table.add_row("failed run", Text(str(failure)))
+    report.tell(table, Console())
     if explain:
         click.echo(f"\n{done.fitted.trainer.diagnostics.story()}\n")
     click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")

@@ -64,6 +64,7 @@ from deni.measures.ranks import (
     CriticalDifference,  # mean ranks and how far apart they must be
     critical_difference,  # Friedman and Nemenyi
 )
+from deni.measures.resampling import other_texts  # interval of a score over other test texts
 from deni.measures.scores import (
     Score,  # the type of a score function
     accuracy,  # share of right answers
@@ -141,6 +142,7 @@ __all__ = [
     "negative_log_likelihood",
     "non_inferior_mean",
     "non_inferior_sd",
+    "other_texts",
     "pairwise_disagreement",
     "pareto_front",
     "pitman_morgan",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
-from deni.errors import InputError
-from deni.measures.arrays import Estimate, Floats, Ints, check_least, check_share
+from deni.errors import InputError, short
+from deni.measures.arrays import Estimate, Floats, Ints, as_numbers, check_least, check_share
 from deni.measures.blocks import as_blocks, within_blocks
+
+_MOST = 4_000_000  # counts that are drawn at a time
 
 
 def draw_seeds(block: Ints, resamples: int, generator: np.random.Generator) -> Ints:
@@ -83,3 +85,43 @@ def studentised(
     ratio = (values - value) / errors
     low, high = np.nanquantile(ratio, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Estimate(value, float(value - high * error), float(value - low * error))
+
+
+def other_texts(
+    score: Callable[[Floats], Floats],
+    counts: ArrayLike,
+    *,
+    generator: np.random.Generator,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """The interval in which a trained model's score lies on other test texts of the same kind: a percentile bootstrap.
+
+    It says nothing of the same training with another seed.
+
+    Args:
+        score: from how often each kind of text counts `(R, K)` to scores `(R,)`.
+        counts: how many texts are of each kind, `(K,)`. Texts are of one kind where the score cannot tell them apart:
+            of one cell of the confusion matrix, say; ones where each text is its own kind.
+        generator: draws the texts.
+
+    Returns:
+        The two ends.
+
+    >>> right = np.array([0, 1])  # 20 of 100 texts are wrong
+    >>> low, high = other_texts(lambda w: w @ right / w.sum(1), [20, 80], generator=np.random.default_rng(0))
+    >>> round(low, 2), round(high, 2)
+    (0.72, 0.88)
+    """
+    each = as_numbers("counts", counts, "K")
+    if (each < 0).any() or each.sum() < 1 or (each != each.round()).any():
+        raise InputError(f"counts (K,) are whole numbers of texts, at least 0 and one in all, not {short(counts)}")
+    check_share("confidence", confidence)
+    check_least("resamples", resamples, 100)
+    total, values = int(each.sum()), []
+    at_a_time = max(1, _MOST // len(each))
+    for start in range(0, resamples, at_a_time):
+        some = min(at_a_time, resamples - start)
+        values.append(score(generator.multinomial(total, each / total, size=some).astype(np.float64)))
+    low, high = np.quantile(np.concatenate(values), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

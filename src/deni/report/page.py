@@ -1,22 +1,14 @@
-"""One page that needs nothing else: text, tables, figures, and the scripts that draw, filter and sort."""
+"""A study as a page: its tables and figures, and what scripts get of them."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from deni._version import __version__
 from deni.measures import F1_MARGIN, LEAST_SEEDS, SD_MARGIN
+from deni.report.html import Column, json_value, number, p_value, rendered, span
 from deni.report.repeat import Repeat
 from deni.report.runs import Setting
 from deni.report.sentences import Sentence
@@ -27,28 +19,8 @@ MOST_FAILURES = 500  # that are listed
 _DRAWN = ("results", "each_run", "mean_ranks", "instability", "reliability", "diversity")
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a table of the page.
-
-    Args:
-        title: its head.
-        values: text of each row; a text that begins with a number is sorted as one.
-        number: whether it is aligned as one.
-        long: whether its texts may take several lines.
-    """
-
-    title: str
-    values: Sequence[str]
-    number: bool = True
-    long: bool = False
-
-
 def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str) -> str:
     """The page as HTML; every name in it is escaped."""
-    import jinja2
-    import vl_convert
-
     from deni.report.figures import figures_of, marks
 
     drawn = figures_of(tables)
@@ -60,20 +32,10 @@ def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title
             {"name": each.name, "each": each.each, "tables": dict(each.tables), "spec": each.spec} for each in drawn
         ],
     }
-    vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub has no default
-    vega = vega.replace("</script", "<\\/script")
-    script, style = _read("page.js"), _read("page.css")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(_read("page.html")).render(
-        title=title,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src {_digest(vega)} {_digest(script)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'",
-        style=style,
-        vega=vega,
-        script=script,
-        data=_json(data),
+    return rendered(
+        "study",
+        title,
+        data,
         tables=tables,
         filters=_filters(tables.runs.settings),
         matrix=_matrix(tables),
@@ -85,29 +47,10 @@ def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title
         repeat=repeat,
         failures=len(tables.failures),
         sampled=len(tables.each_run) > MOST_RUNS and MOST_RUNS,
-        version=__version__,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         margin_f1=f"{100 * F1_MARGIN:g}",
         margin_sd=f"{SD_MARGIN:g}",
         least_seeds=LEAST_SEEDS,
     )
-
-
-def _read(name: str) -> str:
-    return (files("deni.report") / name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    """The hash by which the page's policy knows its own scripts: no other one runs."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _json(value: Any) -> str:
-    """JSON that ends no script element, whatever it holds."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 # ---- what scripts get ------------------------------------------------------------------------------------------------
@@ -126,7 +69,7 @@ def _sampled(frame: pd.DataFrame) -> pd.DataFrame:
 def _columns(frame: pd.DataFrame, tables: Tables) -> dict[str, list[Any]]:
     """A frame by columns; strategy and setting as numbers, or no setting where a row is of several."""
     settings, strategies = _places(frame, tables)
-    own = {name: [_value(each) for each in frame[name].tolist()] for name in frame.columns if name not in WHERE}
+    own = {name: [json_value(each) for each in frame[name].tolist()] for name in frame.columns if name not in WHERE}
     return {"setting": settings, "strategy": strategies, **own}
 
 
@@ -140,13 +83,6 @@ def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
     keys = frame[list(WHERE[1:])].itertuples(index=False, name=None) if of_one else ()
     settings = [place[key] for key in keys] if of_one else [None] * len(frame)
     return settings, [numbers[name] for name in frame["strategy"]]
-
-
-def _value(value: Any) -> Any:
-    """As JSON has it: five digits are enough to draw; what is no number is null."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}") if math.isfinite(value) else None
-    return value
 
 
 # ---- tables of the page ----------------------------------------------------------------------------------------------
@@ -196,23 +132,6 @@ def _cell(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def number(value: Any, digits: int) -> str:
-    """A number with so many digits behind the point; a dash where there is none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return "∞" if math.isinf(value) else f"{value:,.{digits}f}"
-
-
-def span(low: float, high: float, digits: int) -> str:
-    """An interval."""
-    return "–" if np.isnan(low) or np.isnan(high) else f"{number(low, digits)} to {number(high, digits)}"
-
-
-def p_value(value: float) -> str:
-    """A p-value; the smallest as a bound."""
-    return "–" if np.isnan(value) else "0.001 or less" if value <= 0.001 else f"{value:.3f}"
-
-
 def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
     """Each table: its columns, and which setting and strategy each row is of."""
     failures = tables.failures.head(MOST_FAILURES)
@@ -221,7 +140,7 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
         "cost": (tables.results, _costs(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
         "instability": (tables.instability, _instability(tables.instability)),
-        "diversity": (tables.diversity, _diversity(tables.diversity)),
+        "diversity": (tables.diversity, fork_columns(tables.diversity)),
         "failures": (failures, _failures(failures)),
     }
     found = {}
@@ -319,7 +238,8 @@ def _instability(frame: pd.DataFrame) -> list[Column]:
     ]
 
 
-def _diversity(frame: pd.DataFrame) -> list[Column]:
+def fork_columns(frame: pd.DataFrame) -> list[Column]:
+    """Of rows as `deni.report.tables.forks_of` gives them."""
     numbers = [
         Column(name, [str(value) for value in frame[name]], number=name != "ends in")
         for name in ("fork", "step", "stop", "members")

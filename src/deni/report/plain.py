@@ -6,7 +6,7 @@ import io
 
 import pandas as pd
 
-from deni.report.page import number, p_value, span
+from deni.report.html import number, p_value, span
 from deni.report.tables import WHERE, Tables
 
 

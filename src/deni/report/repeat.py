@@ -41,16 +41,22 @@ def repeat_of(rows: Sequence[Row], store: str) -> Repeat:
         for document in _documents(study, [row.cell for row in some], list(_AXES)):
             name = "study.yaml" if not found else f"study{len(found) + 1}.yaml"
             found[name] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-    versions = [row.decides.get("versions", {}) for row in rows]
-    # Without a local label such as +cpu, which only the index that it comes from knows.
-    told = [
-        f"{name}=={value.partition('+')[0]}"
-        for name, value in sorted(set().union(*(each.items() for each in versions)))
-    ]
-    install = [f"python -m pip install {' '.join(told)}"] if told else []  # of several versions, pip says so
+    setup = install([row.decides.get("versions", {}) for row in rows])
     runs = [f"deni study run {name} --store {store}" for name in found]
     counted = Counter(_environment(row) for row in rows if row.status == "done")
-    return Repeat(found, [*install, *runs, f"deni report {store} --output report.html"], counted.most_common())
+    return Repeat(
+        found, [*([setup] if setup else []), *runs, f"deni report {store} --output report.html"], counted.most_common()
+    )
+
+
+def install(versions: Sequence[Mapping[str, str]]) -> str:
+    """The command that installs these versions, name -> version of each run; of several, pip says so; empty for none.
+
+    Without a local label such as +cpu, which only the index that it comes from knows.
+    """
+    told = sorted(set().union(*(each.items() for each in versions)))
+    listed = " ".join(f"{name}=={value.partition('+')[0]}" for name, value in told)
+    return f"python -m pip install {listed}" if told else ""
 
 
 def _environment(row: Row) -> str:

@@ -302,14 +302,22 @@ _FORKS = (
 
 
 def _diversity(group: Group) -> Iterator[dict[str, Any]]:
-    """What the diagnostics say of each fork, or of independent runs that vote; in percent, means over the runs."""
+    named = where(group.setting, group.strategy)
+    return (named | row for row in forks_of(row.diagnostics.get("forks", []) for row in group.rows))
+
+
+def forks_of(runs: Iterable[Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """What the diagnostics of runs say of each fork, or of independent runs that vote; in percent, means over the runs.
+
+    Args:
+        runs: of each, its forks in order, as `deni.diagnostics.Record.summary` gives them.
+    """
     told: dict[int, list[Mapping[str, Any]]] = {}
-    for row in group.rows:
-        for number, fork in enumerate(row.diagnostics.get("forks", []), 1):
+    for run in runs:
+        for number, fork in enumerate(run, 1):
             told.setdefault(number, []).append(fork)
     for number, forks in told.items():
         yield {
-            **where(group.setting, group.strategy),
             "fork": number,
             "step": forks[0]["step"],
             "stop": forks[0]["stop"],

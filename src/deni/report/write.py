@@ -9,6 +9,7 @@ from typing import Any
 
 from deni.data.output import write_bytes
 from deni.errors import InputError
+from deni.report.html import check_packages
 from deni.report.page import page_of
 from deni.report.plain import csv_of, latex_of, markdown_of
 from deni.report.repeat import repeat_of
@@ -54,7 +55,7 @@ def write_report(
     if not places:
         raise InputError("nothing to write: give --output, --markdown, --latex or --csv")
     if "page" in places:
-        _check_packages()
+        check_packages()
     for path in places.values():
         _check_place(path, overwrite)
     if len({path.absolute() for path in places.values()}) < len(places):
@@ -71,16 +72,6 @@ def write_report(
     for name, path in places.items():
         write_bytes(path, texts[name].encode())
     return tables
-
-
-def _check_packages() -> None:
-    """Before minutes of reading, not after them."""
-    try:
-        import altair  # noqa: F401
-        import jinja2  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'a page needs the package {error.name}: pip install "deni[report]"') from None
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:

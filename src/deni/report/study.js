@@ -1,5 +1,4 @@
-// What is chosen is shown: rows of tables, columns of the matrix, figures of each setting. Names only ever become text.
-const data = JSON.parse(document.getElementById("data").textContent);
+// What is chosen is shown: rows of tables, columns of the matrix, figures of each setting.
 const filters = document.getElementById("filters");
 const MOST = 12; // figures of one kind at a time
 
@@ -60,65 +59,18 @@ async function draw(figure, settings, strategies) {
   place.classList.toggle("whole", figure.each === "all");
   const cards = [];
   for (const title of titles.slice(0, MOST)) {
-    const card = document.createElement("figure");
-    card.className = "card";
-    const caption = document.createElement("figcaption");
-    caption.textContent = title;
-    const chart = document.createElement("div");
-    chart.className = "chart";
-    if (title) card.append(caption);
-    card.append(chart);
     const datasets = Object.fromEntries(tables.map(([name, rows]) => [name, rows.filter((row) => key(row) === title)]));
     const lines = new Set(Object.values(datasets).flat().map((row) => (figure.each === "all" ? row.setting : row.strategy)));
     const height = figure.spec.height.step ? figure.spec.height.step * lines.size : figure.spec.height;
-    cards.push([card, chart, { ...figure.spec, height, description: title, datasets: { ...figure.spec.datasets, ...datasets } }]);
+    cards.push(framed(title, { ...figure.spec, height }, datasets));
   }
   for (const view of place.views ?? []) view.finalize();
   place.views = [];
-  place.replaceChildren(...cards.map(([card]) => card));
-  for (const [, chart, spec] of cards) {
-    // Errors only: a front of strategies that are all filtered away has no extent, and that is no mistake.
-    const options = { logLevel: 1, renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
-    place.views.push(await vegaEmbed(chart, spec, options));
-  }
-}
-
-function leading(text) {
-  const found = text.replaceAll(",", "").replace("∞", "1e300").match(/^\s*[-+]?[\d.]+(e\d+)?/);
-  return found ? Number(found[0]) : null;
-}
-
-function sort(table, place, down) {
-  const body = table.tBodies[0];
-  const rows = [...body.rows].map((row) => {
-    const text = row.cells[place].textContent.trim();
-    return { row, text, value: leading(text) };
-  });
-  const missing = (each) => each.text === "–" || each.text === "";
-  const numbers = rows.every((each) => each.value !== null || missing(each));
-  rows.sort((one, other) => {
-    if (missing(one) || missing(other)) return missing(one) - missing(other); // last, either way
-    const order = numbers ? one.value - other.value : one.text.localeCompare(other.text, "en", { numeric: true });
-    return down ? -order : order;
-  });
-  body.append(...rows.map((each) => each.row));
-}
-
-for (const table of document.querySelectorAll("table.sortable")) {
-  [...table.tHead.rows[0].cells].forEach((head, place) => {
-    head.querySelector("button").addEventListener("click", () => {
-      const number = head.classList.contains("number"); // the largest first, names from A on
-      const before = head.getAttribute("aria-sort");
-      const down = before ? before === "ascending" : number;
-      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", down ? "descending" : "ascending");
-      sort(table, place, down);
-    });
-  });
+  place.replaceChildren(...cards.map(({ card }) => card));
+  for (const each of cards) place.views.push(await embed(each));
 }
 
 filters.addEventListener("change", show);
 filters.addEventListener("reset", () => setTimeout(show));
 filters.addEventListener("submit", (event) => event.preventDefault());
-addEventListener("beforeprint", () => document.querySelectorAll("main section details").forEach((each) => { each.open = true; }));
 show();

@@ -1,0 +1,63 @@
+"""One training: a page in the artifact, and a few lines for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deni.errors import InputError
+from deni.randomness import derive
+from deni.report.html import check_packages
+from deni.report.training.facts import Facts, facts_of
+from deni.train import Trained
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+PAGE = "report.html"
+
+
+class TrainingReport:
+    """What `deni.train.train_file` takes as `beside`: it measures, and makes the page.
+
+    Args:
+        title: of the page.
+        command: what was typed; None where it was not begun on the command line.
+
+    Attributes:
+        facts: what was found, when the training is over.
+        left_out: why there is no page, or nothing.
+    """
+
+    def __init__(self, title: str, command: str | None = None) -> None:
+        self.title, self.command = title, command
+        self.facts: Facts | None = None
+        self.left_out = ""
+
+    def __call__(self, done: Trained) -> Mapping[str, bytes]:
+        """The files that belong into the artifact."""
+        from deni.report.training.page import page_of
+
+        generator = np.random.default_rng(derive(done.fitted.recipe.seed, "report"))
+        self.facts = facts_of(done, generator, self.command)
+        try:
+            check_packages()
+        except InputError as error:
+            self.left_out = str(error)
+            return {}
+        return {PAGE: page_of(self.facts, self.title).encode("utf-8", "replace")}
+
+    def tell(self, table: Table, console: Console) -> None:
+        """Write the short form on a terminal, below the rows that the table has."""
+        from deni.report.training.words import tell
+
+        if self.facts is None:  # it failed, and a warning said why
+            console.print(table)
+        else:
+            tell(self.facts, table, console)
+
+
+__all__ = ["PAGE", "Facts", "TrainingReport", "facts_of"]

@@ -1,0 +1,125 @@
+"""What is known of a finished training: its curves, its forks, its cost, and how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deni.report.repeat import install
+from deni.report.tables import forks_of
+from deni.report.training.tested import OnTest, measured
+from deni.study.cell import versions
+from deni.study.pack import environment
+from deni.train import Trained
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report of one training says.
+
+    Args:
+        data: what it was trained on, as it was named.
+        train_texts: how many texts were trained on.
+        metrics: of the test part, and how many texts there were.
+        on_test: what the test part says; None without one.
+        missing: part of the report -> the sentence that says why it is not there.
+        losses: `step`, `loss` and `of` (training texts, development texts).
+        scores: `step` and `score` on the development texts.
+        phases: `start`, `stop`, `members` (of all runs).
+        forks: rows as `deni.report.tables.forks_of` gives them.
+        excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
+        failures: members that failed.
+        schedule: its phases, as text.
+        member_steps, plain_steps: what it cost, and what the same number of steps of one model would have cost.
+        voters: how many members predict.
+        seconds: of the training.
+        resumed: whether it was a part of the training alone.
+        settings: as in `deni.json`.
+        environment: versions, device, threads.
+        commands: how to repeat it; empty where it was not begun on the command line.
+    """
+
+    data: str
+    train_texts: int
+    metrics: Mapping[str, Any]
+    on_test: OnTest | None
+    missing: Mapping[str, str]
+    losses: pd.DataFrame
+    scores: pd.DataFrame
+    phases: Sequence[Mapping[str, int]]
+    forks: pd.DataFrame
+    excess: pd.DataFrame
+    failures: Sequence[str]
+    schedule: str
+    member_steps: int
+    plain_steps: int
+    voters: int
+    seconds: float
+    resumed: bool
+    settings: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    commands: Sequence[str]
+
+    @property
+    def cost(self) -> float:
+        """How many times the member-steps of plain training it cost."""
+        return self.member_steps / self.plain_steps
+
+
+def facts_of(done: Trained, generator: np.random.Generator, command: str | None = None) -> Facts:
+    """Collect what is known of a training.
+
+    Args:
+        generator: draws the test texts again, for the interval.
+        command: what was typed.
+    """
+    fitted, missing = done.fitted, {}
+    trainer, schedule = fitted.trainer, fitted.schedule
+    history = trainer.state.log_history
+    dev = trainer.eval_dataset is not None
+    on_test = None
+    if done.tested is None:
+        missing["test"] = "There was no test part (--test 0), so nothing is known of how good the model is."
+    else:
+        parent = trainer.population.members > 1 and trainer.runs == 1
+        on_test, why = measured(fitted.recipe.task, fitted.labels, done.tested, parent, generator)
+        missing |= why
+    forks = [record.summary() for record in trainer.diagnostics.records]
+    if not forks:
+        missing["forks"] = "One model was trained from beginning to end, so there are no members to compare."
+    info = fitted.info(done.metrics)
+    of = {"loss": "training texts", "eval_loss": "development texts"}
+    losses = [(each["step"], each[name], kind) for each in history for name, kind in of.items() if name in each]
+    best = f"eval_{trainer.args.metric_for_best_model}"
+    scores = [(each["step"], 100 * each[best]) for each in history if dev and best in each]
+    excess = [
+        (record.step + at, value, number)
+        for number, record in enumerate(trainer.diagnostics.records, 1)
+        for at, value in enumerate(record.excess, 1)
+    ]
+    return Facts(
+        data=str(fitted.data.get("data", "")),
+        train_texts=done.metrics["train_texts"],
+        metrics=done.metrics,
+        on_test=on_test,
+        missing=missing,
+        losses=pd.DataFrame(losses, columns=["step", "loss", "of"]),
+        scores=pd.DataFrame(scores, columns=["step", "score"]),
+        phases=[{"start": each.start, "stop": each.stop, "members": each.members * schedule.runs} for each in schedule],
+        forks=pd.DataFrame(forks_of([forks])),
+        excess=pd.DataFrame(excess, columns=["step", "excess", "fork"]),
+        failures=[str(each) for each in trainer.failures],
+        schedule=str(schedule),
+        member_steps=fitted.member_steps,
+        plain_steps=trainer.state.global_step,  # fewer than planned where it stopped early
+        voters=trainer.population.size,
+        seconds=fitted.seconds,
+        resumed=done.resumed,
+        settings={name: info[name] for name in ("strategy", "tuning", "recipe", "data", "max_length", "seeds")},
+        environment=environment(),
+        commands=[install([versions()]), command] if command else [],
+    )

@@ -1,0 +1,137 @@
+"""The figures of one training; those that a study has, too, are the study's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from deni.report.charts import COLOURS, INK, QUIET, Figure, Styles, named, spec_of, tips_of
+from deni.report.figures import diversity_figure, reliability_figure
+from deni.report.training.facts import Facts
+
+
+def figures_of(facts: Facts) -> tuple[list[Figure], Mapping[str, list[dict[str, Any]]]]:
+    """The figures that this training has rows for, and the rows of their tables."""
+    test, styles = facts.on_test, Styles(["members"])
+    frames = {
+        "losses": facts.losses,
+        "phases": pd.DataFrame([{**each, "middle": (each["start"] + each["stop"]) / 2} for each in facts.phases]),
+        "scores": facts.scores,
+        "diversity": facts.forks.assign(g=0, strategy="members"),
+        "excess": facts.excess,
+        "reliability": pd.DataFrame() if test is None else test.reliability.assign(g=0, strategy="vote"),
+        "points": pd.DataFrame() if test is None else test.points,
+    }
+    found = {
+        "losses": _loss(facts),
+        "scores": _scores(),
+        "diversity": _of_one(
+            diversity_figure(styles),
+            "From each fork (open mark) to its merge or vote (filled mark), on a few texts and without dropout. "
+            "Members that agree on everything are one model and gain nothing.",
+        ),
+        "excess": _excess(),
+        "reliability": _of_one(
+            reliability_figure(styles),
+            "Test texts in ten bins by the confidence of the vote. On the dashed line confidence is accuracy; below it "
+            "the model is too sure. Bins with few texts (see the share on hover) are uncertain.",
+        ),
+        "points": _points(),
+    }
+    drawn = [figure for name, figure in found.items() if not frames[name].empty]
+    # In regression nothing is chosen, and independent runs have no fork: the table has what there is.
+    if not facts.forks.empty and facts.forks["disagreement_at_fork"].isna().all():
+        drawn = [figure for figure in drawn if figure.name != "diversity"]
+    return drawn, {name: frame.to_dict("records") for name, frame in frames.items()}
+
+
+def _of_one(figure: Figure, caption: str) -> Figure:
+    return dataclasses.replace(figure, caption=caption, each="all", legend=False)
+
+
+def _step(facts: Facts | None = None) -> alt.X:
+    scale = alt.Scale(zero=True) if facts is None else alt.Scale(domain=[0, facts.phases[-1]["stop"]])
+    return alt.X("step:Q", title="optimiser step", scale=scale)
+
+
+def _loss(facts: Facts) -> Figure:
+    several = named("phases").transform_filter("datum.members > 1")
+    tips = tips_of("members", "start", "stop")
+    across = {"x": alt.X("start:Q", title="optimiser step"), "x2": "stop:Q"}
+    bands = several.mark_rect(opacity=0.14, color=QUIET).encode(**across, tooltip=tips)
+    labels = several.mark_text(baseline="top", dy=2, fontSize=11, color=INK).encode(
+        x="middle:Q", y=alt.value(0), text="members:Q", tooltip=tips
+    )
+    kinds = list(dict.fromkeys(facts.losses["of"]))
+    legend = alt.Legend(orient="top", title=None) if len(kinds) > 1 else None
+    of = alt.Color("of:N", scale=alt.Scale(domain=kinds, range=list(COLOURS[: len(kinds)])), legend=legend)
+    y = alt.Y("loss:Q", title="mean loss of the members", scale=alt.Scale(zero=False))
+    base = named("losses").encode(x=_step(facts), y=y, color=of)
+    lines = base.mark_line(strokeWidth=1.6).encode(strokeDash=alt.StrokeDash("of:N", legend=None))
+    points = base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tips_of("of", "step", "loss:.4f"))
+    return Figure(
+        "losses",
+        "Loss",
+        "Mean over the members, with dropout, over all steps since the point before. Where there are several members "
+        "the ground is grey, and the number at the top says how many.",
+        "all",
+        {"losses": "losses", "phases": "phases"},
+        spec_of(bands + labels + lines + points),
+        legend=False,
+    )
+
+
+def _scores() -> Figure:
+    y = alt.Y("score:Q", title="score, in points", scale=alt.Scale(zero=False))
+    base = named("scores").encode(x=_step(), y=y, tooltip=tips_of("step", "score:.2f"))
+    return Figure(
+        "scores",
+        "Development texts",
+        "Score of the vote after each epoch. The best epoch is kept.",
+        "all",
+        {"scores": "scores"},
+        spec_of(base.mark_line(color=COLOURS[1]) + base.mark_point(filled=True, size=50, opacity=1, color=COLOURS[1])),
+        legend=False,
+    )
+
+
+def _excess() -> Figure:
+    zero = alt.Chart(alt.InlineData([{"at": 0}])).mark_rule(color=QUIET, strokeDash=[4, 3]).encode(y="at:Q")
+    y = alt.Y("excess:Q", title="loss above the parent's")
+    lines = named("excess").encode(x=_step(), y=y, detail="fork:N", tooltip=tips_of("fork", "step", "excess:.4f"))
+    return Figure(
+        "excess",
+        "Do the copies recover from the noise?",
+        "Mean training loss of the noisy copies minus their parent's, on the same batches, step by step in each fork. "
+        "Above the dashed line the noise still costs something; far above it to the end, the noise is too large.",
+        "all",
+        {"excess": "excess"},
+        spec_of(
+            zero
+            + lines.mark_line(strokeWidth=1.6, color=COLOURS[0])
+            + lines.mark_point(filled=True, size=20, opacity=1, color=COLOURS[0])
+        ),
+        legend=False,
+    )
+
+
+def _points() -> Figure:
+    scale = alt.Scale(zero=False)
+    base = named("points").encode(x=alt.X("gold:Q", title="right number", scale=scale))
+    dots = base.mark_point(size=26, opacity=0.6, color=COLOURS[0]).encode(
+        y=alt.Y("predicted:Q", title="predicted", scale=scale), tooltip=tips_of("gold:.4g", "predicted:.4g")
+    )
+    exact = base.mark_line(color=QUIET, strokeDash=[4, 3]).encode(y="gold:Q")
+    return Figure(
+        "points",
+        "Predicted against right",
+        "A circle is one test text; on the dashed line the prediction is right.",
+        "all",
+        {"points": "points"},
+        spec_of(exact + dots),
+        legend=False,
+    )

@@ -1,0 +1,186 @@
+"""The page of one training in a real browser: no request, no error, no foreign script, every text as text."""
+
+import numpy as np
+import pytest
+
+from conftest import toy_rows, write_csv
+from deni.data import Texts
+from deni.finetune import scores_of
+from deni.recipe import recipe
+from deni.report.training import PAGE, TrainingReport, page
+from deni.report.training.tested import OnTest
+from deni.train import train_file
+
+SCRIPT = "<script>alert(1)</script>"
+HOSTILE = {
+    "billing": f"\"'>{SCRIPT}",
+    "delivery": f"</script>{SCRIPT}",
+    "login": "<img src=x onerror=alert(1)> {{ 7*7 }} datum['x']",
+}
+CLASSES = [f"class_number_{at:02}" for at in range(40)]
+
+
+def train(rows, model_folder, folder, title="model", strategy="deni", test="0.2", **more):
+    report = TrainingReport(title, "deni train 'some file.csv'")
+    settings = {} if strategy == "default" else {"members": 3}
+    plan = recipe(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
+    file = write_csv(folder / "rows.csv", rows)
+    train_file(file, recipe=plan, output=folder / "m", test=test, beside=report, progress=False)
+    return folder / "m" / PAGE, report.facts
+
+
+@pytest.fixture(scope="module")
+def hostile(model_folder, tmp_path_factory):
+    """A training whose texts, classes and title are no good."""
+    rows = [(f"{text} {HOSTILE['login']} \x1b[31m{SCRIPT}", HOSTILE[label]) for text, label in toy_rows(20)]
+    return train(rows, model_folder, tmp_path_factory.mktemp("hostile"), f"a title {SCRIPT}")
+
+
+def test_the_page_opens_without_a_request_or_an_error_and_texts_are_text(opened, hostile):
+    file, facts = hostile
+    view = opened(file)
+    assert view.said == []
+    assert view.asked == [file.as_uri()]
+    assert view.locator("img").count() == 0
+    assert view.locator("script").count() == 3
+    assert view.locator("h1").text_content() == f"a title {SCRIPT}"
+    heads = view.locator("#table-confusion tbody th").all_text_contents()
+    assert heads == facts.on_test.labels == sorted(HOSTILE.values())
+    shown = view.locator(".texts li").all_text_contents()
+    assert len(shown) == min(20, facts.on_test.texts)
+    assert all(SCRIPT in each and "{{ 7*7 }}" in each for each in shown)
+    assert "\x1b" not in file.read_text()
+    for name in (SCRIPT, HOSTILE["login"]):
+        assert name not in file.read_text()
+
+
+def test_the_page_shows_the_numbers_of_the_training(opened, hostile):
+    file, facts = hostile
+    view, test = opened(file), facts.on_test
+    rows = view.locator("#table-confusion tbody tr").all()
+    shown = [[cell.text_content().replace("·", "0") for cell in row.locator("td").all()] for row in rows]
+    assert np.array_equal(np.array(shown, dtype=int), test.confusion)
+    assert view.locator(".tiles dd strong").first.text_content() == f"{100 * test.score.value:.1f}"
+    for name in ("diversity", "excess", "reliability", "losses"):
+        assert view.locator(f"#cards-{name} svg").count() == 1, name
+    bands = view.locator("#cards-losses svg .mark-rect path").count()
+    assert bands == sum(phase["members"] > 1 for phase in facts.phases) > 0
+    points = view.locator("#cards-losses svg .mark-symbol path").count()
+    assert points == len(facts.losses)
+    view.locator("#table-labels thead th button", has_text="F1").click()
+    f1 = [float(each) for each in view.locator("#table-labels tbody td:nth-child(4)").all_text_contents()]
+    assert f1 == sorted(f1, reverse=True)
+    assert view.locator("#repeat pre").first.text_content().splitlines()[-1] == "deni train 'some file.csv'"
+
+
+NUMBERS = [(text, str(len(text) / 10)) for text, _ in toy_rows(10)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "figures"),
+    [
+        (toy_rows(8), {"strategy": "ensemble"}, ["reliability", "losses"]),
+        (toy_rows(8), {"strategy": "default", "test": "0"}, ["losses"]),
+        (NUMBERS, {"task": "regression"}, ["points", "excess", "losses"]),
+    ],
+)
+def test_what_has_no_rows_is_not_drawn(opened, model_folder, tmp_path, rows, settings, figures):
+    view = opened(train(rows, model_folder, tmp_path, **settings)[0])
+    assert view.said == []
+    assert view.locator(".figure").evaluate_all("all => all.map((each) => each.id)") == figures
+
+
+def many_classes(seed=0):
+    """A made-up test part with 40 classes, the last of them always right."""
+    draw = np.random.default_rng(seed)
+    gold = np.repeat(np.arange(40), 6)
+    said = np.where(draw.random(240) < 0.5, gold, draw.integers(30, size=240))
+    said = np.where(gold >= 30, gold, said)
+    members = np.full((240, 1, 40), -5.0)
+    members[np.arange(240), 0, said] = 3
+    members -= np.log(np.exp(members).sum(-1, keepdims=True))
+    texts = Texts([f"a text of {CLASSES[each]}" for each in gold], None, "made", None)
+    return texts, gold, members
+
+
+@pytest.fixture(scope="module")
+def wide(hostile, tmp_path_factory):
+    """The same page with a confusion matrix of 40 classes."""
+    import dataclasses
+
+    from deni.finetune import Tested
+    from deni.report.training.tested import measured
+
+    texts, gold, members = many_classes()
+    metrics = scores_of("single_label", gold.tolist(), members[:, 0])
+    given = Tested(texts, gold.tolist(), members, members[:, 0], metrics)
+    found, missing = measured("single_label", CLASSES, given, False, np.random.default_rng(0))
+    file = tmp_path_factory.mktemp("wide") / PAGE
+    facts = dataclasses.replace(hostile[1], on_test=found, missing=missing)
+    file.write_text(page.page_of(facts, "wide"), encoding="utf-8")
+    return file, found
+
+
+def test_of_many_classes_those_with_errors_are_shown(opened, wide):
+    file, found = wide
+    assert isinstance(found, OnTest)
+    view = opened(file)
+    heads = view.locator("#table-confusion tbody th").all_text_contents()
+    assert heads == CLASSES[:30]
+    assert "10 classes with fewer errors are left out" in view.locator("#table-confusion caption").text_content()
+    assert view.locator("#table-labels tbody tr").count() == 40
+    gold, said, count = found.confused[0]
+    assert view.locator("#errors li").first.text_content() == f"{gold} taken for {said}: {count}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_as_wide_as_its_window_and_every_count_can_be_read(opened, wide, width, scheme):
+    view = opened(wide[0], width, scheme)
+    assert view.said == []
+    assert view.evaluate("document.documentElement.scrollWidth") <= width
+    worst = min(contrast(*each) for each in view.evaluate(COLOURS_OF_CELLS))
+    assert worst >= 4.5  # WCAG 2, AA
+
+
+COLOURS_OF_CELLS = """[...document.querySelectorAll(".confusion td")].map((each) => {
+  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgb = (colour) => {
+    paint.fillStyle = colour;
+    paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data];
+  };
+  const style = getComputedStyle(each.firstElementChild ?? each);
+  return [rgb(getComputedStyle(each).backgroundColor), rgb(style.color)];
+})"""
+
+
+def contrast(one, other):
+    """The ratio of two colours' relative luminances, as WCAG 2 defines it."""
+    parts = np.array([one[:3], other[:3]]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_it_prints_with_everything_open(opened, hostile):
+    view = opened(hostile[0])
+    view.emulate_media(media="print")
+    view.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert view.locator("details").first.evaluate("each => each.open")
+    assert not view.locator("nav").is_visible()
+
+
+def test_what_a_terminal_gets_obeys_nothing(hostile):
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from deni.report.training.words import cut, tell
+
+    said = StringIO()
+    tell(hostile[1], Table(show_header=False, box=None), Console(file=said, width=100, force_terminal=False))
+    assert "\x1b" not in said.getvalue()
+    assert cut("a\x1b[31m \n b [bold]", 50) == "a [31m b [bold]"
+    assert cut("a long text", 6) == "a lon…"
