@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deni.errors import InputError
 from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
 from deni.study.driver import ATTEMPTS, Pack, packs_of, run_packs
 from deni.study.progress import Progress
@@ -112,7 +113,7 @@ def test_a_pack_whose_worker_died_is_tried_again(store):
     runner, news = trained(store, planned(2), says)
     assert runner.given == [[0, 1]] * ATTEMPTS
     assert store.status()["done"] == 2
-    assert [each.what for each in news].count("died") == ATTEMPTS - 1
+    assert [each.what for each in news].count("again") == ATTEMPTS - 1
 
 
 def test_a_cell_that_kills_every_worker_fails_alone(store):
@@ -161,3 +162,30 @@ def test_progress_counts_what_the_driver_tells(store, capsys):
     run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
     assert progress.line() == "6 of 7 done, 0 running, 1 failed, 0:00:00 left"
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_counts_a_pack_that_is_split_once(store):
+    def says(seeds, _):
+        if 0 in seeds:
+            return Done(0, died="killed")
+        return Done(0, error="ValueError: seed 2") if 2 in seeds else well(seeds, 1)
+
+    cells = planned(5)
+    progress = Progress(cells, shown=False)
+    store.add(cells)
+    run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
+    assert progress.line() == "3 of 5 done, 0 running, 2 failed, 0:00:00 left"
+
+
+def test_cells_wait_again_even_if_the_runner_does_not_close(store):
+    class Broken(Scripted):
+        def close(self):
+            raise OSError("no cluster")
+
+    def says(seeds, times):
+        raise InputError("the cluster is gone")
+
+    store.add(planned(4))
+    with pytest.raises(OSError, match="no cluster"):
+        run_packs(packs_of(planned(4), lambda _: 2), store, Broken(says), lambda _: None)
+    assert store.status() == {"waiting": 4, "running": 0, "done": 0, "failed": 0}
