@@ -22,7 +22,7 @@ from deni.study.library import Library
 from deni.study.pack import run_pack
 from deni.study.plan import read_study
 from deni.study.run import Run
-from deni.study.runners import OnRay
+from deni.study.runners import OnRay, on_ray
 from deni.study.store import Store
 
 RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
@@ -126,9 +126,9 @@ def test_ray_gives_what_this_process_gives(study, tmp_path):
     pytest.importorskip("ray", reason="needs the extra ray")
     file = study()
     _, serial = trained(file, tmp_path / "serial.db", pack=3)
-    failed, on_ray = trained(file, tmp_path / "ray.db", pack=3, runner="ray", workers=1)
+    failed, others = trained(file, tmp_path / "ray.db", pack=3, runner="ray", workers=1)
     assert failed == 0
-    assert all(np.array_equal(serial[key], on_ray[key]) for key in serial)
+    assert all(np.array_equal(serial[key], others[key]) for key in serial)
 
 
 def children(of):
@@ -138,33 +138,33 @@ def children(of):
             yield " ".join(each.cmdline()), each
 
 
-@pytest.mark.parametrize("part", ["gcs_server", "raylet/raylet"])
-def test_a_study_whose_ray_head_is_killed_ends_in_one_line_and_is_finished_later(study, tmp_path, part):
+def test_a_study_whose_ray_head_is_killed_ends_in_one_line_and_is_finished_later(study, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="needs the extra ray")
-    file, path = study(seeds=40), tmp_path / "study.db"
+    monkeypatch.setattr(on_ray, "OWN_PATIENCE", 1.0)
+    file, path = study(seeds=20), tmp_path / "study.db"
     killed = []
 
     def kill_head(news):
         if news.what == "done" and not killed:
-            killed.extend(each for name, each in children(psutil.Process()) if part in name)
+            killed.extend(each for name, each in children(psutil.Process()) if "gcs_server" in name)
             killed[0].kill()
 
     whole = read_study(file)
     with Store(path, create=True) as store:
         store.add(whole.planned)
-        began = time.monotonic()
+        # Ray itself would kill this process after a minute, and say nothing to the caller.
         with pytest.raises(InputError, match=r"the Ray cluster at [\d.:]+ is gone .*: finished cells are safe"):
             run_packs(packs_of(whole.planned, lambda _: 1), store, OnRay(1, 1), kill_head)
-        assert time.monotonic() - began < 60
         before = {row.key: row.finished for row in store.results()}
-        assert 0 < len(before) < 40
-        assert store.status() == {"waiting": 40 - len(before), "running": 0, "done": len(before), "failed": 0}
+        assert 0 < len(before) < 20
+        assert [row.traceback for row in store.results("failed")] == []
+        assert store.status() == {"waiting": 20 - len(before), "running": 0, "done": len(before), "failed": 0}
     assert integrity(path) == "ok"
-    failed, _ = trained(file, path, pack=40)
+    failed, _ = trained(file, path, pack=20)
     assert failed == 0
     with Store(path) as store:
         after = {row.key: row.finished for row in store.results()}
-    assert len(after) == 40
+    assert len(after) == 20
     assert before.items() <= after.items()  # none was trained twice
 
 

@@ -80,9 +80,12 @@ class OnRay(Runner):
                 self._ray.exceptions.NodeDiedError,
                 self._ray.exceptions.ObjectLostError,
             ) as error:
-                return Done(number, died=f"the worker died ({type(error).__name__})")
+                done = Done(number, died=f"the worker died ({type(error).__name__})")
             except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
-                return Done(number, error=str(error))
+                done = Done(number, error=str(error))
+        if not _answers(self._head):  # then it says nothing of the pack
+            raise self._gone(done.died or "its head does not answer")
+        return done
 
     def close(self) -> None:
         self._ray.shutdown()
