@@ -189,3 +189,22 @@ def test_cells_wait_again_even_if_the_runner_does_not_close(store):
     with pytest.raises(OSError, match="no cluster"):
         run_packs(packs_of(planned(4), lambda _: 2), store, Broken(says), lambda _: None)
     assert store.status() == {"waiting": 4, "running": 0, "done": 0, "failed": 0}
+
+
+def test_a_full_disk_ends_the_study_and_the_same_again_finishes_it(store):
+    def large(seeds, _):
+        draw = np.random.default_rng(seeds[0])
+        log_probs = draw.normal(size=(50_000, 1, 2))
+        return Done(0, [CellResult(log_probs, np.zeros(50_000), np.arange(50_000), ("no", "yes"), "d") for _ in seeds])
+
+    cells = planned(4)
+    store.add(cells)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 200}")  # room for one cell
+    with pytest.raises(InputError, match="the disk is full"):
+        run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
+    assert store.status() == {"waiting": 3, "running": 0, "done": 1, "failed": 0}
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
+    assert [row.attempts for row in store.results()] == [2, 1, 2, 1]
+    assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
