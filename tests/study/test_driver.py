@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deni.errors import InputError
 from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
 from deni.study.driver import ATTEMPTS, Pack, packs_of, run_packs
 from deni.study.progress import Progress
@@ -112,7 +113,7 @@ def test_a_pack_whose_worker_died_is_tried_again(store):
     runner, news = trained(store, planned(2), says)
     assert runner.given == [[0, 1]] * ATTEMPTS
     assert store.status()["done"] == 2
-    assert [each.what for each in news].count("died") == ATTEMPTS - 1
+    assert [each.what for each in news].count("again") == ATTEMPTS - 1
 
 
 def test_a_cell_that_kills_every_worker_fails_alone(store):
@@ -161,3 +162,49 @@ def test_progress_counts_what_the_driver_tells(store, capsys):
     run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
     assert progress.line() == "6 of 7 done, 0 running, 1 failed, 0:00:00 left"
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_counts_a_pack_that_is_split_once(store):
+    def says(seeds, _):
+        if 0 in seeds:
+            return Done(0, died="killed")
+        return Done(0, error="ValueError: seed 2") if 2 in seeds else well(seeds, 1)
+
+    cells = planned(5)
+    progress = Progress(cells, shown=False)
+    store.add(cells)
+    run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
+    assert progress.line() == "3 of 5 done, 0 running, 2 failed, 0:00:00 left"
+
+
+def test_cells_wait_again_even_if_the_runner_does_not_close(store):
+    class Broken(Scripted):
+        def close(self):
+            raise OSError("no cluster")
+
+    def says(seeds, times):
+        raise InputError("the cluster is gone")
+
+    store.add(planned(4))
+    with pytest.raises(OSError, match="no cluster"):
+        run_packs(packs_of(planned(4), lambda _: 2), store, Broken(says), lambda _: None)
+    assert store.status() == {"waiting": 4, "running": 0, "done": 0, "failed": 0}
+
+
+def test_a_full_disk_ends_the_study_and_the_same_again_finishes_it(store):
+    def large(seeds, _):
+        draw = np.random.default_rng(seeds[0])
+        log_probs = draw.normal(size=(50_000, 1, 2))
+        return Done(0, [CellResult(log_probs, np.zeros(50_000), np.arange(50_000), ("no", "yes"), "d") for _ in seeds])
+
+    cells = planned(4)
+    store.add(cells)
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 200}")  # room for one cell
+    with pytest.raises(InputError, match="the disk is full"):
+        run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
+    assert store.status() == {"waiting": 3, "running": 0, "done": 1, "failed": 0}
+    store._connection.execute("PRAGMA max_page_count = 1000000")
+    run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
+    assert [row.attempts for row in store.results()] == [2, 1, 2, 1]
+    assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

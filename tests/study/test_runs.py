@@ -3,10 +3,12 @@
 import gc
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -16,10 +18,13 @@ import yaml
 from click.testing import CliRunner
 
 from deni.cli import main
+from deni.errors import InputError
+from deni.study.driver import packs_of, run_packs
 from deni.study.library import Library
 from deni.study.pack import run_pack
 from deni.study.plan import read_study
 from deni.study.run import Run
+from deni.study.runners import OnRay, on_ray
 from deni.study.store import Store
 
 RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
@@ -152,9 +157,58 @@ def test_ray_gives_what_this_process_gives(study, tmp_path):
     pytest.importorskip("ray", reason="needs the extra ray")
     file = study()
     _, serial = trained(file, tmp_path / "serial.db", pack=3)
-    failed, on_ray = trained(file, tmp_path / "ray.db", pack=3, runner="ray", workers=1)
+    failed, others = trained(file, tmp_path / "ray.db", pack=3, runner="ray", workers=1)
     assert failed == 0
-    assert all(np.array_equal(serial[key], on_ray[key]) for key in serial)
+    assert all(np.array_equal(serial[key], others[key]) for key in serial)
+
+
+def children(of):
+    """Name and process of what a process started, and what that started."""
+    for each in of.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            yield " ".join(each.cmdline()), each
+
+
+def test_a_study_whose_ray_head_is_killed_ends_in_one_line_and_is_finished_later(study, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    monkeypatch.setattr(on_ray, "OWN_PATIENCE", 1.0)
+    file, path = study(seeds=20), tmp_path / "study.db"
+    killed = []
+
+    def kill_head(news):
+        if news.what == "done" and not killed:
+            killed.extend(each for name, each in children(psutil.Process()) if "gcs_server" in name)
+            killed[0].kill()
+
+    whole = read_study(file)
+    with Store(path, create=True) as store:
+        store.add(whole.planned)
+        # Ray itself would kill this process after a minute, and say nothing to the caller.
+        with pytest.raises(InputError, match=r"the Ray cluster at [\d.:]+ is gone .*: finished cells are safe"):
+            run_packs(packs_of(whole.planned, lambda _: 1), store, OnRay(1, 1), kill_head)
+        before = {row.key: row.finished for row in store.results()}
+        assert 0 < len(before) < 20
+        assert [row.traceback for row in store.results("failed")] == []
+        assert store.status() == {"waiting": 20 - len(before), "running": 0, "done": len(before), "failed": 0}
+    assert integrity(path) == "ok"
+    failed, _ = trained(file, path, pack=20)
+    assert failed == 0
+    with Store(path) as store:
+        after = {row.key: row.finished for row in store.results()}
+    assert len(after) == 20
+    assert before.items() <= after.items()  # none was trained twice
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nowhere:a"])
+def test_an_address_without_a_ray_cluster_is_said_at_once(address):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with socket.socket() as bound:  # it does not listen
+        bound.bind(("127.0.0.1", 0))
+        address = address.format(bound.getsockname()[1])
+        began = time.monotonic()
+        with pytest.raises(InputError, match=f"no Ray cluster at {address}: nothing answers there"):
+            OnRay(1, 1, address)
+    assert time.monotonic() - began < 5
 
 
 def test_a_study_goes_on_after_a_worker_is_killed(study, tmp_path, monkeypatch):

@@ -36,12 +36,12 @@ class News:
     """What the driver tells as it goes.
 
     Args:
-        what: begun, done, failed, or died (and will be tried again).
+        what: begun, done, failed, or again: it died or raised, and its cells are tried again.
         cells: which.
         why: the last line of the traceback, or how the worker died.
     """
 
-    what: Literal["begun", "done", "failed", "died"]
+    what: Literal["begun", "done", "failed", "again"]
     cells: Sequence[Planned]
     why: str = ""
 
@@ -86,9 +86,11 @@ def run_packs(packs: Sequence[Pack], store: Store, runner: Runner, tell: Callabl
             done = runner.wait()
             queue.extendleft(reversed(_record(running.pop(done.number), done, store, tell)))
     finally:
-        runner.close()
-        with suppress(InputError):  # a full disk: they are released when the study is run again
-            store.release()
+        try:
+            runner.close()
+        finally:
+            with suppress(InputError):  # a full disk: they are released when the study is run again
+                store.release()
 
 
 def _claimed(pack: Pack, store: Store) -> Pack:
@@ -104,21 +106,26 @@ def _record(pack: Pack, done: Done, store: Store, tell: Callable[[News], None]) 
         for each, outcome in zip(pack.cells, done.outcomes, strict=True):
             _write(each, outcome, store, tell)
         return []
-    if done.died:
-        tell(News("died", pack.cells, done.died))
-        if pack.deaths + 1 < ATTEMPTS:
-            return [Pack(pack.cells, pack.deaths + 1, claimed=True)]
-    if len(pack.cells) > 1:  # which of them is it?
+    if done.died and pack.deaths + 1 < ATTEMPTS:
+        again = [Pack(pack.cells, pack.deaths + 1, claimed=True)]
+    elif len(pack.cells) > 1:  # which of them is it?
         deaths = ATTEMPTS - 1 if done.died else 0
-        return [Pack([each], deaths, claimed=True) for each in pack.cells]
-    _write(pack.cells[0], done.error or f"{done.died}, {ATTEMPTS} times", store, tell)
-    return []
+        again = [Pack([each], deaths, claimed=True) for each in pack.cells]
+    else:
+        _write(pack.cells[0], done.error or f"{done.died}, {ATTEMPTS} times", store, tell)
+        return []
+    tell(News("again", pack.cells, done.died or _last_line(done.error)))
+    return again
 
 
 def _write(planned: Planned, outcome: Outcome, store: Store, tell: Callable[[News], None]) -> None:
     if isinstance(outcome, str):
         store.fail(planned.key, outcome)
-        tell(News("failed", [planned], outcome.strip().splitlines()[-1]))
+        tell(News("failed", [planned], _last_line(outcome)))
     else:
         store.finish(planned.key, outcome)
         tell(News("done", [planned]))
+
+
+def _last_line(traceback: str) -> str:
+    return traceback.strip().splitlines()[-1]

@@ -38,7 +38,7 @@ class Progress:
         count = len(news.cells)
         if news.what == "begun":
             self.running += count
-        elif news.what == "died":
+        elif news.what == "again":
             self.running -= count
         else:
             self.running -= count
