@@ -90,7 +90,8 @@ def ray_head(folder: Path) -> Iterator[tuple[psutil.Process, str]]:
         port = free.getsockname()[1]
     own = ["--port", str(port), "--num-cpus", "4", "--temp-dir", folder / "ray", "--include-dashboard", "false"]
     silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = subprocess.Popen([*RAY, "--node-ip-address", "127.0.0.1", *own], **silent)
+    environ = {**os.environ, "RAY_AUTH_MODE": "disabled"}  # `ray start` asks for a token where ~/.ray has one
+    head = subprocess.Popen([*RAY, "--node-ip-address", "127.0.0.1", *own], env=environ, **silent)
     process = psutil.Process(head.pid)
     try:
         while head.poll() is None and not any("raylet/raylet" in name for _, name in below(process)):
@@ -171,7 +172,7 @@ class Killing:
 
     def __init__(self, folder: Path, study: Path, left: dict[str, list[str]], draw: random.Random) -> None:
         self.folder, self.study, self.left, self.draw = folder, study, left, draw
-        self.environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        self.environ = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_AUTH_MODE": "disabled"}
         self.kills: Counter[str] = Counter()
         self.runs, self.hung, self.tracebacks, self.retried, self.slowest = 0, 0, 0, 0, 0.0
         self.bar = tqdm(total=sum(map(len, left.values())), unit="kill")
