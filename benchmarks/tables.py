@@ -123,6 +123,28 @@ def report(result: dict[str, Any]) -> str:
     )
 
 
+def kills(result: dict[str, Any]) -> str:
+    killed = {**result["kills"], "all": sum(result["kills"].values())}
+    lines = [where(result), "", "| killed | times |", "| --- | ---: |"]
+    lines += [f"| {name} | {times} |" for name, times in killed.items()]
+    rows = {
+        "runs of the command": result["runs"],
+        "studies that were finished": result["studies"],
+        "their cells": result["cells"],
+        "cells lost": result["lost"],
+        "cells written twice": result["twice"],
+        "stores that failed `PRAGMA integrity_check`": result["damaged"],
+        "drivers that hung": result["hung"],
+        "drivers that ended in a traceback": result["tracebacks"],
+        "cells retried after three workers of theirs were killed": result["failed_and_retried"],
+        "longest time until a driver without its head ended, seconds": result["slowest_end_without_head"],
+        "largest difference of a log probability from an undisturbed study": f"{result['largest_difference']:.1g}",
+        "seconds in all": result["seconds"],
+    }
+    lines += ["", "| what came of it | |", "| --- | ---: |", *(f"| {name} | {value} |" for name, value in rows.items())]
+    return "\n".join(lines)
+
+
 def study(result: dict[str, Any]) -> str:
     head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, CPU s", "packed, CPU s", "ratio"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -134,7 +156,7 @@ def study(result: dict[str, Any]) -> str:
 
 
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study)}
+PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, kills)}
 
 
 def fill(text: str, name: str, table: str) -> str:
