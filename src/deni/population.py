@@ -72,7 +72,7 @@ class Population(nn.Module):
         self.loss_scale = 1.0  # what the gradients are multiplied with (fp16), for those who add to them
         self.lengths: Sequence[int] | None = None  # of a pack: tokens that each member in focus would have alone
         self.padding_side = "right"
-        self.by_length = False  # whether rows of like length are computed in passes of their own
+        self.by_length = False  # whether a pack's rows of like length are computed in passes of their own
         starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
         if len(starts) == 1:
             starts *= self.runs
@@ -298,12 +298,9 @@ class Population(nn.Module):
         if lengths:
             self.lengths = [lengths[member // self.members] for member in chunk]
             padding = Padding(self.lengths, max(lengths), padding_side)
-        if self.by_length and len(chunk) > 1 and not self._has_hooks():  # a hook would see a part of the rows
-            mask = inputs["attention_mask"]
-            divided = passes.divide(mask, len(chunk))
-            if len(divided.parts) > 1:
-                whole = padding or Padding([mask.shape[1]] * len(chunk), mask.shape[1])
-                return passes.compute(self.model, inputs, streams, whole, divided, self.focus_rows)
+            if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
+                divided = passes.divide(inputs["attention_mask"], len(chunk))
+                return passes.compute(self.model, inputs, streams, padding, divided, self.focus_rows)
         with MemberDropout(Streams(streams, padding)):
             return self.model(**inputs)
 

@@ -355,19 +355,19 @@ class PopulationTrainer(Trainer):
         self.population.by_length = self._by_length
 
     def _may_divide(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether members may compute rows of like length in passes of their own, and gains by it.
+        """Whether a pack may compute rows of like length in passes of their own, and gains by it.
 
         A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
-        measured, it gains nothing. In bfloat16 tokens are too cheap: measured, a step takes a tenth more.
+        measured, it gains nothing.
         """
         population = self.population
         trained = sum(value.numel() for value in population.values.values()) / population.size
         total = sum(parameter.numel() for parameter in population.plain().parameters())
         population.restore()
         own_loss = self.compute_loss_func is not None  # may ask for more than logits
-        if self._why_loop != "" or own_loss or 2 * trained > total:
+        if self.runs == 1 or self._why_loop != "" or own_loss or 2 * trained > total:
             return False
-        if self.args.device.type != "cpu" or self.args.bf16 or self._padding_side() != "right":
+        if self.args.device.type != "cpu" or self._padding_side() != "right":
             return False
         chunk = population.chunks[0]
         population.focus(chunk)

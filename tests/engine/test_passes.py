@@ -14,7 +14,6 @@ from deni.engine.fold import FoldError
 from deni.engine.probe import divides
 from deni.population import Population
 from deni.randomness import Sources, generator
-from deni.strategies import DelayedEnsemble
 from deni.trainer import PopulationTrainer
 
 SEEDS, ROWS, TOKENS = (3, 4, 5), 6, (7, 11, 5)
@@ -195,31 +194,3 @@ def test_a_pack_that_is_trained_in_passes_is_its_runs_alone(tiny, always, tmp_pa
         for name, value in trained([seed]).items():
             assert float((pack[name][run] - value[0]).abs().max()) < 1e-9
     assert float((pack["classifier.weight"][0] - pack["classifier.weight"][1]).abs().max()) > 1e-3
-
-
-def test_forked_members_that_train_in_passes_are_those_of_whole_batches(tiny, always, tmp_path, monkeypatch):
-    rows = [
-        {"input_ids": [5 + at] * (1 + at % 7), "attention_mask": [1] * (1 + at % 7), "labels": at % 3}
-        for at in range(20)
-    ]
-
-    def trained():
-        model = tiny("bert", seed=0)
-        model.bert.requires_grad_(False)
-        model.bert.encoder.layer[1].attention.self.query.requires_grad_(True)
-        args = TrainingArguments(
-            tmp_path, per_device_train_batch_size=8, num_train_epochs=4, use_cpu=True, report_to=[], save_strategy="no"
-        )
-        trainer = PopulationTrainer(
-            model, args, strategy=DelayedEnsemble(members=3, ensemble_from=0.5), train_dataset=rows, data_collator=pad
-        )
-        trainer.train()
-        return trainer.population.values
-
-    divided = trained()
-    assert len(always) == 1 + 6  # the probe, and the steps after the fork
-    monkeypatch.setattr(PopulationTrainer, "_may_divide", lambda *_: False)
-    whole = trained()
-    assert len(always) == 1 + 6
-    assert max(float((divided[name] - value).abs().max()) for name, value in whole.items()) < 1e-9
-    assert float((whole["classifier.weight"][0] - whole["classifier.weight"][1]).abs().max()) > 1e-3

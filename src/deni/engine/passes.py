@@ -1,4 +1,4 @@
-"""Rows of like length in one pass: a batch is as long as its longest row, and most rows are short."""
+"""Rows of like length in one pass: a pack has the rows of many runs, and most of them are short."""
 
 from __future__ import annotations
 
