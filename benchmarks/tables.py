@@ -146,12 +146,12 @@ def kills(result: dict[str, Any]) -> str:
 
 
 def study(result: dict[str, Any]) -> str:
-    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, CPU s", "packed, CPU s", "ratio"]
+    head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio", "ratio of CPU s"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
     for row in result["rows"]:
-        cost = " | ".join(f"{row[f'{how}_cpu_seconds']:.1f}" for how in ("alone", "packed"))
+        cost = " | ".join(f"{row[f'{how}_seconds']:.1f}" for how in ("alone", "packed"))
         what = " | ".join(str(row[name]) for name in ("tuning", "strategy", "seeds", "labelled", "threads"))
-        lines.append(f"| {what} | {cost} | {row['ratio_of_cpu_seconds']:.2f} |")
+        lines.append(f"| {what} | {cost} | {row['ratio_of_seconds']:.2f} | {row['ratio_of_cpu_seconds']:.2f} |")
     return "\n".join(lines)
 
 
