@@ -358,8 +358,8 @@ class PopulationTrainer(Trainer):
         """Whether a pack may compute rows of like length in passes of their own, and gains by it.
 
         A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
-        measured, it gains nothing. In bfloat16 tokens are too cheap: measured, a step takes a tenth more. The members of
-        one run alone gain 8 % on one thread, and lose as much on four.
+        measured, it gains nothing. In bfloat16 tokens are too cheap: measured, a step takes a tenth more. The members
+        of one run gain 8 % on one thread and lose 7 % on four.
         """
         population = self.population
         trained = sum(value.numel() for value in population.values.values()) / population.size
