@@ -77,7 +77,8 @@ def write_report(
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
     from tqdm import tqdm
 
-    return lambda things: tqdm(things, what, disable=not progress, leave=False)
+    disable = None if progress else True  # None: where there is no terminal
+    return lambda things: tqdm(things, what, disable=disable, leave=False)
 
 
 def _check_place(path: Path, overwrite: bool) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from deni.study.cell import Cell
-from deni.study.pack import Outcome
+
+if TYPE_CHECKING:
+    from deni.study.pack import Outcome
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,24 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from deni.study.cell import Cell
-from deni.study.library import Library
-from deni.study.pack import run_pack
 from deni.study.runners.base import Done
+
+if TYPE_CHECKING:
+    from deni.study.library import Library
 
 
 def work(number: int, cells: Sequence[Cell], threads: int) -> Done:
     """Train a pack; an exception becomes a traceback."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
+
+    from deni.study.pack import run_pack
 
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         return Done(number, run_pack(cells, _library()))
     except Exception:
@@ -30,4 +34,6 @@ def work(number: int, cells: Sequence[Cell], threads: int) -> Done:
 @cache
 def _library() -> Library:
     """The texts that this process has read."""
+    from deni.study.library import Library
+
     return Library()
