@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from made import cell_of, make, result_of, runs
+from scipy import stats
 
 from deni.cli import main
 from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
@@ -446,3 +447,81 @@ def test_a_report_leaves_the_store_as_it_was(db, tmp_path):
     write_report(db, csv=tmp_path / "r.csv")
     with Store(db) as store:
         assert [(row.key, row.status) for row in store.results(None)] == before
+
+
+# ---- over all datasets, and votes ------------------------------------------------------------------------------------
+
+
+def of_datasets(gains=(0.05, 0.15), spreads=(0.05, 0.05), seeds=20):
+    """Two datasets on which a strategy gains so much, and spreads so much."""
+    for at, (gain, spread) in enumerate(zip(gains, spreads, strict=True)):
+        name = f"data{at}"
+        yield from runs("default", 0.6, seeds, dataset=name, spread=spread, shift=1 + at, texts=300)
+        yield from runs("swa", 0.6 + gain, seeds, dataset=name, spread=spread / 4, shift=3 + at, texts=300)
+
+
+def test_overall_is_the_mean_over_the_datasets_and_the_spread_within_them(tables):
+    found = tables(list(of_datasets()))
+    each = found.results.pivot(index="strategy", columns="dataset", values=["mean", "sd"])
+    overall = found.overall.set_index("strategy")
+    assert set(overall["dataset"]) == {"all 2"}
+    for strategy in ("default", "swa"):
+        assert overall.loc[strategy, "mean"] == pytest.approx(each.loc[strategy, "mean"].mean())
+        assert overall.loc[strategy, "sd"] == pytest.approx(np.sqrt((each.loc[strategy, "sd"] ** 2).mean()))
+    (against,) = found.overall_comparisons.to_dict("records")
+    assert against["difference"] == pytest.approx(found.comparisons["difference"].mean(), abs=1e-9)
+    assert (against["pairs"], against["blocks"], against["mean_shown"]) == (40, 2, "higher")
+    assert against["sd_shown"] == "more stable"
+
+
+def test_no_dataset_alone_decides_the_overall_spread(tables):
+    cells = list(runs("default", 0.5, 20, dataset="wide", spread=0.2, shift=1, texts=300))
+    cells += runs("swa", 0.5, 20, dataset="wide", spread=0.2, shift=2, texts=300)
+    cells += runs("default", 0.8, 20, dataset="narrow", spread=0.02, shift=3, texts=3000)
+    cells += runs("swa", 0.8, 20, dataset="narrow", spread=0.002, shift=4, texts=3000)
+    found = tables(cells)
+    (against,) = found.overall_comparisons.to_dict("records")
+    both = found.comparisons.set_index("dataset")["sd_ratio"]
+    assert both["narrow"] < against["sd_ratio"] < both["wide"]
+    assert against["sd_ratio"] < 0.95 * both["wide"]  # without units of their own the wide one would hide the other
+
+
+def test_only_strategies_of_all_datasets_are_overall_and_other_settings_stay_apart(tables, tmp_path):
+    cells = [*of_datasets(), *runs("ema", 0.7, 20, dataset="data0"), *runs("ema", 0.7, 20, labelled=7)]
+    overall = tables(cells).overall
+    assert list(overall["strategy"]) == ["default", "swa"]
+    assert set(overall["labelled"]) == {100}
+    (tmp_path / "study.db").unlink()
+    assert tables(list(runs("default", 0.7, 3))).overall.empty
+
+
+def test_votes_are_compared_run_by_run(tables):
+    def voting(seed, **metrics):
+        cell, result = cell_of("deni", seed), result_of(0.7, seed, members=3)
+        return cell, dataclasses.replace(result, metrics={"macro_f1": 0.0, **metrics})
+
+    cells = [
+        voting(seed, soft_macro_f1=0.7, hard_macro_f1=0.7 + away, parent_macro_f1=0.6, members_macro_f1=0.65, **more)
+        for seed, away in enumerate((-0.01, 0.0, 0.02))
+        for more in [{"disagreement": 0.04, "merged_macro_f1": 0.7 + 2 * away}]
+    ]
+    (row,) = tables([*cells, *runs("default", 0.7, 3)]).votes.to_dict("records")
+    assert (row["strategy"], row["runs"], row["soft"], row["disagreement"]) == ("deni", 3, pytest.approx(70), 4.0)
+    away = np.array([-1.0, 0.0, 2.0])
+    low, high = stats.t.interval(0.95, 2, away.mean(), away.std(ddof=1) / np.sqrt(3))
+    assert row["hard_minus_soft"] == pytest.approx(away.mean())
+    assert (row["hard_minus_soft_low"], row["hard_minus_soft_high"]) == pytest.approx((low, high))
+    assert row["merged_minus_soft"] == pytest.approx(2 * away.mean())
+    assert (row["parent_minus_soft"], row["members_minus_soft"]) == pytest.approx((-10, -5))
+
+
+def test_the_page_and_the_plain_tables_have_votes_and_all_datasets(tmp_path):
+    cells = list(of_datasets(seeds=5))
+    cells[-1] = (cells[-1][0], dataclasses.replace(cells[-1][1], metrics={"soft_macro_f1": 0.5, "macro_f1": 0.5}))
+    make(tmp_path / "study.db", cells)
+    write_report(tmp_path / "study.db", tmp_path / "page.html", markdown=tmp_path / "tables.md")
+    page, text = ((tmp_path / name).read_text() for name in ("page.html", "tables.md"))
+    for table in ("table-overall", "table-overall-comparisons", "table-votes"):
+        assert f'id="{table}"' in page
+    for title in ("## Over all datasets", "## Over all datasets, compared with default", "## Votes"):
+        assert f"{title}\n" in text

@@ -91,12 +91,18 @@ class Comparison:
 
 
 def compare(
-    first: Group, second: Group, generator: np.random.Generator, resamples: int, swaps: int | None = None
+    first: Group,
+    second: Group,
+    generator: np.random.Generator,
+    resamples: int,
+    swaps: int | None = None,
+    scaled: bool = False,
 ) -> Comparison | None:
     """Compare two strategies of a setting; None where no block has two seeds of both.
 
     The p-values are not adjusted yet; `swaps` are those of the permutation test where Pitman-Morgan rejects, so many
-    that its p-value can stay below alpha when it is adjusted; None for `resamples`.
+    that its p-value can stay below alpha when it is adjusted; None for `resamples`. `scaled` compares spread in units
+    of each block's own, so that no dataset of many decides alone.
     """
     scores: list[tuple[np.ndarray, np.ndarray]] = []
     blocks: list[Block] = []
@@ -123,7 +129,8 @@ def compare(
     error = (high - low) / 2 / t.ppf(0.975, degrees)
     p_mean = float(2 * t.sf(abs(value) / error, degrees)) if error else float(value == 0)
     p_margin = float(t.sf((value + F1_MARGIN) / error, degrees)) if error else float(value <= -F1_MARGIN)
-    spread, p_spread, p_stable = _spread(mine, yours, block, generator, (resamples, swaps or resamples))
+    of_spread = _scaled(mine, yours, block) if scaled else (mine, yours)
+    spread, p_spread, p_stable = _spread(*of_spread, block, generator, (resamples, swaps or resamples))
     return Comparison(
         *(first, second, len(mine), len(scores), value, low, high, texts_vary),
         *(p_mean, p_margin, spread, p_spread, p_stable),
@@ -166,6 +173,16 @@ def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _same_blocks(first: Group, second: Group) -> Iterator[tuple[OfRuns, OfRuns]]:
     others = {block.number: block for block in second.blocks}
     return ((block, others[block.number]) for block in first.blocks if block.number in others)
+
+
+def _scaled(mine: np.ndarray, yours: np.ndarray, block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both, in units of the spread that they have together in each block."""
+    unit = np.ones(len(block))
+    for one in np.unique(block):
+        inside = block == one
+        both = np.sqrt((mine[inside].var() + yours[inside].var()) / 2)
+        unit[inside] = both or 1.0
+    return mine / unit, yours / unit
 
 
 def _spread(

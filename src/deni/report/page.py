@@ -13,6 +13,7 @@ from deni.report.repeat import Repeat
 from deni.report.runs import Setting
 from deni.report.sentences import Sentence
 from deni.report.tables import WHERE, Tables
+from deni.report.votes import OTHERS
 
 MOST_RUNS = 30_000  # that are drawn one by one; of more, a sample
 MOST_FAILURES = 500  # that are listed
@@ -81,7 +82,7 @@ def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
     numbers = {name: at for at, name in enumerate(tables.runs.strategies)}
     of_one = "dataset" in frame
     keys = frame[list(WHERE[1:])].itertuples(index=False, name=None) if of_one else ()
-    settings = [place[key] for key in keys] if of_one else [None] * len(frame)
+    settings = [place.get(key) for key in keys] if of_one else [None] * len(frame)  # None: of several
     return settings, [numbers[name] for name in frame["strategy"]]
 
 
@@ -137,8 +138,11 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
     failures = tables.failures.head(MOST_FAILURES)
     frames = {
         "results": (tables.results, _results(tables.results)),
+        "overall": (tables.overall, _results(tables.overall)),
         "cost": (tables.results, _costs(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
+        "overall_comparisons": (tables.overall_comparisons, _comparisons(tables.overall_comparisons)),
+        "votes": (tables.votes, _votes(tables.votes)),
         "instability": (tables.instability, _instability(tables.instability)),
         "diversity": (tables.diversity, fork_columns(tables.diversity)),
         "failures": (failures, _failures(failures)),
@@ -224,6 +228,22 @@ def _comparisons(frame: pd.DataFrame) -> list[Column]:
         _spans(frame, "sd_ratio_low", "sd_ratio_high", "95 % interval", 2),
         Column("p (Holm)", [p_value(value) for value in frame["p_sd"]]),
         Column("spread: shown", frame["sd_shown"].tolist(), number=False),
+    ]
+
+
+def _votes(frame: pd.DataFrame) -> list[Column]:
+    return [
+        Column("runs", [str(value) for value in frame["runs"]]),
+        _numbers(frame, "soft", "soft vote", 2),
+        *(
+            column
+            for name in OTHERS
+            for column in (
+                _numbers(frame, f"{name}_minus_soft", f"{name} - soft", 2),
+                _spans(frame, f"{name}_minus_soft_low", f"{name}_minus_soft_high", "95 % interval", 2),
+            )
+        ),
+        _numbers(frame, "disagreement", "disagreement, %", 2),
     ]
 
 

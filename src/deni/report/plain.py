@@ -1,28 +1,27 @@
-"""The tables of results and comparisons as Markdown, LaTeX (booktabs) and CSV."""
+"""The tables of results, comparisons and votes as Markdown, LaTeX (booktabs) and CSV."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pandas as pd
 
 from deni.report.html import number, p_value, span
 from deni.report.tables import WHERE, Tables
+from deni.report.votes import OTHERS
 
 
 def markdown_of(tables: Tables) -> str:
-    """Results and comparisons as two tables of GitHub's Markdown."""
-    parts = ["## Results", "", _markdown(_results(tables))]
-    if not tables.comparisons.empty:
-        parts += ["", f"## Comparisons with {_escaped(tables.baseline)}", "", _markdown(_comparisons(tables))]
-    return "\n".join(parts) + "\n"
+    """The tables of GitHub's Markdown, each under a heading."""
+    parts = [f"## {_escaped(title)}\n\n{_markdown(frame)}\n" for title, frame in plain_of(tables)]
+    return "\n".join(parts)
 
 
 def latex_of(tables: Tables) -> str:
-    """Results and comparisons as two LaTeX tables; they need the package booktabs."""
-    frames = [_results(tables)] + ([] if tables.comparisons.empty else [_comparisons(tables)])
+    """The same tables in LaTeX; they need the package booktabs."""
     signs = {"★": r"$\star$", "–": "--", "∞": r"$\infty$"}
-    text = "\n".join(frame.to_latex(index=False, escape=True) for frame in frames)
+    text = "\n".join(frame.to_latex(index=False, escape=True) for _, frame in plain_of(tables))
     for sign, command in signs.items():
         text = text.replace(sign, command)
     return text
@@ -39,8 +38,21 @@ def csv_of(tables: Tables) -> str:
     return file.getvalue()
 
 
-def _results(tables: Tables) -> pd.DataFrame:
-    frame = tables.results
+def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Title and texts of each table that has rows."""
+    found = {
+        "Results": (tables.results, _results),
+        f"Comparisons with {tables.baseline}": (tables.comparisons, _comparisons),
+        "Over all datasets": (tables.overall, _results),
+        f"Over all datasets, compared with {tables.baseline}": (tables.overall_comparisons, _comparisons),
+        "Votes": (tables.votes, _votes),
+    }
+    for title, (frame, texts) in found.items():
+        if not frame.empty:
+            yield title, texts(frame)
+
+
+def _results(frame: pd.DataFrame) -> pd.DataFrame:
     shown = _where(frame)
     shown["mean"] = [
         f"{number(value, 2)}{' ★' if best else ''}" for value, best in zip(frame["mean"], frame["best"], strict=True)
@@ -48,14 +60,15 @@ def _results(tables: Tables) -> pd.DataFrame:
     shown["95 % interval"] = _spans(frame, "mean_low", "mean_high")
     shown["SD"] = [number(value, 2) for value in frame["sd"]]
     shown["SD's interval"] = _spans(frame, "sd_low", "sd_high")
-    shown["seeds"] = frame["seeds"].astype(str)
+    shown["runs"] = frame["seeds"].astype(str)
+    shown["blocks"] = frame["blocks"].astype(str)
+    shown["test texts"] = frame["test_texts"].astype(str)
     shown["failed"] = (frame["no_result"] + frame["at_chance"]).astype(str)
     shown["member-steps"] = [number(value, 0) for value in frame["member_steps"]]
     return shown
 
 
-def _comparisons(tables: Tables) -> pd.DataFrame:
-    frame = tables.comparisons
+def _comparisons(frame: pd.DataFrame) -> pd.DataFrame:
     shown = _where(frame)
     shown["pairs"] = frame["pairs"].astype(str)
     shown["difference"] = [number(value, 2) for value in frame["difference"]]
@@ -65,6 +78,21 @@ def _comparisons(tables: Tables) -> pd.DataFrame:
     shown["ratio of SDs"] = [number(value, 2) for value in frame["sd_ratio"]]
     shown["ratio's interval"] = _spans(frame, "sd_ratio_low", "sd_ratio_high")
     shown["spread: shown"] = frame["sd_shown"]
+    return shown
+
+
+def _votes(frame: pd.DataFrame) -> pd.DataFrame:
+    shown = _where(frame)
+    shown["runs"] = frame["runs"].astype(str)
+    shown["soft vote"] = [number(value, 2) for value in frame["soft"]]
+    for name in OTHERS:
+        ends = zip(frame[f"{name}_minus_soft_low"], frame[f"{name}_minus_soft_high"], strict=True)
+        spans = [span(*each, 2) for each in ends]
+        shown[f"{name} - soft"] = [
+            number(value, 2) if each == "–" else f"{number(value, 2)} ({each})"
+            for value, each in zip(frame[f"{name}_minus_soft"], spans, strict=True)
+        ]
+    shown["disagreement, %"] = [number(value, 2) for value in frame["disagreement"]]
     return shown
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from deni.measures import LEAST_DATASETS, CriticalDifference, critical_difference
-from deni.report.runs import Runs, Setting, mean_score
+from deni.report.overall import alike
+from deni.report.runs import Runs, mean_score
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,7 @@ class Ranking:
 
 def rankings_of(runs: Runs) -> Iterator[Ranking]:
     """A ranking for each choice of model, tuning and labelled texts with datasets enough."""
-    together: dict[str, list[Setting]] = {}
-    for each in runs.settings:
-        label = ", ".join(filter(None, (each.model, each.tuning, each.amount, each.other)))
-        together.setdefault(label, []).append(each)
-    for label, settings in together.items():
+    for label, settings in alike(runs).items():
         means = [{group.strategy: mean_score(group) for group in runs.of(each)} for each in settings]
         strategies = [name for name in runs.strategies if all(name in each for each in means)]
         if len(settings) >= LEAST_DATASETS and len(strategies) >= 3:

@@ -20,8 +20,11 @@ from deni.measures import (
     sd_interval,
 )
 from deni.report.compare import ALPHA, Comparison, adjusted, compare, lead
+from deni.report.overall import over_datasets
 from deni.report.ranking import Ranking, rankings_of
 from deni.report.runs import SCORES, Group, Runs, Setting, mean_score
+from deni.report.votes import COLUMNS as VOTES
+from deni.report.votes import votes_of
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]  # shows how far a loop is
 NAN = float("nan")
@@ -41,6 +44,10 @@ class Tables:
         comparisons: a row for each strategy and setting, against the baseline.
         against_baseline, leads: what they are made of; the highest mean of each setting against the other that is
             hardest to tell from it.
+        overall: a row for each strategy over all datasets that share the rest of the setting; empty for one dataset.
+        overall_comparisons: against the baseline, of the means over the datasets; spread in units of each dataset's.
+        overall_against: what they are made of.
+        votes: what members that vote would have scored with other votes; over all datasets, too.
         rankings: strategies over 15 datasets or more.
         mean_ranks: a row for each strategy of each of them; half a critical difference to either side.
         instability: how much the predictions of the seeds differ, and calibration.
@@ -57,6 +64,10 @@ class Tables:
     comparisons: pd.DataFrame
     against_baseline: Sequence[Comparison]
     leads: Sequence[Comparison]
+    overall: pd.DataFrame
+    overall_comparisons: pd.DataFrame
+    overall_against: Sequence[Comparison]
+    votes: pd.DataFrame
     rankings: Sequence[Ranking]
     mean_ranks: pd.DataFrame
     instability: pd.DataFrame
@@ -88,9 +99,17 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
         others = [(group, base) for base in there for group in there if base.strategy == baseline != group.strategy]
         found = [compare(*pair, generator, resamples, swaps) for pair in others]
         pairs += [each for each in found if each is not None]
-        if (first := lead(there, generator, resamples)) is not None:
-            best.append(first)
+        if (leading_one := lead(there, generator, resamples)) is not None:
+            best.append(leading_one)
     best, pairs, rankings = adjusted(best), adjusted(pairs), list(rankings_of(runs))
+    joined = list(over_datasets(runs))
+    overall = adjusted([each for some in joined for each in _overall(some, baseline, generator, resamples, swaps)])
+    first = [lead(sorted(some, key=mean_score, reverse=True), generator, resamples) for some in joined]
+    above = {
+        each.first.setting: each.first.strategy
+        for each in adjusted([each for each in first if each is not None])
+        if each.of_mean == "higher"
+    }
     leading = {(each.first.setting, each.first.strategy) for each in best if each.of_mean == "higher"}
     return Tables(
         runs=runs,
@@ -101,6 +120,24 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
         comparisons=pd.DataFrame([_comparison(each) for each in pairs], columns=[*WHERE, *_COMPARED]),
         against_baseline=pairs,
         leads=best,
+        overall=pd.DataFrame(
+            [
+                _result(group) | {"best": above.get(group.setting) == group.strategy}
+                for some in joined
+                for group in some
+            ],
+            columns=[*WHERE, *_RESULT, "best"],
+        ),
+        overall_comparisons=pd.DataFrame([_comparison(each) for each in overall], columns=[*WHERE, *_COMPARED]),
+        overall_against=overall,
+        votes=pd.DataFrame(
+            [
+                where(group.setting, group.strategy) | row
+                for group in [*groups, *(group for some in joined for group in some)]
+                for row in votes_of(group)
+            ],
+            columns=[*WHERE, *VOTES],
+        ),
         rankings=rankings,
         mean_ranks=pd.DataFrame([row for each in rankings for row in _mean_ranks(each)], columns=list(_RANKED)),
         instability=pd.DataFrame([_instability(group) for group in groups]),
@@ -111,6 +148,17 @@ def tables_of(runs: Runs, baseline: str | None = None, seed: int = 0, watch: Wat
         diversity=pd.DataFrame([row for group in groups for row in _diversity(group)], columns=[*WHERE, *_FORKS]),
         failures=pd.DataFrame([row for group in runs.groups for row in _failures(group)], columns=[*WHERE, *_FAILED]),
     )
+
+
+def _overall(
+    groups: Sequence[Group], baseline: str, generator: np.random.Generator, resamples: int, swaps: int
+) -> Iterator[Comparison]:
+    for base in groups:
+        for group in groups:
+            if base.strategy == baseline != group.strategy:
+                found = compare(group, base, generator, resamples, swaps, scaled=True)
+                if found is not None:
+                    yield found
 
 
 def _baseline(runs: Runs, named: str | None) -> str:
@@ -168,6 +216,12 @@ def _gains(some: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, f
         found[:, known] = gain_per_step(cost, mean, sd, base[0])
         found *= cost[base[0]]
     return [{"gain_per_baseline": gain, "drop_per_baseline": drop} for gain, drop in found.T.tolist()]
+
+
+_RESULT = (
+    *("score", "seeds", "blocks", "test_texts", "no_result", "at_chance", "mean", "mean_low", "mean_high"),
+    *("sd", "sd_low", "sd_high", "worst", "member_steps", "seconds", "tflops"),
+)
 
 
 def _result(group: Group) -> dict[str, Any]:
