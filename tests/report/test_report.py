@@ -371,9 +371,10 @@ def test_markdown_latex_and_csv_have_the_same_numbers(db, tmp_path):
     assert frame["difference"].iloc[1] == pytest.approx(found.comparisons["difference"].iloc[0])
     means = [f"{value:.2f}" for value in frame["mean"]]
     markdown = [re.split(r"(?<!\\)\|", line) for line in places["markdown"].read_text().splitlines()]
-    assert {len(line) for line in markdown[2:6]} == {len(markdown[2])}
-    assert [line[6].strip().removesuffix(" ★") for line in markdown[4:6]] == means
-    assert markdown[5][1].strip() == r"s\_w&a\|&lt;b&gt;"
+    assert markdown[0] == [r"All settings: model minilm, tuning lora (lora\_r=8), labelled 100."]
+    assert {len(line) for line in markdown[4:8]} == {len(markdown[4])}
+    assert [line[3].strip().removesuffix(" ★") for line in markdown[6:8]] == means
+    assert markdown[7][1].strip() == r"s\_w&a\|&lt;b&gt;"
     latex = places["latex"].read_text()
     assert latex.count(r"\toprule") == 2
     assert all(mean in latex for mean in means)
@@ -525,3 +526,21 @@ def test_the_page_and_the_plain_tables_have_votes_and_all_datasets(tmp_path):
         assert f'id="{table}"' in page
     for title in ("## Over all datasets", "## Over all datasets, compared with default", "## Votes"):
         assert f"{title}\n" in text
+
+
+def test_figures_are_drawn_with_the_names_that_the_page_has_beside_them(tmp_path):
+    make(tmp_path / "study.db", of_datasets(seeds=5))
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "study.db"), "--figures", str(tmp_path / "drawn")])
+    assert done.exit_code == 0, done.output
+    drawn = {path.name: path.read_text() for path in (tmp_path / "drawn").iterdir()}
+    assert {"cost-mean-data0.svg", "cost-mean-data1.svg", "seeds-data0.svg", "ranks.svg"} <= set(drawn)
+    for name in ("cost-mean-data0.svg", "seeds-data1.svg"):
+        words = re.findall(r">([^<>]+)</text>", drawn[name])
+        assert {"default", "swa"} <= set(words)
+        assert "var(" not in drawn[name]
+    again = CliRunner().invoke(main, ["report", str(tmp_path / "study.db"), "--figures", str(tmp_path / "again")])
+    assert again.exit_code == 0
+    assert {path.name: path.read_text() for path in (tmp_path / "again").iterdir()} == drawn
+    line = refused(tmp_path / "study.db", "--figures", tmp_path / "drawn")
+    assert "exists" in line
+    assert "name a folder" in refused(tmp_path / "study.db", "--figures", tmp_path / "study.db")

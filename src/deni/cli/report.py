@@ -13,6 +13,7 @@ from deni.cli import example
 @click.option("--markdown", metavar="FILE", help="Write the tables as Markdown.")
 @click.option("--latex", metavar="FILE", help="Write the tables as LaTeX, for the package booktabs.")
 @click.option("--csv", metavar="FILE", help="Write the tables as CSV, with all digits.")
+@click.option("--figures", metavar="FOLDER", help="Write the figures as SVG files.")
 @click.option("--baseline", help="Strategy that others are compared with.  [default: default, or the cheapest]")
 @click.option("--title", help="Of the page.  [default: the study's name]")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
@@ -22,5 +23,5 @@ def command(store: str, output: str | None, **how: str | bool | None) -> None:
     from deni.report import write_report
 
     write_report(store, output, **how)  # type: ignore[arg-type]
-    for path in filter(None, (output, *(how[name] for name in ("markdown", "latex", "csv")))):
+    for path in filter(None, (output, *(how[name] for name in ("markdown", "latex", "csv", "figures")))):
         click.echo(f"wrote {path}")

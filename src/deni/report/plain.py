@@ -13,8 +13,13 @@ from deni.report.votes import OTHERS
 
 
 def markdown_of(tables: Tables) -> str:
-    """The tables of GitHub's Markdown, each under a heading."""
-    parts = [f"## {_escaped(title)}\n\n{_markdown(frame)}\n" for title, frame in plain_of(tables)]
+    """The tables of GitHub's Markdown, each under a heading; what is the same in all settings is said above them."""
+    settings = tables.results[list(WHERE[2:])].astype(str)
+    same = {name: settings[name].iloc[0] for name in settings if settings[name].nunique() == 1}
+    said = ", ".join(f"{name} {value}" for name, value in same.items() if value)
+    parts = [f"All settings: {_escaped(said)}.\n"] if said else []
+    for title, frame in plain_of(tables):
+        parts.append(f"## {_escaped(title)}\n\n{_markdown(frame.drop(columns=same, errors='ignore'))}\n")
     return "\n".join(parts)
 
 

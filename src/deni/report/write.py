@@ -28,6 +28,7 @@ def write_report(
     markdown: str | Path | None = None,
     latex: str | Path | None = None,
     csv: str | Path | None = None,
+    figures: str | Path | None = None,
     baseline: str | None = None,
     title: str | None = None,
     overwrite: bool = False,
@@ -39,6 +40,7 @@ def write_report(
         store: the file that `deni study run` wrote.
         output: the page; None for none.
         markdown, latex, csv: files for the tables of results; None for none.
+        figures: a folder for the figures as SVG, which is made if it is not there; None for none.
         baseline: the strategy that the others are compared with; None for `default`, or the cheapest.
         title: of the page; None for the study's name.
         overwrite: replace files that are there.
@@ -52,9 +54,9 @@ def write_report(
     """
     wanted = {"page": output, "markdown": markdown, "latex": latex, "csv": csv}
     places = {name: Path(path) for name, path in wanted.items() if path is not None}
-    if not places:
-        raise InputError("nothing to write: give --output, --markdown, --latex or --csv")
-    if "page" in places:
+    if not places and figures is None:
+        raise InputError("nothing to write: give --output, --figures, --markdown, --latex or --csv")
+    if "page" in places or figures is not None:
         check_packages()
     for path in places.values():
         _check_place(path, overwrite)
@@ -69,9 +71,28 @@ def write_report(
         names = dict.fromkeys(row.study for row in rows if row.study)
         heading = title or ", ".join(names) or Path(store).stem
         texts["page"] = page_of(tables, sentences_of(tables), repeat_of(rows, Path(store).name), heading)
+    drawn = {} if figures is None else _drawn(tables, Path(figures), overwrite)
     for name, path in places.items():
         write_bytes(path, texts[name].encode())
+    for path, svg in drawn.items():
+        write_bytes(path, svg.encode())
     return tables
+
+
+def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
+    """The figures by the files that they are written to."""
+    from deni.report.drawn import drawings_of
+
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder for the figures")
+    found = {folder / f"{name}.svg": svg for name, svg in drawings_of(tables)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made: {error.strerror}") from None
+    for path in found:
+        _check_place(path, overwrite)
+    return found
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
