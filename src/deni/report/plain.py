@@ -14,13 +14,22 @@ from deni.report.votes import OTHERS
 
 def markdown_of(tables: Tables) -> str:
     """The tables of GitHub's Markdown, each under a heading; what is the same in all settings is said above them."""
-    settings = tables.results[list(WHERE[2:])].astype(str)
-    same = {name: settings[name].iloc[0] for name in settings if settings[name].nunique() == 1}
-    said = ", ".join(f"{name} {value}" for name, value in same.items() if value)
+    said = ", ".join(f"{name} {value}" for name, value in shared_by(tables).items() if value)
     parts = [f"All settings: {_escaped(said)}.\n"] if said else []
-    for title, frame in plain_of(tables):
-        parts.append(f"## {_escaped(title)}\n\n{_markdown(frame.drop(columns=same, errors='ignore'))}\n")
+    parts += [f"## {_escaped(title)}\n\n{table}\n" for title, table in sections_of(tables).items()]
     return "\n".join(parts)
+
+
+def sections_of(tables: Tables) -> dict[str, str]:
+    """Title and Markdown of each table that has rows, without the columns that `shared_by` has."""
+    same = shared_by(tables)
+    return {title: _markdown(frame.drop(columns=same, errors="ignore")) for title, frame in plain_of(tables)}
+
+
+def shared_by(tables: Tables) -> dict[str, str]:
+    """What is the same in all settings, but for the dataset: model, tuning, labelled, other."""
+    settings = tables.results[list(WHERE[2:])].astype(str)
+    return {str(name): settings[name].iloc[0] for name in settings if settings[name].nunique() == 1}
 
 
 def latex_of(tables: Tables) -> str:

@@ -1,0 +1,102 @@
+"""Write the pages and figures of docs/reproduction from the archives of this folder; `--check` fails where they differ.
+
+python results/report.py claims
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from deni.report.drawn import drawings_of
+from deni.report.plain import sections_of, shared_by
+from deni.report.repeat import repeat_of
+from deni.report.runs import Runs, read_runs
+from deni.report.sentences import sentences_of
+from deni.report.tables import Tables, tables_of
+from deni.study.archive import opened
+from deni.study.grid import read_grid
+
+HERE = Path(__file__).parent
+PAGES = HERE.parent / "docs" / "reproduction"
+FIGURES = ("cost-mean", "cost-sd", "seeds")
+BASELINES = {
+    "claims": ("default", "best_practices", "ensemble"),
+    "recipes": ("default",),
+    "fork": ("default", "delayed_ensemble"),
+    "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
+    "confirmation": ("default", "ensemble"),
+}
+
+
+def page_of(name: str) -> tuple[str, dict[str, str]]:
+    """The page of a study, and the figures on it: name -> SVG."""
+    with opened(HERE / f"{name}.parquet") as store:
+        runs = read_runs(store)
+    known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
+    tables = {baseline: tables_of(runs, baseline) for baseline in known}
+    drawn = {title: svg for title, svg in drawings_of(tables[known[0]]) if title.startswith(FIGURES)}
+    return "\n".join([*_head(name, runs, tables[known[0]]), *_body(name, tables, drawn), ""]), drawn
+
+
+def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
+    study = (HERE / f"{name}.yaml").read_text(encoding="utf-8")
+    question, _, rest = study.partition("\n")
+    planned, done = len(list(read_grid(HERE / f"{name}.yaml").points())), len(tables.each_run)
+    yield from (f"# {name.capitalize()}", "", question.removeprefix("# "), "")
+    yield f"Written by `results/report.py` from `results/{name}.parquet`, which `results/run.py` made of"
+    yield f"[results/{name}.yaml](../../results/{name}.yaml):"
+    yield from ("", "```yaml", rest.strip(), "```", "")
+    if done < planned:
+        yield from (f"**Not finished: {done} of {planned} runs are done.** What follows is of these.", "")
+    said = ", ".join(f"{key} {value}" for key, value in shared_by(tables).items() if value)
+    failed = int(tables.results["no_result"].sum())
+    yield f"In all settings: {said}. Scores are macro F1 in points. Without a result: {failed} of {done + failed} runs."
+    yield from ("", "What it ran with:", "")
+    yield from (f"- {count:,} runs: {line}" for line, count in repeat_of(runs.rows, f"{name}.db").environments)
+
+
+def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterator[str]:
+    first, *others = tables
+    for kind, title in (("shown", "Shown"), ("not shown", "Not shown"), ("limit", "What these runs cannot say")):
+        sentences = [each.text for baseline in tables for each in sentences_of(tables[baseline]) if each.kind == kind]
+        yield from ("", f"## {title}", "", *(f"- {text}" for text in dict.fromkeys(sentences)))
+    for title, table in sections_of(tables[first]).items():
+        yield from ("", f"## {title}", "", table)
+    for baseline in others:
+        compared = {title: table for title, table in sections_of(tables[baseline]).items() if baseline in title}
+        for title, table in compared.items():
+            yield from ("", f"## {title}", "", table)
+    yield from ("", "## Figures")
+    for title in drawn:
+        yield from ("", f"![{title}](../images/reproduction/{name}/{title}.svg)")
+
+
+def write(name: str, check: bool) -> None:
+    """Write a page and its figures, or find that they are what the archive says."""
+    page, drawn = page_of(name)
+    files = {PAGES / f"{name}.md": page}
+    folder = PAGES.parent / "images" / "reproduction" / name
+    files |= {folder / f"{title}.svg": svg for title, svg in drawn.items()}
+    for path, text in files.items():
+        if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
+            sys.exit(f"{path} is not what {name}.parquet says: run results/report.py {name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        print(f"{'checked' if check else 'wrote'} {path}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    archived = [name for name in BASELINES if (HERE / f"{name}.parquet").exists()]
+    parser.add_argument("studies", nargs="*", default=archived)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args()
+    for name in args.studies:
+        write(name, args.check)
+
+
+if __name__ == "__main__":
+    main()
