@@ -1,4 +1,4 @@
-"""Write the tables of benchmarks/README.md from the results; `--check` fails where they differ.
+"""Write the tables of this folder's README and of docs/reproduction.md from the results; `--check` compares only.
 
 python benchmarks/tables.py
 """
@@ -11,6 +11,8 @@ import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from deni.measures import mean_interval
 
 HERE = Path(__file__).parent
 TARGETS = {
@@ -111,7 +113,32 @@ def tunings(result: dict[str, Any]) -> str:
 
 
 def augmentation(result: dict[str, Any]) -> str:
-    return "\n".join([where(result), "", *by_seed(result, ["tuning", "strategy", "augmented texts"])])
+    groups: dict[str, dict[str, dict[str, Any]]] = {}
+    for cell, row in result["cells"].items():
+        group, _, seed = cell.rpartition(" ")
+        groups.setdefault(group, {})[seed] = row
+    head = ["tuning", "strategy", "augmented texts", "runs", "failed", "macro F1", "95 % interval", "SD"]
+    head += ["minus default", "95 % interval", "member-steps", "seconds"]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- | --- |" + " ---: |" * (len(head) - 3)]
+    for group, runs in groups.items():
+        done = {seed: 100 * row["macro_f1"] for seed, row in runs.items() if "macro_f1" in row}
+        default = {seed: 100 * row["macro_f1"] for seed, row in groups[f"{group.split()[0]} default none"].items()}
+        mean, low, high = mean_interval(list(done.values()))
+        values = [len(done), len(runs) - len(done), f"{mean:.1f}", f"{low:.1f} to {high:.1f}"]
+        values += [f"{statistics.stdev(done.values()):.1f}"]
+        if group.split()[1] == "default":
+            values += ["", ""]
+        else:
+            more, low, high = mean_interval([f1 - default[seed] for seed, f1 in done.items()])
+            values += [f"{more:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+        some = [row for row in runs.values() if "macro_f1" in row]
+        values += [some[0]["member_steps"], f"{statistics.mean(row['seconds'] for row in some):.0f}"]
+        lines.append(f"| {' | '.join(map(str, [*group.split(' '), *values]))} |")
+    texts = sorted({row["test_texts"] for row in result["cells"].values() if "test_texts" in row})
+    says = (
+        f"{' or '.join(map(str, texts))} test texts; one choice of texts (one block). Intervals are t intervals over "
+    )
+    return "\n".join([*lines, "", f"{says}the seeds, on these test texts; differences are paired over the seeds."])
 
 
 def report(result: dict[str, Any]) -> str:
@@ -156,7 +183,10 @@ def study(result: dict[str, Any]) -> str:
 
 
 # Which tables are on which page; each is of the result of its own name.
-PAGES = {HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, kills)}
+PAGES = {
+    HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, kills),
+    HERE.parent / "docs" / "reproduction.md": (augmentation,),
+}
 
 
 def fill(text: str, name: str, table: str) -> str:
