@@ -282,6 +282,23 @@ def test_the_command_trains_what_is_left_and_says_how_far_it_is(study, tmp_path)
         assert [row.attempts for row in store.results()] == [1, 1, 1]
 
 
+def test_after_so_many_minutes_the_rest_is_left_to_the_same_command(study, tmp_path):
+    path = str(tmp_path / "study.db")
+    how = ["study", "run", study(seeds=4), "--store", path, "--pack", "1", "--threads", "1", "--no-progress"]
+    first = CliRunner().invoke(main, [*how, "--minutes", "0.001"])
+    assert first.exit_code == 0, first.output
+    with Store(path) as store:
+        found = store.status()
+    left = found["waiting"]
+    assert (left > 0, found) == (True, {"waiting": left, "running": 0, "done": 4 - left, "failed": 0})
+    assert f"{left} of 4 cells are left: the same command goes on" in first.output.splitlines()
+    again = CliRunner().invoke(main, [*how, "--minutes", "60"])
+    assert f"4 cells in 1 pack, {left} of them to train" in again.output
+    assert "left" not in again.output
+    with Store(path) as store:
+        assert [row.attempts for row in store.results()] == [1, 1, 1, 1]
+
+
 def test_failed_cells_stay_failed_until_they_are_retried(study, tmp_path):
     path = str(tmp_path / "study.db")
     file = study(strategies=["default"], seeds=2, recipe={**RECIPE, "learning_rate": 1e30})

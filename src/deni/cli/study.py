@@ -29,11 +29,16 @@ def command() -> None:
 @click.argument("file")
 @click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
 @running_options
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Begin no pack after so many; those under way are finished.  [default: no end]",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.
 
-    After Ctrl-C or a kill the same command goes on. Failed cells stay failed until `deni study retry`.
+    After Ctrl-C, a kill or --minutes the same command goes on. Failed cells stay failed until `deni study retry`.
     """
     from deni.study.plan import read_study
     from deni.study.run import Run
@@ -59,7 +64,10 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
         keys = {each.key for each in study.planned}
         _say_who_trains([row for row in opened.results("running") if row.key in keys], store)
     if failed:
+        waiting = list(opened.statuses(keys).values()).count("waiting")
         click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
+    if waiting:
+        click.echo(f"{waiting} of {len(keys)} cells are left: the same command goes on")
         raise SystemExit(1)
     click.echo(f"Next: deni study status {store}")
 
