@@ -184,7 +184,7 @@ def _result(group: Group) -> dict[str, Any]:
         "score": SCORES[group.setting.task],
         "seeds": len(group.scores),
         "blocks": len(group.blocks),
-        "test_texts": texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}",
+        "texts": texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}",
         "no_result": len(group.failed),
         "at_chance": int(group.at_chance.sum()),
         "mean": 100 * mean_score(group),
