@@ -162,7 +162,7 @@ def test_a_study_on_development_texts_says_so_wherever_it_would_say_test_texts(t
     write_report(tmp_path / "study.db", tmp_path / "page.html", markdown=tmp_path / "t.md", csv=tmp_path / "t.csv")
     page = (tmp_path / "page.html").read_text()
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    assert all("say nothing of test texts" in line for line in markup.splitlines() if "test texts" in line)
+    assert all("no results on test texts" in line for line in markup.splitlines() if "test texts" in line)
     assert "the same seeds, blocks and development texts" in markup
     assert ">development texts</button>" in markup
     assert "The share of development texts on which two seeds" in page

@@ -152,7 +152,7 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
         yield Sentence(
             "limit",
             "Development texts (measure=development) are of the training part: scores on them are there to choose by, "
-            "and say nothing of test texts.",
+            "and are no results on test texts.",
         )
     pairs = [each.pairs for each in tables.against_baseline]
     if pairs and min(pairs) < LEAST_SEEDS:
