@@ -31,6 +31,7 @@ from deni.recipe import Recipe
 from deni.strategies import Strategy
 
 PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
+HELD_OUT = "0.2"  # of the texts: the part that is measured on
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def train_file(
     *,
     recipe: Recipe,
     output: str | Path,
-    test: str | None = "0.2",
+    test: str | None = HELD_OUT,
     test_size: int | None = None,
     dev: str | None = None,
     labelled: int | None = None,
@@ -178,9 +179,10 @@ def divide(
     strategy: Strategy,
     sources: Sources,
     *,
-    test: str | None = "0.2",
+    test: str | None = HELD_OUT,
     test_size: int | None = None,
     dev: str | None = None,
+    dev_size: int | None = None,
     labelled: int | None = None,
     preset: str | None = None,
     columns: Mapping[str, Any] | None = None,
@@ -189,6 +191,7 @@ def divide(
 
     Args:
         sources: their data_split and label_choice draw.
+        dev_size: as `test_size`, of the development part.
         columns: how a file of `test` or `dev` is read, see `deni.data.read_data`.
 
     Raises:
@@ -198,7 +201,9 @@ def divide(
     train, tested = _part(texts, test, "--test", splits, columns or {})
     train, developed = _part(train, dev, "--dev", splits, columns or {})
     if test_size is not None:
-        tested = _some(tested, test_size, sources)
+        tested = _some(tested, test_size, sources, "test")
+    if dev_size is not None:
+        developed = _some(developed, dev_size, sources, "dev")
     labelled = strategy.labelled(labelled, len(train))
     if labelled is not None:
         rule = "rounded_up" if preset == "released" and texts.task == "single_label" else "exact"
@@ -232,12 +237,12 @@ def _part(
     return texts.select(rest), texts.select(part)
 
 
-def _some(tested: Texts | None, size: int, sources: Sources) -> Texts:
-    """So many of the test texts, drawn apart so that the other parts stay as they are."""
-    if tested is None:
-        raise InputError("--test-size needs a test part: leave it away, or give --test")
-    generator = np.random.default_rng(derive(sources.seeds["data_split"], "test_size"))
-    return tested.select(choose_stratified(_strata(tested), size, generator))
+def _some(texts: Texts | None, size: int, sources: Sources, part: Literal["test", "dev"]) -> Texts:
+    """So many texts of a part, drawn apart so that the other parts stay as they are."""
+    if texts is None:
+        raise InputError(f"--{part}-size needs a {part} part: leave it away, or give --{part}")
+    generator = np.random.default_rng(derive(sources.seeds["data_split"], f"{part}_size"))
+    return texts.select(choose_stratified(_strata(texts), size, generator))
 
 
 def _check_writable(output: Path) -> None:

@@ -14,6 +14,7 @@ from deni.cli import main
 from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
 from deni.report import write_report
 from deni.report.figures import figures_of
+from deni.report.ranking import rankings_of
 from deni.report.repeat import repeat_of
 from deni.report.runs import read_runs
 from deni.report.sentences import sentences_of
@@ -51,7 +52,7 @@ def test_means_and_sds_are_those_of_the_predictions(tables):
     assert row["worst"] == pytest.approx(scores.min())
     assert row["mean_low"] < row["mean"] < row["mean_high"]
     assert row["sd_low"] < row["sd"] < row["sd_high"]
-    assert (row["seeds"], row["blocks"], row["test_texts"], row["member_steps"]) == (6, 1, 90, 10)
+    assert (row["seeds"], row["blocks"], row["texts"], row["member_steps"]) == (6, 1, 90, 10)
 
 
 def test_members_vote_as_their_strategy_says(tables):
@@ -131,6 +132,66 @@ def test_settings_that_differ_in_the_recipe_stay_apart_and_say_so(tables):
     found = tables(cells)
     assert found.results["other"].tolist() == ["epochs=2", "epochs=5"]
     assert [each.label for each in found.runs.settings] == ["trec, epochs=2", "trec, epochs=5"]
+
+
+def on_both_parts(seeds=6, **more):
+    """On test texts swa is better than default, on development texts worse."""
+    for measure, best, shift in (("test", "swa", 1), ("development", "default", 3)):
+        for at, strategy in enumerate(("default", "swa")):
+            accuracy = 0.9 if strategy == best else 0.5
+            yield from runs(strategy, accuracy, seeds, shift=shift + at, measure=measure, **more)
+
+
+def test_runs_on_development_texts_are_never_compared_with_those_on_test_texts(tables):
+    found = tables(on_both_parts())
+    assert [each.label for each in found.runs.settings] == ["trec, measure=test", "trec, measure=development"]
+    assert found.results["other"].tolist() == ["measure=test"] * 2 + ["measure=development"] * 2
+    assert found.comparisons[["pairs", "mean_shown"]].to_numpy().tolist() == [[6, "higher"], [6, "lower"]]
+    shown = said(found, "shown")
+    assert any(each.startswith("On test texts: swa scored higher than default on trec, measure=test") for each in shown)
+    assert any(each.startswith("On development texts: swa scored lower than default on trec") for each in shown)
+    assert not any("both settings" in each for each in shown)
+    assert sum(each.startswith("Development texts (measure=development)") for each in said(found, "limit")) == 1
+
+
+def test_a_study_on_development_texts_says_so_wherever_it_would_say_test_texts(tables, tmp_path):
+    cells = [each for each in on_both_parts() if each[0].measure == "development"]
+    found = tables(cells)
+    (setting,) = found.runs.settings
+    assert (setting.label, setting.other) == ("trec, measure=development", "measure=development")
+    assert all(text.startswith("On development texts: ") for text in said(found, "shown") + said(found, "not shown"))
+    write_report(tmp_path / "study.db", tmp_path / "page.html", markdown=tmp_path / "t.md", csv=tmp_path / "t.csv")
+    page = (tmp_path / "page.html").read_text()
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
+    assert all("no results on test texts" in line for line in markup.splitlines() if "test texts" in line)
+    assert "the same seeds, blocks and development texts" in markup
+    assert ">development texts</button>" in markup
+    assert "The share of development texts on which two seeds" in page
+    assert "measure: development" in markup  # to repeat it
+    assert "measure=development" in (tmp_path / "t.md").read_text().splitlines()[0]
+    assert set(pd.read_csv(tmp_path / "t.csv")["other"]) == {"measure=development"}
+
+
+def test_ranks_over_datasets_are_of_one_part(tables, tmp_path):
+    small = tables(on_both_parts(2))
+    cells = [each for at in range(15) for each in on_both_parts(2, dataset=f"set{at}", texts=60)]
+    for part in ("test", "development"):
+        cells += [each for at in range(15) for each in runs("ema", 0.2, 2, dataset=f"set{at}", texts=60, measure=part)]
+    with Store(make(tmp_path / "large.db", cells)) as store:
+        rankings = list(rankings_of(read_runs(store)))
+    assert [(each.measure, each.datasets) for each in rankings] == [("test", 15), ("development", 15)]
+    best = [min(zip(each.found.ranks, each.strategies, strict=True))[1] for each in rankings]
+    assert best == ["swa", "default"]
+    shown = said(dataclasses.replace(small, rankings=rankings), "shown")
+    for part, strategy in (("test", "swa"), ("development", "default")):
+        assert any(text.startswith(f"On {part} texts: {strategy} has a better mean rank over") for text in shown)
+        assert not any(text.startswith(f"On {part} texts: ema") for text in shown)
+
+
+def test_a_page_of_test_texts_alone_does_not_speak_of_parts(tables):
+    found = tables(each for each in on_both_parts() if each[0].measure == "test")
+    assert [each.label for each in found.runs.settings] == ["trec"]
+    assert not any("measure" in text or "evelopment" in text for text in said(found, "shown") + said(found, "limit"))
 
 
 def test_runs_on_different_texts_are_compared_by_their_scores(tables):
@@ -331,13 +392,15 @@ def test_ranks_that_do_not_differ_are_not_shown(tables):
 # ---- repeating -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("measure", ["test", "development"])
 @pytest.mark.parametrize("broken", [False, True], ids=["a full grid", "a grid with a hole"])
-def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tickets, broken):
+def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tickets, broken, measure):
     file = tmp_path / "first.yaml"
     file.write_text(
         f"name: again\ndatasets: [{{path: {tickets}, task: single_label}}]\nmodels: [{model_folder}]\n"
         "tunings: [full, {name: lora, lora_r: 4}]\nstrategies: [default, {name: deni, members: 3}]\n"
         "labelled: [12, 18]\nseeds: 2\nblocks: 2\nrecipe: {epochs: 4, batch_size: 4}\nvary: [dropout, sample_order]\n"
+        f"measure: {measure}\n"
     )
     study = read_study(file)
     kept = study.planned[:-5] if broken else study.planned
@@ -346,6 +409,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
         rows = list(store.results(None))
     repeat = repeat_of(rows, "study.db")
     assert (len(repeat.documents) > 1) == broken
+    assert all(("measure: development" in text) == (measure == "development") for text in repeat.documents.values())
     keys = []
     for name, text in repeat.documents.items():
         (tmp_path / name).write_text(text)

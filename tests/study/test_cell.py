@@ -24,6 +24,15 @@ def test_the_key_of_a_plain_cell_is_the_same_for_ever():
     assert key(PLAIN) == "6bc0f6b8236e995feba190fead3d63cfec35bf5b13682addbd766ffd27346213"
 
 
+def test_a_cell_of_before_there_were_development_parts_is_one_on_test_texts():
+    spec = PLAIN.to_json()
+    assert spec.pop("measure") == "test"
+    assert Cell.from_json(spec) == PLAIN
+    assert "measure" not in PLAIN.decides(FILES, VERSIONS)
+    developed = dataclasses.replace(PLAIN, measure="development")
+    assert developed.decides(FILES, VERSIONS) == {**PLAIN.decides(FILES, VERSIONS), "measure": "development"}
+
+
 def test_the_key_is_the_sha_256_of_what_decides():
     planned = Planned.of(PLAIN, FILES, VERSIONS)
     assert planned.decides == json.loads(canonical(planned.decides))
@@ -47,6 +56,7 @@ def cells(model: str) -> dict[str, st.SearchStrategy]:
         "test_size": st.none() | st.integers(1, 10**6),
         "protocol": st.sampled_from([None, "paper"]),
         "preset": st.sampled_from([None, "paper", "released"]),
+        "measure": st.sampled_from(["test", "development"]),
         "recipe": st.sampled_from(recipes),
     }
 

@@ -177,6 +177,19 @@ def test_progress_counts_a_pack_that_is_split_once(store):
     assert progress.line() == "3 of 5 done, 0 running, 2 failed, 0:00:00 left"
 
 
+def test_when_it_is_time_no_pack_is_begun_and_those_under_way_are_finished(store):
+    def says(seeds, times):  # seed 1 would be tried again
+        return Done(0, died="killed by SIGKILL") if 1 in seeds else well(seeds, times)
+
+    cells = planned(6)
+    store.add(cells)
+    runner = Scripted(says)
+    run_packs(packs_of(cells, lambda _: 1), store, runner, lambda _: None, lambda: len(runner.given) >= 2)
+    assert (runner.given, runner.open, runner.closed) == ([[0], [1]], [], True)
+    assert [row.cell.seed for row in store.results()] == [0]
+    assert store.status() == {"waiting": 5, "running": 0, "done": 1, "failed": 0}
+
+
 def test_cells_wait_again_even_if_the_runner_does_not_close(store):
     class Broken(Scripted):
         def close(self):

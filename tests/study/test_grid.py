@@ -145,6 +145,53 @@ def test_all_cells_of_a_block_predict_the_same_texts(study):
     assert tests[0] != tests[1]
 
 
+# ---- what is measured on ---------------------------------------------------------------------------------------------
+
+
+def rows(texts):
+    return set(texts.frame.index)
+
+
+def test_a_development_part_is_cut_from_what_the_test_part_leaves(study):
+    text = HEAD.replace("[default", "[default, all_data") + "blocks: 2\n"
+    on_test, developed = study(text), study(text + "measure: development\n")
+    assert not {each.key for each in on_test.planned} & {each.key for each in developed.planned}
+    assert not {each.pack for each in on_test.planned} & {each.pack for each in developed.planned}
+    count = len(toy_rows())
+    for there, here in zip(on_test.planned, developed.planned, strict=True):
+        strategy = here.cell.plan().strategy
+        train, dev = developed.library.parts(here.cell, strategy)
+        _, test = on_test.library.parts(there.cell, strategy)
+        assert (len(test), len(dev)) == (round(count / 5), round((count - len(test)) / 5))
+        assert len({*rows(train), *rows(dev), *rows(test)}) == len(train) + len(dev) + len(test)
+        assert len(train) == (here.cell.labelled or count - len(test) - len(dev))
+        assert {*dev.labels} == {*test.labels}
+    parts = {tuple(sorted(rows(developed.library.parts(cell, cell.plan().strategy)[1]))) for cell in cells(developed)}
+    assert len(parts) == 2  # one a block
+
+
+def test_a_development_part_is_that_of_deni_train(study):
+    from deni.randomness import Sources
+    from deni.train import divide
+
+    read = study(SEEDS + "seeds: [5]\nblocks: [2]\nmeasure: development")
+    (cell,) = cells(read)
+    strategy = cell.plan().strategy
+    train, dev = read.library.parts(cell, strategy)
+    same, _, part = divide(read.library.texts(cell), strategy, Sources(2), dev="0.2", labelled=12)
+    assert (train.texts, dev.texts) == (same.texts, part.texts)
+
+
+def test_the_test_size_limits_the_development_texts_and_leaves_the_rest_as_it_is(study):
+    text = SEEDS + "seeds: 1\nmeasure: development\n"
+    whole, few = (study(text + more) for more in ("", "test_size: 4"))
+    parts = [each.library.parts(each.planned[0].cell, each.planned[0].cell.plan().strategy) for each in (whole, few)]
+    (train, dev), (same, some) = parts
+    assert train.texts == same.texts
+    assert len(some) == 4
+    assert rows(some) < rows(dev)
+
+
 # ---- factors, strategies that take other data ----------------------------------------------------------------------
 
 
@@ -278,6 +325,11 @@ REFUSED = {
     "strategies: [default]\nblocks: [-1]": "blocks[0]: must be at least 0, not -1",
     "strategies: [default]\ntest_size: 500": "line 8: test_size: 500 texts asked for, but there are",
     "strategies: [default]\ntest_size: some": "test_size: expected a whole number, not 'some'",
+    "strategies: [default]\nmeasure: dev": "line 8: measure: unknown measure 'dev'; choose from test, development",
+    "strategies: [default]\nmeasure: [test, development]": "line 8: measure: expected one value, not a list",
+    "strategies: [default]\nfactor: {measure: [test, development]}": "line 8: factor.measure: no such setting to vary",
+    "strategies: [default]\nmeasure: development\nvary: all": "line 9: vary: with data_split the test texts of",
+    "strategies: [default]\nmeasure: development\ntest_size: 9": "test_size: 9 texts asked for, but there are",
     "strategies: [default]\npreset: papr": "preset: unknown preset 'papr'; did you mean paper?",
     "strategies: [default]\nprotocol: other": "protocol: unknown protocol 'other'; choose from paper",
     "strategies: [default]\nfactor: {labelled: [6, 9]}": "factor.labelled: given in line 4, too",

@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -280,6 +281,51 @@ def test_the_command_trains_what_is_left_and_says_how_far_it_is(study, tmp_path)
     assert "3 of 3 done" in again.output
     with Store(path) as store:
         assert [row.attempts for row in store.results()] == [1, 1, 1]
+
+
+def test_after_so_many_minutes_the_rest_is_left_to_the_same_command(study, tmp_path):
+    path = str(tmp_path / "study.db")
+    how = ["study", "run", study(seeds=4), "--store", path, "--pack", "1", "--threads", "1", "--no-progress"]
+    first = CliRunner().invoke(main, [*how, "--minutes", "0.001"])
+    assert first.exit_code == 0, first.output
+    with Store(path) as store:
+        found = store.status()
+    left = found["waiting"]
+    assert (left > 0, found) == (True, {"waiting": left, "running": 0, "done": 4 - left, "failed": 0})
+    assert f"{left} of 4 cells are left: the same command goes on" in first.output.splitlines()
+    again = CliRunner().invoke(main, [*how, "--minutes", "60"])
+    assert f"4 cells in 1 pack, {left} of them to train" in again.output
+    assert "left" not in again.output
+    with Store(path) as store:
+        assert [row.attempts for row in store.results()] == [1, 1, 1, 1]
+
+
+def test_cells_on_development_texts_stay_apart_from_those_on_test_texts(study, tmp_path):
+    """The same grid measured on both parts in one store: trained, reported, archived and merged."""
+    path, page, table = (str(tmp_path / name) for name in ("study.db", "page.html", "cells.csv"))
+    for measure in ("development", "test"):
+        how = ["--store", path, "--pack", "2", "--threads", "1"]
+        done = CliRunner().invoke(main, ["study", "run", study(seeds=2, labelled=12, measure=measure), *how])
+        assert done.exit_code == 0, done.output
+        assert ("measured on a development part" in done.output) == (measure == "development")
+    measured: dict[str, set[int]] = {}
+    with Store(path) as store:
+        rows = list(store.results())
+        for row in rows:
+            measured.setdefault(row.cell.measure, set()).update(store.outputs(row.key).text_ids.tolist())
+    assert {name: len(ids) for name, ids in measured.items()} == {"development": 6, "test": 7}
+    assert not measured["development"] & measured["test"]
+    status = CliRunner().invoke(main, ["study", "status", path]).output
+    assert "measured on a development part, not on test texts: 2 of 4 cells" in status.splitlines()
+    assert CliRunner().invoke(main, ["study", "export", path, "--output", table]).exit_code == 0
+    assert pd.read_csv(table)["measure"].tolist() == ["development"] * 2 + ["test"] * 2
+    archive, again = str(tmp_path / "study.parquet"), str(tmp_path / "again.db")
+    assert CliRunner().invoke(main, ["study", "export", path, "--archive", "--output", archive]).exit_code == 0
+    assert CliRunner().invoke(main, ["study", "merge", again, archive]).exit_code == 0
+    with Store(again) as store:
+        assert [(row.key, row.cell) for row in store.results()] == [(row.key, row.cell) for row in rows]
+    assert CliRunner().invoke(main, ["report", again, "--output", page]).exit_code == 0
+    assert "tickets.csv, measure=development" in (tmp_path / "page.html").read_text()
 
 
 def test_failed_cells_stay_failed_until_they_are_retried(study, tmp_path):

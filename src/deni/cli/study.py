@@ -29,11 +29,16 @@ def command() -> None:
 @click.argument("file")
 @click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
 @running_options
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Begin no pack after so many; those under way are finished.  [default: no end]",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.
 
-    After Ctrl-C or a kill the same command goes on. Failed cells stay failed until `deni study retry`.
+    After Ctrl-C, a kill or --minutes the same command goes on. Failed cells stay failed until `deni study retry`.
     """
     from deni.study.plan import read_study
     from deni.study.run import Run
@@ -48,6 +53,8 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     packs = f"{len(study.packs)} packs" if len(study.packs) > 1 else "1 pack"
     vary = study.planned[0].cell.vary
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
+    if study.planned[0].cell.measure == "development":
+        others += "; measured on a development part, the test part is put aside"
     click.echo(f"{study.name}: {len(study.planned)} cells in {packs}, {len(left)} of them to train{others}")
     running = Run(study, left, **how)
     if dry_run:
@@ -57,7 +64,10 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     with Store(store, create=True) as opened:
         failed = running.into(opened)
         keys = {each.key for each in study.planned}
+        waiting = list(opened.statuses(keys).values()).count("waiting")
         _say_who_trains([row for row in opened.results("running") if row.key in keys], store)
+    if waiting:
+        click.echo(f"{waiting} of {len(keys)} cells are left: the same command goes on")
     if failed:
         click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
         raise SystemExit(1)
@@ -73,6 +83,8 @@ def status(store: str) -> None:
     with Store(store) as opened:
         counts, rows = opened.status(), list(opened.results(None))
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    if developed := sum(row.cell.measure == "development" for row in rows):
+        click.echo(f"measured on a development part, not on test texts: {developed} of {len(rows)} cells")
     if rows:
         _print_status(rows)
     _say_who_trains([row for row in rows if row.status == "running"], store)

@@ -22,7 +22,7 @@ def figures_of(tables: Tables) -> list[Figure]:
         _ranks(styles),
         _mean_ranks(styles),
         _learning(styles, score),
-        _disagreement(styles),
+        _disagreement(styles, tables.runs.texts),
         reliability_figure(styles),
         diversity_figure(styles),
     ]
@@ -181,7 +181,7 @@ def _learning(styles: Styles, score: str) -> Figure:
 # ---- predictions -----------------------------------------------------------------------------------------------------
 
 
-def _disagreement(styles: Styles) -> Figure:
+def _disagreement(styles: Styles, texts: str) -> Figure:
     chart = (
         named("instability")
         .transform_filter("isValid(datum.disagreement)")
@@ -197,7 +197,7 @@ def _disagreement(styles: Styles) -> Figure:
     return Figure(
         "disagreement",
         "Do the seeds agree, text by text?",
-        "Runs of equal score can be right on other texts. The share of test texts on which two seeds choose different "
+        f"Runs of equal score can be right on other texts. The share of {texts} on which two seeds choose different "
         "classes, mean over all pairs of seeds: lower is more stable.",
         "setting",
         {"instability": "instability"},

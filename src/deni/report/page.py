@@ -137,8 +137,8 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
     """Each table: its columns, and which setting and strategy each row is of."""
     failures = tables.failures.head(MOST_FAILURES)
     frames = {
-        "results": (tables.results, _results(tables.results)),
-        "overall": (tables.overall, _results(tables.overall)),
+        "results": (tables.results, _results(tables.results, tables.runs.texts)),
+        "overall": (tables.overall, _results(tables.overall, tables.runs.texts)),
         "cost": (tables.results, _costs(tables.results)),
         "comparisons": (tables.comparisons, _comparisons(tables.comparisons)),
         "overall_comparisons": (tables.overall_comparisons, _comparisons(tables.overall_comparisons)),
@@ -165,7 +165,8 @@ def _where(frame: pd.DataFrame, tables: Tables) -> list[Column]:
     """Strategy and setting; parts that are the same in the whole study are left away."""
     columns = [Column("strategy", frame["strategy"].tolist(), number=False)]
     for name in WHERE[1:]:
-        if len({getattr(setting, name) for setting in tables.runs.settings}) > 1 or name == "dataset":
+        values = {getattr(setting, name) for setting in tables.runs.settings}
+        if len(values) > 1 or name == "dataset" or (name == "other" and values != {""}):
             columns.append(Column(name, [str(value) for value in frame[name]], number=name == "labelled"))
     return columns
 
@@ -178,7 +179,7 @@ def _spans(frame: pd.DataFrame, low: str, high: str, title: str, digits: int) ->
     return Column(title, [span(*ends, digits) for ends in zip(frame[low], frame[high], strict=True)])
 
 
-def _results(frame: pd.DataFrame) -> list[Column]:
+def _results(frame: pd.DataFrame, texts: str) -> list[Column]:
     same = frame["score"].nunique() == 1
     kinds = [] if same else [Column("score", frame["score"].tolist(), number=False)]
     mean = f"mean {frame['score'].iloc[0]}" if same else "mean"
@@ -197,7 +198,7 @@ def _results(frame: pd.DataFrame) -> list[Column]:
         _numbers(frame, "worst", "worst seed", 2),
         Column("seeds", [str(value) for value in frame["seeds"]]),
         Column("blocks", [str(value) for value in frame["blocks"]]),
-        Column("test texts", [str(value) for value in frame["test_texts"]]),
+        Column(texts, [str(value) for value in frame["texts"]]),
         Column("no result", [str(value) for value in frame["no_result"]]),
         Column("at chance", [str(value) for value in frame["at_chance"]]),
         _numbers(frame, "member_steps", "member-steps", 0),

@@ -76,7 +76,7 @@ def _results(frame: pd.DataFrame) -> pd.DataFrame:
     shown["SD's interval"] = _spans(frame, "sd_low", "sd_high")
     shown["runs"] = frame["seeds"].astype(str)
     shown["blocks"] = frame["blocks"].astype(str)
-    shown["test texts"] = frame["test_texts"].astype(str)
+    shown["texts"] = frame["texts"].astype(str)
     shown["failed"] = (frame["no_result"] + frame["at_chance"]).astype(str)
     shown["member-steps"] = [number(value, 0) for value in frame["member_steps"]]
     return shown

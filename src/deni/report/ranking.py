@@ -18,12 +18,14 @@ class Ranking:
 
     Args:
         label: what the datasets share.
+        measure: the part that was measured on; one of what they share.
         datasets: how many.
         strategies: those that ran on all of them, at least 3.
         found: their mean ranks, Friedman's p-value and the critical difference.
     """
 
     label: str
+    measure: str
     datasets: int
     strategies: list[str]
     found: CriticalDifference
@@ -36,4 +38,4 @@ def rankings_of(runs: Runs) -> Iterator[Ranking]:
         strategies = [name for name in runs.strategies if all(name in each for each in means)]
         if len(settings) >= LEAST_DATASETS and len(strategies) >= 3:
             scores = np.array([[each[name] for name in strategies] for each in means])
-            yield Ranking(label, len(settings), strategies, critical_difference(scores))
+            yield Ranking(label, settings[0].measure, len(settings), strategies, critical_difference(scores))

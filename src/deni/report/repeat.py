@@ -16,7 +16,7 @@ from deni.data.hub import is_hub_id
 from deni.study.cell import Cell, Named, canonical
 from deni.study.store import Row
 
-_COMMON = ("protocol", "preset", "test_size", "recipe", "vary")
+_COMMON = ("protocol", "preset", "measure", "test_size", "recipe", "vary")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ def _documents(study: str, cells: Sequence[Cell], split: Sequence[str]) -> Itera
 def _document(study: str, axes: dict[str, list[Any]]) -> dict[str, Any]:
     (common,) = axes.pop("common")
     given: dict[str, Any] = {name: value for name, value in common.items() if value}
+    if given["measure"] == "test":  # the default
+        del given["measure"]
     vary = given.pop("vary", "optimisation")
     if vary != "optimisation":
         given["vary"] = vary if vary == "all" else vary.split(",")

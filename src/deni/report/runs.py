@@ -17,14 +17,14 @@ from deni.measures import macro_f1, majority_score
 from deni.report.predictions import Measured, measured
 from deni.strategies import make_strategy
 from deni.strategies.vote import NUMBER, ONE, SEVERAL, vote
-from deni.study.cell import Cell, canonical, digest
+from deni.study.cell import MEASURES, Cell, canonical, digest
 from deni.study.store import Row, Store
 from deni.study.table import called, flat
 
 PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER}
 SCORES = {"single_label": "macro F1", "multi_label": "macro F1", "regression": "Pearson's r"}
 _MEASURED = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "pearson"}
-_OF_A_SETTING = ("test_size", "protocol", "preset", "recipe", "vary")
+_OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Setting:
     Args:
         dataset, model, tuning: as they are shown.
         labelled: texts to train on; None for all.
-        other: what else differs between the settings of the store.
+        other: what else differs between the settings of the store, and always a development part.
         task: see `deni.data.TASKS`.
+        measure: the part that was measured on, see `deni.study.cell.Cell`.
         label: what tells it from the other settings of the store, on one line.
         curve: the same without the number of labelled texts.
     """
@@ -46,6 +47,7 @@ class Setting:
     labelled: int | None
     other: str
     task: str
+    measure: str = "test"
     label: str = ""
     curve: str = ""
 
@@ -65,7 +67,7 @@ class Block:
         seeds: what pairs a run with that of another strategy: its seed and the seeds of single sources.
         scores: `(S,)`, from 0 to 1.
         chance: score of the majority class; NaN where there is none.
-        texts: how many test texts.
+        texts: how many were measured on.
         predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
         gold: `(N,)`, likewise.
         measured: of the predictions, likewise.
@@ -133,6 +135,12 @@ class Runs:
     groups: list[Group]
     rows: list[Row]
     guessed: list[str]
+
+    @property
+    def texts(self) -> str:
+        """What the texts that were measured on are called: those of the test part, a development part, or both."""
+        found = {setting.measure for setting in self.settings}
+        return " or ".join(name for name in MEASURES if name in found) + " texts"
 
     @property
     def waiting(self) -> int:
@@ -282,11 +290,14 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
     details = {key: dict(_details(row)) for key, row in first.items()}
     names = list(dict.fromkeys(name for each in details.values() for name in each))
     differing = [name for name in names if len({canonical(each.get(name)) for each in details.values()}) > 1]
+    if {row.cell.measure for row in first.values()} == {"development"}:
+        differing = ["measure", *differing]  # scores of texts that are no test texts never stand alone
     found: dict[str, Setting] = {}
     for key, row in first.items():
         cell, own = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
         dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
-        setting = Setting(dataset, model, called(cell, "tuning"), cell.labelled, ", ".join(own), _task(cell))
+        tuning, other = called(cell, "tuning"), ", ".join(own)
+        setting = Setting(dataset, model, tuning, cell.labelled, other, _task(cell), cell.measure)
         if setting in found.values():  # the same names, but other files
             setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
         found[key] = setting
@@ -294,12 +305,12 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
 
 
 def _labelled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
-    """With labels that have the dataset, and what is not the same in all settings."""
+    """With labels that have the dataset, what is not the same in all settings, and always `other`."""
 
     def several(name: str) -> bool:
         return len({getattr(setting, name) for setting in settings.values()}) > 1
 
-    named = ["dataset", *(name for name in ("model", "tuning", "amount", "other") if several(name))]
+    named = ["dataset", *(name for name in ("model", "tuning", "amount") if several(name)), "other"]
     labels = {}
     for key, setting in settings.items():
         parts = {name: getattr(setting, name) for name in named if getattr(setting, name)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ from deni.measures import F1_MARGIN, LEAST_DATASETS, LEAST_SEEDS, SD_MARGIN, det
 from deni.report.compare import ALPHA, LEAST_PAIRS, Comparison
 from deni.report.runs import Group
 from deni.report.tables import Tables
+from deni.study.cell import MEASURES
 
 Kind = Literal["shown", "not shown", "limit"]
 _VERBS = {
@@ -37,9 +39,22 @@ class Sentence:
 
 def sentences_of(tables: Tables) -> list[Sentence]:
     """All sentences, claims first."""
-    found = [*_best(tables), *_of_ranks(tables), *_of_means(tables), *_of_spread(tables), *_limits(tables)]
+    found = [*(each for measure in MEASURES for each in _of_part(tables, measure)), *_limits(tables)]
     order: Sequence[Kind] = ("shown", "not shown", "limit")
     return sorted(found, key=lambda sentence: order.index(sentence.kind))
+
+
+def _of_part(tables: Tables, measure: str) -> Iterator[Sentence]:
+    """What is shown and what is not, of the settings that were measured on this part."""
+    part = dataclasses.replace(
+        tables,
+        leads=[each for each in tables.leads if each.first.setting.measure == measure],
+        rankings=[each for each in tables.rankings if each.measure == measure],
+        against_baseline=[each for each in tables.against_baseline if each.first.setting.measure == measure],
+    )
+    on = "" if tables.runs.texts == "test texts" else f"On {measure} texts: "
+    for each in (*_best(part), *_of_ranks(part), *_of_means(part), *_of_spread(part)):
+        yield dataclasses.replace(each, text=on + each.text)
 
 
 def _best(tables: Tables) -> Iterator[Sentence]:
@@ -133,6 +148,12 @@ def _of_spread(tables: Tables) -> Iterator[Sentence]:
 
 
 def _limits(tables: Tables) -> Iterator[Sentence]:
+    if tables.runs.texts != "test texts":
+        yield Sentence(
+            "limit",
+            "Development texts (measure=development) are of the training part: scores on them are there to choose by, "
+            "and are no results on test texts.",
+        )
     pairs = [each.pairs for each in tables.against_baseline]
     if pairs and min(pairs) < LEAST_SEEDS:
         few = str(min(pairs)) if min(pairs) == max(pairs) else f"{min(pairs)} to {min(max(pairs), LEAST_SEEDS - 1)}"
@@ -187,8 +208,8 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     if any(not each.texts_vary for each in tables.against_baseline):
         yield Sentence(
             "limit",
-            "Where the runs of a block have different test texts, or a text has several labels or a number, intervals "
-            "speak of other seeds only, not of other test texts.",
+            f"Where the runs of a block have different {tables.runs.texts}, or a text has several labels or a number, "
+            f"intervals speak of other seeds only, not of other {tables.runs.texts}.",
         )
     if tables.runs.guessed:
         names = ", ".join(tables.runs.guessed)

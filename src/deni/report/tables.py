@@ -219,7 +219,7 @@ def _gains(some: Sequence[Mapping[str, Any]], baseline: str) -> list[dict[str, f
 
 
 _RESULT = (
-    *("score", "seeds", "blocks", "test_texts", "no_result", "at_chance", "mean", "mean_low", "mean_high"),
+    *("score", "seeds", "blocks", "texts", "no_result", "at_chance", "mean", "mean_low", "mean_high"),
     *("sd", "sd_low", "sd_high", "worst", "member_steps", "seconds", "tflops"),
 )
 
@@ -238,7 +238,7 @@ def _result(group: Group) -> dict[str, Any]:
         "score": SCORES[group.setting.task],
         "seeds": len(group.scores),
         "blocks": len(group.blocks),
-        "test_texts": texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}",
+        "texts": texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}",
         "no_result": len(group.failed),
         "at_chance": int(group.at_chance.sum()),
         "mean": 100 * mean_score(group),

@@ -24,7 +24,7 @@ OF_THE_HUB = ("split", "config_name")
 OF_TEXTS = tuple(task for task in TASKS if task != "token")  # a store keeps one output a text
 DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "augmented")
 
-# Of the recipe without what a study says elsewhere, and what needs a development part, which a study has not.
+# Of the recipe without what a study says elsewhere, and what needs texts to watch during training: a run has none.
 _ELSEWHERE = ("model", "task", "tuning", "strategy", "seed", "source_seeds", "early_stopping_patience")
 RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in _ELSEWHERE}
 

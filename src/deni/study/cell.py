@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
 OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
+MEASURES = ("test", "development")  # the part that a cell is measured on
 PACKAGES = ("torch", "transformers", "peft")
 # Of the recipe: how it is computed. The result is the same but for rounding, as in packs.
 HOW = ("engine", "members_at_a_time", "eval_batch_size", "gradient_checkpointing")
@@ -82,8 +83,9 @@ class Cell:
         seed: of the optimisation sources (sample order, initialisation, dropout, noise, augmentation).
         block: of the data sources (data split, label choice).
         sources: seeds of single sources in place of `seed` and `block`.
-        test_size: texts of the test part to measure on; None for all.
+        test_size: texts of that part to measure on; None for all.
         protocol, preset: as in `deni train`.
+        measure: the part to measure on: `test`, or `development`, a part of what the test part leaves.
         recipe: fields of `deni.recipe.Recipe` that are given.
         vary: which sources the seeds of the study vary; a label, the seeds themselves are above.
         factor: settings that the study varies on purpose; a label, the settings themselves are above.
@@ -100,6 +102,7 @@ class Cell:
     test_size: int | None = None
     protocol: str | None = None
     preset: str | None = None
+    measure: str = "test"
     recipe: Mapping[str, Any] = field(default_factory=dict)
     vary: str = "optimisation"
     factor: Mapping[str, Any] = field(default_factory=dict)
@@ -193,6 +196,7 @@ def _settled(spec: str) -> dict[str, Any]:
         "test_size": cell.test_size,
         "protocol": cell.protocol,
         "preset": cell.preset,
+        **({} if cell.measure == "test" else {"measure": cell.measure}),  # cells are older than the choice
         "recipe": _of_one_spelling(settings),
     }
 
@@ -245,10 +249,10 @@ class CellResult:
     """What a trained cell gives.
 
     Args:
-        log_probs: of every member for every test text, `(N, M, C)`, kept as float32; log odds for several labels a
-            text, numbers in regression, as `deni.load` has them.
+        log_probs: of every member for every text of the part that is measured on, `(N, M, C)`, kept as float32; log
+            odds for several labels a text, numbers in regression, as `deni.load` has them.
         gold: class numbers `(N,)`; 0 or 1 for each label `(N, C)`; numbers `(N,)` in regression.
-        text_ids: rows of the test texts in the dataset as read, `(N,)`.
+        text_ids: rows of these texts in the dataset as read, `(N,)`.
         labels: names of the C classes, in order.
         fingerprint: of the dataset, see `Fingerprints.data`.
         merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at

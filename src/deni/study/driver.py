@@ -62,11 +62,20 @@ def packs_of(planned: Sequence[Planned], size: Callable[[Sequence[Planned]], int
     return packs
 
 
-def run_packs(packs: Sequence[Pack], store: Store, runner: Runner, tell: Callable[[News], None]) -> None:
+def run_packs(
+    packs: Sequence[Pack],
+    store: Store,
+    runner: Runner,
+    tell: Callable[[News], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
     """Train packs and write what comes of them, a cell at a time.
 
     A pack that raises is trained again cell by cell, so that one bad cell fails alone; one whose worker dies is tried
     again, at most `ATTEMPTS` times in all. What is under way when this ends early waits again.
+
+    Args:
+        stop: asked before each pack: whether to begin no more, and end when those under way are done.
 
     Raises:
         InputError: the store cannot be written; what was written before is safe.
@@ -74,7 +83,7 @@ def run_packs(packs: Sequence[Pack], store: Store, runner: Runner, tell: Callabl
     queue, running, number = deque(packs), dict[int, Pack](), 0
     try:
         while queue or running:
-            while queue and len(running) < runner.slots:
+            while queue and len(running) < runner.slots and not stop():
                 pack = _claimed(queue.popleft(), store)
                 if pack.cells:
                     running[number] = pack

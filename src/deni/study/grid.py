@@ -15,14 +15,14 @@ from deni.recipe import PRESETS
 from deni.strategies import STRATEGIES, make_strategy
 from deni.study import axes
 from deni.study.axes import RECIPE, Choice, fields, parts
-from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named
+from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMISATION_SOURCES, Cell, Named
 from deni.study.document import Spot, mentioned, read_yaml
 from deni.train import PAPER_LABELLED
 from deni.tuning import TUNINGS
 
 KEYS = (
     *("name", "datasets", "models", "tunings", "strategies", "labelled", "seeds", "blocks", "protocol", "preset"),
-    *("recipe", "test_size", "vary", "factor"),
+    *("recipe", "measure", "test_size", "vary", "factor"),
 )
 NEEDED = ("datasets", "strategies", "seeds")
 AMOUNTS = ("labelled", "test_size")  # fields of a cell that a factor may vary
@@ -125,6 +125,13 @@ def read_grid(path: str | Path) -> Grid:
             raise whole.wrong(f"no {name}: a study needs {', '.join(NEEDED)}")
     preset = axes.one_of(keys["preset"], PRESETS) if "preset" in keys else None
     protocol = axes.one_of(keys["protocol"], ("paper",)) if "protocol" in keys else None
+    measure = axes.one_of(keys["measure"], MEASURES) if "measure" in keys else "test"
+    vary = axes.vary(keys["vary"]) if "vary" in keys else OPTIMISATION_SOURCES
+    if measure == "development" and "data_split" in vary:
+        raise keys["vary"].wrong(
+            "with data_split the test texts of one seed are development texts of another: vary other sources, or "
+            "leave measure: development away"
+        )
 
     def axis(name: str, read: Any, otherwise: Any) -> list[Choice]:
         return axes.distinct(read(each) for each in keys[name].items()) if name in keys else [Choice(whole, otherwise)]
@@ -142,8 +149,8 @@ def read_grid(path: str | Path) -> Grid:
         name=keys["name"].as_type(str) if "name" in keys else Path(path).stem,
         axes=chosen,
         factors=_factors(keys, chosen) if "factor" in keys else {},
-        vary=axes.vary(keys["vary"]) if "vary" in keys else OPTIMISATION_SOURCES,
-        common={"protocol": protocol, "preset": preset},
+        vary=vary,
+        common={"protocol": protocol, "preset": preset, "measure": measure},
         recipe=axes.recipe(keys["recipe"]) if "recipe" in keys else Choice(whole, {}),
         test_size=axes.count(keys["test_size"]) if "test_size" in keys else Choice(whole, None),
     )

@@ -17,7 +17,7 @@ from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import Augmentation, Strategy
 from deni.study.cell import Cell, Fingerprints, canonical
-from deni.train import divide
+from deni.train import HELD_OUT, divide
 
 _OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
 
@@ -41,22 +41,24 @@ class Library:
         return self._texts[at]
 
     def parts(self, cell: Cell, strategy: Strategy) -> tuple[Texts, Texts]:
-        """The texts to train on and the test part."""
+        """The texts to train on and those to measure on."""
         seeds = {name: cell.seeds[name] for name in ("data_split", "label_choice")}
         preset = cell.preset or cell.protocol
         all_data = [part.settings() for part in strategy.parts if part.takes_all]
-        at = canonical([self._place(cell), cell.labelled, cell.test_size, preset, seeds, all_data])
+        at = canonical([self._place(cell), cell.labelled, cell.measure, cell.test_size, preset, seeds, all_data])
         if at not in self._parts:
-            train, test, _ = divide(
+            developing: dict[str, Any] = {"dev": HELD_OUT, "dev_size": cell.test_size}
+            train, test, developed = divide(
                 self.texts(cell),
                 strategy,
                 Sources(cell.block, seeds=seeds),
-                test_size=cell.test_size,
+                **(developing if cell.measure == "development" else {"test_size": cell.test_size}),
                 labelled=cell.labelled,
                 preset=preset,
             )
-            assert test is not None
-            self._parts[at] = train, test
+            measured = developed if cell.measure == "development" else test
+            assert measured is not None
+            self._parts[at] = train, measured
         return self._parts[at]
 
     def fingerprints(self, cell: Cell, strategy: Strategy) -> Fingerprints:

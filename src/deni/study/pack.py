@@ -33,7 +33,7 @@ Outcome = CellResult | str  # a result, or the traceback of a failure
 
 
 def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
-    """Train cells in one population and predict the test part with every member.
+    """Train cells in one population and predict the texts that they are measured on with every member.
 
     Args:
         cells: that differ in `seed` alone.
@@ -49,18 +49,18 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
     _forget_peak()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
-        _, test = library.parts(cells[0], cells[0].plan().strategy)
+        _, measured = library.parts(cells[0], cells[0].plan().strategy)
         try:
             fitted = fit(cells, library)
         except TrainingDivergedError as error:
             return [_said(error)] * len(cells)
-    tokens = tokenise(test, fitted.tokenizer, fitted.max_length, fitted.labels)
+    tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
     members = fitted.trainer.predict_members(tokens)  # (N, R*K, C)
     models = members.reshape(len(members), len(cells), -1, members.shape[-1])
     merged: Sequence[np.ndarray | None] = [None] * len(cells)
     if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
         merged = list(fitted.trainer.predict_merged(tokens).swapaxes(0, 1))  # a cell: (N, C)
-    return [_outcome(at, models[:, at], merged[at], fitted, test, library, cells) for at in range(len(cells))]
+    return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
 
 
 def fit(cells: Sequence[Cell], library: Library, callbacks: Sequence[TrainerCallback] = ()) -> Fitted:
@@ -82,7 +82,7 @@ def _outcome(
     members: np.ndarray,
     merged: np.ndarray | None,
     fitted: Fitted,
-    test: Texts,
+    measured: Texts,
     library: Library,
     cells: Sequence[Cell],
 ) -> Outcome:
@@ -93,12 +93,12 @@ def _outcome(
         return _said(TrainingDivergedError(str(failures[-1])))
     voters = members[:, trainer.voters(at)]
     votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
-    gold = encode(test, fitted.labels)
+    gold = encode(measured, fitted.labels)
     return CellResult(
         log_probs=voters,
         merged=merged,
         gold=np.asarray(gold),
-        text_ids=test.frame.index.to_numpy(),
+        text_ids=measured.frame.index.to_numpy(),
         labels=tuple(fitted.labels),
         fingerprint=fingerprint_of_texts(library.texts(cells[at])),
         metrics={

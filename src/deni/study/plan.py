@@ -79,10 +79,10 @@ def _texts_of(point: Point, strategy: Strategy, library: Library, checked: set[i
         library.texts(point.cell)
         augmented_files(strategy)
     with _axis(point, "labelled"):
-        train, test = library.parts(point.cell, strategy)
+        train, measured = library.parts(point.cell, strategy)
     with _axis(point, "datasets"):
         if id(train) not in checked:
-            check_trainable(train, test)
+            check_trainable(train, **{"dev" if point.cell.measure == "development" else "test": measured})
             checked.add(id(train))
         check_augmented(strategy, train)
     return train

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Sequence
 
 import torch
@@ -30,6 +32,7 @@ class Run:
         pack: cells in one population: a number, or `auto`, which measures a few steps.
         threads: of each worker; None for the cores divided by the workers.
         address, gpus_per_worker: of Ray.
+        minutes: after which no pack is begun any more, counted from the first one; None for no end.
         progress: whether to show how far it is.
 
     Raises:
@@ -47,6 +50,7 @@ class Run:
         threads: int | None = None,
         address: str | None = None,
         gpus_per_worker: float | None = None,
+        minutes: float | None = None,
         progress: bool = True,
     ) -> None:
         if runner != "ray" and (address is not None or gpus_per_worker is not None):
@@ -61,6 +65,7 @@ class Run:
         self.threads = threads or max(1, _cores() // self.workers)
         self.devices, self.address = range(gpus), address
         self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+        self.minutes = math.inf if minutes is None else minutes
         self._pack = _number(pack)
         self._calibration = Calibration(study.library, self.threads)
 
@@ -88,7 +93,9 @@ class Run:
         progress = Progress(left, sum(status == "done" for status in have.values()), self.progress)
         try:
             if left:
-                run_packs(packs_of(left, self._size), store, self._started(), progress.tell)
+                packs, runner = packs_of(left, self._size), self._started()
+                end = time.monotonic() + 60 * self.minutes
+                run_packs(packs, store, runner, progress.tell, lambda: time.monotonic() >= end)
         finally:
             progress.close()
         have = store.statuses(each.key for each in self.study.planned)

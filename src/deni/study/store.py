@@ -29,7 +29,7 @@ _RESULT = (*_JSON, "fingerprint", "traceback", "started", "finished")
 
 
 class Outputs(NamedTuple):
-    """What the members said of the test texts, see `deni.study.cell.CellResult`."""
+    """What the members said of the texts that are measured on, see `deni.study.cell.CellResult`."""
 
     log_probs: np.ndarray
     gold: np.ndarray

@@ -45,7 +45,7 @@ def row_values(row: Row) -> dict[str, Any]:
         "dataset": spec["dataset"],
         "model": spec["model"],
         **{name: decides[name] for name in ("tuning", "strategy")},
-        **{name: spec[name] for name in ("labelled", "test_size", "protocol", "preset", "block", "seed")},
+        **{name: spec[name] for name in ("labelled", "measure", "test_size", "protocol", "preset", "block", "seed")},
         **{name: spec[name] for name in ("vary", "factor")},
         "seeds": decides["seeds"],
         "recipe": {**decides["recipe"], **spec["recipe"]},  # of what decides nothing only the cell knows

@@ -43,7 +43,7 @@ LABEL_CHECKS: dict[str, Check] = {
 
 def check_held_out(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
     """What is wrong with a held-out part beside the training part."""
-    return [*unknown_labels(train, held_out), *leaks(train, held_out, part)]
+    return [*unknown_labels(train, held_out, part), *leaks(train, held_out, part)]
 
 
 def check_trainable(train: Texts, test: Texts | None = None, dev: Texts | None = None) -> None:
