@@ -14,7 +14,7 @@ noise
 engine architectures
 population
 strategies tuning
-batches losses memory checkpoint diagnostics curves
+arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
 comparison
 trainer
 artifact pretrained
