@@ -9,22 +9,15 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pickle import UnpicklingError
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import (
-    EvalPrediction,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
-from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, TrainOutput
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import RemoveColumnsCollator, TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
@@ -37,20 +30,19 @@ from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate, share_gradients
 from deni.errors import ArtifactError
+from deni.evaluation import MeanOverSeeds, VotingTrainer
 from deni.failures import Failures
-from deni.losses import losses_by, member_losses, problem_type
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
-from deni.strategies.vote import SEVERAL, TOKENS, member_outputs, problem_of
 from deni.tuning import mean_of_products, tuning_of
 from deni.vocabulary import most_tokens, moves_own_rows_only, token_ids
 
 logger = logging.getLogger(__name__)
 
 
-class PopulationTrainer(Trainer):
+class PopulationTrainer(VotingTrainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
     Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
@@ -115,7 +107,7 @@ class PopulationTrainer(Trainer):
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
         self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
-        if (self.runs > 1) and model_init is None:
+        if self.runs > 1 and model_init is None:
             raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
             raise ValueError("give either `model` or `model_init`, not both")
@@ -131,7 +123,6 @@ class PopulationTrainer(Trainer):
                 self._sets[name] = None  # one for all
         self._prepare_sets(args, options)
         self._vocabulary: Tensor | None = None
-        self._members_wanted = False
         self.failures = Failures()
         self._comparison = Comparison(self)
         self.member_steps = 0
@@ -162,25 +153,15 @@ class PopulationTrainer(Trainer):
             self.model_init = model_init
             self.model = self.model_wrapped = self._populate(self.model)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
-            self.compute_metrics = _MeanOverRuns(self.compute_metrics)
+            self.compute_metrics = MeanOverSeeds(self.compute_metrics)
         self.add_callback(_Walk(self))
 
     # ---- the population --------------------------------------------------------------------------------------------
 
     @property
-    def population(self) -> Population:
-        """The members."""
-        return self.model  # type: ignore[return-value]
-
-    @property
     def diagnostics(self) -> Diagnostics:
         """What the forks of the last training did."""
         return self._comparison.diagnostics
-
-    @property
-    def runs(self) -> int:
-        """R: independent runs, of all seeds."""
-        return len(self.seeds) * self.strategy.runs
 
     def _sources_of(self, run: int, device: torch.device | str = "cpu", rank: int = 0) -> Sources:
         """The randomness of a run: the user's seeds for the first run of a model, derived ones in an ensemble's rest.
@@ -493,38 +474,6 @@ class PopulationTrainer(Trainer):
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
 
-    def _labels(self, inputs: dict[str, Any]) -> Any:
-        found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
-        return found[0] if found else None
-
-    def _problem(self, labels: Tensor | None) -> str:
-        """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
-        model, config = self.population.model, self.population.config
-        if (problem := problem_of(model)) == TOKENS:
-            return problem
-        # Labels of a loss of the user's own, such as soft ones, show nothing.
-        if labels is not None and config.problem_type is None and self.compute_loss_func is None:
-            config.problem_type = problem_type(config, labels)
-        return problem_of(model)
-
-    def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
-        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
-        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-        if self.compute_loss_func is None and self.label_smoother is None:
-            weight = None if self.class_weights is None else self.class_weights.to(logits)
-            return member_losses(logits, labels, members, self._problem(labels), weight)
-        if self.compute_loss_func is None:
-            return losses_by(self.label_smoother, outputs, labels, members)
-        items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
-        return losses_by(partial(self.compute_loss_func, num_items_in_batch=items), outputs, labels, members)
-
-    def _groups(self) -> int:
-        """How many runs the rows of a training batch are shared among."""
-        return self.runs if self.runs > 1 else 1
-
-    def _frozen(self) -> set[int]:
-        return self.failures.runs
-
     def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
         """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""
         members = self.population.members
@@ -597,121 +546,6 @@ class PopulationTrainer(Trainer):
             alive = self.population.size - len(self._frozen()) * self.population.members
             logs |= {"phase": phase, "members": alive, **self._comparison.curves()}
         super().log(logs, *args, **options)
-
-    # ---- evaluation ------------------------------------------------------------------------------------------------
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The vote: its loss, what it says `(B, C)`, the labels.
-
-        Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
-        """
-        inputs = dict(self._prepare_inputs(inputs))
-        packed = inputs.pop(LENGTHS, None) is not None
-        labels = self._labels(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            members = self._member_outputs(model, inputs, packed, labels)  # (B, M, C)
-        problem = self._problem(labels)
-        models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
-        votes = torch.stack(
-            [
-                self.strategy.combine_members(each[:, self.voters(model)], problem)
-                for model, each in enumerate(models.unbind(1))
-            ],
-            1,
-        )  # (B, R, C)
-        loss = None
-        if labels is not None:
-            if packed:  # (R*B, ...) run by run; an ensemble's runs share their rows
-                labels = labels.unflatten(0, (self.runs, -1))[:: self.strategy.runs].transpose(0, 1)
-            else:
-                labels = labels.unsqueeze(1).expand(len(labels), len(self.seeds), *labels.shape[1:])
-            folded = labels.transpose(0, 1).flatten(0, 1)
-            logits = votes.transpose(0, 1).flatten(0, 1)
-            if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
-                logits = logits.nan_to_num(nan=math.nan)
-            loss = self._losses({"logits": logits}, folded, len(self.seeds)).mean()
-        if prediction_loss_only:
-            return loss, None, None
-        if len(self.seeds) == 1:
-            votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
-        said = members if self._members_wanted else votes
-        if problem == TOKENS:
-            said = said.transpose(1, 2) if said.dim() == 4 else said
-            labels = labels.transpose(1, 2) if labels is not None and labels.dim() == 3 else labels
-        return loss, said, labels
-
-    def voters(self, model: int) -> list[int]:
-        """The members of a model whose runs are not frozen; all, where none is left."""
-        runs, members = self.strategy.runs, self.population.members
-        well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]
-        return well or list(range(runs * members))
-
-    def _member_outputs(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool, labels: Any) -> Tensor:
-        """What every member says: `(B, M, C)` or `(B, M, T, C)`, see `deni.strategies.vote.member_outputs`."""
-        population = self.population
-        parts = []
-        for chunk in population.chunks:
-            population.focus(chunk)
-            outputs = model(**population.fold(inputs, packed))
-            logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-            parts.append(logits.unflatten(0, (len(chunk), -1)))
-        members = torch.cat(parts).transpose(0, 1)
-        return member_outputs(members, self._problem(labels))
-
-    def predict_members(self, dataset: Any) -> np.ndarray:
-        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
-
-        Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
-        """
-        with self.strategy.predicting(self.population):
-            return self._members_say(dataset)
-
-    def predict_merged(self, dataset: Any) -> np.ndarray:
-        """What the mean of each run's members says, as one model: `(N, R, C)`, as `predict_members` has it.
-
-        For a population whose training has ended: no optimiser follows.
-        """
-        with self.strategy.predicting(self.population), self.population.merged():
-            return self._members_say(dataset)
-
-    def _members_say(self, dataset: Any) -> np.ndarray:
-        self._members_wanted = True
-        try:
-            return np.asarray(self._predict(dataset, metric_key_prefix="members").predictions)
-        finally:
-            self._members_wanted = False
-
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, by the vote of the members."""
-        with global_generators(), self.strategy.predicting(self.population):
-            return super().evaluate(*args, **options)
-
-    def predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """As `Trainer.predict`, by the vote of the members."""
-        with self.strategy.predicting(self.population):
-            return self._predict(*args, **options)
-
-    def _predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """What the population says as it is now."""
-        with global_generators():
-            compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
-            try:
-                output = super().predict(*args, **options)
-            finally:
-                self.compute_metrics = compute
-        if self._problem(None) != TOKENS:
-            return output
-        said, gold = output.predictions, output.label_ids
-        return output._replace(
-            predictions=_tokens_last(said) if np.ndim(said) == 4 else said,
-            label_ids=_tokens_last(gold) if np.ndim(gold) == 3 else gold,
-        )
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -823,29 +657,6 @@ class _Walk(TrainerCallback):
         if len(self.trainer._frozen()) == self.trainer.runs:
             control.should_training_stop = True
             control.should_save = control.should_evaluate = False  # the last good checkpoint stays the last
-
-
-class _MeanOverRuns:
-    """Calls the user's `compute_metrics` for each seed and reports the means; `per_run` keeps the single ones."""
-
-    def __init__(self, compute: Callable[[EvalPrediction], dict]) -> None:
-        self.compute = compute
-        self.per_run: list[dict[str, float]] = []
-
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        predictions, labels = prediction.predictions, prediction.label_ids
-        if predictions.ndim == 4:  # type: ignore[union-attr]  # of tokens
-            predictions, labels = _tokens_last(predictions), _tokens_last(labels)
-        self.per_run = [
-            self.compute(EvalPrediction(predictions[:, run], labels[:, run]))  # type: ignore[index, call-overload]
-            for run in range(predictions.shape[1])  # type: ignore[union-attr]
-        ]
-        return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
-
-
-def _tokens_last(given: Any) -> Any:
-    """What `prediction_step` gives of tokens with the axis of seeds or members at its place: `(N, R, T, ...)`."""
-    return np.swapaxes(given, 1, 2)
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
