@@ -67,17 +67,18 @@ class VotingTrainer(Trainer):
             config.problem_type = problem_type(config, labels)
         return problem_of(model)
 
-    def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
-        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
+    def _losses(self, outputs: Any, labels: Tensor, members: int, items: Any = None) -> Tensor:
+        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind.
+
+        Args:
+            items: of one member in the whole batch, for the user's loss; None where they are not counted.
+        """
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         if self.compute_loss_func is None and self.label_smoother is None:
             weight = None if self.class_weights is None else self.class_weights.to(logits)
             return member_losses(logits, labels, members, self._problem(labels), weight)
         if self.compute_loss_func is None:
             return losses_by(self.label_smoother, outputs, labels, members)
-        items = (
-            None if num_items_in_batch is None else num_items_in_batch // self.runs
-        )  # its items are those of all runs
         return losses_by(partial(self.compute_loss_func, num_items_in_batch=items), outputs, labels, members)
 
     # ---- predictions -------------------------------------------------------------------------------------------------

@@ -35,7 +35,14 @@ class Failure:
 
 
 class Failures(list[Failure]):
-    """The runs that were frozen, in the order in which they were."""
+    """The runs that were frozen, in the order in which they were.
+
+    >>> failures = Failures()
+    >>> for run, loss in enumerate([0.7, float("nan")]):
+    ...     failures.note(run, 3, loss)
+    >>> failures.runs, Failures.of(failures.state()).runs
+    ({1}, {1})
+    """
 
     @property
     def runs(self) -> set[int]:

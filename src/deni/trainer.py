@@ -465,7 +465,8 @@ class PopulationTrainer(VotingTrainer):
             raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
         chunk = self.population.in_focus
         outputs = model(**inputs)
-        losses = self._losses(outputs, labels, len(chunk), num_items_in_batch)
+        items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
+        losses = self._losses(outputs, labels, len(chunk), items)
         counted = self.compute_loss_func is not None and num_items_in_batch is not None
         if counted and self.args.average_tokens_across_devices:
             losses = (
@@ -473,6 +474,10 @@ class PopulationTrainer(VotingTrainer):
             )  # the items are those of all processes, `share_gradients` takes the mean
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
+
+    def _groups(self) -> int:
+        """How many runs the rows of a training batch are shared among."""
+        return self.runs if self.runs > 1 else 1
 
     def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
         """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""

@@ -33,7 +33,11 @@ def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
 
 
 def token_ids(datasets: Iterable[Any]) -> Tensor | None:
-    """The token ids of all texts, ascending; None where a dataset does not show them, or has none."""
+    """The token ids of all texts, ascending; None where a dataset does not show them, or has none.
+
+    >>> token_ids([[{"input_ids": [7, 3]}], [{"input_ids": [5, 3]}]])
+    tensor([3, 5, 7])
+    """
     ids: set[int] = set()
     for dataset in datasets:
         columns = getattr(dataset, "column_names", None)
