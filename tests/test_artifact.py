@@ -237,7 +237,7 @@ def test_a_model_is_overwritten_if_asked(fitted, tmp_path):
 
 
 def test_a_full_disk_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr(deni.artifact, "save_file", no_space)
+    monkeypatch.setattr(deni.artifact.saving, "save_file", no_space)
     message = error_of(fitted().save, tmp_path / "model", kind=InputError)
     assert f"{tmp_path / 'model'} cannot be written (No space left on device)" in message
     assert not list(tmp_path.iterdir())
@@ -246,7 +246,7 @@ def test_a_full_disk_leaves_nothing_behind(fitted, tmp_path, monkeypatch):
 def test_a_full_disk_leaves_the_old_model_as_it_was(fitted, tmp_path, monkeypatch):
     fitted().save(tmp_path / "model")
     before = content(tmp_path)
-    monkeypatch.setattr(deni.artifact, "save_file", no_space)
+    monkeypatch.setattr(deni.artifact.saving, "save_file", no_space)
     error_of(fitted().save, tmp_path / "model", overwrite=True, kind=InputError)
     assert content(tmp_path) == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

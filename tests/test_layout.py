@@ -14,8 +14,8 @@ noise
 engine architectures
 population
 strategies tuning
-batches losses memory checkpoint diagnostics curves
-comparison
+arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
+comparison evaluation
 trainer
 artifact pretrained
 recipe

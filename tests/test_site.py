@@ -89,7 +89,7 @@ def test_every_module_has_its_place_in_the_api(pages):
     rest = {each for each in modules if each not in ("deni", "deni._version") and not each.startswith("deni.cli")}
     assert rest - ids == set()
     assert {
-        "deni.artifact.load",
+        "deni.artifact.loading.load",
         "deni.trainer.PopulationTrainer.train",
         "deni.measures.comparison.pitman_morgan",
     } <= ids

@@ -13,7 +13,8 @@ PAGES = {
     "Models": ("Load, predict, export; the estimator of scikit-learn.", "artifact sklearn pretrained architectures"),
     "Training": (
         "The trainer, and training from a file or from texts.",
-        "trainer recipe train finetune apply comparison diagnostics checkpoint curves batches losses memory demo",
+        "trainer evaluation recipe train finetune apply comparison diagnostics failures checkpoint curves batches "
+        "losses choosing memory vocabulary arguments demo",
     ),
     "Strategies": ("When members exist, and how they vote.", "strategies"),
     "Tunings": ("Which parameters train.", "tuning"),
@@ -58,7 +59,7 @@ def overview() -> str:
         raise ValueError(f"website/modules.py: no page for {there - names}, no module for {names - there}")
     lines = ["# API", "", "What most need is in `deni` itself; it loads nothing heavy before it is used.", ""]
     lines += ["| name | what it is |", "| --- | --- |"]
-    lines += ["| [deni.load][deni.artifact.load] | reads a trained model |"]
+    lines += ["| [deni.load][deni.artifact.loading.load] | reads a trained model |"]
     lines += ["| [deni.DeniClassifier][deni.sklearn.DeniClassifier] | an estimator of scikit-learn |"]
     lines += ["| [deni.PopulationTrainer][deni.trainer.PopulationTrainer] | in place of `transformers.Trainer` |"]
     lines += ["", "All modules:", "", "| page | what it holds |", "| --- | --- |"]

@@ -34,18 +34,17 @@ from transformers import (
 )
 
 from deni import artifact
+from deni.arguments import renamed
 from deni.curves import Bar
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
 from deni.pretrained import choose_max_length, encode, load_model, load_tokenizer, token_limit, tokenise
 from deni.recipe import Recipe
 from deni.schedule import Schedule
-from deni.trainer import PopulationTrainer, renamed
+from deni.trainer import PopulationTrainer
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
-
-_RENAMED = ("warmup_ratio", "gradient_checkpointing")
 
 logger = logging.getLogger(__name__)
 

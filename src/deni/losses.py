@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,3 +54,28 @@ def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, we
     total = counted.view(members, -1).sum(1)
     # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
     return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
+
+
+def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members: int) -> Tensor:
+    """The loss of each member, by a function of the outputs and labels of one model.
+
+    Args:
+        loss: called with the outputs and labels of each member.
+        outputs: folded, of a model of transformers, or a tuple that begins with the logits.
+        labels: folded, see `member_losses`.
+        members: M.
+
+    Returns:
+        `(M,)`.
+    """
+    logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+    rows = len(logits) // members
+    losses = []
+    for at in range(0, len(logits), rows):
+        part: Any = {"logits": logits[at : at + rows]}
+        if isinstance(outputs, Mapping):
+            every = {key: value for key, value in outputs.items() if isinstance(value, Tensor)}
+            own = {key: value[at : at + rows] for key, value in every.items() if len(value) == len(logits)}
+            part = type(outputs)(**own)
+        losses.append(loss(part, labels[at : at + rows]))
+    return torch.stack(losses)

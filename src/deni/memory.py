@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from deni.engine.dropout import MemberDropout, Streams
 from deni.randomness import generator
+
+logger = logging.getLogger(__name__)
 
 STATES = 2  # tensors of optimiser state for each parameter, as Adam has
 
@@ -63,6 +66,38 @@ def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estim
     tokens = max((v.shape[1] for v in inputs.values() if isinstance(v, Tensor) and v.dim() > 1), default=1)
     del output
     return Estimate(trainable, int(sum(kept.values()) * max(1.0, longest / max(tokens, 1))))
+
+
+def at_a_time(
+    model: nn.Module, inputs: Mapping[str, Any], longest: int, members: int, device: torch.device, side_by_side: bool
+) -> int | None:
+    """How many members one forward pass can compute; None for all.
+
+    Args:
+        model, inputs, longest: see `estimate`.
+        members: how many there are in the largest phase.
+        side_by_side: whether as many as fit are computed side by side; if not, one must fit.
+
+    Raises:
+        ValueError: not even one fits.
+    """
+    was = model.training
+    need = estimate(model.train(), inputs, longest)
+    model.train(was)
+    free = available(device)
+    fits = need.fitting(members, free)
+    if fits < 1:
+        raise ValueError(
+            f"{members} members need about {human(need.peak(members, 1))}, {human(free)} are free: "
+            "use fewer members, LoRA, or a smaller batch"
+        )
+    if not side_by_side or fits == members:
+        return None
+    logger.warning(
+        f"{members} members side by side need about {human(need.peak(members, members))}, "
+        f"{human(free)} are free: computing {fits} at a time"
+    )
+    return fits
 
 
 def available(device: torch.device) -> int:

@@ -3,82 +3,46 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import (
-    DataCollatorForTokenClassification,
-    DataCollatorWithPadding,
-    DefaultDataCollator,
-    EvalPrediction,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-    default_data_collator,
-)
-from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, TrainOutput
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import RemoveColumnsCollator, TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
+from deni.arguments import renamed
 from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
+from deni.choosing import gains_by_division, why_loop
 from deni.comparison import Comparison
 from deni.diagnostics import Diagnostics
 from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
-from deni.engine.optimizer import MemberOptimizer, clip_members
-from deni.engine.probe import divides, why_not_stacked
+from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate, share_gradients
 from deni.errors import ArtifactError
-from deni.losses import member_losses, problem_type
+from deni.evaluation import MeanOverSeeds, VotingTrainer
+from deni.failures import Failures
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
-from deni.strategies.vote import SEVERAL, TOKENS, member_outputs, problem_of
-from deni.tuning import mean_of_products
+from deni.tuning import mean_of_products, tuning_of
+from deni.vocabulary import most_tokens, moves_own_rows_only, token_ids
 
 logger = logging.getLogger(__name__)
 
-# Optimisers that move each element by its own gradient alone, so that a row without gradient stays where it is.
-_ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
-# They leave the ids as they are.
-_KNOWN_COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification, DefaultDataCollator)
 
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that was frozen because its loss was no number.
-
-    Args:
-        run: which run, counted from 0.
-        step: the optimiser step, counted from 0.
-        loss: NaN or infinite.
-    """
-
-    run: int
-    step: int
-    loss: float
-
-    def __str__(self) -> str:
-        return (
-            f"run {self.run} has loss {self.loss} at step {self.step} and was frozen: "
-            "likely the learning rate or the noise variance is too large, or fp16 overflowed (try bf16)"
-        )
-
-
-class PopulationTrainer(Trainer):
+class PopulationTrainer(VotingTrainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
     Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
@@ -143,7 +107,7 @@ class PopulationTrainer(Trainer):
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
         self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
-        if (self.runs > 1) and model_init is None:
+        if self.runs > 1 and model_init is None:
             raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
             raise ValueError("give either `model` or `model_init`, not both")
@@ -159,8 +123,7 @@ class PopulationTrainer(Trainer):
                 self._sets[name] = None  # one for all
         self._prepare_sets(args, options)
         self._vocabulary: Tensor | None = None
-        self._members_wanted = False
-        self.failures: list[Failure] = []
+        self.failures = Failures()
         self._comparison = Comparison(self)
         self.member_steps = 0
         self._best_is_loaded = False
@@ -190,25 +153,15 @@ class PopulationTrainer(Trainer):
             self.model_init = model_init
             self.model = self.model_wrapped = self._populate(self.model)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
-            self.compute_metrics = _MeanOverRuns(self.compute_metrics)
+            self.compute_metrics = MeanOverSeeds(self.compute_metrics)
         self.add_callback(_Walk(self))
 
     # ---- the population --------------------------------------------------------------------------------------------
 
     @property
-    def population(self) -> Population:
-        """The members."""
-        return self.model  # type: ignore[return-value]
-
-    @property
     def diagnostics(self) -> Diagnostics:
         """What the forks of the last training did."""
         return self._comparison.diagnostics
-
-    @property
-    def runs(self) -> int:
-        """R: independent runs, of all seeds."""
-        return len(self.seeds) * self.strategy.runs
 
     def _sources_of(self, run: int, device: torch.device | str = "cpu", rank: int = 0) -> Sources:
         """The randomness of a run: the user's seeds for the first run of a model, derived ones in an ensemble's rest.
@@ -266,29 +219,13 @@ class PopulationTrainer(Trainer):
 
     def _active_ids(self) -> Tensor | None:
         """The token ids of all training texts, or None where training only their rows would not be exact."""
-        collator = getattr(self.data_collator, "data_collator", self.data_collator)
         exact = (
-            self.args.weight_decay == 0
-            and self.args.optim in _ELEMENTWISE
+            moves_own_rows_only(self.args, self.data_collator)
             and self.optimizer is None
             and self.optimizer_cls_and_kwargs is None
-            and (collator is default_data_collator or isinstance(collator, _KNOWN_COLLATORS))
             and self.strategy.noise_scope != "trainable"
         )
-        if not exact:
-            return None
-        ids: set[int] = set()
-        for dataset in self._sets["train"] or [self.train_dataset]:
-            columns = getattr(dataset, "column_names", None)
-            if columns is not None and "input_ids" in columns:
-                rows: Any = dataset["input_ids"]
-            elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], Mapping):
-                rows = [row.get("input_ids", ()) for row in dataset]
-            else:
-                return None
-            for row in rows:
-                ids.update(row.tolist() if isinstance(row, Tensor) else row)
-        return torch.tensor(sorted(ids)) if ids else None
+        return token_ids(self._sets["train"] or [self.train_dataset]) if exact else None
 
     # ---- training --------------------------------------------------------------------------------------------------
 
@@ -300,7 +237,7 @@ class PopulationTrainer(Trainer):
             and not (args or options.get("resume_from_checkpoint"))
         ):
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
-        self.failures, self.member_steps, self._best_is_loaded = [], 0, False
+        self.failures, self.member_steps, self._best_is_loaded = Failures(), 0, False
         self._comparison = Comparison(self)
         with global_generators(), ExitStack() as self._around_step:
             self._plan()
@@ -340,14 +277,7 @@ class PopulationTrainer(Trainer):
         batch = self._prepare_inputs(next(iter(loader)))
         inputs = {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)}
         model = self.population.plain()
-        if self.engine == "loop":
-            self._why_loop = "asked for"
-        else:
-            self._why_loop = why_not_stacked(model, inputs, self._padding())
-            if self._why_loop and self.engine == "stacked":
-                raise ValueError(f"this model cannot be stacked: {self._why_loop}; use engine='auto' or 'loop'")
-            if self._why_loop:
-                logger.warning(f"members are computed one after another: {self._why_loop}")
+        self._why_loop = why_loop(self.engine, model, inputs, self._padding())
         self._check_memory(model, inputs, peak)
         self.population.restore()
         self.population.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
@@ -355,54 +285,18 @@ class PopulationTrainer(Trainer):
         self.population.by_length = self._by_length
 
     def _may_divide(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a pack may compute rows of like length in passes of their own, and gains by it.
-
-        A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
-        measured, it gains nothing. In bfloat16 tokens are too cheap: measured, a step takes a tenth more. The members
-        of one run gain 8 % on one thread and lose 7 % on four.
-        """
-        population = self.population
-        trained = sum(value.numel() for value in population.values.values()) / population.size
-        total = sum(parameter.numel() for parameter in population.plain().parameters())
-        population.restore()
+        """Whether rows of like length are computed in passes of their own."""
         own_loss = self.compute_loss_func is not None  # may ask for more than logits
-        if self.runs == 1 or self._why_loop != "" or own_loss or 2 * trained > total:
+        if self.runs == 1 or self._why_loop != "" or own_loss or self._padding_side() != "right":
             return False
-        if self.args.device.type != "cpu" or self.args.bf16 or self._padding_side() != "right":
-            return False
-        chunk = population.chunks[0]
-        population.focus(chunk)
-        training = population.training
-        population.train()
-        may = divides(population.model, population.fold(inputs, packed=True), len(chunk), population.focus_rows)
-        population.train(training)
-        return may
+        return gains_by_division(self.population, inputs, self.args)
 
     def _check_memory(self, model: nn.Module, inputs: Mapping[str, Any], peak: int) -> None:
         rows = self.args.per_device_train_batch_size
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
-        was = model.training
-        need = memory.estimate(model.train(), one_run, self._longest())
-        model.train(was)
-        free = memory.available(self.args.device)
-        fits = need.fitting(peak, free)
-        if fits < 1:
-            raise ValueError(
-                f"{peak} members need about {memory.human(need.peak(peak, 1))}, {memory.human(free)} are free: "
-                "use fewer members, LoRA, or a smaller batch"
-            )
-        if self._why_loop == "" and self.at_a_time is None and fits < peak:
-            self.at_a_time = fits
-            logger.warning(
-                f"{peak} members side by side need about {memory.human(need.peak(peak, peak))}, "
-                f"{memory.human(free)} are free: computing {fits} at a time"
-            )
-
-    def _longest(self) -> int:
-        columns = getattr(self.train_dataset, "column_names", None)
-        if columns is None or "input_ids" not in columns:
-            return 0
-        return max(map(len, self.train_dataset["input_ids"]), default=0)  # type: ignore[index]
+        free = self._why_loop == "" and self.at_a_time is None
+        fits = memory.at_a_time(model, one_run, most_tokens(self.train_dataset), peak, self.args.device, free)
+        self.at_a_time = fits if free else self.at_a_time
 
     def _total_steps(self, loader: DataLoader) -> int:
         if self.args.max_steps > 0:
@@ -478,17 +372,7 @@ class PopulationTrainer(Trainer):
         return optimizer
 
     def _set_rates_by_name(self, optimizer: Optimizer, plain: nn.Module) -> None:
-        """Split the parameter groups where the strategy has rates of its own for some parameters."""
-        names = {id(parameter): name for name, parameter in plain.named_parameters() if parameter.requires_grad}
-        of = dict.fromkeys(names.values())
-        groups = []
-        for group in optimizer.param_groups:
-            parts: dict[float, list[nn.Parameter]] = {}
-            for parameter in group["params"]:
-                name = names.get(id(parameter))  # one that is none of the model's is refused later, with words
-                parts.setdefault(self.strategy.rate_of(name, of) if name else 1.0, []).append(parameter)
-            parts = parts or {1.0: []}  # an empty group stays: schedulers count them
-            groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
+        groups = groups_by_rate(optimizer, plain, self.strategy.rate_of)
         if self.lr_scheduler is not None and len(groups) != len(optimizer.param_groups):
             raise ValueError(
                 f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
@@ -558,35 +442,14 @@ class PopulationTrainer(Trainer):
             scaler = getattr(self.accelerator, "scaler", None)
             population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
             self._around_step.close()
-            self._share_failures()
-            self._reduce()
+            if self.args.world_size > 1:
+                self.failures.share(self.runs, self.state.global_step, self.args.device)
+                share_gradients(population.views, self.args.world_size)
             for run in self._frozen():
                 for views in population.views.values():
                     for view in views[run * population.members : (run + 1) * population.members]:
                         view.grad = None
         return total / max(alive, 1)
-
-    def _share_failures(self) -> None:
-        """All processes freeze what one of them froze, or they would train different members from here on."""
-        if self.args.world_size <= 1:
-            return
-        frozen = torch.tensor([float(run in self._frozen()) for run in range(self.runs)], device=self.args.device)
-        torch.distributed.all_reduce(frozen, torch.distributed.ReduceOp.MAX)
-        for run in frozen.nonzero().flatten().tolist():
-            if run not in self._frozen():
-                self.failures.append(Failure(run, self.state.global_step, math.nan))
-
-    def _reduce(self) -> None:
-        """The mean of the gradients over processes."""
-        if self.args.world_size <= 1:
-            return
-        for views in self.population.views.values():
-            # Zeros for a run that this process froze: all processes must send tensors of one shape.
-            flat = torch.stack([torch.zeros_like(view) if view.grad is None else view.grad for view in views])
-            torch.distributed.all_reduce(flat)
-            for view, reduced in zip(views, flat / self.args.world_size, strict=True):
-                if view.grad is not None:
-                    view.grad.copy_(reduced)
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -602,61 +465,19 @@ class PopulationTrainer(Trainer):
             raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
         chunk = self.population.in_focus
         outputs = model(**inputs)
-        losses = self._losses(outputs, labels, len(chunk), num_items_in_batch)
+        items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
+        losses = self._losses(outputs, labels, len(chunk), items)
         counted = self.compute_loss_func is not None and num_items_in_batch is not None
         if counted and self.args.average_tokens_across_devices:
-            losses = losses * self.args.world_size  # the items are those of all processes, `_reduce` takes the mean
+            losses = (
+                losses * self.args.world_size
+            )  # the items are those of all processes, `share_gradients` takes the mean
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
-
-    def _labels(self, inputs: dict[str, Any]) -> Any:
-        found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
-        return found[0] if found else None
-
-    def _problem(self, labels: Tensor | None) -> str:
-        """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
-        model, config = self.population.model, self.population.config
-        if (problem := problem_of(model)) == TOKENS:
-            return problem
-        # Labels of a loss of the user's own, such as soft ones, show nothing.
-        if labels is not None and config.problem_type is None and self.compute_loss_func is None:
-            config.problem_type = problem_type(config, labels)
-        return problem_of(model)
-
-    def _losses(self, outputs: Any, labels: Tensor, members: int, num_items_in_batch: Any = None) -> Tensor:
-        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind."""
-        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-        if self.compute_loss_func is None and self.label_smoother is None:
-            weight = None if self.class_weights is None else self.class_weights.to(logits)
-            return member_losses(logits, labels, members, self._problem(labels), weight)
-        rows = len(logits) // members
-        losses = []
-        for at in range(0, len(logits), rows):
-            part = {"logits": logits[at : at + rows]}
-            if isinstance(outputs, Mapping):
-                part = type(
-                    outputs
-                )(  # type: ignore[call-arg]
-                    **{
-                        key: value[at : at + rows]
-                        for key, value in outputs.items()
-                        if isinstance(value, Tensor) and len(value) == len(logits)
-                    }
-                )
-            own = labels[at : at + rows]
-            if self.compute_loss_func is not None:
-                items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
-                losses.append(self.compute_loss_func(part, own, num_items_in_batch=items))
-            else:
-                losses.append(self.label_smoother(part, own))
-        return torch.stack(losses)
 
     def _groups(self) -> int:
         """How many runs the rows of a training batch are shared among."""
         return self.runs if self.runs > 1 else 1
-
-    def _frozen(self) -> set[int]:
-        return {failure.run for failure in self.failures}
 
     def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
         """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""
@@ -664,10 +485,7 @@ class PopulationTrainer(Trainer):
         for member, loss in zip(chunk, losses.detach().tolist(), strict=True):
             run = member // members
             self._comparison.note(member, loss)
-            if not math.isfinite(loss) and run not in self._frozen():
-                failure = Failure(run, self.state.global_step, loss)
-                self.failures.append(failure)
-                logger.warning(str(failure))
+            self.failures.note(run, self.state.global_step, loss)
         well = [at for at, member in enumerate(chunk) if member // members not in self._frozen()]
         return losses[well].sum() if well else losses.new_zeros(()).requires_grad_()
 
@@ -734,121 +552,6 @@ class PopulationTrainer(Trainer):
             logs |= {"phase": phase, "members": alive, **self._comparison.curves()}
         super().log(logs, *args, **options)
 
-    # ---- evaluation ------------------------------------------------------------------------------------------------
-
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The vote: its loss, what it says `(B, C)`, the labels.
-
-        Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
-        """
-        inputs = dict(self._prepare_inputs(inputs))
-        packed = inputs.pop(LENGTHS, None) is not None
-        labels = self._labels(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            members = self._member_outputs(model, inputs, packed, labels)  # (B, M, C)
-        problem = self._problem(labels)
-        models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
-        votes = torch.stack(
-            [
-                self.strategy.combine_members(each[:, self.voters(model)], problem)
-                for model, each in enumerate(models.unbind(1))
-            ],
-            1,
-        )  # (B, R, C)
-        loss = None
-        if labels is not None:
-            if packed:  # (R*B, ...) run by run; an ensemble's runs share their rows
-                labels = labels.unflatten(0, (self.runs, -1))[:: self.strategy.runs].transpose(0, 1)
-            else:
-                labels = labels.unsqueeze(1).expand(len(labels), len(self.seeds), *labels.shape[1:])
-            folded = labels.transpose(0, 1).flatten(0, 1)
-            logits = votes.transpose(0, 1).flatten(0, 1)
-            if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
-                logits = logits.nan_to_num(nan=math.nan)
-            loss = self._losses({"logits": logits}, folded, len(self.seeds)).mean()
-        if prediction_loss_only:
-            return loss, None, None
-        if len(self.seeds) == 1:
-            votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
-        said = members if self._members_wanted else votes
-        if problem == TOKENS:
-            said = said.transpose(1, 2) if said.dim() == 4 else said
-            labels = labels.transpose(1, 2) if labels is not None and labels.dim() == 3 else labels
-        return loss, said, labels
-
-    def voters(self, model: int) -> list[int]:
-        """The members of a model whose runs are not frozen; all, where none is left."""
-        runs, members = self.strategy.runs, self.population.members
-        well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]
-        return well or list(range(runs * members))
-
-    def _member_outputs(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool, labels: Any) -> Tensor:
-        """What every member says: `(B, M, C)` or `(B, M, T, C)`, see `deni.strategies.vote.member_outputs`."""
-        population = self.population
-        parts = []
-        for chunk in population.chunks:
-            population.focus(chunk)
-            outputs = model(**population.fold(inputs, packed))
-            logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-            parts.append(logits.unflatten(0, (len(chunk), -1)))
-        members = torch.cat(parts).transpose(0, 1)
-        return member_outputs(members, self._problem(labels))
-
-    def predict_members(self, dataset: Any) -> np.ndarray:
-        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
-
-        Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
-        """
-        with self.strategy.predicting(self.population):
-            return self._members_say(dataset)
-
-    def predict_merged(self, dataset: Any) -> np.ndarray:
-        """What the mean of each run's members says, as one model: `(N, R, C)`, as `predict_members` has it.
-
-        For a population whose training has ended: no optimiser follows.
-        """
-        with self.strategy.predicting(self.population), self.population.merged():
-            return self._members_say(dataset)
-
-    def _members_say(self, dataset: Any) -> np.ndarray:
-        self._members_wanted = True
-        try:
-            return np.asarray(self._predict(dataset, metric_key_prefix="members").predictions)
-        finally:
-            self._members_wanted = False
-
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, by the vote of the members."""
-        with global_generators(), self.strategy.predicting(self.population):
-            return super().evaluate(*args, **options)
-
-    def predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """As `Trainer.predict`, by the vote of the members."""
-        with self.strategy.predicting(self.population):
-            return self._predict(*args, **options)
-
-    def _predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """What the population says as it is now."""
-        with global_generators():
-            compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
-            try:
-                output = super().predict(*args, **options)
-            finally:
-                self.compute_metrics = compute
-        if self._problem(None) != TOKENS:
-            return output
-        said, gold = output.predictions, output.label_ids
-        return output._replace(
-            predictions=_tokens_last(said) if np.ndim(said) == 4 else said,
-            label_ids=_tokens_last(gold) if np.ndim(gold) == 3 else gold,
-        )
-
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -871,7 +574,7 @@ class PopulationTrainer(Trainer):
         config = self.population.config
         info = {
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
-            "tuning": {"name": _tuning_of(self.population.model), "settings": {}},
+            "tuning": {"name": tuning_of(self.population.model), "settings": {}},
             "recipe": {"model": config._name_or_path} if config._name_or_path else {},
             "seeds": self.seeds,
             "source_seeds": self.source_seeds,
@@ -902,7 +605,7 @@ class PopulationTrainer(Trainer):
             "origin": self.origin,
             "member_steps": self.member_steps,
             "diagnostics": self.diagnostics.state(),
-            "failures": [[failure.run, failure.step, str(failure.loss)] for failure in self.failures],
+            "failures": self.failures.state(),
         }
         checkpoint.save(self.population, folder, extra)
         if self.processing_class is not None:
@@ -917,7 +620,7 @@ class PopulationTrainer(Trainer):
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.member_steps = state["member_steps"]
         self._comparison.diagnostics = Diagnostics.of(state.get("diagnostics", []))
-        self.failures = [Failure(run, step, float(loss)) for run, step, loss in state["failures"]]
+        self.failures = Failures.of(state["failures"])
 
     def _load_best_model(self) -> None:
         logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
@@ -961,55 +664,8 @@ class _Walk(TrainerCallback):
             control.should_save = control.should_evaluate = False  # the last good checkpoint stays the last
 
 
-class _MeanOverRuns:
-    """Calls the user's `compute_metrics` for each seed and reports the means; `per_run` keeps the single ones."""
-
-    def __init__(self, compute: Callable[[EvalPrediction], dict]) -> None:
-        self.compute = compute
-        self.per_run: list[dict[str, float]] = []
-
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        predictions, labels = prediction.predictions, prediction.label_ids
-        if predictions.ndim == 4:  # type: ignore[union-attr]  # of tokens
-            predictions, labels = _tokens_last(predictions), _tokens_last(labels)
-        self.per_run = [
-            self.compute(EvalPrediction(predictions[:, run], labels[:, run]))  # type: ignore[index, call-overload]
-            for run in range(predictions.shape[1])  # type: ignore[union-attr]
-        ]
-        return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
-
-
-def _tokens_last(given: Any) -> Any:
-    """What `prediction_step` gives of tokens with the axis of seeds or members at its place: `(N, R, T, ...)`."""
-    return np.swapaxes(given, 1, 2)
-
-
-def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Training arguments under the names that the installed transformers has for them."""
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    names = {
-        "epochs": "num_train_epochs",
-        "warmup_ratio": "warmup_ratio" if "warmup_ratio" in known else "warmup_steps",  # in 5 steps below 1 are a ratio
-        "gradient_checkpointing": "activation_checkpointing"
-        if "activation_checkpointing" in known
-        else "gradient_checkpointing",
-    }
-    given = {names.get(name, name): value for name, value in arguments.items()}
-    return {**given, "warmup_steps": 0} if "warmup_ratio" in given else given  # in 4 steps win over a ratio
-
-
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator, return-value]
-
-
-def _tuning_of(model: nn.Module) -> str:
-    """What a model that somebody else prepared trains: the name of a tuning."""
-    if hasattr(model, "adapters_config"):
-        return "unipelt"
-    if not hasattr(model, "peft_config"):
-        return "full"
-    kind = str(model.peft_config[model.active_adapter].peft_type.value).lower()  # type: ignore[index, union-attr, operator]
-    return {"prompt_tuning": "prompt"}.get(kind, kind)
 
 
 def _activate(model: nn.Module, ids: Tensor | None) -> None:

@@ -13,7 +13,7 @@ from conftest import ARCHITECTURES, make_batch, make_tiny
 from deni.artifact import export, load
 from deni.errors import InputError
 from deni.randomness import global_generators
-from deni.tuning import IA3, TUNINGS, Lora, Prompt, make_tuning
+from deni.tuning import IA3, TUNINGS, Lora, Prompt, make_tuning, tuning_of
 
 SETTINGS = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
 TEXTS = ["invoice money charged", "parcel late courier the box", "password reset", "why"]
@@ -144,7 +144,5 @@ def test_bad_settings_are_refused(tuning, message):
 
 @pytest.mark.parametrize(("tuning", "name"), [(Lora(lora_r=2), "lora"), (IA3(), "ia3"), (Prompt(), "prompt")])
 def test_a_model_that_the_user_made_is_named_by_what_trains(tuning, name):
-    from deni.trainer import _tuning_of
-
-    assert _tuning_of(tuned(tuning)) == name
-    assert _tuning_of(make_tiny("bert")) == "full"
+    assert tuning_of(tuned(tuning)) == name
+    assert tuning_of(make_tiny("bert")) == "full"

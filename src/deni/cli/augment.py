@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deni.cli import example
-from deni.cli.data import single_text_options
+from deni.cli.data import LABEL, single_text_options
 from deni.cli.options import field_options, taken
 from deni.data import DATASETS, TASKS
 from deni.data.augmentation import AUGMENTERS
@@ -20,7 +20,7 @@ from deni.data.augmentation import AUGMENTERS
 @click.option("--method", type=click.Choice(list(AUGMENTERS)), default="easy", show_default=True)
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts of each labelled one.")
 @single_text_options
-@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+@LABEL
 @click.option("--task", type=click.Choice(list(TASKS)), default="single_label", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")

@@ -8,6 +8,7 @@ import click
 
 TEXT = click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]")
 PAIR = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
+LABEL = click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
 SPLIT = click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]")
 CONFIG = click.option("--config-name", help="Of a dataset of the hub that has several configurations.")
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deni.cli import example
-from deni.cli.data import data_options
+from deni.cli import example, training
+from deni.cli.data import LABEL, data_options
 from deni.cli.options import field_options, taken
 from deni.cli.running import running_options
 from deni.randomness import SOURCES
-from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
 
 if TYPE_CHECKING:
@@ -34,22 +33,22 @@ RUNNING = ("runner", "workers", "pack", "threads", "address", "gpus_per_worker",
 )
 @click.argument("file")
 @click.option("--model", default="minilm", show_default=True, help="minilm, a folder, or a hub id.")
-@click.option("--tuning", type=click.Choice(list(TUNINGS)), default="full", show_default=True)
+@training.TUNING
 @click.option("--strategy", default="default", show_default=True, help="What is diagnosed: plain fine-tuning, or deni.")
-@click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
-@click.option("--protocol", type=click.Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
-@click.option("--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]")
-@click.option("--test-size", type=click.IntRange(min=1), help="Texts of the test part to measure on.  [default: all]")
+@training.PRESET
+@training.PROTOCOL
+@training.LABELLED
+@training.TEST_SIZE
 @data_options
-@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+@LABEL
 @click.option("--augmented", help="File of augmented texts, for strategies that use them.")
-@click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
-@click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
-@click.option("--batch-size", type=int, help="Texts of one optimiser step.  [default: 8]")
-@click.option("--max-length", type=int, help="Tokens of a text.  [default: the 99th percentile]")
-@click.option("--dropout", type=float, help="In front of the output layer.  [default: 0.3]")
-@click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
-@click.option("--block", type=int, default=0, show_default=True, help="Seed of the test part and the labelled texts.")
+@training.EPOCHS
+@training.LEARNING_RATE
+@training.BATCH_SIZE
+@training.MAX_LENGTH
+@training.DROPOUT
+@training.BF16
+@training.BLOCK
 @click.option("--seeds", type=int, default=10, show_default=True, help="Runs that tell how much it varies.")
 @click.option(
     "--budget",

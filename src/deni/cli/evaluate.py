@@ -7,14 +7,14 @@ import json
 import click
 
 from deni.cli import example
-from deni.cli.data import data_options
+from deni.cli.data import LABEL, data_options
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
 @click.argument("model")
 @click.argument("file")
 @data_options
-@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+@LABEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(model: str, file: str, as_json: bool, **columns: str | None) -> None:
     """Measure MODEL on FILE (with labels; - for standard input), a dataset by its name, or user/dataset of the hub."""

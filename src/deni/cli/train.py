@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from deni.cli import example
-from deni.cli.data import data_options
+from deni.cli import example, training
+from deni.cli.data import LABEL, data_options
 from deni.cli.options import field_options, taken
 from deni.curves import TOOLS, curves_folder
 from deni.data import TASKS
 from deni.randomness import SOURCES
-from deni.strategies import ARGUMENTS, PRESETS, STRATEGIES
+from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tuning import TUNINGS
 
 
@@ -48,33 +48,33 @@ class _Remembers(click.Command):
 @click.option("--output", required=True, help="Folder of the model; must not exist.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 @click.option("--model", help="minilm, a folder, or a hub id.  [default: minilm]")
-@click.option("--tuning", type=click.Choice(list(TUNINGS)), default="full", show_default=True)
+@training.TUNING
 @click.option(
     "--strategy",
     default="deni",
     show_default=True,
     help=f"One of {', '.join(STRATEGIES)}, or several: prior_noise+deni.",
 )
-@click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
-@click.option("--protocol", type=click.Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
-@click.option("--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]")
+@training.PRESET
+@training.PROTOCOL
+@training.LABELLED
 @click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
-@click.option("--test-size", type=click.IntRange(min=1), help="Texts of the test part to measure on.  [default: all]")
+@training.TEST_SIZE
 @click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
 @data_options
-@click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+@LABEL
 @click.option(
     "--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), a number, or a tag for each word."
 )
-@click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
-@click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
-@click.option("--batch-size", type=int, help="Texts of one optimiser step.  [default: 8]")
+@training.EPOCHS
+@training.LEARNING_RATE
+@training.BATCH_SIZE
 @click.option("--eval-batch-size", type=int, help="Texts of one forward pass in evaluation.  [default: 64]")
 @click.option("--gradient-accumulation-steps", type=int, help="Parts of a batch computed one by one.  [default: 1]")
-@click.option("--max-length", type=int, help="Tokens of a text.  [default: the 99th percentile]")
-@click.option("--dropout", type=float, help="In front of the output layer.  [default: 0.3]")
+@training.MAX_LENGTH
+@training.DROPOUT
 @click.option("--seed", type=int, help="Of order, initialisation, dropout, noise and augmentation.  [default: 0]")
-@click.option("--block", type=int, default=0, show_default=True, help="Seed of the test part and the labelled texts.")
+@training.BLOCK
 @_seed_options
 @click.option("--engine", type=click.Choice(["auto", "stacked", "loop"]), help="How members are computed.")
 @click.option("--members-at-a-time", type=int, help="Members in one forward pass.  [default: as many as fit]")
@@ -82,7 +82,7 @@ class _Remembers(click.Command):
 @click.option("--weight-decay", type=float, help="Decay of AdamW.  [default: 0]")
 @click.option("--warmup-ratio", type=float, help="Part of the steps with a rising rate.  [default: 0]")
 @click.option("--max-grad-norm", type=float, help="Clip each member's gradient; 0: no.  [default: 0]")
-@click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
+@training.BF16
 @click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
 @click.option("--class-weights", is_flag=True, default=None, help="Make all classes count alike.")
 @click.option("--early-stopping-patience", type=int, help="Epochs without a better --dev score.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -136,6 +136,43 @@ def clip_members(views: Views, max_norm: float) -> Tensor:
         else:
             norms.append(nn.utils.clip_grad_norm_(gradients, max_norm))
     return torch.stack(norms).mean() if norms else torch.tensor(float("nan"))
+
+
+def share_gradients(views: Views, processes: int) -> None:
+    """Give each member the mean of its gradients over the processes of a training, at least 2.
+
+    Args:
+        views: name -> one leaf for each member; one without a gradient, which this process froze, stays without.
+    """
+    for each in views.values():
+        # Zeros for a run that this process froze: all processes must send tensors of one shape.
+        flat = torch.stack([torch.zeros_like(view) if view.grad is None else view.grad for view in each])
+        torch.distributed.all_reduce(flat)
+        for view, reduced in zip(each, flat / processes, strict=True):
+            if view.grad is not None:
+                view.grad.copy_(reduced)
+
+
+def groups_by_rate(
+    optimizer: Optimizer, model: nn.Module, rate_of: Callable[[str, Mapping[str, Any]], float]
+) -> list[dict[str, Any]]:
+    """The parameter groups, split where parameters have learning rates of their own.
+
+    Args:
+        optimizer: over the parameters of the plain model.
+        rate_of: what the rate of a parameter is multiplied with: called with its name, and those of all that train.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    of = dict.fromkeys(names.values())
+    groups = []
+    for group in optimizer.param_groups:
+        parts: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            name = names.get(id(parameter))  # one that is none of the model's is refused later, with words
+            parts.setdefault(rate_of(name, of) if name else 1.0, []).append(parameter)
+        parts = parts or {1.0: []}  # an empty group stays: schedulers count them
+        groups += [{**group, "params": part, "lr": group["lr"] * rate} for rate, part in parts.items()]
+    return groups
 
 
 def _copy(state: Mapping[str, Any]) -> dict[str, Any]:

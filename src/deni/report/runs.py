@@ -15,13 +15,11 @@ import torch
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
 from deni.report.predictions import Measured, measured
-from deni.strategies import make_strategy
-from deni.strategies.vote import NUMBER, ONE, SEVERAL, vote
+from deni.strategies.vote import PROBLEMS, vote
 from deni.study.cell import MEASURES, Cell, canonical, digest
 from deni.study.store import Row, Store
 from deni.study.table import called, flat
 
-PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER}
 SCORES = {"single_label": "macro F1", "multi_label": "macro F1", "regression": "Pearson's r"}
 _MEASURED = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "pearson"}
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
@@ -207,7 +205,7 @@ class _Reader:
 
     def _block(self, number: int, rows: Sequence[Row]) -> Block:
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
-        task = _task(rows[0].cell)
+        task = rows[0].cell.task
         outputs = [self.store.outputs(row.key) for row in rows]
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
         if task != "single_label":
@@ -234,21 +232,11 @@ class _Reader:
         return self._voters[named](members)
 
     def _voter(self, cell: Cell) -> Callable[[np.ndarray], np.ndarray]:
-        problem = PROBLEMS[_task(cell)]
         try:
-            preset = cell.preset or cell.protocol
-            combine = make_strategy(cell.strategy.name, preset, **cell.strategy.settings).combine_members
+            return cell.voter()
         except ValueError:  # a strategy of another version, or of somebody's own
             self.guessed.add(cell.strategy.name)
-
-            def combine(outputs: torch.Tensor, problem: str = ONE) -> torch.Tensor:
-                return vote(outputs, "soft", problem)
-
-        return lambda members: combine(torch.from_numpy(members), problem).numpy()
-
-
-def _task(cell: Cell) -> str:
-    return str(cell.dataset.get("task") or "single_label")
+            return lambda members: vote(torch.from_numpy(members), "soft", PROBLEMS[cell.task]).numpy()
 
 
 def _own_sources(cell: Cell) -> dict[str, int]:
@@ -297,7 +285,7 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
         cell, own = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
         dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
         tuning, other = called(cell, "tuning"), ", ".join(own)
-        setting = Setting(dataset, model, tuning, cell.labelled, other, _task(cell), cell.measure)
+        setting = Setting(dataset, model, tuning, cell.labelled, other, cell.task, cell.measure)
         if setting in found.values():  # the same names, but other files
             setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
         found[key] = setting

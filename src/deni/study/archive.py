@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from deni.data.output import bytes_of, write_bytes
 from deni.errors import InputError
-from deni.strategies.vote import PROBLEMS
 from deni.study.cell import Cell
 from deni.study.store import Outputs, Store, arrays_of, pack_arrays
 
@@ -50,10 +48,8 @@ def write_archive(store: Store, output: str | Path, overwrite: bool = False) -> 
 def _votes_alone(spec: str, arrays: bytes) -> bytes:
     said = arrays_of(arrays)
     cell = Cell.from_json(json.loads(spec))
-    task = str(cell.dataset.get("task") or "single_label")
-    combine = cell.plan().strategy.combine_members
-    vote = combine(torch.from_numpy(said.log_probs), PROBLEMS[task]).numpy()  # (N, C)
-    kept = _half(vote) if task == "single_label" else vote
+    vote = cell.voter()(said.log_probs)  # (N, C)
+    kept = _half(vote) if cell.task == "single_label" else vote
     return pack_arrays(Outputs(kept[:, None], said.gold, said.text_ids))
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -115,6 +115,11 @@ class Cell:
         own = {name: self.block if name in BLOCK_SOURCES else self.seed for name in SOURCES}
         return {**own, **self.sources}
 
+    @property
+    def task(self) -> str:
+        """What a text has, see `deni.data.TASKS`."""
+        return str(self.dataset.get("task") or "single_label")
+
     def plan(self) -> Recipe:
         """How it is trained; raises ValueError for a name, setting or value that does not exist."""
         from deni.recipe import recipe
@@ -137,6 +142,21 @@ class Cell:
             source_seeds=dict(self.sources),
             **given,
         )
+
+    def voter(self) -> Callable[[np.ndarray], np.ndarray]:
+        """How its members vote: what they say `(N, M, C)` becomes `(N, C)`.
+
+        Raises:
+            ValueError: a strategy or setting that does not exist in this version.
+        """
+        import torch
+
+        from deni.strategies import make_strategy
+        from deni.strategies.vote import PROBLEMS
+
+        strategy = make_strategy(self.strategy.name, self.preset or self.protocol, **self.strategy.settings)
+        problem = PROBLEMS[self.task]
+        return lambda members: strategy.combine_members(torch.from_numpy(members), problem).numpy()
 
     # ---- what it is kept under -------------------------------------------------------------------------------------
 

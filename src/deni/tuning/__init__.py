@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from deni.settings import as_it_is, make
 from deni.tuning.base import Tuning
 from deni.tuning.full import Full
@@ -31,4 +33,25 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
     return as_it_is("tuning", name, settings) if isinstance(name, Tuning) else make("tuning", TUNINGS, name, settings)
 
 
-__all__ = ["IA3", "TUNINGS", "Full", "Lora", "Prompt", "Tuning", "UniPELT", "make_tuning", "mean_of_products"]
+def tuning_of(model: nn.Module) -> str:
+    """What a model that somebody else prepared trains: the name of a tuning."""
+    if hasattr(model, "adapters_config"):
+        return "unipelt"
+    if not hasattr(model, "peft_config"):
+        return "full"
+    kind = str(model.peft_config[model.active_adapter].peft_type.value).lower()  # type: ignore[index, union-attr, operator]
+    return {"prompt_tuning": "prompt"}.get(kind, kind)
+
+
+__all__ = [
+    "IA3",
+    "TUNINGS",
+    "Full",
+    "Lora",
+    "Prompt",
+    "Tuning",
+    "UniPELT",
+    "make_tuning",
+    "mean_of_products",
+    "tuning_of",
+]

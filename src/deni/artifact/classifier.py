@@ -1,0 +1,283 @@
+"""A trained population as a function of texts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from seqeval.metrics.sequence_labeling import get_entities
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from deni.data import Text, fed, first_tokens, is_iob2, why_no_text, why_no_words
+from deni.errors import InputError, short
+from deni.population import Population
+from deni.strategies import make_strategy
+from deni.strategies.vote import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
+from deni.tuning import TUNINGS
+
+
+class Classifier:
+    """A trained population as a function of texts.
+
+    Args:
+        population: the members.
+        tokenizer: of the model.
+        labels: class names in the order of the model's outputs.
+        info: what `deni.json` says: strategy, `max_length`, metrics.
+        progress: whether to show a bar on standard error while it computes.
+
+    Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
+    `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
+    it), `entropy` (of the members' mean probabilities, in nats). With several labels a text: `labels` (those that the
+    vote chooses), `probabilities` (of each label). For regression: `value` and `standard_deviation` (of the members
+    around their mean); lists, where a model puts out several numbers.
+
+    For token classification a text is a list of words, or a string, which is split at white space: so a list of strings
+    is a list of texts. It gives `words`, `labels`, `confidences`, `agreements` (of each word) and `entities`:
+    dictionaries with `type`, `text`, `start` and `stop` (words `start` to `stop - 1`), `confidence` (mean of its words)
+    and `agreement` (the share of the members that find this very entity).
+    """
+
+    def __init__(
+        self,
+        population: Population,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        info: Mapping[str, Any],
+        progress: bool = False,
+    ) -> None:
+        self.population, self.tokenizer, self.progress = population, tokenizer, progress
+        self.labels, self.info = list(labels), dict(info)
+        self.max_length: int | None = self.info.get("max_length")
+        chosen = self.info.get("strategy", {"name": "default", "settings": {}})
+        self.strategy = make_strategy(chosen["name"], **chosen["settings"])
+        tuning = TUNINGS.get(self.info.get("tuning", {}).get("name"))
+        fully = tuning is not None and tuning.pads_fully and self.max_length is not None
+        self.padding = "max_length" if fully else "longest"
+
+    @property
+    def problem(self) -> str:
+        """`single_label_classification`, `multi_label_classification`, `regression` or `token_classification`."""
+        return problem_of(self.population.model)
+
+    @property
+    def task(self) -> str:
+        """The problem under its name on the command line."""
+        return task_of(self.problem)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether it was trained on pairs of texts."""
+        return self.info.get("text_pair_column") is not None
+
+    def __call__(self, texts: str | Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
+        one = isinstance(texts, str) or (self.pairs and isinstance(texts, tuple) and isinstance(texts[0], str))
+        given: list[Any] = [texts] if one else list(texts)
+        if not given:
+            return []
+        members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
+        votes = self.strategy.combine_members(members, self.problem)
+        if self.problem == NUMBER:
+            return self._numbers(members, votes)
+        if self.problem == SEVERAL:
+            return self._several(votes)
+        if self.problem == TOKENS:
+            return self._tagged([words_of(text) for text in given], members, votes)
+        chosen = votes.argmax(-1)
+        mean = vote(members, "soft")
+        agreement = (members.argmax(-1) == chosen[:, None]).double().mean(1)
+        entropy = torch.special.entr(mean.exp()).sum(-1)
+        return [
+            {
+                "label": self.labels[int(label)],
+                "confidence": float(votes[row, label].exp()),
+                "agreement": float(agreement[row]),
+                "entropy": float(entropy[row]),
+            }
+            for row, label in enumerate(chosen)
+        ]
+
+    def _numbers(self, members: Tensor, votes: Tensor) -> list[dict[str, Any]]:
+        one = votes.shape[-1] == 1
+        spread = members.double().std(1, correction=0)
+        values, spreads = (each[:, 0].tolist() if one else each.tolist() for each in (votes, spread))
+        return [{"value": value, "standard_deviation": sd} for value, sd in zip(values, spreads, strict=True)]
+
+    def _several(self, votes: Tensor) -> list[dict[str, Any]]:
+        return [
+            {
+                "labels": [label for label, odds in zip(self.labels, row, strict=True) if odds > 0],
+                "probabilities": dict(zip(self.labels, row.sigmoid().tolist(), strict=True)),
+            }
+            for row in votes
+        ]
+
+    def _tagged(self, texts: list[list[str]], members: Tensor, votes: Tensor) -> list[dict[str, Any]]:
+        """Members `(W, M, C)` and votes `(W, C)` of all words."""
+        result, end = [], 0
+        for words in texts:
+            at = slice(end, end := end + len(words))
+            best = votes[at].max(-1)
+            said = members[at].argmax(-1)  # (words, M)
+            labels = [self.labels[label] for label in best.indices.tolist()]
+            confidences = best.values.exp().tolist()
+            found = [set(entities_of([self.labels[label] for label in own])) for own in said.T.tolist()]
+            result.append(
+                {
+                    "words": words,
+                    "labels": labels,
+                    "confidences": confidences,
+                    "agreements": (said == best.indices[:, None]).double().mean(1).tolist(),
+                    "entities": [
+                        {
+                            "type": kind,
+                            "text": " ".join(words[start : last + 1]),
+                            "start": start,
+                            "stop": last + 1,
+                            "confidence": float(np.mean(confidences[start : last + 1])),
+                            "agreement": float(np.mean([(kind, start, last) in each for each in found])),
+                        }
+                        for kind, start, last in entities_of(labels)
+                    ],
+                }
+            )
+        return result
+
+    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[Any]:
+        """The label of each text; its labels, where it or its words can have several; its value, in regression."""
+        name = {ONE: "label", NUMBER: "value"}.get(self.problem, "labels")
+        return [each[name] for each in self(texts, batch_size)]
+
+    def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
+        `(W, C)` log probabilities, those of all texts one after another.
+        """
+        return self.combined(self.members(texts, batch_size))
+
+    def combined(self, members: np.ndarray) -> np.ndarray:
+        """What the vote makes of what `members` gives."""
+        return self.strategy.combine_members(torch.from_numpy(members), self.problem).numpy()
+
+    def predict_log_probabilities(
+        self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
+    ) -> np.ndarray:
+        """The vote: `(N, C)` log probabilities.
+
+        Args:
+            combine: another vote than the strategy's: `soft`, `hard` or `parent`.
+
+        Raises:
+            InputError: a model of several labels, of numbers or of words.
+        """
+        if self.problem != ONE:
+            raise InputError(f"a model of {self.problem} has no log probabilities: call it, or use members()")
+        members = torch.from_numpy(self.members(texts, batch_size))
+        result = self.strategy.combine_members(members) if combine is None else vote(members, combine)
+        return result.numpy()
+
+    @torch.no_grad()
+    def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression; of
+        words `(W, M, C)` log probabilities, those of all texts one after another.
+
+        A text of more tokens than `max_length` is cut there. One of words goes on in a row of its own, so that each
+        word has a prediction; a word without a token (control characters) has equal probabilities.
+        """
+        for at, text in enumerate(texts):
+            if why := self._why_unfit(text):
+                raise InputError(f"text {at} is {short(text)}: {why}")
+        tokens = self.problem == TOKENS
+        given: list[Any] = [words_of(text) for text in texts] if tokens else list(texts)
+        ends = np.cumsum([len(words) if tokens else 1 for words in given], dtype=int)
+        starts = [0, *ends[:-1].tolist()]  # of the text's first row in the result
+        population = self.population
+        was_training = population.training
+        population.eval()
+        order = sorted(range(len(given)), key=lambda at: sum(map(len, given[at])))
+        shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
+        result = torch.full(shape, -math.log(len(self.labels)))
+        try:
+            for at in self._shown(range(0, len(order), batch_size)):
+                texts_of_batch = order[at : at + batch_size]
+                batch = self.tokenizer(
+                    **fed([given[row] for row in texts_of_batch], self.task),
+                    truncation=True,
+                    max_length=self.max_length,
+                    padding=self.padding,
+                    return_tensors="pt",
+                    **({"return_overflowing_tokens": True} if tokens else {}),
+                )
+                rows, places = [starts[text] for text in texts_of_batch], None
+                if tokens:
+                    rows, places = self._first_tokens(batch, rows)
+                self._compute(batch, rows, places, result)
+        finally:
+            population.train(was_training)
+        return result.numpy()
+
+    def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:
+        """Put what members say of a batch `(B, T)` into rows of the result `(N, M, C)`.
+
+        Args:
+            places: which tokens of the batch are meant, counted over all its texts; None for one row a text.
+        """
+        population = self.population
+        inputs = dict(batch.to(next(iter(population.values.values())).device))
+        for chunk in population.chunks:
+            population.focus(chunk)
+            logits = population(**population.fold(inputs)).logits.float()  # (members in focus * B, C) or (..., T, C)
+            own = member_outputs(logits, self.problem).unflatten(0, (len(chunk), -1))
+            if places is not None:
+                own = own.flatten(1, 2)[:, places]
+            result[rows, chunk.start : chunk.stop] = own.transpose(0, 1).cpu()
+
+    def _first_tokens(self, batch: Any, starts: list[int]) -> tuple[list[int], list[int]]:
+        """The words that begin in a batch, as rows of the result, and their first tokens, counted over all the batch.
+
+        Args:
+            starts: the row of the first word of each text.
+        """
+        tokens = batch["input_ids"].shape[1]
+        found: dict[int, int] = {}
+        for row, text in enumerate(batch.pop("overflow_to_sample_mapping").tolist()):
+            for at, word in first_tokens(batch.word_ids(row)).items():
+                # A word that goes on in the next row began in the one before.
+                found.setdefault(starts[text] + word, row * tokens + at)
+        return list(found), list(found.values())
+
+    def _why_unfit(self, text: Any) -> str | None:
+        """Why this is no text of the model; None if it is one."""
+        if self.problem == TOKENS and not isinstance(text, str):
+            listed = isinstance(text, list | tuple)
+            return why_no_words(text) if listed else "give a list of words, or a string that is split at white space"
+        if not self.pairs:
+            return why_no_text(text)
+        if not (isinstance(text, tuple | list) and len(text) == 2):
+            return "the model was trained on pairs, give (text, text)"
+        return why_no_text(text[0]) or why_no_text(text[1])
+
+    def _shown(self, batches: range) -> Iterable[int]:
+        console = Console(stderr=True)
+        return track(
+            batches, "texts", console=console, transient=True, disable=not (self.progress and console.is_terminal)
+        )
+
+
+def words_of(text: Text) -> list[str]:
+    """A list of words as it is, a string split at white space."""
+    return text.split() if isinstance(text, str) else list(text)
+
+
+def entities_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Type, first and last word of each entity, as seqeval finds them; tags that are not IOB2 name none.
+
+    >>> entities_of(["B-PER", "I-PER", "O", "I-LOC"])
+    [('PER', 0, 1), ('LOC', 3, 3)]
+    """
+    return get_entities([tag if is_iob2(tag) else "O" for tag in tags])

@@ -1,0 +1,96 @@
+"""Write an artifact as ordinary transformers models, or as PEFT adapters."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from deni.artifact.folder import check_free, check_outside, writing
+from deni.artifact.loading import load, read_info
+from deni.engine.embedding import ActiveEmbedding
+from deni.errors import InputError
+from deni.population import mean_of_members
+from deni.tuning import mean_of_products
+
+
+def export(
+    folder: str | Path,
+    out: str | Path,
+    how: Literal["single", "members"] = "single",
+    adapter: bool = False,
+    merge_lora: Literal["factors", "product"] = "factors",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an artifact as ordinary transformers models, or as PEFT adapters.
+
+    Args:
+        folder: the artifact.
+        out: the folder to write; with `members` it gets a folder for each member.
+        how: `single`: the mean of the members; `members`: each of them.
+        adapter: as PEFT adapter(s) in place of whole models.
+        merge_lora: how LoRA is averaged for `single`, see `deni.schedule.Fork`.
+
+    Returns:
+        the folders of the models.
+
+    Raises:
+        InputError: the target exists, or holds the artifact; adapters of a fully tuned model; a model with UniPELT.
+    """
+    if how not in ("single", "members"):
+        raise InputError(f"unknown export {how!r}: choose single or members")
+    check_outside(out, folder)
+    check_free(out, overwrite)
+    classifier = load(folder, "cpu")
+    population = classifier.population
+    if hasattr(population.model, "adapters_config"):
+        raise InputError(
+            f"{folder} has gates that depend on the text, which no ordinary model and no PEFT adapter has: use it with "
+            "deni.load or deni predict"
+        )
+    if adapter and not hasattr(population.model, "peft_config"):
+        raise InputError(f"{folder} is fully tuned and has no adapter: leave --adapter away")
+    if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
+        raise InputError(f"{folder} has a prompt, which cannot be merged into the model: add --adapter")
+    if how == "single":
+        mean = mean_of_products if merge_lora == "product" else mean_of_members
+        models = {"": population.full(mean(population.values))}
+    else:
+        models = {f"member-{member}": population.member(member) for member in range(population.size)}
+    plain = population.plain()
+    with writing(out, overwrite) as target:
+        for name, values in models.items():
+            _export_one(plain, values, target / name, adapter, Path(folder))
+            classifier.tokenizer.save_pretrained(target / name)
+    return [Path(out) / name for name in models]
+
+
+@torch.no_grad()
+def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, adapter: bool, folder: Path) -> None:
+    model = copy.deepcopy(plain)
+    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    if isinstance(embedding, ActiveEmbedding):
+        whole = nn.Embedding(
+            embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, _weight=embedding.table.clone()
+        )
+        model.set_input_embeddings(whole)  # type: ignore[operator]
+    own = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in values.items():
+        own[name].copy_(value)
+    if adapter:
+        from deni.pretrained import MINILM
+
+        base = read_info(folder).get("recipe", {}).get("model")
+        for config in model.peft_config.values():  # type: ignore[union-attr, operator]
+            # PEFT says the artifact, which is no base model; a hub id works on other machines, too.
+            config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
+            config.inference_mode = True
+        model.save_pretrained(target)  # type: ignore[operator]
+    else:
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()  # type: ignore[operator]
+        model.save_pretrained(target)  # type: ignore[operator]

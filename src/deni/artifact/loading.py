@@ -1,0 +1,147 @@
+"""Read an artifact."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer
+
+from deni._version import __version__
+from deni.architectures import auto_class
+from deni.artifact.classifier import Classifier
+from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, INFO, MEMBERS
+from deni.engine.embedding import activate
+from deni.engine.fold import trainable_slots
+from deni.engine.twins import Unstackable
+from deni.errors import ArtifactError
+from deni.population import Population
+from deni.randomness import Sources, global_generators
+from deni.strategies.vote import TOKENS, task_of
+from deni.tuning.unipelt import adapted
+
+
+def read_info(folder: str | Path) -> dict[str, Any]:
+    """What `deni.json` says; raises ArtifactError for a folder that is no artifact, or one of a later version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is no folder: give the folder that `deni train --output` wrote")
+    if not (folder / INFO).is_file():
+        raise ArtifactError(f"{folder} has no {INFO}: give the folder that `deni train --output` wrote")
+    try:
+        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
+        written = int(info["format"])
+        if written <= FORMAT and not (isinstance(info["labels"], list) and int(info["runs"]) >= 1):
+            raise ValueError("no labels or runs")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
+    if written > FORMAT:
+        raise ArtifactError(
+            f"{folder} was written by deni {info.get('deni', '?')} in format {written}, this is deni {__version__} "
+            f"and reads up to {FORMAT}: upgrade with pip install --upgrade deni"
+        )
+    return info
+
+
+def load(folder: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Classifier:
+    """Load an artifact; never runs code from the folder.
+
+    Args:
+        folder: what `save` wrote.
+        device: where to compute; None for a GPU if there is one.
+        dtype: of the weights; None as they were saved.
+
+    Raises:
+        ArtifactError: a folder that is no artifact, is damaged, or was written by a later version.
+
+    Example: `deni.load("model/")("where is my parcel")`.
+    """
+    folder = Path(folder)
+    info = read_info(folder)
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder / 'config.json'} is missing: copy or train the model again")
+    members, base = _read(folder / MEMBERS), _read(folder / BASE)
+    model = _skeleton(folder, info)
+    for name, ids in [(name, members.pop(name)) for name in list(members) if name.endswith(IDS)]:
+        model.get_parameter(name.removesuffix(IDS)).data.copy_(base[name.removesuffix(IDS)])
+        activate(model, ids)
+    slots = trainable_slots(model)
+    missing = sorted(set(slots) - set(members)) + sorted(
+        set(model.state_dict()) - set(slots) - set(base) - _tied(model, slots)
+    )
+    if missing:
+        raise ArtifactError(f"{folder} is incomplete: {missing[0]} is missing; copy or train the model again")
+    own = model.state_dict()
+    with torch.no_grad():
+        for name, value in base.items():
+            if name in own and name not in slots:
+                own[name].copy_(value)
+    runs, size = int(info["runs"]), len(next(iter(members.values())))
+    model.eval()
+    sources = [Sources(run) for run in range(runs)]
+    first = [{name: members[name][run * (size // runs)] for name in slots} for run in range(runs)]
+    for name, places in slots.items():
+        for module, key in places:
+            module._parameters[key].data = first[0][name].clone()  # type: ignore[union-attr]
+    try:
+        population = Population(model, sources, "stacked", first[1:])
+        population.replace({name: members[name] for name in slots}, size // runs)
+    except Unstackable:
+        population = Population(model, sources, "loop", first[1:])
+        population.replace({name: members[name] for name in slots}, size // runs)
+    if info.get("diagnostics", {}).get("engine") == "loop":
+        population.choose("loop")
+    population.eval()
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if target.type != "cpu" or dtype is not None:
+        population.to(device=target, dtype=dtype)
+    return Classifier(population, AutoTokenizer.from_pretrained(folder), info["labels"], info)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: copy or train the model again")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors has an error class of its own
+        raise ArtifactError(f"{path} is truncated or damaged ({error}): copy or train the model again") from error
+
+
+def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
+    """The model's shape with the right parameters trainable; its values are put in by the caller."""
+    from peft import PeftConfig, get_peft_model
+
+    with global_generators(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = AutoConfig.from_pretrained(folder)
+        model = auto_class(info.get("task") == task_of(TOKENS)).from_config(config).to(torch.float32)
+        if (folder / "adapter_config.json").is_file():
+            peft_config = PeftConfig.from_pretrained(folder)
+            peft_config.inference_mode = False
+            return get_peft_model(model, peft_config)  # type: ignore[return-value]
+        if (folder / ADAPTERS).is_file():
+            return adapted(model, _adapter_settings(folder / ADAPTERS))
+    return model
+
+
+def _adapter_settings(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is damaged ({error}): copy or train the model again") from error
+
+
+def _tied(model: nn.Module, slots: Mapping[str, Any]) -> set[str]:
+    """Other names of parameters that the members hold."""
+    held = {id(places[0][0]._parameters[places[0][1]]) for places in slots.values()}
+    return {
+        name
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+        if id(parameter) in held and name not in slots
+    }
