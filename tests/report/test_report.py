@@ -537,6 +537,11 @@ def test_overall_is_the_mean_over_the_datasets_and_the_spread_within_them(tables
     assert against["difference"] == pytest.approx(found.comparisons["difference"].mean(), abs=1e-9)
     assert (against["pairs"], against["blocks"], against["mean_shown"]) == (40, 2, "higher")
     assert against["sd_shown"] == "more stable"
+    together = [text for text in said(found, "shown") if " on all 2 datasets together: " in text]
+    assert [text.partition(" on ")[0] for text in together] == [
+        "swa scored higher than default",
+        "swa varied less than default",
+    ]
 
 
 def test_no_dataset_alone_decides_the_overall_spread(tables):

@@ -52,8 +52,11 @@ def _of_part(tables: Tables, measure: str) -> Iterator[Sentence]:
         rankings=[each for each in tables.rankings if each.measure == measure],
         against_baseline=[each for each in tables.against_baseline if each.first.setting.measure == measure],
     )
+    overall = [each for each in tables.overall_against if each.first.setting.measure == measure]
+    together = dataclasses.replace(part, against_baseline=overall)
     on = "" if tables.runs.texts == "test texts" else f"On {measure} texts: "
-    for each in (*_best(part), *_of_ranks(part), *_of_means(part), *_of_spread(part)):
+    each_alone = (*_best(part), *_of_ranks(part), *_of_means(part), *_of_spread(part))
+    for each in (*_of_means(together), *_of_spread(together), *each_alone):
         yield dataclasses.replace(each, text=on + each.text)
 
 
