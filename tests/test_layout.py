@@ -15,7 +15,7 @@ engine architectures
 population
 strategies tuning
 batches losses memory checkpoint diagnostics curves
-comparison
+answers comparison
 trainer
 artifact pretrained
 recipe

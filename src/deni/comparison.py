@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
-from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
 from deni.losses import member_losses
@@ -129,12 +128,5 @@ class Comparison:
                 continue
             wanted = trainer._schedule().steps * trainer.args.train_batch_size // 100
             count = min(len(dataset), max(FEWEST, min(MOST, wanted)))
-            rows = [at * len(dataset) // count for at in range(count)]
-            collate = trainer.data_collator
-            if hasattr(dataset, "select"):
-                dataset = trainer._remove_unused_columns(dataset, kind)
-            elif trainer.args.remove_unused_columns:
-                collate = RemoveColumnsCollator(collate, trainer._signature_columns)
-            with global_generators():
-                return kind, dict(trainer._prepare_inputs(collate([dataset[row] for row in rows])))
+            return kind, trainer.collated(dataset, [at * len(dataset) // count for at in range(count)], kind)
         return "training", None

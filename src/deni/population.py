@@ -365,6 +365,17 @@ class Population(nn.Module):
         self._loop.focus(range(1), 0)
         return self.model
 
+    @contextmanager
+    def alone(self, member: int) -> Iterator[nn.Module]:
+        """Inside, the plain module with this member in it."""
+        model = self.plain()
+        self._loop.focus(range(member, member + 1), 0)
+        try:
+            yield model
+        finally:
+            self.plain()
+            self.restore()
+
     def restore(self) -> None:
         """Point the model at the members again after `plain`."""
         if self._engine is not self._loop:

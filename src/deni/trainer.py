@@ -8,9 +8,10 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pickle import UnpicklingError
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from transformers.trainer_utils import PredictionOutput, RemoveColumnsCollator, 
 from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
+from deni.answers import answers
 from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
 from deni.comparison import Comparison
 from deni.diagnostics import Diagnostics
@@ -424,7 +426,7 @@ class PopulationTrainer(Trainer):
         """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
         if step == 0:
             self.population.kept = {}
-            self.strategy.start(self.population)
+            self.strategy.start(self.population, partial(answers, self))
 
     def _begin_step(self, step: int) -> None:
         """Before optimiser step `step`, counted from 0."""
@@ -723,6 +725,20 @@ class PopulationTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory,
         )
         return self.accelerator.prepare(loader)
+
+    def collated(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
+        """Some rows of a dataset as one batch, which no sampler or process divides.
+
+        Args:
+            what: the dataset is, for the log: `training` or `evaluation`.
+        """
+        collate = self.data_collator
+        if hasattr(dataset, "select"):
+            dataset = self._remove_unused_columns(dataset, what)
+        elif self.args.remove_unused_columns:
+            collate = RemoveColumnsCollator(collate, self._signature_columns)
+        with global_generators():
+            return dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
 
     # ---- curves ----------------------------------------------------------------------------------------------------
 

@@ -56,6 +56,7 @@ CASES = {
     "llrd": Case({"layer_decay": 0.5}, {"layer_decay": 1.0}),
     "l2_sp": Case({"l2_strength": 1.0}, {"l2_strength": 0.0}),
     "soup": Case({"members": 3, "ingredients": "greedy", "soup_from": 0.8}, {"members": 1}),
+    "linear_probe": Case({"probe_c": 0.01}, {"probe_c": 0.0}),
 }
 
 
