@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -132,11 +133,12 @@ class Population(nn.Module):
         for run, source in enumerate(self.sources):
             origins += [run, *[None] * (members - 1)]
             streams.append(self.streams[run])
-            for copy in range(1, members):
-                streams.append(source.derived("dropout", "fork", self.forks, copy))
-                if how.variance:
-                    rows = [values[name][run * members + copy] for name in names]
-                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
+            streams += [source.derived("dropout", "fork", self.forks, copy) for copy in range(1, members)]
+            if how.variance:
+                copies = [[values[name][run * members + copy] for name in names] for copy in range(1, members)]
+                drawn, opposite = (copies[::2], copies[1::2]) if how.antithetic else (copies, [])
+                for rows, others in itertools.zip_longest(drawn, opposite, fillvalue=()):
+                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor, others)
         self.members, self.streams = members, streams
         self._install(values, origins)
 

@@ -28,6 +28,7 @@ class Fork:
         merge_optimizer: the optimiser state after a merge: the `parent`'s or the `mean` over the members.
         merge_lora: what is averaged of LoRA at a merge: the `factors` one by one, or their `product` (then
             truncated to the rank by a singular value decomposition).
+        antithetic: whether the copies' noises come in pairs of eps and -eps; one copy that is left over has its own.
     """
 
     variance: float = 0.0
@@ -38,6 +39,7 @@ class Fork:
     rate: Literal["schedule", "constant", "restart"] = "schedule"
     merge_optimizer: Literal["parent", "mean"] = "parent"
     merge_lora: Literal["factors", "product"] = "factors"
+    antithetic: bool = False
 
     def __post_init__(self) -> None:
         check_choices(self)

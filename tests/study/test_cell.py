@@ -24,6 +24,13 @@ def test_the_key_of_a_plain_cell_is_the_same_for_ever():
     assert key(PLAIN) == "6bc0f6b8236e995feba190fead3d63cfec35bf5b13682addbd766ffd27346213"
 
 
+def test_a_setting_that_came_later_leaves_the_keys_of_stores_alone():
+    deni = dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5}))
+    assert key(deni) == "4ed1570592878722d73bc820995b7797942c5c51457aa032798c891213b6ba2c"
+    for changed in ({"antithetic": True},):
+        assert key(dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5, **changed}))) != key(deni)
+
+
 def test_the_key_is_the_sha_256_of_what_decides():
     planned = Planned.of(PLAIN, FILES, VERSIONS)
     assert planned.decides == json.loads(canonical(planned.decides))
