@@ -45,7 +45,7 @@ class Comparison:
     def after_step(self) -> None:
         """Keep how much higher the copies' training loss was than their parents'."""
         record, members = self.diagnostics.open, self.trainer.population.members
-        if record is not None and members > 1:
+        if record is not None and members > 1 and not self.trainer.own_orders(self.trainer.state.global_step - 1):
             parts = self.trainer.args.gradient_accumulation_steps
             well = [run for run in range(self.trainer.runs) if run not in self.trainer._frozen()]
             means = {at: loss / parts for at, loss in self._losses.items()}

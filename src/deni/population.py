@@ -283,7 +283,8 @@ class Population(nn.Module):
         """Compute the members in focus.
 
         Args:
-            lengths: T that the batch of each run would have alone, for runs that are padded to the longest of them.
+            lengths: T that the batch of each run, or of each member, would have alone, for those that are padded to the
+                longest of them.
             padding_side: where they are padded, `right` or `left`.
             inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
 
@@ -298,7 +299,7 @@ class Population(nn.Module):
         padding, self.lengths, self.padding_side = None, None, padding_side
         streams = self.streams[chunk.start : chunk.stop]
         if lengths:
-            self.lengths = [lengths[member // self.members] for member in chunk]
+            self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
             padding = Padding(self.lengths, max(lengths), padding_side)
             if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
                 divided = passes.divide(inputs["attention_mask"], len(chunk))
@@ -309,15 +310,14 @@ class Population(nn.Module):
     def _has_hooks(self) -> bool:
         return any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
 
-    def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
+    def fold(self, inputs: Mapping[str, Any], groups: int = 1) -> dict[str, Any]:
         """Inputs for the members in focus.
 
         Args:
-            inputs: `(B, ...)`, the same rows for all, or `(R*B, ...)` of a pack.
-            packed: whether each run has rows of its own.
+            inputs: `(groups*B, ...)`.
+            groups: 1: the same rows for all; R: each run has rows of its own; M: each member.
         """
-        groups = [member // self.members if packed else 0 for member in self._focus]
-        return fold_rows(inputs, groups, self.runs if packed else 1)
+        return fold_rows(inputs, [member * groups // self.size for member in self._focus], groups)
 
     def collect(self) -> None:
         """Bring the gradients of the last backward passes into the views."""

@@ -50,7 +50,8 @@ CASES = {
     "noisy_interpolation": Case({"members": 3}, {"members": 1}),
     "deni": Case({"members": 3}, {"members": 1}),
     "denials": Case(
-        {"members": 3, "augmented": "FILE", "epochs": 2}, {"members": 1, "augmentations": 0, "epochs": None}
+        {"members": 3, "augmented": "FILE", "epochs": 2, "member_order": "own", "antithetic": True},
+        {"members": 1, "augmentations": 0, "epochs": None},
     ),
     "reinit": Case({}, {"reinit_layers": 0}),
     "llrd": Case({"layer_decay": 0.5}, {"layer_decay": 1.0}),

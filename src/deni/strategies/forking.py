@@ -34,6 +34,7 @@ class Forking(Strategy):
         shift: begin every phase so many steps earlier; the released code counts steps from 1 and so forks one early.
         antithetic: the copies' noises come in pairs of eps and -eps, so that with an odd number of members their mean
             at the fork is the parent; with an even one the last copy has noise of its own.
+        member_order: the order in which members see the texts: one (`shared`), or for each copy its `own`.
     """
 
     members: int = 10
@@ -48,6 +49,7 @@ class Forking(Strategy):
     combine: Combine = "soft"
     shift: int = 0
     antithetic: bool = False
+    member_order: Literal["shared", "own"] = "shared"
 
     presets: ClassVar = {
         "paper": {"combine": "hard"},
@@ -74,6 +76,7 @@ class Forking(Strategy):
             merge_optimizer=self.merge_optimizer,
             merge_lora=self.merge_lora,
             antithetic=self.antithetic,
+            order=self.member_order,
         )
 
     @property

@@ -198,7 +198,7 @@ def _settled(spec: str) -> dict[str, Any]:
 
 
 # Settings that came after the first stores, with the value that was the only one until then: it leaves the keys alone.
-LATER = {"antithetic": False}
+LATER = {"antithetic": False, "member_order": "shared"}
 
 
 def _of_one_spelling(value: Any) -> Any:
