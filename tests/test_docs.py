@@ -176,7 +176,8 @@ def test_a_released_value_in_the_table_of_choices_is_that_of_the_preset() -> Non
             assert str(default[name]) in stated.groups(), row[0]
         seen |= set(names)
     structure = {"members", "interpolate_from", "interpolate_until", "together", "apart", "ensemble_from"}
-    assert seen == set(default) - structure
+    beside = {"antithetic", "member_order"}  # ours: no choice that the paper or its code leaves open
+    assert seen == set(default) - structure - beside
 
 
 def test_the_standard_deviations_of_noise_follow_from_the_variance() -> None:

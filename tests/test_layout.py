@@ -15,7 +15,7 @@ engine architectures
 population
 strategies tuning
 arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
-comparison evaluation
+answers comparison evaluation
 trainer
 artifact pretrained
 recipe

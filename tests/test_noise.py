@@ -41,6 +41,17 @@ def test_the_same_generator_draws_the_same_bits():
     assert torch.equal(drawn(tensor, 0.15), drawn(tensor, 0.15))
 
 
+def test_opposite_tensors_get_minus_the_noise_and_the_first_what_they_get_alone():
+    tensors = [torch.randn(50, generator=generator(at), dtype=torch.float64) for at in range(2)]
+    ahead, behind, alone = ([tensor.clone() for tensor in tensors] for _ in range(3))
+    add_(ahead, 0.15, generator(1), opposite=behind)
+    add_(alone, 0.15, generator(1))
+    assert all(torch.equal(one, other) for one, other in zip(ahead, alone, strict=True))
+    for tensor, one, other in zip(tensors, ahead, behind, strict=True):
+        assert (one - tensor).abs().max() > 0.1
+        torch.testing.assert_close(other - tensor, tensor - one, rtol=0, atol=1e-15)
+
+
 def test_variance_0_changes_nothing():
     tensor = torch.randn(100, generator=generator(0))
     assert torch.equal(drawn(tensor, 0.0), torch.zeros(100))

@@ -1,6 +1,7 @@
 """Fork, merge and perturb are what the formulas say, run by run and member by member."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -65,6 +66,36 @@ def test_a_fork_leaves_the_parent_and_adds_noise_to_the_copies(tiny, engine):
     for member in range(1, 4):
         expected = {name: noisy(value, eps, 0.15, floor=0.02) for name, value in start.items()}
         assert same(population.member(member), expected, 1e-6)  # s is taken in float32
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+@pytest.mark.parametrize("members", [1, 2, 3, 4, 5])
+def test_antithetic_copies_come_in_pairs_of_opposite_noise(tiny, engine, members):
+    """A copy that is left over has noise of its own; a pair draws once."""
+    population, starts = runs_of(tiny, [3, 4], engine=engine)
+    population.fork(members, dataclasses.replace(ALL, antithetic=True))
+    for run, (seed, start) in enumerate(zip((3, 4), starts, strict=True)):
+        eps = eps_of(seed)
+        for at in range(members):
+            ours = population.member(run * members + at)
+            if at % 2:
+                ahead = {name: noisy(value, eps, 0.15, floor=0.02) for name, value in start.items()}
+                assert same(ours, ahead, 1e-6)
+            elif at:
+                assert same(ours, {name: 2 * value - ahead[name] for name, value in start.items()}, 1e-6)
+            else:
+                assert same(ours, start)
+    population.merge()
+    for run, start in enumerate(starts):
+        assert same(population.member(run), start, 1e-12) == bool(members % 2)
+
+
+def test_without_antithetic_noise_the_draws_are_those_of_each_copy(tiny):
+    plain, again = (runs_of(tiny, [3])[0] for _ in range(2))
+    plain.fork(5, ALL)
+    again.fork(3, dataclasses.replace(ALL, antithetic=True))
+    assert same(plain.member(1), again.member(1))
+    assert not same(plain.member(2), again.member(2), 1e-3)
 
 
 @pytest.mark.parametrize(("scale", "variance"), [("scaled", 0.15), ("uniform", 0.01)])

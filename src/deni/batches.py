@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 
 from deni.randomness import Sources
 
-LENGTHS = "run_lengths"  # key of a packed batch: T that each run's rows would have alone, (R,)
+LENGTHS = "run_lengths"  # key of a packed batch: T that the rows of each run, or lane, would have alone
 
 
 class SampleOrder(Sampler):
@@ -20,11 +20,12 @@ class SampleOrder(Sampler):
 
     Args:
         rows: how many rows the data of each run has.
-        sources: of each run. With one run an index is a row, with several it is a tuple of a row for each.
+        sources: of each run. With one lane an index is a row, with several it is a tuple of a row for each, run-major.
+        lanes: how many orders each run has: that of the parent, and those of copies with orders of their own.
     """
 
-    def __init__(self, rows: int, sources: Sequence[Sources]) -> None:
-        self.rows, self.sources, self.epoch = rows, sources, 0
+    def __init__(self, rows: int, sources: Sequence[Sources], lanes: int = 1) -> None:
+        self.rows, self.sources, self.lanes, self.epoch = rows, sources, lanes, 0
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is this epoch, counted from 0."""
@@ -35,8 +36,9 @@ class SampleOrder(Sampler):
 
     def __iter__(self) -> Iterator[Any]:
         orders = [
-            torch.randperm(self.rows, generator=source.derived("sample_order", self.epoch)).tolist()
+            torch.randperm(self.rows, generator=source.derived("sample_order", self.epoch, *lane)).tolist()
             for source in self.sources
+            for lane in [(), *((copy,) for copy in range(1, self.lanes))]
         ]
         return iter(orders[0]) if len(orders) == 1 else zip(*orders, strict=True)
 
@@ -82,11 +84,13 @@ class PackedCollator:
         collate: the collator of one run.
         padding: fill values for keys whose padding is not 0: token ids, labels of tokens.
         side: `right` or `left`, the tokenizer's.
+        whole: keys whose values have no axis of tokens, such as the labels of texts.
     """
 
     collate: Callable[[list[Any]], Mapping[str, Any]]
     padding: Mapping[str, int] = field(default_factory=dict)
     side: str = "right"
+    whole: Collection[str] = ()
 
     def __call__(self, features: list[list[Any]]) -> dict[str, Any]:
         runs = [self.collate([row[run] for row in features]) for run in range(len(features[0]))]
@@ -97,11 +101,29 @@ class PackedCollator:
 
     def _lengthen(self, key: str, batch: Mapping[str, Tensor], longest: int) -> Tensor:
         value, length = batch[key], tokens(batch)
-        if value.dim() < 2 or value.shape[1] != length or length == longest:
+        if key in self.whole or value.dim() < 2 or value.shape[1] != length or length == longest:
             return value
         more = [longest - length, 0] if self.side == "left" else [0, longest - length]
         more = [0, 0] * (value.dim() - 2) + more
         return torch.nn.functional.pad(value, more, value=self.padding.get(key, 0))
+
+    def choose(self, batch: Mapping[str, Any], lengths: Tensor, lanes: Sequence[int]) -> tuple[dict[str, Any], Tensor]:
+        """The rows of some lanes, no longer than the longest of them; and T that each of these would have alone.
+
+        Args:
+            batch: as it was collated, without `LENGTHS`.
+            lengths: of all lanes.
+            lanes: which ones, in their new order.
+        """
+        chosen, longest, own = {}, int(lengths.max()), lengths[list(lanes)]
+        cut = longest - int(own.max())
+        for key, value in batch.items():
+            if isinstance(value, Tensor) and value.dim() > 0:
+                value = value.unflatten(0, (len(lengths), -1))[list(lanes)].flatten(0, 1)
+                if cut and key not in self.whole and value.dim() > 1 and value.shape[1] == longest:
+                    value = value[:, cut:] if self.side == "left" else value[:, :-cut]
+            chosen[key] = value
+        return chosen, own
 
 
 def tokens(batch: Mapping[str, Any]) -> int:

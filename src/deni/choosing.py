@@ -57,6 +57,6 @@ def gains_by_division(population: Population, inputs: Mapping[str, Any], args: T
     population.focus(chunk)
     training = population.training
     population.train()
-    may = divides(population.model, population.fold(inputs, packed=True), len(chunk), population.focus_rows)
+    may = divides(population.model, population.fold(inputs, groups=population.runs), len(chunk), population.focus_rows)
     population.train(training)
     return may

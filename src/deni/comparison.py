@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 from torch.utils.data import IterableDataset
-from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.diagnostics import Diagnostics, Measure, Record, disagreement, distance
 from deni.losses import member_losses
@@ -46,7 +45,7 @@ class Comparison:
     def after_step(self) -> None:
         """Keep how much higher the copies' training loss was than their parents'."""
         record, members = self.diagnostics.open, self.trainer.population.members
-        if record is not None and members > 1:
+        if record is not None and members > 1 and not self.trainer.own_orders(self.trainer.state.global_step - 1):
             parts = self.trainer.args.gradient_accumulation_steps
             well = [run for run in range(self.trainer.runs) if run not in self.trainer._frozen()]
             means = {at: loss / parts for at, loss in self._losses.items()}
@@ -129,12 +128,5 @@ class Comparison:
                 continue
             wanted = trainer._schedule().steps * trainer.args.train_batch_size // 100
             count = min(len(dataset), max(FEWEST, min(MOST, wanted)))
-            rows = [at * len(dataset) // count for at in range(count)]
-            collate = trainer.data_collator
-            if hasattr(dataset, "select"):
-                dataset = trainer._remove_unused_columns(dataset, kind)
-            elif trainer.args.remove_unused_columns:
-                collate = RemoveColumnsCollator(collate, trainer._signature_columns)
-            with global_generators():
-                return kind, dict(trainer._prepare_inputs(collate([dataset[row] for row in rows])))
+            return kind, trainer.collated(dataset, [at * len(dataset) // count for at in range(count)], kind)
         return "training", None

@@ -116,6 +116,8 @@ class Record:
         return f"{'the labels of ' * self.labels}{self.texts} {self.kind}"
 
     def _recovery(self) -> str:
+        if not self.excess:
+            return "whether it came back was not followed"
         if self.recovered is None:
             return f"it did not come back within {len(self.excess)} steps"
         if self.recovered == 0:

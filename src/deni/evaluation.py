@@ -141,7 +141,7 @@ class VotingTrainer(Trainer):
         parts = []
         for chunk in population.chunks:
             population.focus(chunk)
-            outputs = model(**population.fold(inputs, packed))
+            outputs = model(**population.fold(inputs, groups=self.runs if packed else 1))
             logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
             parts.append(logits.unflatten(0, (len(chunk), -1)))
         members = torch.cat(parts).transpose(0, 1)

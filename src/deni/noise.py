@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -38,6 +38,7 @@ def add_(
     generator: torch.Generator,
     scale: Scale = "scaled",
     floor: float = 0.0,
+    opposite: Sequence[Tensor] = (),
 ) -> None:
     """theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1), in place (arXiv 2406.12471).
 
@@ -45,12 +46,16 @@ def add_(
         tensors: any shapes; each has its own s.
         variance: v, at least 0.
         generator: draws eps, tensor by tensor in the order given.
+        opposite: as many tensors of the same values, which get minus the noise, or none.
     """
     if variance < 0:
         raise ValueError(f"the noise variance must be at least 0, not {variance}")
-    for tensor in tensors:
+    for at, tensor in enumerate(tensors):
         eps = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
-        tensor.add_(eps.to(tensor.device), alpha=variance**0.5 * scale_of(tensor, scale, floor))
+        size = variance**0.5 * scale_of(tensor, scale, floor)
+        tensor.add_(eps.to(tensor.device), alpha=size)
+        if opposite:
+            opposite[at].add_(eps.to(tensor.device), alpha=-size)
 
 
 @torch.no_grad()

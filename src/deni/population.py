@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -132,11 +133,12 @@ class Population(nn.Module):
         for run, source in enumerate(self.sources):
             origins += [run, *[None] * (members - 1)]
             streams.append(self.streams[run])
-            for copy in range(1, members):
-                streams.append(source.derived("dropout", "fork", self.forks, copy))
-                if how.variance:
-                    rows = [values[name][run * members + copy] for name in names]
-                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
+            streams += [source.derived("dropout", "fork", self.forks, copy) for copy in range(1, members)]
+            if how.variance:
+                copies = [[values[name][run * members + copy] for name in names] for copy in range(1, members)]
+                drawn, opposite = (copies[::2], copies[1::2]) if how.antithetic else (copies, [])
+                for rows, others in itertools.zip_longest(drawn, opposite, fillvalue=()):
+                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor, others)
         self.members, self.streams = members, streams
         self._install(values, origins)
 
@@ -281,7 +283,8 @@ class Population(nn.Module):
         """Compute the members in focus.
 
         Args:
-            lengths: T that the batch of each run would have alone, for runs that are padded to the longest of them.
+            lengths: T that the batch of each run, or of each member, would have alone, for those that are padded to the
+                longest of them.
             padding_side: where they are padded, `right` or `left`.
             inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
 
@@ -296,7 +299,7 @@ class Population(nn.Module):
         padding, self.lengths, self.padding_side = None, None, padding_side
         streams = self.streams[chunk.start : chunk.stop]
         if lengths:
-            self.lengths = [lengths[member // self.members] for member in chunk]
+            self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
             padding = Padding(self.lengths, max(lengths), padding_side)
             if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
                 divided = passes.divide(inputs["attention_mask"], len(chunk))
@@ -307,15 +310,14 @@ class Population(nn.Module):
     def _has_hooks(self) -> bool:
         return any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
 
-    def fold(self, inputs: Mapping[str, Any], packed: bool = False) -> dict[str, Any]:
+    def fold(self, inputs: Mapping[str, Any], groups: int = 1) -> dict[str, Any]:
         """Inputs for the members in focus.
 
         Args:
-            inputs: `(B, ...)`, the same rows for all, or `(R*B, ...)` of a pack.
-            packed: whether each run has rows of its own.
+            inputs: `(groups*B, ...)`.
+            groups: 1: the same rows for all; R: each run has rows of its own; M: each member.
         """
-        groups = [member // self.members if packed else 0 for member in self._focus]
-        return fold_rows(inputs, groups, self.runs if packed else 1)
+        return fold_rows(inputs, [member * groups // self.size for member in self._focus], groups)
 
     def collect(self) -> None:
         """Bring the gradients of the last backward passes into the views."""
@@ -364,6 +366,17 @@ class Population(nn.Module):
             self._engine.unmount()
         self._loop.focus(range(1), 0)
         return self.model
+
+    @contextmanager
+    def alone(self, member: int) -> Iterator[nn.Module]:
+        """Inside, the plain module with this member in it."""
+        model = self.plain()
+        self._loop.focus(range(member, member + 1), 0)
+        try:
+            yield model
+        finally:
+            self.plain()
+            self.restore()
 
     def restore(self) -> None:
         """Point the model at the members again after `plain`."""

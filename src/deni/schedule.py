@@ -28,6 +28,9 @@ class Fork:
         merge_optimizer: the optimiser state after a merge: the `parent`'s or the `mean` over the members.
         merge_lora: what is averaged of LoRA at a merge: the `factors` one by one, or their `product` (then
             truncated to the rank by a singular value decomposition).
+        antithetic: whether the copies' noises come in pairs of eps and -eps; one copy that is left over has its own.
+        order: whether the members of a phase see the texts in one order (`shared`), or the copies in orders of their
+            `own`.
     """
 
     variance: float = 0.0
@@ -38,6 +41,8 @@ class Fork:
     rate: Literal["schedule", "constant", "restart"] = "schedule"
     merge_optimizer: Literal["parent", "mean"] = "parent"
     merge_lora: Literal["factors", "product"] = "factors"
+    antithetic: bool = False
+    order: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -7,8 +7,9 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pickle import UnpicklingError
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from transformers.trainer_utils import RemoveColumnsCollator, TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
+from deni.answers import answers
 from deni.arguments import renamed
 from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
 from deni.choosing import gains_by_division, why_loop
@@ -36,6 +38,7 @@ from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
+from deni.strategies.vote import TOKENS, problem_of
 from deni.tuning import mean_of_products, tuning_of
 from deni.vocabulary import most_tokens, moves_own_rows_only, token_ids
 
@@ -269,6 +272,7 @@ class PopulationTrainer(VotingTrainer):
 
     def _plan(self) -> None:
         """Make the schedule, choose the engine and check the memory before anything is trained."""
+        self.schedule = None  # which says how many orders of rows there are; here one is enough
         loader = self.get_train_dataloader()
         self.schedule = self.strategy.schedule(self._total_steps(loader))
         peak = self.schedule.peak * len(self.seeds)
@@ -318,7 +322,7 @@ class PopulationTrainer(VotingTrainer):
         """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
         if step == 0:
             self.population.kept = {}
-            self.strategy.start(self.population)
+            self.strategy.start(self.population, partial(answers, self))
 
     def _begin_step(self, step: int) -> None:
         """Before optimiser step `step`, counted from 0."""
@@ -429,11 +433,13 @@ class PopulationTrainer(VotingTrainer):
         population = self.population
         inputs = self._prepare_inputs(inputs)
         lengths = inputs.pop(LENGTHS, None)
+        if self._lanes > 1:
+            inputs, lengths = self._rows_of_lanes(inputs, lengths)
         alive = population.size - len(self._frozen()) * population.members
         total = torch.zeros((), device=self.args.device)
         for chunk in population.chunks:
             population.focus(chunk)
-            rows = population.fold(inputs, packed=lengths is not None)
+            rows = population.fold(inputs, groups=1 if lengths is None else len(lengths))
             if lengths is not None:
                 rows["lengths"], rows["padding_side"] = lengths.tolist(), self._padding_side()
             total = total + super().training_step(model, rows, num_items_in_batch)
@@ -476,8 +482,8 @@ class PopulationTrainer(VotingTrainer):
         return (loss, outputs) if return_outputs else loss
 
     def _groups(self) -> int:
-        """How many runs the rows of a training batch are shared among."""
-        return self.runs if self.runs > 1 else 1
+        """How many runs, or lanes, the rows of a training batch are shared among."""
+        return self.runs * self._lanes
 
     def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
         """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""
@@ -500,12 +506,32 @@ class PopulationTrainer(VotingTrainer):
         return self._order
 
     def get_train_dataloader(self) -> DataLoader:
-        """One row of each run side by side where there are several runs."""
-        if self.runs == 1:
+        """One row of each run, or of each lane, side by side where there are several."""
+        if self.runs * self._lanes == 1:
             return super().get_train_dataloader()
         if self.train_dataset is None:
             raise ValueError("training needs a train_dataset")
         return self._packed_loader("train", self._train_batch_size)
+
+    @property
+    def _lanes(self) -> int:
+        """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
+        phases = self.schedule or ()
+        return max((phase.members for phase in phases if phase.fork.order == "own"), default=1)
+
+    def own_orders(self, step: int) -> bool:
+        """Whether at this optimiser step, counted from 0, each member sees the rows in an order of its own."""
+        return self._schedule().at(step).fork.order == "own"
+
+    def _rows_of_lanes(self, inputs: Mapping[str, Any], lengths: Tensor) -> tuple[dict[str, Any], Tensor | None]:
+        """The rows that are trained on at this step: of the parent's lane of each run, or of one for each member.
+
+        Also T that each would have alone, where there are several.
+        """
+        of_each = self.population.members if self.own_orders(self.state.global_step) else 1
+        lanes = [run * self._lanes + lane for run in range(self.runs) for lane in range(of_each)]
+        chosen, own = self._packed_collator(None).choose(inputs, lengths, lanes)
+        return chosen, own if len(lanes) > 1 else None
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """One row of each run side by side where each has an evaluation set of its own."""
@@ -518,10 +544,11 @@ class PopulationTrainer(VotingTrainer):
         import datasets
 
         given = self._sets[name] or [self.train_dataset if name == "train" else self.eval_dataset]
-        per_seed = [given[at % len(given)] for at in range(len(self.seeds)) for _ in range(self.strategy.runs)]
+        lanes = self._lanes if name == "train" else 1
+        per_seed = [given[at % len(given)] for at in range(len(self.seeds)) for _ in range(self.strategy.runs * lanes)]
         collate = self.data_collator
         if isinstance(given[0], IterableDataset):
-            raise ValueError("several runs need datasets with a length, not streams")
+            raise ValueError("several runs, or orders of members' own, need datasets with a length, not streams")
         if isinstance(given[0], datasets.Dataset):
             lean = {id(dataset): self._remove_unused_columns(dataset, name) for dataset in given}
             per_seed = [lean[id(dataset)] for dataset in per_seed]
@@ -530,17 +557,36 @@ class PopulationTrainer(VotingTrainer):
         dataset = PackedDataset(per_seed)
         sampler: Any = InOrder(len(dataset), self.runs)
         if name == "train":
-            sampler = self._order = SampleOrder(len(dataset), self.population.sources)
+            sampler = self._order = SampleOrder(len(dataset), self.population.sources, lanes)
         loader = DataLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
-            collate_fn=PackedCollator(collate, self._padding(), self._padding_side()),
+            collate_fn=self._packed_collator(collate),
             drop_last=name == "train" and self.args.dataloader_drop_last,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
         return self.accelerator.prepare(loader)
+
+    def collated(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
+        """Some rows of a dataset as one batch, which no sampler or process divides.
+
+        Args:
+            what: the dataset is, for the log: `training` or `evaluation`.
+        """
+        collate = self.data_collator
+        if hasattr(dataset, "select"):
+            dataset = self._remove_unused_columns(dataset, what)
+        elif self.args.remove_unused_columns:
+            collate = RemoveColumnsCollator(collate, self._signature_columns)
+        with global_generators():
+            return dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
+
+    def _packed_collator(self, collate: Any) -> PackedCollator:
+        """For batches of several runs, or lanes."""
+        of_tokens = problem_of(self.population.model) == TOKENS
+        return PackedCollator(collate, self._padding(), self._padding_side(), () if of_tokens else self.label_names)
 
     # ---- curves ----------------------------------------------------------------------------------------------------
 

@@ -49,8 +49,8 @@ def backward(population, data, lengths=None, side="right"):
     population.zero_grad()
     for chunk in population.chunks:
         population.focus(chunk)
-        own = population.fold(inputs, packed=lengths is not None)
-        labels = population.fold({"labels": data["labels"]}, packed=lengths is not None)["labels"]
+        own = population.fold(inputs, groups=1 if lengths is None else len(lengths))
+        labels = population.fold({"labels": data["labels"]}, groups=1 if lengths is None else len(lengths))["labels"]
         out = population(lengths=lengths, padding_side=side, **own).logits
         F.cross_entropy(out, labels, reduction="sum").backward()
         logits.append(out.detach().unflatten(0, (len(chunk), ROWS)))

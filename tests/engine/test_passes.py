@@ -49,8 +49,10 @@ def backward(population, data):
         population.zero_grad()
         for chunk in population.chunks:
             population.focus(chunk)
-            out = population(lengths=list(TOKENS), **population.fold(inputs, packed=True))["logits"]
-            F.cross_entropy(out, population.fold({"labels": data["labels"]}, packed=True)["labels"]).backward()
+            out = population(lengths=list(TOKENS), **population.fold(inputs, groups=population.runs))["logits"]
+            F.cross_entropy(
+                out, population.fold({"labels": data["labels"]}, groups=population.runs)["labels"]
+            ).backward()
             found.append(out.detach())
         population.collect()
         found += [view.grad.clone() for views in population.views.values() for view in views]

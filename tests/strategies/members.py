@@ -62,6 +62,7 @@ class Member:
 
     def __init__(self, sources: Sources):
         self.model, self.sources, self.stream = bert().train(), sources, sources["dropout"]
+        self.lane = ()  # () for the order of the run, (copy,) for one of a copy's own
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
 
     def train(self, first: int, stop: int) -> None:
@@ -69,7 +70,9 @@ class Member:
         data = texts()
         for step in range(first, stop):
             epoch, at = divmod(step * BATCH, len(data))
-            order = torch.randperm(len(data), generator=self.sources.derived("sample_order", epoch)).tolist()
+            order = torch.randperm(
+                len(data), generator=self.sources.derived("sample_order", epoch, *self.lane)
+            ).tolist()
             batch = data[order[at : at + BATCH]]
             with MemberDropout(Streams([self.stream])):
                 logits = self.model(input_ids=torch.tensor(batch["input_ids"])).logits

@@ -33,6 +33,13 @@ def test_a_cell_of_before_there_were_development_parts_is_one_on_test_texts():
     assert developed.decides(FILES, VERSIONS) == {**PLAIN.decides(FILES, VERSIONS), "measure": "development"}
 
 
+def test_a_setting_that_came_later_leaves_the_keys_of_stores_alone():
+    deni = dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5}))
+    assert key(deni) == "4ed1570592878722d73bc820995b7797942c5c51457aa032798c891213b6ba2c"
+    for changed in ({"antithetic": True}, {"member_order": "own"}):
+        assert key(dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5, **changed}))) != key(deni)
+
+
 def test_the_key_is_the_sha_256_of_what_decides():
     planned = Planned.of(PLAIN, FILES, VERSIONS)
     assert planned.decides == json.loads(canonical(planned.decides))

@@ -29,7 +29,8 @@ args = TrainingArguments(
     disable_tqdm=True, save_strategy="no", use_cpu=True, max_grad_norm=0.1,
     ddp_backend="gloo" if "RANK" in os.environ else None,
 )
-trainer = PopulationTrainer(model, args, strategy=DENI(members=3), engine=sys.argv[4], train_dataset=rows)
+strategy = DENI(members=3, member_order=sys.argv[5])
+trainer = PopulationTrainer(model, args, strategy=strategy, engine=sys.argv[4], train_dataset=rows)
 trainer.train()
 assert "DistributedDataParallel" not in type(trainer.model_wrapped).__name__
 assert trainer.state.global_step == 12, trainer.state.global_step
@@ -95,9 +96,9 @@ def run_as_one_and_as_two(folder, script, *arguments):
         assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("engine", ["stacked", "loop"])
-def test_two_processes_are_one_with_the_same_global_batch(tmp_path, engine):
-    run_as_one_and_as_two(tmp_path, SCRIPT, engine)
+@pytest.mark.parametrize(("engine", "order"), [("stacked", "shared"), ("loop", "shared"), ("stacked", "own")])
+def test_two_processes_are_one_with_the_same_global_batch(tmp_path, engine, order):
+    run_as_one_and_as_two(tmp_path, SCRIPT, engine, order)
     one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-10
     head = one["classifier.weight"]

@@ -23,6 +23,7 @@ from deni.strategies.ensemble import Ensemble
 from deni.strategies.forking import Forking
 from deni.strategies.input_noise import InputNoise
 from deni.strategies.l2_sp import L2SP
+from deni.strategies.linear_probe import LinearProbe
 from deni.strategies.llrd import LLRD
 from deni.strategies.mixout import Mixout
 from deni.strategies.noisy_interpolation import NoisyInterpolation
@@ -36,7 +37,7 @@ from deni.strategies.weight_noise import WeightNoise
 _CLASSES: tuple[type[Strategy], ...] = (
     *(Default, AllData, BestPractices, Ensemble, InputNoise, WeightNoise, PriorNoise, SWA, EMA, Mixout, Augmentation),
     *(DelayedEnsemble, NoisyInterpolation, DENI, Denials),
-    *(Reinit, LLRD, L2SP, Soup),
+    *(Reinit, LLRD, L2SP, Soup, LinearProbe),
 )
 STRATEGIES: dict[str, type[Strategy]] = {cls.name: cls for cls in _CLASSES}
 ALIASES = {"de": "delayed_ensemble", "ni": "noisy_interpolation"}
@@ -122,6 +123,7 @@ __all__ = [
     "Ensemble",
     "Forking",
     "InputNoise",
+    "LinearProbe",
     "Mixout",
     "NoisyInterpolation",
     "PriorNoise",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from deni.population import Population
     from deni.randomness import Sources
+
+# What the model of a run says about its labelled texts: run -> batches of outputs `(B, C)` or `(B, T, C)`, and labels.
+Answers = Callable[[int], "Iterable[tuple[Tensor, Tensor]]"]
 
 # Settings of a strategy that are settings of the training, too, under these names: the strategy's win.
 ARGUMENTS = ("epochs", "weight_decay", "warmup_ratio")
@@ -71,8 +74,13 @@ class Strategy:
         """Change a fresh model; the global generators are those of its initialisation. The same layers for each run."""
         return model
 
-    def start(self, population: Population) -> None:
-        """Change the members before the first step; not called for a run that is resumed."""
+    def start(self, population: Population, answers: Answers | None = None) -> None:
+        """Change the members before the first step; not called for a run that is resumed.
+
+        Args:
+            answers: asks a run about all its labelled texts, in their order and in evaluation mode, with the values
+                that it has now; a forward pass each time. None where nobody knows the texts.
+        """
 
     def arguments(self) -> dict[str, float]:
         """The training arguments that it decides: its settings of the names in `ARGUMENTS` that are not None."""

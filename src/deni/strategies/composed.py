@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deni.schedule import Phase, Schedule
-from deni.strategies.base import Setup, Strategy
+from deni.strategies.base import Answers, Setup, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,9 +92,9 @@ class Composed(Strategy):
             model = part.prepare_model(model)
         return model
 
-    def start(self, population: Population) -> None:
+    def start(self, population: Population, answers: Answers | None = None) -> None:
         for part in self.of:
-            part.start(population)
+            part.start(population, answers)
 
     def arguments(self) -> dict[str, float]:
         given: dict[str, float] = {}

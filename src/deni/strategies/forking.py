@@ -32,6 +32,9 @@ class Forking(Strategy):
         merge_lora: LoRA at a merge: mean of the `factors` or of their `product`.
         combine: how members vote: `soft`, `hard` (majority) or `parent`.
         shift: begin every phase so many steps earlier; the released code counts steps from 1 and so forks one early.
+        antithetic: the copies' noises come in pairs of eps and -eps, so that with an odd number of members their mean
+            at the fork is the parent; with an even one the last copy has noise of its own.
+        member_order: the order in which members see the texts: one (`shared`), or for each copy its `own`.
     """
 
     members: int = 10
@@ -45,6 +48,8 @@ class Forking(Strategy):
     merge_lora: Literal["factors", "product"] = "factors"
     combine: Combine = "soft"
     shift: int = 0
+    antithetic: bool = False
+    member_order: Literal["shared", "own"] = "shared"
 
     presets: ClassVar = {
         "paper": {"combine": "hard"},
@@ -70,6 +75,8 @@ class Forking(Strategy):
             rate=self.fork_rate,
             merge_optimizer=self.merge_optimizer,
             merge_lora=self.merge_lora,
+            antithetic=self.antithetic,
+            order=self.member_order,
         )
 
     @property

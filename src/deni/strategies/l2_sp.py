@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from deni.strategies.base import Strategy
+from deni.strategies.base import Answers, Strategy
 
 if TYPE_CHECKING:
     from deni.population import Population
@@ -36,7 +36,7 @@ class L2SP(Strategy):
         if not (self.l2_strength >= 0 and math.isfinite(self.l2_strength)):
             raise ValueError(f"l2_strength must be finite and at least 0, not {self.l2_strength}")
 
-    def start(self, population: Population) -> None:
+    def start(self, population: Population, answers: Answers | None = None) -> None:
         if self.l2_strength:
             head = population.scope("head")
             population.kept[self.name] = {

@@ -12,7 +12,7 @@ from torch import nn
 
 from deni.architectures import pooled_path
 from deni.settings import check_choices
-from deni.strategies.base import Strategy
+from deni.strategies.base import Answers, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Mixout(Strategy):
                     setattr(module, key, 0.0)
         return model
 
-    def start(self, population: Population) -> None:
+    def start(self, population: Population, answers: Answers | None = None) -> None:
         if self.mixout:
             population.kept[self.name] = {
                 name: population.values[name].detach().clone() for name in self._names(population)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from deni.architectures import has_adapter
 from deni.schedule import Fork
 from deni.settings import check_choices
-from deni.strategies.base import Strategy
+from deni.strategies.base import Answers, Strategy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ class PriorNoise(Strategy):
             )
         return model
 
-    def start(self, population: Population) -> None:
+    def start(self, population: Population, answers: Answers | None = None) -> None:
         if self.prior == "noisytune":
             head = population.scope("head")
             population.shake([name for name in population.slots if name not in head], self.intensity)

@@ -221,10 +221,19 @@ def _settled(spec: str) -> dict[str, Any]:
     }
 
 
+# Settings that came after the first stores, with the value that was the only one until then: it leaves the keys alone.
+LATER = {"antithetic": False, "member_order": "shared"}
+
+
 def _of_one_spelling(value: Any) -> Any:
-    """Settings where 10.0 is 10, and without the place of the augmented texts, whose fingerprint counts."""
+    """Settings where 10.0 is 10, without those of `LATER`, and without the place of the augmented texts, whose
+    fingerprint counts."""
     if isinstance(value, Mapping):
-        return {key: _of_one_spelling(each) for key, each in value.items() if key != "augmented"}
+        return {
+            key: _of_one_spelling(each)
+            for key, each in value.items()
+            if key != "augmented" and not (key in LATER and each == LATER[key])
+        }
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -1,0 +1,151 @@
+"""An output layer that is fitted before anything else moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from deni.strategies.base import Answers, Strategy
+from deni.strategies.vote import NUMBER, ONE, SEVERAL, problem_of
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+    from deni.population import Population
+
+MOST_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class LinearProbe(Strategy):
+    """Begin with a fitted output layer: linear probing, then fine-tuning (LP-FT, Kumar et al. 2022).
+
+    The output layer becomes the logistic regression (ridge regression for numbers) on what the model feeds into it for
+    the labelled texts, in place of its random initialisation.
+
+    Args:
+        probe_c: C of the regression, the inverse strength of its L2 penalty, finite and at least 0, on standardised
+            features; 0 leaves the output layer as it is.
+    """
+
+    name: ClassVar[str] = "linear_probe"
+
+    probe_c: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
+            raise ValueError(f"probe_c must be finite and at least 0, not {self.probe_c}")
+
+    def start(self, population: Population, answers: Answers | None = None) -> None:
+        if not self.probe_c or answers is None:
+            return
+        weight, bias = _output_layer(population)
+        for run in range(population.runs):
+            features, labels = _features(population.slots[weight][0][0], answers(run))
+            fitted = fit(
+                features.numpy(),
+                labels.numpy(),
+                classes=population.values[weight].shape[1],
+                c=self.probe_c,
+                problem=problem_of(population.model),
+                intercept=bias is not None,
+            )
+            members = slice(run * population.members, (run + 1) * population.members)
+            for name, value in zip((weight, bias), fitted, strict=True):
+                if name is not None:
+                    population.values[name][members] = torch.from_numpy(value).to(population.values[name])
+
+
+def fit(
+    features: np.ndarray, labels: np.ndarray, classes: int, c: float, problem: str = ONE, intercept: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """The regression of scikit-learn on standardised features, as weight `(C, D)` and bias `(C,)` for the features.
+
+    A class without a text gets weights 0 and the lowest bias: it is never chosen. A label that all texts have, or
+    none, gets weights 0 and its log odds, one text of either kind added.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)` classes; of several labels `(N, C)`, 0 or 1; numbers `(N,)` or `(N, C)`.
+        c: inverse strength of the L2 penalty, above 0.
+        problem: as `deni.strategies.vote.problem_of` gives it.
+        intercept: whether there is a bias; without one the features are scaled only and the bias is 0.
+
+    >>> weight, bias = fit(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), classes=3, c=1.0)
+    >>> (np.array([[1.0], [2.0]]) @ weight.T + bias).argmax(1)
+    array([0, 1])
+    """
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    if not np.isfinite(features).all():
+        raise ValueError("what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)")
+    scaler = StandardScaler(with_mean=intercept).fit(features)
+    x = scaler.transform(features)
+    weight, bias = np.zeros((classes, features.shape[1])), np.zeros(classes)
+    if problem == NUMBER:
+        ridge = Ridge(alpha=1 / c, fit_intercept=intercept).fit(x, labels.reshape(len(x), classes))
+        weight[:], bias[:] = ridge.coef_, ridge.intercept_
+    else:
+        logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS)
+        if problem == SEVERAL:
+            for label, here in enumerate(labels.T > 0.5):
+                if 0 < here.sum() < len(here):
+                    logistic.fit(x, here)
+                    weight[label], bias[label] = logistic.coef_[0], logistic.intercept_[0]
+                elif intercept:
+                    bias[label] = math.log((here.sum() + 1) / ((~here).sum() + 1))
+        else:
+            _fit_classes(logistic, x, labels, weight, bias)
+    weight /= scaler.scale_
+    if intercept:
+        bias -= weight @ scaler.mean_
+    return weight, bias
+
+
+def _fit_classes(
+    logistic: LogisticRegression, x: np.ndarray, labels: np.ndarray, weight: np.ndarray, bias: np.ndarray
+) -> None:
+    if labels.ndim != 1 or labels.dtype.kind != "i":
+        raise ValueError("linear_probe needs one class for each text, or a model that says which other problem it has")
+    present = np.unique(labels)
+    if len(present) < 2:
+        raise ValueError("linear_probe needs labelled texts of at least two classes, and all have the same one")
+    logistic.fit(x, labels)
+    coefficients, intercepts = logistic.coef_, logistic.intercept_
+    if len(present) == 2:  # scikit-learn has one row for two classes: the difference of their logits
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    bias[:] = intercepts.min()
+    weight[present], bias[present] = coefficients, intercepts
+
+
+def _output_layer(population: Population) -> tuple[str, str | None]:
+    """The names of its weight and, where it has one, its bias."""
+    names = population.scope("head")
+    of = {population.slots[name][0][1]: name for name in names}
+    layer = population.slots[names[0]][0][0] if names else None
+    if not isinstance(layer, nn.Linear) or set(of) != {key for key, _ in layer.named_parameters()} or len(names) > 2:
+        raise ValueError("linear_probe needs an output layer that is one linear layer and trains as a whole")
+    return of["weight"], of.get("bias")
+
+
+def _features(layer: nn.Module, said: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """What is fed into the output layer, `(N, D)`, and the labels; of words, where these are labelled."""
+    batches = []
+    # The layer lets its input pass: what the model says then is that input, pooled as the model pools its outputs.
+    hook = layer.register_forward_hook(lambda module, given, output: given[0])
+    try:
+        for features, labels in said:
+            labelled = labels != -100 if features.dim() == 3 else slice(None)
+            batches.append((features[labelled].double().cpu(), labels[labelled].cpu()))
+    finally:
+        hook.remove()
+    features, labels = map(torch.cat, zip(*batches, strict=True))
+    return features, labels

@@ -1,0 +1,310 @@
+"""An output layer that is fitted before anything else moves."""
+
+import numpy as np
+import pytest
+import torch
+from plain import bert, distance, fine_tune, lora, make, parameters, rows, same, tensors, trained, values
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from conftest import make_tiny
+from deni.randomness import global_generators
+from deni.strategies import L2SP, Default, DelayedEnsemble, Ensemble, LinearProbe, Mixout, PriorNoise
+from deni.strategies.linear_probe import fit
+from deni.tuning import IA3, Lora
+
+HEAD = ("classifier.weight", "classifier.bias")
+
+
+def pooled(model, data):
+    """What a plain BERT feeds into its output layer: the pooled output, without dropout."""
+    with torch.no_grad():
+        return model.eval().bert(tensors(data)[0]).pooler_output.numpy()
+
+
+def started(folder, strategy, **options):
+    """A trainer whose strategy has begun, before the first step."""
+    trainer = make(folder, strategy, **options)
+    trainer.create_optimizer()
+    trainer._begin(0)
+    return trainer
+
+
+def head(trainer, run=0):
+    """Weight and bias of a run's output layer, also of one that PEFT has wrapped."""
+    own = {name: value for name, value in trainer.population.member(run).items() if "classifier" in name}
+    return [next(value for name, value in own.items() if name.endswith(key)) for key in ("weight", "bias")]
+
+
+def probability(logits):
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("evaluates", [3, 64])
+def test_the_output_layer_is_the_regression_of_scikit_learn(tmp_path, c, evaluates):
+    data = rows()
+    trainer = started(tmp_path, LinearProbe(probe_c=c), args={"per_device_eval_batch_size": evaluates})
+    features, labels = pooled(bert(), data), tensors(data)[1].numpy()
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)).fit(features, labels)
+    scaler, logistic = expected
+    weight, bias = (value.numpy() for value in head(trainer))
+    # Rounding of the features moves the point where the solver stops.
+    np.testing.assert_allclose(weight, logistic.coef_ / scaler.scale_, atol=1e-6)
+    np.testing.assert_allclose(bias, logistic.intercept_ - logistic.coef_ @ (scaler.mean_ / scaler.scale_), atol=1e-6)
+    np.testing.assert_allclose(
+        probability(features @ weight.T + bias), expected.predict_proba(features), rtol=0, atol=1e-6
+    )
+    mine, before = trainer.population.member(0), parameters(bert())
+    assert all(torch.equal(mine[name], before[name]) for name in before if name not in HEAD)
+
+
+def test_training_is_a_plain_loop_that_starts_there(tmp_path):
+    mine = trained(tmp_path, LinearProbe()).population.member(0)
+    model, data = bert(), rows()
+    scaler = StandardScaler()
+    x = scaler.fit_transform(pooled(model, data))
+    logistic = LogisticRegression(max_iter=1000).fit(x, tensors(data)[1].numpy())
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.tensor(logistic.coef_ / scaler.scale_))
+        shift = logistic.coef_ @ (scaler.mean_ / scaler.scale_)
+        model.classifier.bias.copy_(torch.tensor(logistic.intercept_ - shift))
+    expected = fine_tune(model)
+    felt = [{name: value for name, value in each.items() if "key.bias" not in name} for each in (expected, mine)]
+    assert distance(*felt) < 1e-5
+    assert distance(expected, trained(tmp_path).population.member(0)) > 1e-2
+
+
+def test_two_classes_have_the_probabilities_of_the_regression():
+    draw = np.random.default_rng(0)
+    x, labels = draw.normal(3, 2, (60, 5)), draw.integers(0, 2, 60)
+    weight, bias = fit(x, labels, classes=2, c=0.3)
+    expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, max_iter=1000)).fit(x, labels)
+    np.testing.assert_allclose(probability(x @ weight.T + bias), expected.predict_proba(x), atol=1e-12)
+    np.testing.assert_allclose(weight.sum(0), 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("present", [[0, 2, 3], [1, 4]])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_class_without_a_text_is_never_chosen(present, intercept):
+    draw = np.random.default_rng(0)
+    labels = np.array(present)[draw.integers(0, len(present), 80)]
+    weight, bias = fit(draw.normal(size=(80, 4)), labels, classes=5, c=1.0, intercept=intercept)
+    absent = [at for at in range(5) if at not in present]
+    assert (weight[absent] == 0).all()
+    assert (weight[present] != 0).all()
+    chosen = (draw.normal(size=(1000, 4)) * 3 @ weight.T + bias).argmax(1)
+    assert set(chosen) == set(present)
+
+
+def test_a_feature_of_any_size_or_none_at_all_counts_alike():
+    """C means the same for every model: features are standardised. One that never changes has no weight."""
+    draw = np.random.default_rng(0)
+    x, labels = draw.normal(size=(50, 3)), draw.integers(0, 3, 50)
+    sizes, shift = np.array([1e-3, 1.0, 1e3]), np.array([5.0, -2.0, 7.0])
+    weight, bias = fit(x, labels, 3, 1.0)
+    other, moved = fit(np.column_stack([x * sizes + shift, np.full(50, 0.3)]), labels, 3, 1.0)
+    np.testing.assert_allclose(other[:, :3] * sizes, weight, atol=1e-8)
+    np.testing.assert_allclose(moved + other[:, :3] @ shift, bias, atol=1e-8)
+    assert np.abs(other[:, 3]).max() < 1e-12
+
+
+def test_without_a_bias_nothing_is_shifted():
+    draw = np.random.default_rng(0)
+    x, labels = draw.normal(1, 2, (50, 3)), draw.integers(0, 3, 50)
+    weight, bias = fit(x, labels, 3, 1.0, intercept=False)
+    scale = StandardScaler(with_mean=False).fit(x).scale_
+    expected = LogisticRegression(fit_intercept=False, max_iter=1000).fit(x / scale, labels)
+    np.testing.assert_allclose(weight, expected.coef_ / scale, atol=1e-12)
+    assert (bias == 0).all()
+
+
+def test_numbers_get_ridge_regression(tmp_path):
+    data = [{**row, "labels": [float(sum(row["input_ids"])) / 100, float(row["input_ids"][0])]} for row in rows()]
+    model = bert(num_labels=2, problem_type="regression")
+    features = pooled(bert(num_labels=2), data)
+    trainer = started(tmp_path, LinearProbe(probe_c=0.5), model=model, train=data)
+    expected = make_pipeline(StandardScaler(), Ridge(alpha=2.0)).fit(features, [row["labels"] for row in data])
+    weight, bias = (value.numpy() for value in head(trainer))
+    np.testing.assert_allclose(features @ weight.T + bias, expected.predict(features), atol=1e-8)
+
+
+def test_one_number_a_text_is_known_by_the_output(tmp_path):
+    data = [{**row, "labels": float(row["input_ids"][0])} for row in rows()]
+    trainer = started(tmp_path, LinearProbe(), model=bert(num_labels=1), train=data)
+    features = pooled(bert(num_labels=1), data)
+    expected = make_pipeline(StandardScaler(), Ridge()).fit(features, [row["labels"] for row in data])
+    weight, bias = (value.numpy() for value in head(trainer))
+    np.testing.assert_allclose((features @ weight.T + bias)[:, 0], expected.predict(features), atol=1e-5)
+
+
+def test_each_label_has_a_regression_of_its_own(tmp_path):
+    """The third label is on all texts, the fourth on none: their log odds, with one text of either kind added."""
+    data = [{**row, "labels": [float(row["input_ids"][at] % 2) for at in (0, 1)] + [1.0, 0.0]} for row in rows()]
+    features = pooled(bert(num_labels=4), data)
+    trainer = started(tmp_path, LinearProbe(), model=bert(num_labels=4), train=data)
+    weight, bias = (value.numpy() for value in head(trainer))
+    said = 1 / (1 + np.exp(-(features @ weight.T + bias)))
+    for label in (0, 1):
+        expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        expected.fit(features, [row["labels"][label] for row in data])
+        np.testing.assert_allclose(said[:, label], expected.predict_proba(features)[:, 1], atol=1e-6)
+    np.testing.assert_allclose(said[:, 2:], np.tile([41 / 42, 1 / 42], (40, 1)))
+
+
+def test_words_are_what_counts_in_token_classification(tmp_path):
+    model = make_tiny("bert", task="Token")
+    data = [
+        {"input_ids": row["input_ids"][: 5 + at % 4], "attention_mask": [1] * (5 + at % 4),
+         "labels": [-100, 0, *[each % 3 for each in row["input_ids"][2 : 5 + at % 4]]]}
+        for at, row in enumerate(rows())
+    ]  # fmt: skip
+
+    def collate(given):
+        longest = max(len(row["labels"]) for row in given)
+        fill = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+        return {
+            key: torch.tensor([row[key] + [each] * (longest - len(row[key])) for row in given])
+            for key, each in fill.items()
+        }
+
+    features, labels = [], []
+    with torch.no_grad():
+        for row in data:
+            features.append(model.eval().bert(torch.tensor([row["input_ids"]])).last_hidden_state[0, 1:])
+            labels += row["labels"][1:]
+    features = torch.cat(features).numpy()
+    expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
+    trainer = started(tmp_path, LinearProbe(), model=make_tiny("bert", task="Token"), train=data, data_collator=collate)
+    weight, bias = (value.numpy() for value in head(trainer))
+    np.testing.assert_allclose(probability(features @ weight.T + bias), expected.predict_proba(features), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["roberta", "distilbert", "modernbert", "gpt2", "llama", "deberta-v2"])
+def test_before_the_first_step_any_model_says_what_the_regression_says(tmp_path, name):
+    """Whatever pools the tokens, in front of the output layer or behind it: the model fits its labelled texts."""
+    model = make_tiny(name)
+    trainer = started(tmp_path, LinearProbe(probe_c=1e4), model=model)
+    data = rows()
+    said = trainer.predict(data).predictions.argmax(-1)
+    assert (said == tensors(data)[1].numpy()).mean() > 0.95
+    plain = make(tmp_path, Default(), model=make_tiny(name))
+    assert (plain.predict(data).predictions.argmax(-1) == tensors(data)[1].numpy()).mean() < 0.7
+
+
+@pytest.mark.parametrize("tuning", [Lora(lora_r=4), IA3()])
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_with_peft_all_runs_begin_with_the_same_output_layer(tmp_path, tuning, engine):
+    """A fresh adapter changes nothing, so the features of all seeds are alike."""
+    with global_generators(3):
+        pretrained = bert(seed=None).state_dict()
+
+    def loaded():
+        model = bert(seed=None)
+        model.load_state_dict({k: v for k, v in pretrained.items() if "classifier" not in k}, strict=False)
+        return tuning.apply(model)
+
+    options = {"model_init": loaded, "seeds": [5, 6], "engine": engine}
+    plain, probed = make(tmp_path, Default(), **options), started(tmp_path, LinearProbe(), **options)
+    weights = [[head(each, run)[0] for run in (0, 1)] for each in (plain, probed)]
+    assert not torch.equal(*weights[0])
+    assert torch.equal(*weights[1])
+    model = bert()
+    model.load_state_dict(pretrained)
+    weight, bias = fit(pooled(model, rows()), tensors(rows())[1].numpy(), 3, 1.0)
+    assert (weights[1][0] - torch.tensor(weight)).abs().max() < 1e-6
+    assert (head(probed, 1)[1] - torch.tensor(bias)).abs().max() < 1e-6
+
+
+def test_each_run_has_the_regression_on_its_own_texts(tmp_path):
+    data = [rows(seed=1), rows(seed=2)]
+    options = {"model_init": lambda: bert(seed=None), "seeds": [5, 6]}
+    pack = started(tmp_path, LinearProbe(), train=data, **options)
+    for run, seed in enumerate((5, 6)):
+        alone = started(tmp_path, LinearProbe(), train=data[run], **{**options, "seeds": [seed]})
+        assert all(torch.equal(mine, own) for mine, own in zip(head(pack, run), head(alone), strict=True))
+
+
+def test_each_run_of_an_ensemble_has_its_own_features(tmp_path):
+    trainer = started(tmp_path, LinearProbe() + Ensemble(members=2), model_init=lambda: bert(seed=None))
+    for run in range(2):
+        model = bert()
+        model.load_state_dict(trainer.population.member(run))
+        weight, _ = fit(pooled(model, rows()), tensors(rows())[1].numpy(), 3, 1.0)
+        assert (head(trainer, run)[0] - torch.tensor(weight)).abs().max() < 1e-6
+
+
+def test_in_bfloat16_it_is_near_the_regression_in_full(tmp_path):
+    with torch.no_grad():
+        half = started(tmp_path, LinearProbe(), model=bert().float(), args={"bf16": True})
+        full = started(tmp_path, LinearProbe())
+        data = rows()
+        said = [each.predict(data).predictions for each in (half, full)]
+    assert head(half)[0].dtype == torch.float32
+    assert 1e-6 < np.abs(np.exp(said[0]) - np.exp(said[1])).max() < 0.1
+
+
+def test_the_order_decides_what_the_start_is(tmp_path):
+    """Mixout of the head goes back to the fitted layer, or to the random one; noise comes before the fit or after."""
+    fitted, random = head(started(tmp_path, LinearProbe()))[0], bert().classifier.weight
+    kept = [
+        started(tmp_path, strategy).population.kept["mixout"]["classifier.weight"][0]
+        for strategy in (LinearProbe() + Mixout(), Mixout() + LinearProbe())
+    ]
+    assert torch.equal(kept[0], fitted)
+    assert torch.equal(kept[1], random)
+    first = started(tmp_path, PriorNoise() + LinearProbe())
+    model = bert()
+    model.load_state_dict(first.population.member(0))
+    weight, _ = fit(pooled(model, rows()), tensors(rows())[1].numpy(), 3, 1.0)
+    assert (head(first)[0] - torch.tensor(weight)).abs().max() < 1e-6
+    assert (head(started(tmp_path, LinearProbe() + PriorNoise()))[0] - fitted).abs().max() > 1e-3
+    for strategy in (LinearProbe() + L2SP(), L2SP() + LinearProbe()):
+        assert "classifier.weight" not in started(tmp_path, strategy).population.kept["l2_sp"]
+
+
+def test_it_draws_from_no_source_and_leaves_the_global_generators(tmp_path):
+    plain, probed = make(tmp_path, Default()), make(tmp_path, LinearProbe())
+    before = torch.get_rng_state()
+    probed._begin(0)
+    assert torch.equal(before, torch.get_rng_state())
+    assert probed.population.training == plain.population.training
+    states = [each.population.sources[0].state_dict() for each in (plain, probed)]
+    assert states[0].keys() == states[1].keys()
+
+
+def test_zero_is_default(tmp_path):
+    assert same(values(trained(tmp_path, LinearProbe(0.0))), values(trained(tmp_path, Default())))
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_resumed_is_not_stopped(tmp_path, engine):
+    args = {"save_strategy": "steps", "save_steps": 9}
+    strategy = LinearProbe() + DelayedEnsemble(members=2, ensemble_from=0.4)
+    whole = trained(tmp_path, strategy, args=args, engine=engine)
+    resumed = make(tmp_path, strategy, args=args, engine=engine)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-9"))
+    assert same(values(whole), values(resumed))
+
+
+@pytest.mark.parametrize("c", [-1.0, float("inf"), float("nan")])
+def test_a_bad_c_is_refused(c):
+    with pytest.raises(ValueError, match="probe_c must be finite and at least 0"):
+        LinearProbe(c)
+
+
+def test_what_cannot_be_fitted_is_refused(tmp_path):
+    alike = [{**row, "labels": 1} for row in rows()]
+    with pytest.raises(ValueError, match="at least two classes, and all have the same one"):
+        trained(tmp_path, LinearProbe(), train=alike)
+    with pytest.raises(ValueError, match="one class for each text"):
+        fit(np.eye(3), np.eye(3), 3, 1.0)
+    with pytest.raises(ValueError, match="is not finite: likely fp16 overflowed"):
+        fit(np.full((3, 2), np.inf), np.arange(3), 3, 1.0)
+    model = lora()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+    with pytest.raises(ValueError, match="an output layer that is one linear layer and trains as a whole"):
+        trained(tmp_path, LinearProbe(), model=model)
