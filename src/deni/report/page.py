@@ -13,7 +13,7 @@ from deni.report.repeat import Repeat
 from deni.report.runs import Setting
 from deni.report.sentences import Sentence
 from deni.report.tables import WHERE, Tables
-from deni.report.votes import OTHERS
+from deni.report.votes import OTHERS, away_from_soft
 
 MOST_RUNS = 30_000  # that are drawn one by one; of more, a sample
 MOST_FAILURES = 500  # that are listed
@@ -236,14 +236,7 @@ def _votes(frame: pd.DataFrame) -> list[Column]:
     return [
         Column("runs", [str(value) for value in frame["runs"]]),
         _numbers(frame, "soft", "soft vote", 2),
-        *(
-            column
-            for name in OTHERS
-            for column in (
-                _numbers(frame, f"{name}_minus_soft", f"{name} - soft", 2),
-                _spans(frame, f"{name}_minus_soft_low", f"{name}_minus_soft_high", "95 % interval", 2),
-            )
-        ),
+        *(Column(f"{name} - soft", away_from_soft(frame, name)) for name in OTHERS),
         _numbers(frame, "disagreement", "disagreement, %", 2),
     ]
 

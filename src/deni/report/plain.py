@@ -9,7 +9,7 @@ import pandas as pd
 
 from deni.report.html import number, p_value, span
 from deni.report.tables import WHERE, Tables
-from deni.report.votes import OTHERS
+from deni.report.votes import OTHERS, away_from_soft
 
 
 def markdown_of(tables: Tables) -> str:
@@ -100,12 +100,7 @@ def _votes(frame: pd.DataFrame) -> pd.DataFrame:
     shown["runs"] = frame["runs"].astype(str)
     shown["soft vote"] = [number(value, 2) for value in frame["soft"]]
     for name in OTHERS:
-        ends = zip(frame[f"{name}_minus_soft_low"], frame[f"{name}_minus_soft_high"], strict=True)
-        spans = [span(*each, 2) for each in ends]
-        shown[f"{name} - soft"] = [
-            number(value, 2) if each == "–" else f"{number(value, 2)} ({each})"
-            for value, each in zip(frame[f"{name}_minus_soft"], spans, strict=True)
-        ]
+        shown[f"{name} - soft"] = away_from_soft(frame, name)
     shown["disagreement, %"] = [number(value, 2) for value in frame["disagreement"]]
     return shown
 
