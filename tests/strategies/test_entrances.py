@@ -34,7 +34,7 @@ def augmented(tmp_path_factory):
 @pytest.mark.parametrize("name", RUNS)
 def test_the_command_line_and_scikit_learn_do_the_same(name, model_folder, tickets, augmented, tmp_path):
     settings = {key: augmented if value == "FILE" else value for key, value in RUNS[name].items()}
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in settings.items()]
+    flags = [f"--{key.replace('_', '-')}{'' if value is True else f'={value}'}" for key, value in settings.items()]
     own = ["--model", model_folder, "--strategy", name, "--learning-rate", "0.003", "--test", "0", "--no-progress"]
     epochs = [] if "epochs" in settings else ["--epochs", "3"]
     command = ["train", tickets, *own, *epochs, *flags, "--output", str(tmp_path / "model")]
