@@ -120,7 +120,8 @@ def augmentation(result: dict[str, Any]) -> str:
     head = ["tuning", "strategy", "augmented texts", "runs", "failed", "macro F1", "95 % interval", "SD"]
     head += ["minus default", "95 % interval", "member-steps", "seconds"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- | --- |" + " ---: |" * (len(head) - 3)]
-    for group, runs in groups.items():
+    apart = []  # whether the interval of a difference excludes 0
+    for group, runs in sorted(groups.items(), key=lambda each: (each[0].split()[0], each[1]["0"]["member_steps"])):
         done = {seed: 100 * row["macro_f1"] for seed, row in runs.items() if "macro_f1" in row}
         default = {seed: 100 * row["macro_f1"] for seed, row in groups[f"{group.split()[0]} default none"].items()}
         mean, low, high = mean_interval(list(done.values()))
@@ -131,6 +132,7 @@ def augmentation(result: dict[str, Any]) -> str:
         else:
             more, low, high = mean_interval([f1 - default[seed] for seed, f1 in done.items()])
             values += [f"{more:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+            apart.append(low > 0 or high < 0)
         some = [row for row in runs.values() if "macro_f1" in row]
         values += [some[0]["member_steps"], f"{statistics.mean(row['seconds'] for row in some):.0f}"]
         lines.append(f"| {' | '.join(map(str, [*group.split(' '), *values]))} |")
@@ -138,7 +140,10 @@ def augmentation(result: dict[str, Any]) -> str:
     says = (
         f"{' or '.join(map(str, texts))} test texts; one choice of texts (one block). Intervals are t intervals over "
     )
-    return "\n".join([*lines, "", f"{says}the seeds, on these test texts; differences are paired over the seeds."])
+    found = f"Of {len(apart)} differences from default {sum(apart) or 'none'} has an interval that excludes 0."
+    return "\n".join(
+        [*lines, "", f"{says}the seeds, on these test texts; differences are paired over the seeds. {found}"]
+    )
 
 
 def report(result: dict[str, Any]) -> str:
