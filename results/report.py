@@ -27,7 +27,6 @@ BASELINES = {
     "recipes": ("default",),
     "fork": ("default", "delayed_ensemble"),
     "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
-    "confirmation": ("default", "ensemble"),
 }
 
 
