@@ -475,9 +475,8 @@ class PopulationTrainer(VotingTrainer):
         losses = self._losses(outputs, labels, len(chunk), items)
         counted = self.compute_loss_func is not None and num_items_in_batch is not None
         if counted and self.args.average_tokens_across_devices:
-            losses = (
-                losses * self.args.world_size
-            )  # the items are those of all processes, `share_gradients` takes the mean
+            # The items are those of all processes, `share_gradients` takes the mean.
+            losses = losses * self.args.world_size
         loss = self._check_losses(losses, chunk)
         return (loss, outputs) if return_outputs else loss
 

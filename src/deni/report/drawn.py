@@ -12,7 +12,6 @@ import pandas as pd
 from deni.report.charts import INK, LINE, QUIET, Figure
 from deni.report.figures import figures_of
 from deni.report.html import json_value
-from deni.report.runs import Setting
 from deni.report.tables import WHERE, Tables
 
 MOST = 12  # drawings of a figure
@@ -34,7 +33,7 @@ def drawings_of(tables: Tables) -> Iterator[tuple[str, str]]:
 
 
 def _rows(frame: pd.DataFrame, tables: Tables) -> list[dict[str, Any]]:
-    settings = {_key(each): each for each in tables.runs.settings}
+    settings = {each.key: each for each in tables.runs.settings}
     numbers = {name: at for at, name in enumerate(tables.runs.strategies)}
     found = []
     for record in frame.to_dict("records"):
@@ -43,11 +42,6 @@ def _rows(frame: pd.DataFrame, tables: Tables) -> list[dict[str, Any]]:
         labels = (setting.label, setting.curve) if setting else (record["over"], record["over"])
         found.append({**row, "g": numbers[record["strategy"]], "setting": labels[0], "curve": labels[1]})
     return found
-
-
-def _key(setting: Setting) -> tuple[Any, ...]:
-    labelled = "all" if setting.labelled is None else setting.labelled
-    return setting.dataset, setting.model, setting.tuning, labelled, setting.other
 
 
 def _title(figure: Figure, row: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from itertools import count
 
 from deni.report.runs import Block, Group, Runs, Setting
 
@@ -35,13 +34,12 @@ def over_datasets(runs: Runs) -> Iterator[list[Group]]:
             dataset=f"all {len(settings)}",
             label=f"{label} ({shared})" if several else label,
         )
-        number = count()
-        places = {
-            (each, block.number): next(number)
+        blocks = [
+            (each, number)
             for each in settings
-            for block in sorted({block.number: block for group in runs.of(each) for block in group.blocks}.values(),
-                                key=lambda block: block.number)
-        }  # fmt: skip
+            for number in sorted({block.number for group in runs.of(each) for block in group.blocks})
+        ]
+        places = {block: at for at, block in enumerate(blocks)}
         groups = [
             _joined(setting, name, [each[name] for each in there], places)
             for name in runs.strategies

@@ -75,10 +75,7 @@ def _columns(frame: pd.DataFrame, tables: Tables) -> dict[str, list[Any]]:
 
 
 def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
-    place = {
-        (each.dataset, each.model, each.tuning, "all" if each.labelled is None else each.labelled, each.other): at
-        for at, each in enumerate(tables.runs.settings)
-    }
+    place = {each.key: at for at, each in enumerate(tables.runs.settings)}
     numbers = {name: at for at, name in enumerate(tables.runs.strategies)}
     of_one = "dataset" in frame
     keys = frame[list(WHERE[1:])].itertuples(index=False, name=None) if of_one else ()

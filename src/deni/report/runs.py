@@ -50,6 +50,11 @@ class Setting:
     curve: str = ""
 
     @property
+    def key(self) -> tuple[str, str, str, int | str, str]:
+        """What a row of a table has of it: all of `deni.report.tables.WHERE` but the strategy."""
+        return self.dataset, self.model, self.tuning, "all" if self.labelled is None else self.labelled, self.other
+
+    @property
     def amount(self) -> str:
         """How many texts are labelled."""
         return "all texts" if self.labelled is None else f"{self.labelled} labelled"

@@ -174,9 +174,7 @@ def _baseline(runs: Runs, named: str | None) -> str:
 
 def where(setting: Setting, strategy: str) -> dict[str, Any]:
     """The columns `WHERE`."""
-    labelled = "all" if setting.labelled is None else setting.labelled
-    values = (strategy, setting.dataset, setting.model, setting.tuning, labelled, setting.other)
-    return dict(zip(WHERE, values, strict=True))
+    return dict(zip(WHERE, (strategy, *setting.key), strict=True))
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
