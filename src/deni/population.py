@@ -17,6 +17,7 @@ from deni.engine.base import Engine
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.embedding import ActiveEmbedding
 from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
 from deni.randomness import Sources
@@ -74,6 +75,7 @@ class Population(nn.Module):
         self.lengths: Sequence[int] | None = None  # of a pack: tokens that each member in focus would have alone
         self.padding_side = "right"
         self.by_length = False  # whether a pack's rows of like length are computed in passes of their own
+        self._cast_once = CastOnce()
         starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
         if len(starts) == 1:
             starts *= self.runs
@@ -296,6 +298,12 @@ class Population(nn.Module):
         self._engine.focus(chunk, rows // len(chunk))
         if not self.training:
             return self.model(**inputs)
+        with self._cast_once:
+            return self._train_forward(lengths, padding_side, inputs)
+
+    def _train_forward(self, lengths: Sequence[int] | None, padding_side: str, inputs: dict[str, Any]) -> Any:
+        """With the members' dropout, and by length where that is chosen."""
+        chunk = self._focus
         padding, self.lengths, self.padding_side = None, None, padding_side
         streams = self.streams[chunk.start : chunk.stop]
         if lengths:
@@ -303,9 +311,16 @@ class Population(nn.Module):
             padding = Padding(self.lengths, max(lengths), padding_side)
             if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
                 divided = passes.divide(inputs["attention_mask"], len(chunk))
-                return passes.compute(self.model, inputs, streams, padding, divided, self.focus_rows)
+                if len(divided.parts) > 1:
+                    return passes.compute(self.model, inputs, streams, padding, divided, self.focus_rows)
         with MemberDropout(Streams(streams, padding)):
             return self.model(**inputs)
+
+    def train(self, mode: bool = True) -> Population:
+        """Switch between training and evaluation; after a training frozen weights may change."""
+        if not mode:
+            self._cast_once.forget()
+        return super().train(mode)
 
     def _has_hooks(self) -> bool:
         return any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
