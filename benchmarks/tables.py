@@ -187,9 +187,19 @@ def study(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def packed_step(result: dict[str, Any]) -> str:
+    ways = list(result["rows"][0]["ratio"])
+    head = ["dataset", "runs", "members", *(f"{way}, ms" for way in ways), *(f"{way}, ratio" for way in ways[1:])]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for row in result["rows"]:
+        what = [row["dataset"], row["runs"], row["members"], *row["milliseconds"].values()]
+        lines.append(f"| {' | '.join(map(str, [*what, *list(row['ratio'].values())[1:]]))} |")
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
-    HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, kills),
+    HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, packed_step, kills),
     HERE.parent / "docs" / "reproduction.md": (augmentation,),
 }
 
