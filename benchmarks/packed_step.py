@@ -1,7 +1,7 @@
 """What a step of a pack in bfloat16 gains by casting frozen weights once, and by passes of rows of like length.
 
-MiniLM with LoRA on real texts, batch 8. The ways take turns from step to step of one training, so that other work on the
-machine meets all of them; processor time counts, of the medians.
+MiniLM with LoRA on real texts, batch 8. The ways take turns from step to step of one training, so that other work on
+the machine meets all of them; processor time counts, of the medians.
 
     python benchmarks/packed_step.py --threads 1
 """

@@ -199,7 +199,17 @@ def packed_step(result: dict[str, Any]) -> str:
 
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
-    HERE / "README.md": (member_step, learning_rates, tunings, loading, interval_coverage, report, study, packed_step, kills),
+    HERE / "README.md": (
+        member_step,
+        learning_rates,
+        tunings,
+        loading,
+        interval_coverage,
+        report,
+        study,
+        packed_step,
+        kills,
+    ),
     HERE.parent / "docs" / "reproduction.md": (augmentation,),
 }
 

@@ -16,6 +16,7 @@ population
 strategies tuning
 arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
 answers comparison evaluation
+packing
 trainer
 artifact pretrained
 recipe

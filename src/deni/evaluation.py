@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,10 @@ from deni.population import Population
 from deni.randomness import global_generators
 from deni.strategies import Strategy
 from deni.strategies.vote import SEVERAL, TOKENS, member_outputs, problem_of
+
+# Texts times members of one forward pass on a processor; measured with MiniLM, 50 members: 400 rows take half the time
+# of 3,200, and less than 800.
+ROWS = 400
 
 
 class VotingTrainer(Trainer):
@@ -172,7 +177,7 @@ class VotingTrainer(Trainer):
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""
-        with global_generators(), self.strategy.predicting(self.population):
+        with global_generators(), self.strategy.predicting(self.population), self._few_rows():
             return super().evaluate(*args, **options)
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
@@ -180,9 +185,20 @@ class VotingTrainer(Trainer):
         with self.strategy.predicting(self.population):
             return self._predict(*args, **options)
 
+    @contextmanager
+    def _few_rows(self) -> Iterator[None]:
+        """Inside, a batch has fewer texts where many members on a processor would make it too large for its caches."""
+        batch = self.args.per_device_eval_batch_size
+        if self.args.device.type == "cpu":
+            self.args.per_device_eval_batch_size = max(1, min(batch, ROWS // self.population.size))
+        try:
+            yield
+        finally:
+            self.args.per_device_eval_batch_size = batch
+
     def _predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """What the population says as it is now."""
-        with global_generators():
+        with global_generators(), self._few_rows():
             compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
             try:
                 output = super().predict(*args, **options)

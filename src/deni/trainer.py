@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pickle import UnpicklingError
@@ -16,15 +16,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import RemoveColumnsCollator, TrainOutput
+from transformers.trainer_utils import TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni import checkpoint, memory
 from deni.answers import answers
 from deni.arguments import renamed
-from deni.batches import LENGTHS, InOrder, PackedCollator, PackedDataset, SampleOrder
+from deni.batches import LENGTHS, SampleOrder
 from deni.choosing import gains_by_division, why_loop
 from deni.comparison import Comparison
 from deni.diagnostics import Diagnostics
@@ -32,20 +32,20 @@ from deni.engine.embedding import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate, share_gradients
 from deni.errors import ArtifactError
-from deni.evaluation import MeanOverSeeds, VotingTrainer
+from deni.evaluation import MeanOverSeeds
 from deni.failures import Failures
+from deni.packing import PackedTrainer
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase, Schedule
 from deni.strategies import Default, Setup, Strategy
-from deni.strategies.vote import TOKENS, problem_of
 from deni.tuning import mean_of_products, tuning_of
 from deni.vocabulary import most_tokens, moves_own_rows_only, token_ids
 
 logger = logging.getLogger(__name__)
 
 
-class PopulationTrainer(VotingTrainer):
+class PopulationTrainer(PackedTrainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
     Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
@@ -309,15 +309,6 @@ class PopulationTrainer(VotingTrainer):
         steps_per_epoch = max(1, math.ceil(len(loader) / self.args.gradient_accumulation_steps))
         return math.ceil(self.args.num_train_epochs * steps_per_epoch)
 
-    def _padding(self) -> dict[str, int]:
-        pad = getattr(self.processing_class, "pad_token_id", None)
-        if pad is None:
-            pad = getattr(self.population.config, "pad_token_id", None)
-        return {"input_ids": pad or 0, "labels": -100}
-
-    def _padding_side(self) -> str:
-        return getattr(self.processing_class, "padding_side", "right")
-
     def _begin(self, step: int) -> None:
         """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
         if step == 0:
@@ -493,99 +484,6 @@ class PopulationTrainer(VotingTrainer):
             self.failures.note(run, self.state.global_step, loss)
         well = [at for at, member in enumerate(chunk) if member // members not in self._frozen()]
         return losses[well].sum() if well else losses.new_zeros(()).requires_grad_()
-
-    # ---- data ------------------------------------------------------------------------------------------------------
-
-    def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
-        """Our order where Trainer would draw a random one from the global generator."""
-        theirs = super()._get_train_sampler(*args, **options)
-        if not isinstance(theirs, torch.utils.data.RandomSampler):
-            return theirs
-        self._order = SampleOrder(len(self.train_dataset), self.population.sources[:1])  # type: ignore[arg-type]
-        return self._order
-
-    def get_train_dataloader(self) -> DataLoader:
-        """One row of each run, or of each lane, side by side where there are several."""
-        if self.runs * self._lanes == 1:
-            return super().get_train_dataloader()
-        if self.train_dataset is None:
-            raise ValueError("training needs a train_dataset")
-        return self._packed_loader("train", self._train_batch_size)
-
-    @property
-    def _lanes(self) -> int:
-        """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
-        phases = self.schedule or ()
-        return max((phase.members for phase in phases if phase.fork.order == "own"), default=1)
-
-    def own_orders(self, step: int) -> bool:
-        """Whether at this optimiser step, counted from 0, each member sees the rows in an order of its own."""
-        return self._schedule().at(step).fork.order == "own"
-
-    def _rows_of_lanes(self, inputs: Mapping[str, Any], lengths: Tensor) -> tuple[dict[str, Any], Tensor | None]:
-        """The rows that are trained on at this step: of the parent's lane of each run, or of one for each member.
-
-        Also T that each would have alone, where there are several.
-        """
-        of_each = self.population.members if self.own_orders(self.state.global_step) else 1
-        lanes = [run * self._lanes + lane for run in range(self.runs) for lane in range(of_each)]
-        chosen, own = self._packed_collator(None).choose(inputs, lengths, lanes)
-        return chosen, own if len(lanes) > 1 else None
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """One row of each run side by side where each has an evaluation set of its own."""
-        own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
-        if own and self._sets["eval"] is not None and len(self.seeds) > 1:
-            return self._packed_loader("eval", self.args.eval_batch_size)
-        return super().get_eval_dataloader(eval_dataset)
-
-    def _packed_loader(self, name: str, batch_size: int) -> DataLoader:
-        import datasets
-
-        given = self._sets[name] or [self.train_dataset if name == "train" else self.eval_dataset]
-        lanes = self._lanes if name == "train" else 1
-        per_seed = [given[at % len(given)] for at in range(len(self.seeds)) for _ in range(self.strategy.runs * lanes)]
-        collate = self.data_collator
-        if isinstance(given[0], IterableDataset):
-            raise ValueError("several runs, or orders of members' own, need datasets with a length, not streams")
-        if isinstance(given[0], datasets.Dataset):
-            lean = {id(dataset): self._remove_unused_columns(dataset, name) for dataset in given}
-            per_seed = [lean[id(dataset)] for dataset in per_seed]
-        elif self.args.remove_unused_columns:
-            collate = RemoveColumnsCollator(collate, self._signature_columns)
-        dataset = PackedDataset(per_seed)
-        sampler: Any = InOrder(len(dataset), self.runs)
-        if name == "train":
-            sampler = self._order = SampleOrder(len(dataset), self.population.sources, lanes)
-        loader = DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=self._packed_collator(collate),
-            drop_last=name == "train" and self.args.dataloader_drop_last,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        return self.accelerator.prepare(loader)
-
-    def collated(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
-        """Some rows of a dataset as one batch, which no sampler or process divides.
-
-        Args:
-            what: the dataset is, for the log: `training` or `evaluation`.
-        """
-        collate = self.data_collator
-        if hasattr(dataset, "select"):
-            dataset = self._remove_unused_columns(dataset, what)
-        elif self.args.remove_unused_columns:
-            collate = RemoveColumnsCollator(collate, self._signature_columns)
-        with global_generators():
-            return dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
-
-    def _packed_collator(self, collate: Any) -> PackedCollator:
-        """For batches of several runs, or lanes."""
-        of_tokens = problem_of(self.population.model) == TOKENS
-        return PackedCollator(collate, self._padding(), self._padding_side(), () if of_tokens else self.label_names)
 
     # ---- curves ----------------------------------------------------------------------------------------------------
 

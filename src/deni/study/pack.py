@@ -55,11 +55,13 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
         except TrainingDivergedError as error:
             return [_said(error)] * len(cells)
     tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
-    members = fitted.trainer.predict_members(tokens)  # (N, R*K, C)
+    order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # texts of like length, little padding
+    back, tokens = order.argsort(), tokens.select(order)
+    members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
     models = members.reshape(len(members), len(cells), -1, members.shape[-1])
     merged: Sequence[np.ndarray | None] = [None] * len(cells)
     if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
-        merged = list(fitted.trainer.predict_merged(tokens).swapaxes(0, 1))  # a cell: (N, C)
+        merged = list(fitted.trainer.predict_merged(tokens)[back].swapaxes(0, 1))  # a cell: (N, C)
     return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
 
 
