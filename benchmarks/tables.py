@@ -188,12 +188,14 @@ def study(result: dict[str, Any]) -> str:
 
 
 def packed_step(result: dict[str, Any]) -> str:
-    ways = list(result["rows"][0]["ratio"])
-    head = ["dataset", "runs", "members", *(f"{way}, ms" for way in ways), *(f"{way}, ratio" for way in ways[1:])]
-    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
-    for row in result["rows"]:
-        what = [row["dataset"], row["runs"], row["members"], *row["milliseconds"].values()]
-        lines.append(f"| {' | '.join(map(str, [*what, *list(row['ratio'].values())[1:]]))} |")
+    lines = [where(result)]
+    for what, rows in (("a member-step", result["rows"]), ("a prediction", result["predictions"])):
+        ways = list(rows[0]["ratio"])
+        head = ["dataset", "runs", "members", *(f"{way}, ms" for way in ways), *(f"{way}, ratio" for way in ways[1:])]
+        lines += ["", f"Of {what}:", "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+        for row in rows:
+            cost = [f"{value:.2f}" for value in (*row["milliseconds"].values(), *list(row["ratio"].values())[1:])]
+            lines.append(f"| {row['dataset']} | {row['runs']} | {row['members']} | {' | '.join(cost)} |")
     return "\n".join(lines)
 
 

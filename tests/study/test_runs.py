@@ -20,9 +20,10 @@ from click.testing import CliRunner
 
 from deni.cli import main
 from deni.errors import InputError
+from deni.pretrained import tokenise
 from deni.study.driver import packs_of, run_packs
 from deni.study.library import Library
-from deni.study.pack import run_pack
+from deni.study.pack import fit, run_pack
 from deni.study.plan import read_study
 from deni.study.run import Run
 from deni.study.runners import OnRay, on_ray
@@ -86,6 +87,20 @@ def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy)
         assert np.array_equal(result.text_ids, alone.text_ids)
         assert np.array_equal(result.gold, alone.gold)
     assert np.abs(together[0].log_probs - together[1].log_probs).max() > 1e-3
+
+
+def test_each_text_has_the_prediction_of_its_own(study, tickets, tmp_path):
+    frame = pd.read_csv(tickets)  # texts of six words; they are predicted in the order of their lengths
+    frame["text"] = [" ".join(text.split()[: 2 + row % 5]) for row, text in enumerate(frame["text"])]
+    frame.to_csv(tmp_path / "lengths.csv", index=False)
+    own = {"datasets": [{"path": str(tmp_path / "lengths.csv")}], "strategies": [{"name": "deni", "members": 3}]}
+    (cell, *_), library = cells_of(study(**own)), Library()
+    (result,) = run_pack([cell], library)
+    _, measured = library.parts(cell, cell.plan().strategy)
+    fitted = fit([cell], library)
+    tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    assert np.allclose(result.log_probs, fitted.classifier().members(measured.texts), atol=1e-4)
+    assert np.allclose(result.merged, fitted.trainer.predict_merged(tokens)[:, 0], atol=1e-4)
 
 
 def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from test_trainer import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
 
-from deni.strategies import DENI, Ensemble
+from deni import evaluation
+from deni.population import Population
+from deni.strategies import DENI, DelayedEnsemble, Ensemble
 
 
 def test_each_seed_is_evaluated_on_its_own_rows(tmp_path):
@@ -86,6 +88,26 @@ def test_a_frozen_run_has_no_vote(tmp_path):
 def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
     with pytest.raises(ValueError, match="class_weights cannot be combined"):
         make(tmp_path, class_weights=torch.ones(3), **other)
+
+
+def test_many_members_are_asked_about_few_texts_at_a_time(tmp_path, monkeypatch):
+    asked, forward = [], Population.forward
+
+    def noting(self, **inputs):
+        asked.append(len(inputs["input_ids"]))
+        return forward(self, **inputs)
+
+    trainer = make(tmp_path, DelayedEnsemble(members=3), eval_dataset=rows(12))
+    trainer.train()
+    whole, loss = trainer.predict_members(rows(12)), trainer.evaluate()["eval_loss"]
+    monkeypatch.setattr(evaluation, "ROWS", 6)
+    monkeypatch.setattr(Population, "forward", noting)
+    assert np.allclose(trainer.predict_members(rows(12)), whole, atol=1e-12)
+    assert set(asked) == {6}  # two texts, three members
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(loss, abs=1e-12)
+    monkeypatch.setattr(evaluation, "ROWS", 2)  # fewer than members
+    assert np.allclose(trainer.predict_members(rows(12)), whole, atol=1e-12)
+    assert trainer.args.per_device_eval_batch_size == 8
 
 
 def test_the_merged_members_predict_as_one_model_and_are_members_again(tmp_path):
