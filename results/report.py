@@ -6,9 +6,11 @@ python results/report.py claims
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from deni.report.drawn import drawings_of
 from deni.report.plain import sections_of, shared_by
@@ -35,9 +37,20 @@ def page_of(name: str) -> tuple[str, dict[str, str]]:
     with opened(HERE / f"{name}.parquet") as store:
         runs = read_runs(store)
     known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
-    tables = {baseline: tables_of(runs, baseline) for baseline in known}
+    tables = {baseline: _without(tables_of(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
     drawn = {title: svg for title, svg in drawings_of(tables[known[0]]) if title.startswith(FIGURES)}
     return "\n".join([*_head(name, runs, tables[known[0]]), *_body(name, tables, drawn), ""]), drawn
+
+
+def _without(tables: Tables, strategies: Sequence[str]) -> Tables:
+    """Without comparisons of these: they are in the tables where the others are compared with them."""
+    found: dict[str, Any] = {}
+    for frame in ("comparisons", "overall_comparisons"):
+        rows = getattr(tables, frame)
+        found[frame] = rows if rows.empty else rows[~rows["strategy"].isin(strategies)]
+    for listed in ("against_baseline", "overall_against"):
+        found[listed] = [each for each in getattr(tables, listed) if each.first.strategy not in strategies]
+    return dataclasses.replace(tables, **found)
 
 
 def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
