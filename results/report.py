@@ -92,6 +92,8 @@ def write(name: str, check: bool) -> None:
     files = {PAGES / f"{name}.md": page}
     folder = PAGES.parent / "images" / "reproduction" / name
     files |= {folder / f"{title}.svg": svg for title, svg in drawn.items()}
+    for old in folder.glob("*.svg") if not check else ():
+        old.unlink()
     for path, text in files.items():
         if check and (not path.exists() or path.read_text(encoding="utf-8") != text):
             sys.exit(f"{path} is not what {name}.parquet says: run results/report.py {name}")

@@ -16,6 +16,7 @@ from deni.report.tables import WHERE, Tables
 
 MOST = 12  # drawings of a figure
 WIDTH = 420
+LABELS = 320  # the widest label, in pixels
 _COLOURS = {INK: "#1f2328", QUIET: "#59636e", LINE: "#d1d9e0"}  # of the page's properties, on paper
 
 
@@ -50,7 +51,7 @@ def _title(figure: Figure, row: dict[str, Any]) -> str:
 
 def _spec(figure: Figure, title: str, rows: dict[str, list[dict[str, Any]]], strategies: list[str]) -> dict[str, Any]:
     """On paper: a width, plain colours, and a legend with names, which the page has beside its figures."""
-    legend = {"title": None, "labelExpr": f"{json.dumps(strategies)}[datum.value]", "labelLimit": 260}
+    legend = {"title": None, "labelExpr": f"{json.dumps(strategies)}[datum.value]", "labelLimit": LABELS}
     shown = sorted({row["g"] for each in rows.values() for row in each})
 
     def on_paper(value: Any) -> Any:
@@ -67,9 +68,17 @@ def _spec(figure: Figure, title: str, rows: dict[str, list[dict[str, Any]]], str
     lines = len({row["setting"] if figure.each == "all" else row["g"] for each in rows.values() for row in each})
     if isinstance(spec["height"], dict):
         spec["height"] = spec["height"]["step"] * lines
+    axis = {**spec["config"]["axis"], "labelLimit": LABELS}
     return {
         **spec,
         "width": WIDTH,
+        "padding": {
+            "left": 24,
+            "right": 64,
+            "top": 6,
+            "bottom": 6,
+        },  # a browser's letters may be wider than vl-convert's
+        "config": {**spec["config"], "axis": axis},
         "title": {"text": title, "anchor": "start", "fontWeight": "normal"} if title else None,
         "datasets": {**spec.get("datasets", {}), **rows},
         "background": "white",
