@@ -17,6 +17,7 @@ from deni.report.tables import WHERE, Tables
 MOST = 12  # drawings of a figure
 WIDTH = 420
 LABELS = 320  # the widest label, in pixels
+PADDING = {"left": 56, "right": 64, "top": 6, "bottom": 6}  # a browser's letters may be wider than vl-convert's
 _COLOURS = {INK: "#1f2328", QUIET: "#59636e", LINE: "#d1d9e0"}  # of the page's properties, on paper
 
 
@@ -72,12 +73,7 @@ def _spec(figure: Figure, title: str, rows: dict[str, list[dict[str, Any]]], str
     return {
         **spec,
         "width": WIDTH,
-        "padding": {
-            "left": 24,
-            "right": 64,
-            "top": 6,
-            "bottom": 6,
-        },  # a browser's letters may be wider than vl-convert's
+        "padding": PADDING,
         "config": {**spec["config"], "axis": axis},
         "title": {"text": title, "anchor": "start", "fontWeight": "normal"} if title else None,
         "datasets": {**spec.get("datasets", {}), **rows},
