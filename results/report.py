@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deni.report.drawn import drawings_of
-from deni.report.plain import sections_of, shared_by
+from deni.report.plain import markdown_table, overview_of, sections_of, shared_by
 from deni.report.repeat import repeat_of
 from deni.report.runs import Runs, read_runs
 from deni.report.sentences import sentences_of
@@ -70,13 +70,19 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
     yield from (f"- {count:,} runs: {line}" for line, count in repeat_of(runs.rows, f"{name}.db").environments)
 
 
+def _overview(*tables: Tables) -> str:
+    return markdown_table(overview_of(*tables).drop(columns=shared_by(tables[0]), errors="ignore"))
+
+
 def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterator[str]:
     first, *others = tables
+    yield from ("", "## Overview", "", "<!-- overview -->", "", _overview(*tables.values()), "", "<!-- /overview -->")
     for kind, title in (("shown", "Shown"), ("not shown", "Not shown"), ("limit", "What these runs cannot say")):
         sentences = [each.text for baseline in tables for each in sentences_of(tables[baseline]) if each.kind == kind]
         yield from ("", f"## {title}", "", *(f"- {text}" for text in dict.fromkeys(sentences)))
     for title, table in sections_of(tables[first]).items():
-        yield from ("", f"## {title}", "", table)
+        if title != "Overview":
+            yield from ("", f"## {title}", "", table)
     for baseline in others:
         compared = {title: table for title, table in sections_of(tables[baseline]).items() if baseline in title}
         for title, table in compared.items():

@@ -14,6 +14,7 @@ from deni.cli import main
 from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
 from deni.report import write_report
 from deni.report.figures import figures_of
+from deni.report.plain import overview_of
 from deni.report.ranking import rankings_of
 from deni.report.repeat import repeat_of
 from deni.report.runs import read_runs
@@ -436,14 +437,49 @@ def test_markdown_latex_and_csv_have_the_same_numbers(db, tmp_path):
     means = [f"{value:.2f}" for value in frame["mean"]]
     markdown = [re.split(r"(?<!\\)\|", line) for line in places["markdown"].read_text().splitlines()]
     assert markdown[0] == [r"All settings: model minilm, tuning lora (lora\_r=8), labelled 100."]
-    assert {len(line) for line in markdown[4:8]} == {len(markdown[4])}
-    assert [line[3].strip().removesuffix(" ★") for line in markdown[6:8]] == means
-    assert markdown[7][1].strip() == r"s\_w&a\|&lt;b&gt;"
+    results = markdown.index(["## Results"]) + 4
+    assert {len(line) for line in markdown[results - 2 : results + 2]} == {len(markdown[results])}
+    assert [line[3].strip().removesuffix(" ★") for line in markdown[results : results + 2]] == means
+    assert markdown[results + 1][1].strip() == r"s\_w&a\|&lt;b&gt;"
     latex = places["latex"].read_text()
-    assert latex.count(r"\toprule") == 2
+    assert latex.count(r"\toprule") == 3
     assert all(mean in latex for mean in means)
     assert r"s\_w\&a|<b>" in latex
     assert rf"{means[1]} $\star$" in latex
+
+
+def test_the_overview_has_a_row_for_each_strategy_and_a_column_for_each_dataset(tables):
+    cells = [
+        cell
+        for dataset, strategies in {"trec": ("default", "deni", "half"), "cola": ("deni", "default")}.items()
+        for strategy in strategies
+        for cell in runs(strategy, 0.8, 6, spread=0.1, shift=len(strategy) + len(dataset), dataset=dataset)
+    ]
+    by_default = tables(cells)
+    by_deni = tables_of(by_default.runs, "deni")
+    found = overview_of(by_default, by_deni)
+    assert list(found["strategy"]) == ["default", "deni", "half"]
+    frame = pd.concat([by_default.results, by_default.overall]).set_index(["strategy", "dataset"])
+    for name in ("default", "deni"):
+        for dataset in ("trec", "cola", "all 2"):
+            row = frame.loc[name, dataset]
+            assert found.set_index("strategy").loc[name, dataset] == f"{row['mean']:.1f} ± {row['sd']:.1f}"
+    half = found.set_index("strategy").loc["half"]
+    assert half[["cola", "all 2", "minus default", "minus deni"]].tolist() == ["–"] * 4
+    (row,) = by_default.overall_comparisons.to_dict("records")
+    (ratio,) = by_deni.overall_comparisons["sd_ratio"]
+    assert found["minus default"].tolist() == [
+        "–",
+        f"{row['difference']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+        "–",
+    ]
+    assert found["SD / SD of deni"][0].startswith(f"{ratio:.2f} (")
+
+
+def test_the_overview_of_one_dataset_compares_on_it(tables):
+    found = tables([*runs("default", 0.5, 5, spread=0.1), *runs("deni", 0.9, 5, spread=0.1, shift=1)])
+    (difference,) = found.comparisons["difference"]
+    assert overview_of(found)["minus default"][1].startswith(f"{difference:.2f} (")
 
 
 def test_the_page_has_no_address_of_anything_outside(db, tmp_path):

@@ -117,6 +117,12 @@ def span(low: float, high: float, digits: int) -> str:
     return "–" if np.isnan(low) or np.isnan(high) else f"{number(low, digits)} to {number(high, digits)}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """A number with its interval behind it, of two digits behind the point."""
+    interval = span(low, high, 2)
+    return number(value, 2) if interval == "–" else f"{number(value, 2)} ({interval})"
+
+
 def p_value(value: float) -> str:
     """A p-value; the smallest as a bound."""
     return "–" if np.isnan(value) else "0.001 or less" if value <= 0.001 else f"{value:.3f}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from deni.report.html import number, p_value, span
+from deni.report.html import number, p_value, span, with_interval
 from deni.report.tables import WHERE, Tables
 from deni.report.votes import OTHERS, away_from_soft
 
@@ -23,7 +23,7 @@ def markdown_of(tables: Tables) -> str:
 def sections_of(tables: Tables) -> dict[str, str]:
     """Title and Markdown of each table that has rows, without the columns that `shared_by` has."""
     same = shared_by(tables)
-    return {title: _markdown(frame.drop(columns=same, errors="ignore")) for title, frame in plain_of(tables)}
+    return {title: markdown_table(frame.drop(columns=same, errors="ignore")) for title, frame in plain_of(tables)}
 
 
 def shared_by(tables: Tables) -> dict[str, str]:
@@ -54,6 +54,7 @@ def csv_of(tables: Tables) -> str:
 
 def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
     """Title and texts of each table that has rows."""
+    yield "Overview", overview_of(tables)
     found = {
         "Results": (tables.results, _results),
         f"Comparisons with {tables.baseline}": (tables.comparisons, _comparisons),
@@ -64,6 +65,33 @@ def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
     for title, (frame, texts) in found.items():
         if not frame.empty:
             yield title, texts(frame)
+
+
+def overview_of(tables: Tables, *others: Tables) -> pd.DataFrame:
+    """Strategies x datasets, mean ± SD, and how they compare on all datasets together, or on the only one, as texts.
+
+    Args:
+        others: of the same runs, with other baselines.
+    """
+    rest = [name for name in WHERE if name != "dataset"]
+    frame = pd.concat([tables.results, tables.overall]) if len(tables.overall) else tables.results
+    cells = [f"{number(mean, 1)} ± {number(sd, 1)}" for mean, sd in zip(frame["mean"], frame["sd"], strict=True)]
+    rows = pd.MultiIndex.from_frame(frame[rest].drop_duplicates())
+    shown = frame.assign(cell=cells).pivot(index=rest, columns="dataset", values="cell")
+    shown = shown.reindex(index=rows, columns=list(dict.fromkeys(frame["dataset"])))
+    steps = tables.results.groupby(rest)["member_steps"].mean()
+    shown["member-steps"] = [number(value, 0) for value in steps.reindex(rows)]
+    of_one = tables.results["dataset"].nunique() == 1
+    for each in (tables, *others):
+        compared = (each.comparisons if of_one else each.overall_comparisons).set_index(rest)
+        for title, names in {
+            f"minus {each.baseline}": ("difference", "low", "high"),
+            f"SD / SD of {each.baseline}": ("sd_ratio", "sd_ratio_low", "sd_ratio_high"),
+        }.items():
+            texts = [with_interval(*row) for row in compared[list(names)].itertuples(index=False)]
+            shown[title] = pd.Series(texts, index=compared.index, dtype=object)
+    shown = shown.fillna("–").reset_index().astype(str)
+    return shown.drop(columns=[] if tables.results["other"].any() else "other")
 
 
 def _results(frame: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +142,8 @@ def _spans(frame: pd.DataFrame, low: str, high: str) -> list[str]:
     return [span(*ends, 2) for ends in zip(frame[low], frame[high], strict=True)]
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown_table(frame: pd.DataFrame) -> str:
+    """A frame of texts, escaped."""
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
     return "\n".join(f"| {' | '.join(_escaped(str(cell)) for cell in line)} |" for line in lines)
 

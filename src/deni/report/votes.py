@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from deni.measures import mean_interval
-from deni.report.html import number, span
+from deni.report.html import with_interval
 from deni.report.runs import Group
 
 # What `deni.study.votes` measures: majority, the first member for all, the mean of the members' own scores, the mean of
@@ -49,9 +49,8 @@ def votes_of(group: Group) -> Iterator[dict[str, Any]]:
 
 def away_from_soft(frame: pd.DataFrame, name: str) -> list[str]:
     """Difference and interval of another vote, as text, for each row of a frame with `COLUMNS`."""
-    columns = (frame[f"{name}_minus_soft{end}"] for end in ("", "_low", "_high"))
-    texts = ((number(value, 2), span(low, high, 2)) for value, low, high in zip(*columns, strict=True))
-    return [value if interval == "–" else f"{value} ({interval})" for value, interval in texts]
+    columns = [f"{name}_minus_soft{end}" for end in ("", "_low", "_high")]
+    return [with_interval(*row) for row in frame[columns].itertuples(index=False)]
 
 
 def _mean(values: np.ndarray, blocks: np.ndarray) -> float:
