@@ -27,6 +27,7 @@ def run(name: str, workers: int, pack: int, minutes: float) -> None:
     if archive.exists() and not store.exists():
         deni("study", "merge", store, archive)
     how = ["--runner", "processes", "--workers", workers, "--threads", 1, "--pack", pack, "--minutes", minutes]
+    how += ["--trunks", HERE / "trunks"]
     try:
         deni("study", "run", study, "--store", store, *how)
     finally:

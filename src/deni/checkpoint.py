@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +44,26 @@ def save_randomness(population: Population, folder: str | Path, rank: int = 0) -
     save_file({**states, **streams}, Path(folder) / RANDOMNESS.format(rank=rank))
 
 
-def check(folder: str | Path, origin: dict[str, Any]) -> None:
+def check(
+    folder: str | Path,
+    origin: dict[str, Any],
+    before_fork: Callable[[int], dict[str, Any] | None] = lambda step: None,
+) -> None:
     """Raise unless training can go on from a checkpoint folder.
 
     Args:
         origin: what the run that goes on is made from, as it was given to `save`.
+        before_fork: the part of that which counts until so many steps are done; None where it has forked by then. It
+            is enough that these parts are equal.
 
     Raises:
         ArtifactError: a checkpoint of another origin, or one without a readable `trainer_state.json`.
     """
     folder = Path(folder)
-    theirs, ours = _state(folder).get("origin"), json.loads(json.dumps(origin))
-    if theirs != ours:
+    state = _state(folder)
+    theirs, ours = state.get("origin"), _as_json(origin)
+    same = state.get("before_fork") is not None and state["before_fork"] == _as_json(before_fork(state["step"]))
+    if theirs != ours and not same:
         theirs = theirs if isinstance(theirs, dict) else {}
         keys = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
         for kind in {"strategy", "tuning"} & set(keys):
@@ -65,6 +74,10 @@ def check(folder: str | Path, origin: dict[str, Any]) -> None:
         json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
 
 
 def _state(folder: Path) -> dict[str, Any]:

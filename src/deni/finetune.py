@@ -250,6 +250,7 @@ def fine_tune(
     checkpoints: str | Path | None = None,
     save_steps: int | None = None,
     resume: bool = False,
+    start_from: str | Path | None = None,
     progress: bool = True,
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
@@ -264,6 +265,7 @@ def fine_tune(
         checkpoints: folder for checkpoints; None for none.
         save_steps: optimiser steps between checkpoints; None: only after Ctrl-C.
         resume: continue from the last checkpoint.
+        start_from: a checkpoint to continue from that is not among `checkpoints`, which has none yet.
         progress: show a progress bar.
         callbacks: of transformers.
         text_pair_column: what the column of the second texts is called, where the texts are pairs.
@@ -327,7 +329,7 @@ def fine_tune(
             trainer.add_callback(Bar())
         began = time.perf_counter()
         with interrupt.listening():
-            trainer.train(resume_from_checkpoint=str(last) if resume else None)
+            trainer.train(resume_from_checkpoint=str(last) if resume else start_from and str(start_from))
     seconds = time.perf_counter() - began
     last = last_checkpoint(checkpoints)
     if len(trainer.failures) == trainer.runs:

@@ -163,6 +163,15 @@ class Schedule(Sequence[Phase]):
         """The largest number of members that are alive at the same time, over all runs of one model."""
         return self.runs * max(phase.members for phase in self.phases)
 
+    def forked_before(self, step: int) -> bool:
+        """Whether anything has forked when `step` steps are done.
+
+        >>> schedule = Schedule.of([Phase(2, 4, members=3)], steps=5)
+        >>> schedule.forked_before(2), schedule.forked_before(3)
+        (False, True)
+        """
+        return any(phase.members > 1 and phase.start < step for phase in self.phases)
+
     def at(self, step: int) -> Phase:
         """The phase that trains at `step`, counted from 0; the last one for later steps."""
         return next((phase for phase in self.phases if step < phase.stop), self.phases[-1])

@@ -95,8 +95,7 @@ class PopulationTrainer(PackedTrainer):
         self.class_weights = class_weights
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
         model_init = options.pop("model_init", None) or model_init
-        own = {f"strategy's {name}": value for name, value in self.strategy.settings().items()}
-        self.origin = {**(origin or {}), "strategy": self.strategy.name, **own}
+        self.origin = {**(origin or {}), **self._told(self.strategy.settings())}
         self.source_seeds = dict(source_seeds or {})
         args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
         for name, value in renamed(self.strategy.arguments()).items():
@@ -165,6 +164,20 @@ class PopulationTrainer(PackedTrainer):
     def diagnostics(self) -> Diagnostics:
         """What the forks of the last training did."""
         return self._comparison.diagnostics
+
+    def _told(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The strategy with these settings, for the origin."""
+        return {"strategy": self.strategy.name, **{f"strategy's {name}": value for name, value in settings.items()}}
+
+    def _before_fork(self, step: int) -> dict[str, Any] | None:
+        """The origin of all runs that are like this one when `step` steps are done; None where it has forked by then.
+
+        These may differ in how they will fork.
+        """
+        if self._schedule().forked_before(step):
+            return None
+        rest = {name: value for name, value in self.origin.items() if not name.startswith("strategy's ")}
+        return {**rest, **self._told(self.strategy.before_fork())}
 
     def _sources_of(self, run: int, device: torch.device | str = "cpu", rank: int = 0) -> Sources:
         """The randomness of a run: the user's seeds for the first run of a model, derived ones in an ensemble's rest.
@@ -546,6 +559,8 @@ class PopulationTrainer(PackedTrainer):
         os.makedirs(folder, exist_ok=True)
         extra = {
             "origin": self.origin,
+            "before_fork": self._before_fork(self.state.global_step),
+            "step": self.state.global_step,
             "member_steps": self.member_steps,
             "diagnostics": self.diagnostics.state(),
             "failures": self.failures.state(),
@@ -559,7 +574,7 @@ class PopulationTrainer(PackedTrainer):
         checkpoint.save_randomness(self.population, output_dir, self.args.process_index)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        checkpoint.check(resume_from_checkpoint, self.origin)
+        checkpoint.check(resume_from_checkpoint, self.origin, self._before_fork)
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.member_steps = state["member_steps"]
         self._comparison.diagnostics = Diagnostics.of(state.get("diagnostics", []))

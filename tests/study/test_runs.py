@@ -34,6 +34,10 @@ RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
 
 @pytest.fixture
 def study(tmp_path, tickets, model_folder):
+    return writer(tmp_path / "study.yaml", tickets, model_folder)
+
+
+def writer(file, tickets, model_folder):
     """Writes a study over the toy tickets and the tiny model."""
 
     def write(**given):
@@ -46,7 +50,6 @@ def study(tmp_path, tickets, model_folder):
             "recipe": RECIPE,
             **given,
         }
-        file = tmp_path / "study.yaml"
         file.write_text(yaml.safe_dump(values))
         return str(file)
 

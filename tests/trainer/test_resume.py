@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_trainer import distance, fresh, make, rows, same, seeded, values
+from test_trainer import distance, fresh, lora, make, rows, same, seeded, values
 
 from deni.errors import ArtifactError
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble, NoisyInterpolation
@@ -53,6 +53,29 @@ def test_a_checkpoint_of_another_strategy_is_refused(tmp_path, other, message):
         make(tmp_path, other).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-14"))
 
 
+@pytest.mark.parametrize("tuned", ["full", "lora"])
+def test_a_checkpoint_before_the_first_fork_goes_on_with_other_forks(tmp_path, tuned):
+    first = DelayedEnsemble(members=2)  # forks at step 36 of 40
+    other = DelayedEnsemble(members=3, variance=0.3, ensemble_from=0.5, fork_rate="restart")
+    model = (lambda: lora()) if tuned == "lora" else seeded
+    make(tmp_path, first, model=model(), args=SAVE).train()
+    whole, resumed = (make(tmp_path, other, model=model()) for _ in range(2))
+    whole.train()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-14"))
+    assert same(values(whole), values(resumed))
+    assert whole.member_steps == resumed.member_steps
+    with pytest.raises(ArtifactError, match=r"members 2, not 3"):  # it should have forked at step 20
+        make(tmp_path, other, model=model()).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-28"))
+
+
+def test_a_checkpoint_after_the_first_fork_does_not_go_on_with_other_forks(tmp_path):
+    make(tmp_path, DelayedEnsemble(members=2, ensemble_from=0.5), args=SAVE).train()
+    other = DelayedEnsemble(members=2, ensemble_from=0.9)
+    with pytest.raises(ArtifactError, match=r"ensemble_from 0.5, not 0.9"):
+        make(tmp_path, other).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-28"))
+    make(tmp_path, other).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-14"))
+
+
 @pytest.mark.parametrize(
     "name",
     ["population.json", "population.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"],
@@ -94,8 +117,6 @@ def test_one_member_is_default_to_the_bit(tmp_path, strategy):
 
 @pytest.mark.parametrize("tuned", ["full", "lora"])
 def test_stacked_is_the_loop_with_clipping_decay_and_accumulation(tmp_path, tuned):
-    from test_trainer import lora
-
     args = {"max_grad_norm": 0.1, "weight_decay": 0.01}
     args |= {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
     trained = []

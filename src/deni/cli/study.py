@@ -34,6 +34,7 @@ def command() -> None:
     type=click.FloatRange(min=0, min_open=True),
     help="Begin no pack after so many; those under way are finished.  [default: no end]",
 )
+@click.option("--trunks", help="A folder: strategies that differ in their forks alone train until then once.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.

@@ -163,6 +163,10 @@ class Strategy:
         """
         return dataclasses.asdict(self)
 
+    def before_fork(self) -> dict[str, Any]:
+        """Those of `settings` that count before the first fork: runs that share them are the same until then."""
+        return self.settings()
+
     def __add__(self, other: Strategy) -> Strategy:
         """Both at once; raises ValueError where that makes no sense."""
         from deni.strategies.composed import Composed

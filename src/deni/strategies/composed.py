@@ -75,6 +75,9 @@ class Composed(Strategy):
     def settings(self) -> dict[str, Any]:
         return {part.name: part.settings() for part in self.of}
 
+    def before_fork(self) -> dict[str, Any]:
+        return {part.name: part.before_fork() for part in self.of}
+
     def labelled(self, wanted: int | None, available: int) -> int | None:
         chosen = wanted
         for part in self.of:

@@ -19,6 +19,7 @@ class DelayedEnsemble(Forking):
 
     name: ClassVar[str] = "delayed_ensemble"
     votes: ClassVar[bool] = True
+    of_forks: ClassVar[tuple[str, ...]] = ("ensemble_from",)
 
     ensemble_from: float = 0.9
 

@@ -18,3 +18,4 @@ class DENI(DelayedEnsemble, NoisyInterpolation):
     """
 
     name: ClassVar[str] = "deni"
+    of_forks: ClassVar[tuple[str, ...]] = (*DelayedEnsemble.of_forks, *NoisyInterpolation.of_forks)

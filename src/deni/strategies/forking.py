@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deni.schedule import Fork
 from deni.settings import check_choices
@@ -51,6 +52,8 @@ class Forking(Strategy):
     antithetic: bool = False
     member_order: Literal["shared", "own"] = "shared"
 
+    of_forks: ClassVar[tuple[str, ...]] = ()  # further settings that decide nothing before the first fork
+
     presets: ClassVar = {
         "paper": {"combine": "hard"},
         "released": {"fork_optimizer": "fresh", "fork_rate": "constant", "combine": "parent", "shift": 1},
@@ -78,6 +81,11 @@ class Forking(Strategy):
             antithetic=self.antithetic,
             order=self.member_order,
         )
+
+    def before_fork(self) -> dict[str, Any]:
+        """Without how it forks; a subclass that has settings for that names them in `of_forks`."""
+        late = {field.name for field in dataclasses.fields(Forking)} | set(self.of_forks)
+        return {name: value for name, value in self.settings().items() if name not in late}
 
     @property
     def noise_scope(self) -> str:

@@ -21,6 +21,7 @@ class NoisyInterpolation(Forking):
     """
 
     name: ClassVar[str] = "noisy_interpolation"
+    of_forks: ClassVar[tuple[str, ...]] = ("interpolate_from", "interpolate_until", "together", "apart")
 
     interpolate_from: float = 0.3
     interpolate_until: float = 0.6

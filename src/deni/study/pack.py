@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import platform
 import resource
@@ -22,22 +23,22 @@ from deni.pretrained import encode, tokenise
 from deni.strategies.vote import problem_of
 from deni.study.cell import Cell, CellResult, versions
 from deni.study.library import Library, fingerprint_of_texts
+from deni.study.trunks import KeepTrunk, trunk_of
 from deni.study.votes import other_votes
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
-
     from deni.data import Texts
 
 Outcome = CellResult | str  # a result, or the traceback of a failure
 
 
-def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
+def run_pack(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> list[Outcome]:
     """Train cells in one population and predict the texts that they are measured on with every member.
 
     Args:
         cells: that differ in `seed` alone.
         library: what is read already.
+        trunks: a folder for what packs share before their first fork; None trains each from its first step.
 
     Returns:
         For each cell its result, or why its run failed: a loss that became no number fails that cell alone.
@@ -51,7 +52,7 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
         warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
         _, measured = library.parts(cells[0], cells[0].plan().strategy)
         try:
-            fitted = fit(cells, library)
+            fitted = fit(cells, library, trunks)
         except TrainingDivergedError as error:
             return [_said(error)] * len(cells)
     tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
@@ -65,11 +66,16 @@ def run_pack(cells: Sequence[Cell], library: Library) -> list[Outcome]:
     return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
 
 
-def fit(cells: Sequence[Cell], library: Library, callbacks: Sequence[TrainerCallback] = ()) -> Fitted:
-    """Train cells in one population."""
+def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> Fitted:
+    """Train cells in one population, from where another pack left their trunk, or leaving it there for others."""
     plan = cells[0].plan()
     train, _ = library.parts(cells[0], plan.strategy)
-    return fine_tune(train, plan, seeds=[cell.seed for cell in cells], progress=False, callbacks=callbacks)
+    trunk = trunk_of(cells, plan, library, trunks) if trunks else None
+    start, before = (trunk.there, trunk.seconds) if trunk else (None, 0.0)
+    keep = [KeepTrunk(trunk)] if trunk and not start else []
+    seeds = [cell.seed for cell in cells]
+    fitted = fine_tune(train, plan, seeds=seeds, start_from=start, progress=False, callbacks=keep)
+    return dataclasses.replace(fitted, seconds=fitted.seconds + before)
 
 
 def environment() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -32,6 +33,7 @@ class Run:
         pack: cells in one population: a number, or `auto`, which measures a few steps.
         threads: of each worker; None for the cores divided by the workers.
         address, gpus_per_worker: of Ray.
+        trunks: a folder where packs leave what they share before their first fork for each other; None for none.
         minutes: after which no pack is begun any more, counted from the first one; None for no end.
         progress: whether to show how far it is.
 
@@ -50,6 +52,7 @@ class Run:
         threads: int | None = None,
         address: str | None = None,
         gpus_per_worker: float | None = None,
+        trunks: str | None = None,
         minutes: float | None = None,
         progress: bool = True,
     ) -> None:
@@ -65,6 +68,7 @@ class Run:
         self.threads = threads or max(1, _cores() // self.workers)
         self.devices, self.address = range(gpus), address
         self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+        self.trunks = str(Path(trunks).resolve()) if trunks else None  # workers may be elsewhere
         self.minutes = math.inf if minutes is None else minutes
         self._pack = _number(pack)
         self._calibration = Calibration(study.library, self.threads)
@@ -106,10 +110,10 @@ class Run:
 
     def _started(self) -> Runner:
         if self.runner == "serial":
-            return Serial(self.threads)
+            return Serial(self.threads, self.trunks)
         if self.runner == "processes":
-            return Processes(self.workers, self.threads, self.devices)
-        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker)
+            return Processes(self.workers, self.threads, self.devices, self.trunks)
+        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker, self.trunks)
 
 
 def _number(pack: int | str) -> int | None:

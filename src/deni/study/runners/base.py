@@ -36,10 +36,11 @@ class Runner(ABC):
     Args:
         slots: packs at a time.
         threads: torch's threads of each worker.
+        trunks: the folder for what packs share before their first fork; None for none.
     """
 
-    def __init__(self, slots: int, threads: int) -> None:
-        self.slots, self.threads = slots, threads
+    def __init__(self, slots: int, threads: int, trunks: str | None = None) -> None:
+        self.slots, self.threads, self.trunks = slots, threads, trunks
 
     @abstractmethod
     def submit(self, number: int, cells: Sequence[Cell]) -> None:

@@ -33,8 +33,10 @@ class OnRay(Runner):
         InputError: the package `ray` is missing, there is no such cluster, or, later, its head is gone.
     """
 
-    def __init__(self, slots: int, threads: int, address: str | None = None, gpus: float = 0) -> None:
-        super().__init__(slots, threads)
+    def __init__(
+        self, slots: int, threads: int, address: str | None = None, gpus: float = 0, trunks: str | None = None
+    ) -> None:
+        super().__init__(slots, threads, trunks)
         try:
             import ray
         except ImportError as error:
@@ -62,7 +64,7 @@ class OnRay(Runner):
     def submit(self, number: int, cells: Sequence[Cell]) -> None:
         self._look()
         with self._attached():
-            self._running[self._task.remote(number, list(cells), self.threads)] = number
+            self._running[self._task.remote(number, list(cells), self.threads, self.trunks)] = number
 
     def wait(self) -> Done:
         ready: list[Any] = []

@@ -35,8 +35,8 @@ class Processes(Runner):
         devices: GPUs that the processes take in turn; none for the CPU.
     """
 
-    def __init__(self, slots: int, threads: int, devices: Sequence[int] = ()) -> None:
-        super().__init__(slots, threads)
+    def __init__(self, slots: int, threads: int, devices: Sequence[int] = (), trunks: str | None = None) -> None:
+        super().__init__(slots, threads, trunks)
         self._devices = list(devices)
         self._workers = [self._started(at) for at in range(slots)]
 
@@ -83,7 +83,7 @@ class Processes(Runner):
         own = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
         if self._devices:
             own["CUDA_VISIBLE_DEVICES"] = str(self._devices[at % len(self._devices)])
-        process = SPAWN.Process(target=_serve, args=(theirs, self.threads), daemon=True)
+        process = SPAWN.Process(target=_serve, args=(theirs, self.threads, self.trunks), daemon=True)
         before = {name: os.environ.get(name) for name in own}
         os.environ.update(own)  # a spawned process takes it over
         try:
@@ -95,14 +95,14 @@ class Processes(Runner):
         return _Worker(process, ours)
 
 
-def _serve(pipe: Connection, threads: int) -> None:
+def _serve(pipe: Connection, threads: int, trunks: str | None) -> None:
     """Train what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who submits
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             number, cells = pipe.recv()
-            pipe.send(work(number, cells, threads))
+            pipe.send(work(number, cells, threads, trunks))
 
 
 def _die_with_parent() -> None:

@@ -12,8 +12,8 @@ from deni.study.runners.work import work
 class Serial(Runner):
     """Trains in this process."""
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(1, threads)
+    def __init__(self, threads: int, trunks: str | None = None) -> None:
+        super().__init__(1, threads, trunks)
         self._given: tuple[int, Sequence[Cell]] | None = None
 
     def submit(self, number: int, cells: Sequence[Cell]) -> None:
@@ -22,7 +22,7 @@ class Serial(Runner):
     def wait(self) -> Done:
         assert self._given is not None
         (number, cells), self._given = self._given, None
-        return work(number, cells, self.threads)
+        return work(number, cells, self.threads, self.trunks)
 
     def close(self) -> None:
         pass

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deni.study.library import Library
 
 
-def work(number: int, cells: Sequence[Cell], threads: int) -> Done:
+def work(number: int, cells: Sequence[Cell], threads: int, trunks: str | None) -> Done:
     """Train a pack; an exception becomes a traceback."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
@@ -26,7 +26,7 @@ def work(number: int, cells: Sequence[Cell], threads: int) -> Done:
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
     try:
-        return Done(number, run_pack(cells, _library()))
+        return Done(number, run_pack(cells, _library(), trunks))
     except Exception:
         return Done(number, error=traceback.format_exc())
 

@@ -1,0 +1,88 @@
+"""What strategies that differ in their forks alone have in common: trained once, kept for the others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from deni.recipe import Recipe
+from deni.study.cell import Cell, digest, versions
+from deni.study.library import Library, steps_of
+
+SECONDS = "seconds.txt"
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A pack as it is just before its first fork.
+
+    Args:
+        folder: of its checkpoint; not there before the first pack that has this trunk comes by.
+        step: the optimiser steps that are done.
+    """
+
+    folder: Path
+    step: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; 0 where it is not there."""
+        file = self.folder / SECONDS
+        return float(file.read_text(encoding="utf-8")) if file.is_file() else 0.0
+
+    @property
+    def there(self) -> Path | None:
+        """Its checkpoint, to go on from."""
+        return self.folder if self.folder.is_dir() else None
+
+
+def trunk_of(cells: Sequence[Cell], plan: Recipe, library: Library, folder: str | Path) -> Trunk | None:
+    """The trunk of a pack; None where it has none: no fork, or one before the first step.
+
+    Args:
+        cells: of the pack, of which `plan` is the recipe.
+        folder: where trunks are kept.
+    """
+    first, strategy = cells[0], plan.strategy
+    train, _ = library.parts(first, strategy)
+    steps = steps_of(plan, len(train))
+    step = next((phase.start for phase in strategy.schedule(steps) if phase.members > 1), 0)
+    if not step:
+        return None
+    decided = first.decides(library.fingerprints(first, strategy), versions())
+    shared = {**decided, "strategy": [strategy.name, strategy.before_fork()], "seeds": [cell.seeds for cell in cells]}
+    return Trunk(Path(folder) / digest({**shared, "seed": None, "step": step})[:32], step)
+
+
+class KeepTrunk(TrainerCallback):
+    """Writes the trunk when training comes to its end, whole or not at all."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        self.trunk, self._began = trunk, time.perf_counter()
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.trunk.step:
+            control.should_save = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step != self.trunk.step or self.trunk.there:
+            return
+        self.trunk.folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix="unfinished.", dir=self.trunk.folder.parent))
+        try:
+            shutil.copytree(Path(args.output_dir) / f"checkpoint-{state.global_step}", beside, dirs_exist_ok=True)
+            (beside / SECONDS).write_text(f"{time.perf_counter() - self._began:.3f}", encoding="utf-8")
+            os.rename(beside, self.trunk.folder)
+        except OSError:  # another worker was faster, or the disk is full: without it this pack goes on, too
+            shutil.rmtree(beside, ignore_errors=True)
