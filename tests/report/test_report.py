@@ -621,6 +621,44 @@ def test_votes_are_compared_run_by_run(tables):
     assert (row["parent_minus_soft"], row["members_minus_soft"]) == pytest.approx((-10, -5))
 
 
+def test_forked_members_can_be_measured_as_one_model(tmp_path):
+    def forked(seed):
+        vote, merged = result_of(0.5, seed, members=3), result_of(0.9, seed + 100).log_probs[:, 0]
+        score = float(macro_f1(merged.argmax(-1)[None], vote.gold)[0])
+        return dataclasses.replace(vote, merged=merged, metrics={"macro_f1": 0.0, "merged_macro_f1": score})
+
+    cells = [*runs("default", 0.7, 6), *((cell_of("deni", seed), forked(seed)) for seed in range(6))]
+    make(tmp_path / "study.db", [*cells, (cell_of("deni", 6), "ValueError: no")])
+    as_votes, as_one = (
+        write_report(tmp_path / "study.db", tmp_path / name, as_one_model=one)
+        for name, one in (("votes.html", False), ("one.html", True))
+    )
+    assert as_votes.runs.strategies == ["default", "deni"]
+    assert as_one.runs.strategies == ["default", "deni, as one model"]
+    means = [dict(zip(each.results["strategy"], each.results["mean"], strict=True)) for each in (as_votes, as_one)]
+    scores = [result.metrics["merged_macro_f1"] for cell, result in cells if cell.strategy.name == "deni"]
+    assert means[1]["deni, as one model"] == pytest.approx(100 * np.mean(scores))
+    assert means[0]["default"] == means[1]["default"]
+    assert means[0]["deni"] < 60 < 80 < means[1]["deni, as one model"]
+    assert as_one.failures["strategy"].tolist() == ["deni, as one model"]
+
+
+def test_forked_members_of_other_tasks_can_be_measured_as_one_model(tmp_path):
+    own = {"metrics": {"pearson": 0.5, "merged_pearson": 0.25}, "merged": np.zeros((4, 1))}
+    result = CellResult(np.zeros((4, 2, 1)), np.arange(4.0), np.arange(4), ("value",), "", **own)
+    numbers = {"name": "stars", "task": "regression"}
+    path = make(tmp_path / "study.db", [(cell_of("deni", seed, dataset=numbers), result) for seed in range(5)])
+    with Store(path) as store:
+        means = [tables_of(read_runs(store, as_one_model=one)).results["mean"][0] for one in (False, True)]
+    assert means == pytest.approx([50, 25])
+
+
+def test_how_cells_were_computed_makes_no_setting(tables):
+    first = list(runs("default", 0.7, 5, spread=0.1, recipe={"epochs": 2, "members_at_a_time": 25}))
+    second = list(runs("deni", 0.7, 5, spread=0.1, recipe={"epochs": 2, "members_at_a_time": 5, "engine": "loop"}))
+    assert len(tables([*first, *second]).runs.settings) == 1
+
+
 def test_the_page_and_the_plain_tables_have_votes_and_all_datasets(tmp_path):
     cells = list(of_datasets(seeds=5))
     cells[-1] = (cells[-1][0], dataclasses.replace(cells[-1][1], metrics={"soft_macro_f1": 0.5, "macro_f1": 0.5}))

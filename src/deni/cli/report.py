@@ -15,6 +15,7 @@ from deni.cli import example
 @click.option("--csv", metavar="FILE", help="Write the tables as CSV, with all digits.")
 @click.option("--figures", metavar="FOLDER", help="Write the figures as SVG files.")
 @click.option("--baseline", help="Strategy that others are compared with.  [default: default, or the cheapest]")
+@click.option("--as-one-model", is_flag=True, help="Measure forked members as the one model that they export to.")
 @click.option("--title", help="Of the page.  [default: the study's name]")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @click.option("--progress/--no-progress", default=True, help="Show how far it is.")

@@ -16,7 +16,7 @@ from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
 from deni.report.predictions import Measured, measured
 from deni.strategies.vote import PROBLEMS, vote
-from deni.study.cell import MEASURES, Cell, canonical, digest
+from deni.study.cell import HOW, MEASURES, Cell, canonical, digest
 from deni.study.store import Row, Store
 from deni.study.table import called, flat
 
@@ -160,11 +160,13 @@ def mean_score(group: Group) -> float:
     return float(np.mean([block.scores.mean() for block in group.blocks]))
 
 
-def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter) -> Runs:
+def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter, as_one_model: bool = False) -> Runs:
     """Read the runs of a store.
 
     Args:
         watch: shows how far it is.
+        as_one_model: measure strategies whose members were forked as the mean of these members, which is what
+            `deni export --as single` writes, in place of their vote, and call them so. Others stay as they are.
 
     Raises:
         InputError: nothing is done in it.
@@ -182,7 +184,7 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
     for key, row in zip(keys, rows, strict=True):
         if row.status in ("done", "failed"):
             together.setdefault((settings[key], called(row.cell)), []).append(row)
-    reader = _Reader(store)
+    reader = _Reader(store, as_one_model)
     groups = [reader.group(setting, strategy, some) for (setting, strategy), some in watch(list(together.items()))]
     return Runs(
         settings=list(dict.fromkeys(group.setting for group in groups)),
@@ -196,8 +198,8 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
 class _Reader:
     """Reads what members said, and lets them vote."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, as_one_model: bool) -> None:
+        self.store, self.as_one_model = store, as_one_model
         self.guessed: set[str] = set()
         self._voters: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
@@ -206,7 +208,12 @@ class _Reader:
         done = sorted((row for row in rows if row.status == "done"), key=lambda row: (row.cell.block, row.cell.seed))
         numbers = list(dict.fromkeys(row.cell.block for row in done))
         blocks = [self._block(number, [row for row in done if row.cell.block == number]) for number in numbers]
+        if any(self._merges(row) for row in done):
+            strategy += ", as one model"
         return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
+
+    def _merges(self, row: Row) -> bool:
+        return self.as_one_model and f"merged_{_MEASURED[row.cell.task]}" in row.metrics
 
     def _block(self, number: int, rows: Sequence[Row]) -> Block:
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
@@ -214,9 +221,13 @@ class _Reader:
         outputs = [self.store.outputs(row.key) for row in rows]
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
         if task != "single_label":
-            scores = np.array([float(row.metrics[_MEASURED[task]]) for row in rows])
+            names = [f"{'merged_' * self._merges(row)}{_MEASURED[task]}" for row in rows]
+            scores = np.array([float(row.metrics[name]) for row, name in zip(rows, names, strict=True)])
             return Block(number, rows, seeds, scores, float("nan"), texts, None, None, None)
-        votes = [self.vote(row, each.log_probs) for row, each in zip(rows, outputs, strict=True)]
+        votes = [
+            each.merged if self._merges(row) and each.merged is not None else self.vote(row, each.log_probs)
+            for row, each in zip(rows, outputs, strict=True)
+        ]
         chosen = [each.argmax(-1) for each in votes]
         shared = all(np.array_equal(each.gold, gold) and np.array_equal(each.text_ids, ids) for each in outputs)
         if shared:
@@ -272,8 +283,9 @@ def _read_columns(cell: Cell) -> dict[str, Any]:
 
 
 def _value_of(cell: Cell, name: str) -> Any:
+    """Without what only says how a cell is computed."""
     value = getattr(cell, name)
-    return dict(value) if isinstance(value, Mapping) else value
+    return {key: value[key] for key in value if key not in HOW} if isinstance(value, Mapping) else value
 
 
 def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
@@ -316,7 +328,7 @@ def _details(row: Row) -> Iterator[tuple[str, Any]]:
     cell = row.cell
     values = {name: _value_of(cell, name) for name in _OF_A_SETTING if name != "recipe"}
     columns = {name: value for name, value in _read_columns(cell).items() if name != "name"}
-    for name, value in flat({**columns, **values, **cell.recipe, **_versions(row)}).items():
+    for name, value in flat({**columns, **values, **_value_of(cell, "recipe"), **_versions(row)}).items():
         if value is not None:
             yield name, value
 

@@ -30,6 +30,7 @@ def write_report(
     csv: str | Path | None = None,
     figures: str | Path | None = None,
     baseline: str | None = None,
+    as_one_model: bool = False,
     title: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -42,6 +43,7 @@ def write_report(
         markdown, latex, csv: files for the tables of results; None for none.
         figures: a folder for the figures as SVG, which is made if it is not there; None for none.
         baseline: the strategy that the others are compared with; None for `default`, or the cheapest.
+        as_one_model: see `deni.report.runs.read_runs`.
         title: of the page; None for the study's name.
         overwrite: replace files that are there.
         progress: show progress bars.
@@ -63,7 +65,7 @@ def write_report(
     if len({path.absolute() for path in places.values()}) < len(places):
         raise InputError("two of the files to write are the same: give each its own name")
     with opened(store) as cells:
-        runs = read_runs(cells, _watch("reading", progress))
+        runs = read_runs(cells, _watch("reading", progress), as_one_model)
         tables = tables_of(runs, baseline, watch=_watch("comparing", progress))
     rows = runs.rows
     texts = {name: _PLAIN[name](tables) for name in places if name != "page"}
