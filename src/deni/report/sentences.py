@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,14 +14,6 @@ from deni.report.tables import Tables
 from deni.study.cell import MEASURES
 
 Kind = Literal["shown", "not shown", "limit"]
-_VERBS = {
-    "higher": "scored higher than",
-    "lower": "scored lower than",
-    "at least as good": "is at least as good as",
-    "more stable": "varied less than",
-    "less stable": "varied more than",
-    "at least as stable": "is at least as stable as",
-}
 
 
 @dataclass(frozen=True)
@@ -55,8 +47,8 @@ def _of_part(tables: Tables, measure: str) -> Iterator[Sentence]:
     overall = [each for each in tables.overall_against if each.first.setting.measure == measure]
     together = dataclasses.replace(part, against_baseline=overall)
     on = "" if tables.runs.texts == "test texts" else f"On {measure} texts: "
-    each_alone = (*_best(part), *_of_ranks(part), *_of_means(part), *_of_spread(part))
-    for each in (*_of_means(together), *_of_spread(together), *each_alone):
+    each_alone = (*_best(part), *_of_ranks(part), *_against(part, _MEAN), *_against(part, _SPREAD))
+    for each in (*_against(together, _MEAN), *_against(together, _SPREAD), *each_alone):
         yield dataclasses.replace(each, text=on + each.text)
 
 
@@ -108,44 +100,21 @@ def _of_ranks(tables: Tables) -> Iterator[Sentence]:
             )
 
 
-def _of_means(tables: Tables) -> Iterator[Sentence]:
+def _against(tables: Tables, aspect: _Aspect) -> Iterator[Sentence]:
+    """What is shown of the mean, or of the spread, against the baseline."""
     for strategy, each in _by_strategy(tables.against_baseline):
-        for verdict in ("higher", "lower", "at least as good"):
-            held = [one for one in each if one.of_mean == verdict]
-            if held:
-                margin = f" (margin {100 * F1_MARGIN:g} F1)" if verdict == "at least as good" else ""
-                figures = _differences(held)
-                yield Sentence(
-                    "shown", f"{strategy} {_VERBS[verdict]} {tables.baseline}{margin} {_where(held, each)}: {figures}."
-                )
-        open_ones = [one for one in each if one.of_mean == "not shown"]
-        if open_ones:
+        told: dict[str, list[Comparison]] = {}
+        for one in each:
+            told.setdefault(aspect.verdict(one), []).append(one)
+        for verdict, verb in aspect.verbs.items():
+            if held := told.get(verdict):
+                text = f"{strategy} {verb.format(tables.baseline)} {_where(held, each)}: {aspect.figures(held)}."
+                yield Sentence("shown", text)
+        if left := told.get("not shown"):
             yield Sentence(
                 "not shown",
-                f"Whether {strategy} scores higher or lower than {tables.baseline} {_where(open_ones, each)}: "
-                f"{_differences(open_ones)}. {_only_alone(one.low > 0 or one.high < 0 for one in open_ones)}"
-                "That is no proof of equality.",
-            )
-
-
-def _of_spread(tables: Tables) -> Iterator[Sentence]:
-    for strategy, each in _by_strategy(tables.against_baseline):
-        for verdict in ("more stable", "less stable", "at least as stable"):
-            held = [one for one in each if one.of_spread == verdict]
-            if held:
-                margin = f" (margin {SD_MARGIN:g})" if verdict == "at least as stable" else ""
-                yield Sentence(
-                    "shown",
-                    f"{strategy} {_VERBS[verdict]} {tables.baseline}{margin} {_where(held, each)}: {_ratios(held)}.",
-                )
-        open_ones = [one for one in each if one.of_spread == "not shown"]
-        ratios = [one.spread for one in open_ones if one.spread is not None]
-        if open_ones:
-            yield Sentence(
-                "not shown",
-                f"Whether {strategy} varies more or less than {tables.baseline} {_where(open_ones, each)}: "
-                f"{_ratios(open_ones)}. "
-                f"{_only_alone(not one.low <= 1 <= one.high for one in ratios)}"
+                f"Whether {strategy} {aspect.question} than {tables.baseline} {_where(left, each)}: "
+                f"{aspect.figures(left)}. {_only_alone(map(aspect.excludes_equality, left))}"
                 "That is no proof of equality.",
             )
 
@@ -291,3 +260,46 @@ def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
 
 def _s(count: int) -> str:
     return "" if count == 1 else "s"
+
+
+@dataclass(frozen=True)
+class _Aspect:
+    """The mean or the spread.
+
+    Args:
+        verdict: what is shown of it.
+        verbs: each claim as it is told, with the baseline in place of the braces.
+        question: what is open where nothing is shown.
+        figures: with their intervals.
+        excludes_equality: whether the interval does.
+    """
+
+    verdict: Callable[[Comparison], str]
+    verbs: Mapping[str, str]
+    question: str
+    figures: Callable[[Sequence[Comparison]], str]
+    excludes_equality: Callable[[Comparison], bool]
+
+
+_MEAN = _Aspect(
+    lambda each: each.of_mean,
+    {
+        "higher": "scored higher than {}",
+        "lower": "scored lower than {}",
+        "at least as good": f"is at least as good as {{}} (margin {100 * F1_MARGIN:g} F1)",
+    },
+    "scores higher or lower",
+    _differences,
+    lambda each: each.low > 0 or each.high < 0,
+)
+_SPREAD = _Aspect(
+    lambda each: each.of_spread,
+    {
+        "more stable": "varied less than {}",
+        "less stable": "varied more than {}",
+        "at least as stable": f"is at least as stable as {{}} (margin {SD_MARGIN:g})",
+    },
+    "varies more or less",
+    _ratios,
+    lambda each: each.spread is not None and not each.spread.low <= 1 <= each.spread.high,
+)
