@@ -17,7 +17,7 @@ from deni.report.plain import markdown_table, overview_of, sections_of, shared_b
 from deni.report.repeat import repeat_of
 from deni.report.runs import Runs, read_runs
 from deni.report.sentences import sentences_of
-from deni.report.tables import Tables, tables_of
+from deni.report.tables import WHERE, Tables, tables_of
 from deni.study.archive import opened
 from deni.study.grid import read_grid
 
@@ -72,7 +72,11 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
 
 
 def _overview(*tables: Tables) -> str:
-    return markdown_table(overview_of(*tables).drop(columns=shared_by(tables[0]), errors="ignore"))
+    """In two tables, since one would be too wide: scores, and comparisons."""
+    whole = overview_of(*tables).drop(columns=shared_by(tables[0]), errors="ignore")
+    compared = [name for name in whole if name.startswith(("minus ", "SD / "))]
+    named = [name for name in whole if name in WHERE]
+    return f"{markdown_table(whole.drop(columns=compared))}\n\n{markdown_table(whole[named + compared])}"
 
 
 def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterator[str]:
