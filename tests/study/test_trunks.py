@@ -52,15 +52,17 @@ def same(one, other):
     )
 
 
-@pytest.mark.parametrize("tuning", ["full", "lora"])
-@pytest.mark.parametrize("before", [{}, {"linear_probe": {}}, {"best_practices": {"epochs": 2}}])
+@pytest.mark.parametrize(
+    ("tuning", "before"),
+    [("full", {}), ("lora", {}), ("lora", {"linear_probe": {}}), ("lora", {"best_practices": {"epochs": 2}})],
+)
 def test_a_pack_that_goes_on_from_a_trunk_has_the_numbers_of_one_that_does_not(study, tmp_path, before, tuning):
     name = "+".join([*before, "delayed_ensemble"])
-    strategies = [named(name, **before, delayed_ensemble={**OWN, **more}) for more in VARIANTS]
+    strategies = [named(name, **before, delayed_ensemble={**OWN, **more}) for more in VARIANTS[-2:]]
     if not before:
         strategies = [named(**{**OWN, **more}) for more in VARIANTS]
     folder, library = str(tmp_path / "trunks"), Library()
-    for cells in packs(study(strategies=strategies, tunings=[tuning])):
+    for cells in packs(study(strategies=strategies, tunings=[tuning], seeds=2)):
         plain, shared = run_pack(cells, library), run_pack(cells, library, folder)
         assert all(same(*pair) for pair in zip(plain, shared, strict=True))
     (trunk,) = os.listdir(folder)
