@@ -137,4 +137,13 @@ def test_a_trunk_that_cannot_be_kept_is_done_without(study, tmp_path, monkeypatc
     (cells,) = packs(study(strategies=[named(**OWN)]))
     results = run_pack(cells, Library(), str(tmp_path / "trunks"))
     assert all(result.cost["member_steps"] > 0 for result in results)
-    assert os.listdir(tmp_path / "trunks") == []
+    assert not (tmp_path / "trunks").exists()
+
+
+def test_trunks_in_a_file_are_refused_in_one_line(study, tmp_path):
+    (tmp_path / "trunks").write_text("")
+    options = ["--store", str(tmp_path / "s.db"), "--trunks", str(tmp_path / "trunks")]
+    result = CliRunner().invoke(main, ["study", "run", study(), *options])
+    assert result.exit_code == 2
+    assert "name a folder" in result.output
+    assert not (tmp_path / "s.db").exists()

@@ -68,7 +68,7 @@ class Run:
         self.threads = threads or max(1, _cores() // self.workers)
         self.devices, self.address = range(gpus), address
         self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
-        self.trunks = str(Path(trunks).resolve()) if trunks else None  # workers may be elsewhere
+        self.trunks = _folder(trunks) if trunks else None
         self.minutes = math.inf if minutes is None else minutes
         self._pack = _number(pack)
         self._calibration = Calibration(study.library, self.threads)
@@ -114,6 +114,15 @@ class Run:
         if self.runner == "processes":
             return Processes(self.workers, self.threads, self.devices, self.trunks)
         return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker, self.trunks)
+
+
+def _folder(trunks: str) -> str:
+    """The whole path, since workers may be elsewhere; made if it is not there."""
+    try:
+        Path(trunks).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--trunks {trunks} cannot be made: {error.strerror}; name a folder") from None
+    return str(Path(trunks).resolve())
 
 
 def _number(pack: int | str) -> int | None:

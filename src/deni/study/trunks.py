@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,10 +78,9 @@ class KeepTrunk(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step != self.trunk.step or self.trunk.there:
             return
-        self.trunk.folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix="unfinished.", dir=self.trunk.folder.parent))
+        beside = self.trunk.folder.with_name(f"unfinished.{uuid.uuid4().hex}")
         try:
-            shutil.copytree(Path(args.output_dir) / f"checkpoint-{state.global_step}", beside, dirs_exist_ok=True)
+            shutil.copytree(Path(args.output_dir) / f"checkpoint-{state.global_step}", beside)
             (beside / SECONDS).write_text(f"{time.perf_counter() - self._began:.3f}", encoding="utf-8")
             os.rename(beside, self.trunk.folder)
         except OSError:  # another worker was faster, or the disk is full: without it this pack goes on, too
