@@ -17,6 +17,7 @@ strategies tuning
 arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
 answers comparison evaluation
 packing
+saving
 trainer
 artifact pretrained
 recipe

@@ -28,6 +28,10 @@ class PackedTrainer(VotingTrainer):
     _sets: dict[str, Any]  # `train` and `eval`: a dataset for each seed, or None where all share one
     _order: SampleOrder | None = None
 
+    def _schedule(self) -> Schedule:
+        assert self.schedule is not None
+        return self.schedule
+
     def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
         """Our order where Trainer would draw a random one from the global generator."""
         theirs = super()._get_train_sampler(*args, **options)
@@ -52,8 +56,7 @@ class PackedTrainer(VotingTrainer):
 
     def own_orders(self, step: int) -> bool:
         """Whether at this optimiser step, counted from 0, each member sees the rows in an order of its own."""
-        assert self.schedule is not None
-        return self.schedule.at(step).fork.order == "own"
+        return self._schedule().at(step).fork.order == "own"
 
     def _rows_of_lanes(self, inputs: Mapping[str, Any], lengths: Tensor) -> tuple[dict[str, Any], Tensor | None]:
         """The rows that are trained on at this step: of the parent's lane of each run, or of one for each member.
