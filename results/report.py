@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -59,8 +60,8 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
     question, _, rest = study.partition("\n")
     planned, done = len(list(read_grid(HERE / f"{name}.yaml").points())), len(tables.each_run)
     yield from (f"# {name.capitalize()}", "", question.removeprefix("# "), "")
-    yield f"Written by `results/report.py` from `results/{name}.parquet`, which `results/run.py` made of"
-    yield f"[results/{name}.yaml](../../results/{name}.yaml):"
+    yield f"Written by `results/report.py` from `results/{name}.parquet` (SHA-256 {sha_of(name)}), which"
+    yield f"`results/run.py` made of [results/{name}.yaml](../../results/{name}.yaml):"
     yield from ("", "```yaml", rest.strip(), "```", "")
     if done < planned:
         yield from (f"**Not finished: {done} of {planned} runs are done.** What follows is of these.", "")
@@ -69,6 +70,11 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
     yield f"In all settings: {said}. Scores are macro F1 in points. Without a result: {failed} of {done + failed} runs."
     yield from ("", "What it ran with:", "")
     yield from (f"- {count:,} runs: {line}" for line, count in repeat_of(runs.rows, f"{name}.db").environments)
+
+
+def sha_of(name: str) -> str:
+    """The beginning of the digest of a study's archive: a page that names another one is of other results."""
+    return hashlib.sha256((HERE / f"{name}.parquet").read_bytes()).hexdigest()[:12]
 
 
 def _overview(*tables: Tables) -> str:
