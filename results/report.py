@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from deni.report.drawn import drawings_of
 from deni.report.plain import markdown_table, overview_of, sections_of, shared_by
 from deni.report.repeat import repeat_of
@@ -78,11 +80,17 @@ def sha_of(name: str) -> str:
 
 
 def _overview(*tables: Tables) -> str:
-    """In two tables, since one would be too wide: scores, and comparisons."""
+    """In two tables, since one would be too wide: scores, and comparisons; with what they are of."""
     whole = overview_of(*tables).drop(columns=shared_by(tables[0]), errors="ignore")
     compared = [name for name in whole if name.startswith(("minus ", "SD / "))]
     named = [name for name in whole if name in WHERE]
-    return f"{markdown_table(whole.drop(columns=compared))}\n\n{markdown_table(whole[named + compared])}"
+    said = [f"{what}: {_each(tables[0].results[what])}" for what in ("seeds", "blocks", "texts")]
+    note = f"In each setting, {', '.join(said)}. Failed: at chance or without a result. In brackets: 95 % intervals."
+    return f"{markdown_table(whole.drop(columns=compared))}\n\n{markdown_table(whole[named + compared])}\n\n{note}"
+
+
+def _each(counts: pd.Series) -> str:
+    return " or ".join(dict.fromkeys(map(str, counts)))
 
 
 def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterator[str]:
@@ -93,7 +101,8 @@ def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterat
         yield from ("", f"## {title}", "", *(f"- {text}" for text in dict.fromkeys(sentences)))
     for title, table in sections_of(tables[first]).items():
         if title != "Overview":
-            yield from ("", f"## {title}", "", table)
+            mark = title.lower().replace(" ", "-")
+            yield from ("", f"## {title}", "", f"<!-- {mark} -->", "", table, "", f"<!-- /{mark} -->")
     for baseline in others:
         compared = {title: table for title, table in sections_of(tables[baseline]).items() if baseline in title}
         for title, table in compared.items():

@@ -474,6 +474,16 @@ def test_the_overview_has_a_row_for_each_strategy_and_a_column_for_each_dataset(
         "–",
     ]
     assert found["SD / SD of deni"][0].startswith(f"{ratio:.2f} (")
+    assert found["failed"].tolist() == ["0 of 12", "0 of 12", "0 of 6"]
+
+
+def test_the_overview_counts_runs_at_chance_and_without_a_result(tables):
+    cells = [
+        *runs("default", 0.9, 5),
+        (cell_of("default", 5), result_of(0.0, 5)),
+        (cell_of("default", 6), "Trace\nBoom"),
+    ]
+    assert overview_of(tables(cells))["failed"].tolist() == ["2 of 7"]
 
 
 def test_the_overview_of_one_dataset_compares_on_it(tables):

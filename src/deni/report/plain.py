@@ -70,6 +70,8 @@ def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
 def overview_of(tables: Tables, *others: Tables) -> pd.DataFrame:
     """Strategies x datasets, mean ± SD, and how they compare on all datasets together, or on the only one, as texts.
 
+    A run has failed that is at chance or has no result.
+
     Args:
         others: of the same runs, with other baselines.
     """
@@ -79,8 +81,10 @@ def overview_of(tables: Tables, *others: Tables) -> pd.DataFrame:
     rows = pd.MultiIndex.from_frame(frame[rest].drop_duplicates())
     shown = frame.assign(cell=cells).pivot(index=rest, columns="dataset", values="cell")
     shown = shown.reindex(index=rows, columns=list(dict.fromkeys(frame["dataset"])))
-    steps = tables.results.groupby(rest)["member_steps"].mean()
-    shown["member-steps"] = [number(value, 0) for value in steps.reindex(rows)]
+    groups = tables.results.groupby(rest)
+    shown["member-steps"] = [number(value, 0) for value in groups["member_steps"].mean().reindex(rows)]
+    counts = groups[["seeds", "no_result", "at_chance"]].sum().reindex(rows).itertuples(index=False)
+    shown["failed"] = [f"{none + chance} of {runs + none}" for runs, none, chance in counts]
     of_one = tables.results["dataset"].nunique() == 1
     for each in (tables, *others):
         compared = (each.comparisons if of_one else each.overall_comparisons).set_index(rest)
