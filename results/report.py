@@ -30,6 +30,7 @@ FIGURES = ("cost-mean", "cost-sd", "seeds")
 BASELINES = {
     "claims": ("default", "best_practices", "ensemble"),
     "recipes": ("default", "ensemble"),
+    "confirmation": ("default", "ensemble"),
     "fork": ("default", "delayed_ensemble"),
     "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
 }

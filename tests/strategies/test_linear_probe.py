@@ -62,7 +62,7 @@ def test_the_output_layer_is_the_regression_of_scikit_learn(tmp_path, c, evaluat
 
 
 def test_training_is_a_plain_loop_that_starts_there(tmp_path):
-    mine = trained(tmp_path, LinearProbe()).population.member(0)
+    mine = trained(tmp_path, LinearProbe(probe_c=1.0)).population.member(0)
     model, data = bert(), rows()
     scaler = StandardScaler()
     x = scaler.fit_transform(pooled(model, data))
@@ -133,7 +133,7 @@ def test_numbers_get_ridge_regression(tmp_path):
 
 def test_one_number_a_text_is_known_by_the_output(tmp_path):
     data = [{**row, "labels": float(row["input_ids"][0])} for row in rows()]
-    trainer = started(tmp_path, LinearProbe(), model=bert(num_labels=1), train=data)
+    trainer = started(tmp_path, LinearProbe(probe_c=1.0), model=bert(num_labels=1), train=data)
     features = pooled(bert(num_labels=1), data)
     expected = make_pipeline(StandardScaler(), Ridge()).fit(features, [row["labels"] for row in data])
     weight, bias = (value.numpy() for value in head(trainer))
@@ -144,7 +144,7 @@ def test_each_label_has_a_regression_of_its_own(tmp_path):
     """The third label is on all texts, the fourth on none: their log odds, with one text of either kind added."""
     data = [{**row, "labels": [float(row["input_ids"][at] % 2) for at in (0, 1)] + [1.0, 0.0]} for row in rows()]
     features = pooled(bert(num_labels=4), data)
-    trainer = started(tmp_path, LinearProbe(), model=bert(num_labels=4), train=data)
+    trainer = started(tmp_path, LinearProbe(probe_c=1.0), model=bert(num_labels=4), train=data)
     weight, bias = (value.numpy() for value in head(trainer))
     said = 1 / (1 + np.exp(-(features @ weight.T + bias)))
     for label in (0, 1):
@@ -177,7 +177,9 @@ def test_words_are_what_counts_in_token_classification(tmp_path):
             labels += row["labels"][1:]
     features = torch.cat(features).numpy()
     expected = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
-    trainer = started(tmp_path, LinearProbe(), model=make_tiny("bert", task="Token"), train=data, data_collator=collate)
+    trainer = started(
+        tmp_path, LinearProbe(probe_c=1.0), model=make_tiny("bert", task="Token"), train=data, data_collator=collate
+    )
     weight, bias = (value.numpy() for value in head(trainer))
     np.testing.assert_allclose(probability(features @ weight.T + bias), expected.predict_proba(features), atol=1e-5)
 
@@ -207,7 +209,7 @@ def test_with_peft_all_runs_begin_with_the_same_output_layer(tmp_path, tuning, e
         return tuning.apply(model)
 
     options = {"model_init": loaded, "seeds": [5, 6], "engine": engine}
-    plain, probed = make(tmp_path, Default(), **options), started(tmp_path, LinearProbe(), **options)
+    plain, probed = make(tmp_path, Default(), **options), started(tmp_path, LinearProbe(probe_c=1.0), **options)
     weights = [[head(each, run)[0] for run in (0, 1)] for each in (plain, probed)]
     assert not torch.equal(*weights[0])
     assert torch.equal(*weights[1])
@@ -221,14 +223,14 @@ def test_with_peft_all_runs_begin_with_the_same_output_layer(tmp_path, tuning, e
 def test_each_run_has_the_regression_on_its_own_texts(tmp_path):
     data = [rows(seed=1), rows(seed=2)]
     options = {"model_init": lambda: bert(seed=None), "seeds": [5, 6]}
-    pack = started(tmp_path, LinearProbe(), train=data, **options)
+    pack = started(tmp_path, LinearProbe(probe_c=1.0), train=data, **options)
     for run, seed in enumerate((5, 6)):
-        alone = started(tmp_path, LinearProbe(), train=data[run], **{**options, "seeds": [seed]})
+        alone = started(tmp_path, LinearProbe(probe_c=1.0), train=data[run], **{**options, "seeds": [seed]})
         assert all(torch.equal(mine, own) for mine, own in zip(head(pack, run), head(alone), strict=True))
 
 
 def test_each_run_of_an_ensemble_has_its_own_features(tmp_path):
-    trainer = started(tmp_path, LinearProbe() + Ensemble(members=2), model_init=lambda: bert(seed=None))
+    trainer = started(tmp_path, LinearProbe(probe_c=1.0) + Ensemble(members=2), model_init=lambda: bert(seed=None))
     for run in range(2):
         model = bert()
         model.load_state_dict(trainer.population.member(run))
@@ -238,8 +240,8 @@ def test_each_run_of_an_ensemble_has_its_own_features(tmp_path):
 
 def test_in_bfloat16_it_is_near_the_regression_in_full(tmp_path):
     with torch.no_grad():
-        half = started(tmp_path, LinearProbe(), model=bert().float(), args={"bf16": True})
-        full = started(tmp_path, LinearProbe())
+        half = started(tmp_path, LinearProbe(probe_c=1.0), model=bert().float(), args={"bf16": True})
+        full = started(tmp_path, LinearProbe(probe_c=1.0))
         data = rows()
         said = [each.predict(data).predictions for each in (half, full)]
     assert head(half)[0].dtype == torch.float32
@@ -248,25 +250,25 @@ def test_in_bfloat16_it_is_near_the_regression_in_full(tmp_path):
 
 def test_the_order_decides_what_the_start_is(tmp_path):
     """Mixout of the head goes back to the fitted layer, or to the random one; noise comes before the fit or after."""
-    fitted, random = head(started(tmp_path, LinearProbe()))[0], bert().classifier.weight
+    fitted, random = head(started(tmp_path, LinearProbe(probe_c=1.0)))[0], bert().classifier.weight
     kept = [
         started(tmp_path, strategy).population.kept["mixout"]["classifier.weight"][0]
-        for strategy in (LinearProbe() + Mixout(), Mixout() + LinearProbe())
+        for strategy in (LinearProbe(probe_c=1.0) + Mixout(), Mixout() + LinearProbe(probe_c=1.0))
     ]
     assert torch.equal(kept[0], fitted)
     assert torch.equal(kept[1], random)
-    first = started(tmp_path, PriorNoise() + LinearProbe())
+    first = started(tmp_path, PriorNoise() + LinearProbe(probe_c=1.0))
     model = bert()
     model.load_state_dict(first.population.member(0))
     weight, _ = fit(pooled(model, rows()), tensors(rows())[1].numpy(), 3, 1.0)
     assert (head(first)[0] - torch.tensor(weight)).abs().max() < 1e-6
-    assert (head(started(tmp_path, LinearProbe() + PriorNoise()))[0] - fitted).abs().max() > 1e-3
-    for strategy in (LinearProbe() + L2SP(), L2SP() + LinearProbe()):
+    assert (head(started(tmp_path, LinearProbe(probe_c=1.0) + PriorNoise()))[0] - fitted).abs().max() > 1e-3
+    for strategy in (LinearProbe(probe_c=1.0) + L2SP(), L2SP() + LinearProbe(probe_c=1.0)):
         assert "classifier.weight" not in started(tmp_path, strategy).population.kept["l2_sp"]
 
 
 def test_it_draws_from_no_source_and_leaves_the_global_generators(tmp_path):
-    plain, probed = make(tmp_path, Default()), make(tmp_path, LinearProbe())
+    plain, probed = make(tmp_path, Default()), make(tmp_path, LinearProbe(probe_c=1.0))
     before = torch.get_rng_state()
     probed._begin(0)
     assert torch.equal(before, torch.get_rng_state())
@@ -282,7 +284,7 @@ def test_zero_is_default(tmp_path):
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
 def test_resumed_is_not_stopped(tmp_path, engine):
     args = {"save_strategy": "steps", "save_steps": 9}
-    strategy = LinearProbe() + DelayedEnsemble(members=2, ensemble_from=0.4)
+    strategy = LinearProbe(probe_c=1.0) + DelayedEnsemble(members=2, ensemble_from=0.4)
     whole = trained(tmp_path, strategy, args=args, engine=engine)
     resumed = make(tmp_path, strategy, args=args, engine=engine)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-9"))
@@ -298,7 +300,7 @@ def test_a_bad_c_is_refused(c):
 def test_what_cannot_be_fitted_is_refused(tmp_path):
     alike = [{**row, "labels": 1} for row in rows()]
     with pytest.raises(ValueError, match="at least two classes, and all have the same one"):
-        trained(tmp_path, LinearProbe(), train=alike)
+        trained(tmp_path, LinearProbe(probe_c=1.0), train=alike)
     with pytest.raises(ValueError, match="one class for each text"):
         fit(np.eye(3), np.eye(3), 3, 1.0)
     with pytest.raises(ValueError, match="is not finite: likely fp16 overflowed"):
@@ -307,4 +309,4 @@ def test_what_cannot_be_fitted_is_refused(tmp_path):
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("lora_" in name)
     with pytest.raises(ValueError, match="an output layer that is one linear layer and trains as a whole"):
-        trained(tmp_path, LinearProbe(), model=model)
+        trained(tmp_path, LinearProbe(probe_c=1.0), model=model)

@@ -31,12 +31,13 @@ class LinearProbe(Strategy):
 
     Args:
         probe_c: C of the regression, the inverse strength of its L2 penalty, finite and at least 0, on standardised
-            features; 0 leaves the output layer as it is.
+            features; 0 leaves the output layer as it is. A large one fits all texts, which leaves the encoder little to
+            learn from.
     """
 
     name: ClassVar[str] = "linear_probe"
 
-    probe_c: float = 1.0
+    probe_c: float = 0.001
 
     def __post_init__(self) -> None:
         if not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
