@@ -43,8 +43,13 @@ def page_of(name: str) -> tuple[str, dict[str, str]]:
         runs = read_runs(store, as_one_model=name in AS_ONE_MODEL)
     known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
     tables = {baseline: _without(tables_of(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
-    drawn = {title: svg for title, svg in drawings_of(tables[known[0]]) if title.startswith(FIGURES)}
+    drawn = {_file(title): svg for title, svg in drawings_of(tables[known[0]]) if title.startswith(FIGURES)}
     return "\n".join([*_head(name, runs, tables[known[0]]), *_body(name, tables, drawn), ""]), drawn
+
+
+def _file(title: str) -> str:
+    """Without what addresses of pages write otherwise."""
+    return title.replace("=", "-")
 
 
 def _without(tables: Tables, strategies: Sequence[str]) -> Tables:

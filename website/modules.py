@@ -13,8 +13,8 @@ PAGES = {
     "Models": ("Load, predict, export; the estimator of scikit-learn.", "artifact sklearn pretrained architectures"),
     "Training": (
         "The trainer, and training from a file or from texts.",
-        "trainer evaluation packing recipe train finetune apply comparison diagnostics failures checkpoint curves "
-        "batches answers losses choosing memory vocabulary arguments demo",
+        "trainer evaluation packing saving recipe train finetune apply comparison diagnostics failures checkpoint "
+        "curves batches answers losses choosing memory vocabulary arguments demo",
     ),
     "Strategies": ("When members exist, and how they vote.", "strategies"),
     "Tunings": ("Which parameters train.", "tuning"),
