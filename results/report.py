@@ -19,7 +19,7 @@ from deni.report.drawn import drawings_of
 from deni.report.plain import markdown_table, overview_of, sections_of, shared_by
 from deni.report.repeat import repeat_of
 from deni.report.runs import Runs, read_runs
-from deni.report.sentences import sentences_of
+from deni.report.sentences import NOT_EQUAL, sentences_of
 from deni.report.tables import WHERE, Tables, tables_of
 from deni.study.archive import opened
 from deni.study.grid import read_grid
@@ -104,7 +104,9 @@ def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterat
     yield from ("", "## Overview", "", "<!-- overview -->", "", _overview(*tables.values()), "", "<!-- /overview -->")
     for kind, title in (("shown", "Shown"), ("not shown", "Not shown"), ("limit", "What these runs cannot say")):
         sentences = [each.text for baseline in tables for each in sentences_of(tables[baseline]) if each.kind == kind]
-        yield from ("", f"## {title}", "", *(f"- {text}" for text in dict.fromkeys(sentences)))
+        if sentences:
+            yield from ("", f"## {title}", "", *([NOT_EQUAL, ""] if kind == "not shown" else []))
+            yield from (f"- {text}" for text in dict.fromkeys(sentences))
     for title, table in sections_of(tables[first]).items():
         if title != "Overview":
             mark = title.lower().replace(" ", "-")

@@ -64,6 +64,8 @@ def test_the_page_of_an_unfinished_study(tmp_path, monkeypatch):
     assert "\n| default |" in overview
     assert "\n| ensemble |" in overview
     assert page.count("## Comparisons with default") == 1
+    assert "## Shown\n\n- " in page
+    assert "## Not shown" not in page  # everything is
     for figure in (tmp_path / "docs" / "images" / "reproduction" / "made").glob("*.svg"):
         assert f"images/reproduction/made/{figure.name}" in page
     report.write("made", check=True)

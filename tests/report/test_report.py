@@ -18,7 +18,7 @@ from deni.report.plain import overview_of
 from deni.report.ranking import rankings_of
 from deni.report.repeat import repeat_of
 from deni.report.runs import read_runs
-from deni.report.sentences import sentences_of
+from deni.report.sentences import NOT_EQUAL, sentences_of
 from deni.report.tables import tables_of
 from deni.study.cell import CellResult, Named
 from deni.study.plan import read_study
@@ -325,7 +325,7 @@ def test_an_interval_without_zero_that_is_no_claim_is_explained(tables):
     weaker = dataclasses.replace(each, p_mean=0.2, p_margin=0.2)
     changed = dataclasses.replace(found, against_baseline=[weaker])
     (text,) = (one for one in said(changed, "not shown") if "scores higher or lower" in one)
-    assert "(1 interval excludes equality alone, but the tests" in text
+    assert text.endswith(" (1 interval excludes equality alone).")
     none = dataclasses.replace(found, against_baseline=[dataclasses.replace(weaker, low=-0.01)])
     assert not any("alone" in one for one in said(none, "not shown"))
 
@@ -490,6 +490,15 @@ def test_the_overview_of_one_dataset_compares_on_it(tables):
     found = tables([*runs("default", 0.5, 5, spread=0.1), *runs("deni", 0.9, 5, spread=0.1, shift=1)])
     (difference,) = found.comparisons["difference"]
     assert overview_of(found)["minus default"][1].startswith(f"{difference:.2f} (")
+
+
+def test_what_is_not_shown_stands_below_a_word_on_equality(tmp_path):
+    for name, right in (("alike", 0.7), ("apart", 0.99)):
+        store, page = tmp_path / f"{name}.db", tmp_path / f"{name}.html"
+        write_report(make(store, [*runs("default", 0.7, 6), *runs("swa", right, 6, shift=1)]), page)
+        head, _, rest = page.read_text().partition("<h3>Not shown</h3>")
+        assert "<h3>Shown</h3>" in head
+        assert (NOT_EQUAL in rest) == (name == "alike")
 
 
 def test_the_page_has_no_address_of_anything_outside(db, tmp_path):

@@ -11,7 +11,7 @@ from deni.measures import F1_MARGIN, LEAST_SEEDS, SD_MARGIN
 from deni.report.html import Column, json_value, number, p_value, rendered, span
 from deni.report.repeat import Repeat
 from deni.report.runs import Setting
-from deni.report.sentences import Sentence
+from deni.report.sentences import NOT_EQUAL, Sentence
 from deni.report.tables import WHERE, Tables
 from deni.report.votes import OTHERS, away_from_soft
 
@@ -45,6 +45,7 @@ def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title
         marks=marks(tables.runs.strategies),
         figures={each.name: each for each in drawn},
         sentences=sentences,
+        not_equal=NOT_EQUAL,
         repeat=repeat,
         failures=len(tables.failures),
         sampled=len(tables.each_run) > MOST_RUNS and MOST_RUNS,

@@ -14,6 +14,10 @@ from deni.report.tables import Tables
 from deni.study.cell import MEASURES
 
 Kind = Literal["shown", "not shown", "limit"]
+NOT_EQUAL = (
+    "Nothing here is a proof of equality. Where an interval excludes equality alone, the tests that a claim needs, "
+    "adjusted over all comparisons, do not."
+)
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,7 @@ def _against(tables: Tables, aspect: _Aspect) -> Iterator[Sentence]:
             yield Sentence(
                 "not shown",
                 f"Whether {strategy} {aspect.question} than {tables.baseline} {_where(left, each)}: "
-                f"{aspect.figures(left)}. {_only_alone(map(aspect.excludes_equality, left))}"
-                "That is no proof of equality.",
+                f"{aspect.figures(left)}{_only_alone(map(aspect.excludes_equality, left))}.",
             )
 
 
@@ -245,12 +248,11 @@ def _ratios(some: Sequence[Comparison]) -> str:
 
 
 def _only_alone(excludes: Iterable[bool]) -> str:
-    """Of intervals that exclude equality where the claim is not made: why not."""
+    """How many intervals exclude equality where the claim is not made; `NOT_EQUAL` says why it is not."""
     count = sum(excludes)
     if not count:
         return ""
-    said = "1 interval excludes" if count == 1 else f"{count} intervals exclude"
-    return f"({said} equality alone, but the tests that a claim needs do not, adjusted over all comparisons.) "
+    return f" ({count} {'interval excludes' if count == 1 else 'intervals exclude'} equality alone)"
 
 
 def _counted(names: Iterable[str]) -> list[tuple[str, int]]:
