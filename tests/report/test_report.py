@@ -438,6 +438,8 @@ def test_markdown_latex_and_csv_have_the_same_numbers(db, tmp_path):
     markdown = [re.split(r"(?<!\\)\|", line) for line in places["markdown"].read_text().splitlines()]
     assert markdown[0] == [r"All settings: model minilm, tuning lora (lora\_r=8), labelled 100."]
     results = markdown.index(["## Results"]) + 4
+    alignment = dict(zip(*(map(str.strip, line) for line in markdown[results - 2 : results]), strict=True))
+    assert (alignment["strategy"], alignment["mean"], alignment["95 % interval"]) == ("---", "---:", "---:")
     assert {len(line) for line in markdown[results - 2 : results + 2]} == {len(markdown[results])}
     assert [line[3].strip().removesuffix(" ★") for line in markdown[results : results + 2]] == means
     assert markdown[results + 1][1].strip() == r"s\_w&a\|&lt;b&gt;"

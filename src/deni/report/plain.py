@@ -11,6 +11,8 @@ from deni.report.html import number, p_value, span, with_interval
 from deni.report.tables import WHERE, Tables
 from deni.report.votes import OTHERS, away_from_soft
 
+_NUMBERS = r"–|[-+<]?\d.*"  # with what follows: an interval, an SD, of how many
+
 
 def markdown_of(tables: Tables) -> str:
     """The tables of GitHub's Markdown, each under a heading; what is the same in all settings is said above them."""
@@ -147,9 +149,12 @@ def _spans(frame: pd.DataFrame, low: str, high: str) -> list[str]:
 
 
 def markdown_table(frame: pd.DataFrame) -> str:
-    """A frame of texts, escaped."""
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
-    return "\n".join(f"| {' | '.join(_escaped(str(cell)) for cell in line)} |" for line in lines)
+    """A frame of texts, escaped; columns of numbers are flush right, and an interval stays on one line."""
+    shown = frame.astype(str).map(_escaped)
+    aligned = ["---:" if shown[name].str.fullmatch(_NUMBERS).all() else "---" for name in shown]
+    shown = shown.replace(r"(?<=\d) (±|to|of) (?=-?\d)", "\u00a0\\1\u00a0", regex=True)
+    lines = [map(_escaped, shown.columns), aligned, *shown.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escaped(text: str) -> str:
