@@ -32,7 +32,7 @@ from deni.strategies import Default, DelayedEnsemble
 
 WAYS = {"as autocast does": (False, False), "cast once": (True, False), "cast once, in passes": (True, True)}
 CASES = (("trec", 1), ("trec", 10), ("sst2", 1), ("sst2", 10))  # dataset, members of each run
-CAST = CastOnce._cast
+CAST = CastOnce.cast
 
 
 class Turns(TrainerCallback):
@@ -47,7 +47,7 @@ class Turns(TrainerCallback):
         population = next(module for module in model.modules() if isinstance(module, Population))
         self.way = list(WAYS)[state.global_step % len(WAYS)]
         once, population.by_length = WAYS[self.way]
-        CastOnce._cast = CAST if once else lambda self, value: value  # type: ignore[method-assign]
+        CastOnce.cast = CAST if once else lambda self, value: value  # type: ignore[method-assign]
         self.began = time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -45,7 +45,7 @@ def steps_of(model, batch, engine, members):
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_numbers_are_the_same_to_the_bit(tiny, batch, monkeypatch, architecture, engine):
     once = steps_of(adapted(tiny, architecture), batch, engine, 2)
-    monkeypatch.setattr(CastOnce, "_cast", lambda self, value: value)
+    monkeypatch.setattr(CastOnce, "cast", lambda self, value: value)
     always = steps_of(adapted(tiny, architecture), batch, engine, 2)
     assert all(map(torch.equal, once, always))
 
@@ -60,7 +60,7 @@ def layer():
 def cast_of(mode, layer, lower=torch.bfloat16):
     """The weight that a product inside gets."""
     with torch.autocast("cpu", lower):
-        return mode._cast(layer.weight)
+        return mode.cast(layer.weight)
 
 
 def test_a_frozen_weight_is_cast_once(layer):
@@ -88,10 +88,10 @@ def test_a_changed_weight_is_cast_again(layer, change):
 
 def test_what_trains_and_what_is_not_under_autocast_stays(layer):
     mode = CastOnce()
-    assert mode._cast(layer.weight) is layer.weight
+    assert mode.cast(layer.weight) is layer.weight
     with HALF():
-        assert mode._cast(layer.bias) is layer.bias
-        assert mode._cast(rows := torch.ones(2, 4)) is rows
+        assert mode.cast(layer.bias) is layer.bias
+        assert mode.cast(rows := torch.ones(2, 4)) is rows
 
 
 def test_evaluation_forgets(tiny):

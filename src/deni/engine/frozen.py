@@ -23,23 +23,20 @@ class CastOnce(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: dict[
-            int, tuple[Tensor, int, Tensor]
-        ] = {}  # id of a weight -> itself, its version, what it is cast to
+        self._kept: dict[int, tuple[Tensor, int, Tensor]] = {}  # id of a weight -> itself, its version, its cast
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func in _PRODUCTS:
-            args = tuple(map(self._cast, args))
-            kwargs = {key: self._cast(value) for key, value in (kwargs or {}).items()}
+            args = tuple(map(self.cast, args))
+            kwargs = {key: self.cast(value) for key, value in (kwargs or {}).items()}
         return func(*args, **(kwargs or {}))
 
-    def _cast(self, value: Any) -> Any:
+    def cast(self, value: Any) -> Any:
         """A frozen weight in autocast's type; anything else as it is."""
         if not isinstance(value, nn.Parameter) or value.requires_grad or value.dtype != torch.float32:
             return value
-        if value.device.type != "cpu" or not torch.is_autocast_enabled(
-            "cpu"
-        ):  # on a GPU a cast costs nothing to speak of
+        on_cpu = value.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not on_cpu:  # on a GPU a cast costs nothing to speak of
             return value
         dtype = torch.get_autocast_dtype("cpu")
         weight, version, cast = self._kept.get(id(value), (None, 0, value))
