@@ -129,6 +129,12 @@ def make_batch(
     return {"input_ids": ids * mask + (1 - mask), "attention_mask": mask, "labels": labels}
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Tests run side by side: a study in this process takes one thread, not all that the machine has."""
+    monkeypatch.setattr("deni.study.run._cores", lambda: 1)
+
+
 @pytest.fixture
 def tiny() -> Callable[..., nn.Module]:
     return make_tiny

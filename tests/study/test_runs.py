@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import suppress
 
 import numpy as np
@@ -27,6 +28,7 @@ from deni.study.pack import fit, run_pack
 from deni.study.plan import read_study
 from deni.study.run import Run
 from deni.study.runners import OnRay, on_ray
+from deni.study.runners.work import work
 from deni.study.store import Store
 
 RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
@@ -122,6 +124,13 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
         assert result.metrics["macro_f1"] == result.metrics["soft_macro_f1"]  # DENI's default
         assert result.metrics["merged_accuracy"] == np.mean(result.merged.argmax(-1) == result.gold)
         assert len(set(result.text_ids)) == len(result.gold)
+
+
+def test_a_pack_leaves_threads_and_warnings_of_its_process_as_they_were(study):
+    before = torch.get_num_threads(), list(warnings.filters)
+    done = work(0, cells_of(study(strategies=["default"], seeds=2)), torch.get_num_threads() + 1, None)
+    assert not done.error
+    assert (torch.get_num_threads(), list(warnings.filters)) == before
 
 
 def test_a_run_without_a_number_for_its_loss_fails(study):

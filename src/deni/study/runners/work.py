@@ -17,18 +17,22 @@ if TYPE_CHECKING:
 
 
 def work(number: int, cells: Sequence[Cell], threads: int, trunks: str | None) -> Done:
-    """Train a pack; an exception becomes a traceback."""
+    """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
 
     from deni.study.pack import run_pack
 
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
     try:
-        return Done(number, run_pack(cells, _library(), trunks))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
+            return Done(number, run_pack(cells, _library(), trunks))
     except Exception:
         return Done(number, error=traceback.format_exc())
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache
