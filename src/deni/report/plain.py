@@ -11,7 +11,7 @@ from deni.report.html import number, p_value, span, with_interval
 from deni.report.tables import WHERE, Tables
 from deni.report.votes import OTHERS, away_from_soft
 
-_NUMBERS = r"–|[-+<]?\d.*"  # with what follows: an interval, an SD, of how many
+_NUMBERS = r"–|[-+]?\d.*"  # with what follows: an interval, an SD, of how many
 
 
 def markdown_of(tables: Tables) -> str:
