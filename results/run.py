@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STUDIES = ("claims", "recipes", "confirmation", "fork", "sensitivity")  # in the order in which they are run
+STUDIES = ("claims", "recipes", "fork", "sensitivity", "confirmation")  # in the order in which they are run
 
 
 def deni(*arguments: object) -> None:
