@@ -27,7 +27,7 @@ from deni.measures.arrays import (
     check_share,
 )
 from deni.measures.blocks import as_blocks, within_blocks
-from deni.measures.resampling import draw_counts, expanded, studentised
+from deni.measures.resampling import draw_counts, expanded_percentiles, studentised
 from deni.measures.scores import Score, macro_f1
 
 _AT_ONCE = 250  # resamples; more need memory, not less time
@@ -73,7 +73,8 @@ def mean_difference(
     Each resample draws the seeds and, crossed with them, the examples of each block; both strategies get the same
     ones. What is particular to one seed on one example counts once, not three times as in the plain crossed bootstrap
     (Owen 2007, "The pigeonhole bootstrap"). The ends are expanded percentiles (Hesterberg 2015, "What Teachers Should
-    Know About the Bootstrap"), since plain ones are too narrow at 20 seeds.
+    Know About the Bootstrap"), since plain ones are too narrow at 20 seeds; where these would be beyond all that is
+    drawn (at 95 % with fewer than 8 seeds), percentiles further in are stretched.
     Blocks count equally and are not drawn: the interval holds for these choices of labels.
 
     Args:
@@ -101,11 +102,15 @@ def mean_difference(
         values.append(float((score(first, gold) - score(second, gold)).mean()))
         sizes.append(len(first))
         drawn[place] = _draw_differences(first, second, gold, score, resamples, generator)
-    low, high = np.quantile(drawn.mean(0), expanded(confidence, sizes))
-    each = np.array([np.quantile(one, expanded(confidence, [size])) for one, size in zip(drawn, sizes, strict=True)])
-    return Difference(
-        float(np.mean(values)), float(low), float(high), Estimate(np.array(values), each[:, 0], each[:, 1])
+    value = float(np.mean(values))
+    each = np.array(
+        [
+            expanded_percentiles(one, own, confidence, [size])
+            for one, own, size in zip(drawn, values, sizes, strict=True)
+        ]
     )
+    low, high = expanded_percentiles(drawn.mean(0), value, confidence, sizes)
+    return Difference(value, low, high, Estimate(np.array(values), each[:, 0], each[:, 1]))
 
 
 def _draw_differences(

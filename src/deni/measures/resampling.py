@@ -13,6 +13,7 @@ from deni.measures.arrays import Estimate, Floats, Ints, as_numbers, check_least
 from deni.measures.blocks import as_blocks, within_blocks
 
 _MOST = 4_000_000  # counts that are drawn at a time
+_OUTERMOST = 0.005  # percentile, as a share; further out those of few seeds are far too near
 
 
 def draw_seeds(block: Ints, resamples: int, generator: np.random.Generator) -> Ints:
@@ -35,14 +36,21 @@ def draw_counts(total: int, resamples: int, generator: np.random.Generator) -> F
     return np.bincount(drawn.ravel(), minlength=resamples * total).reshape(resamples, total).astype(np.float64)
 
 
-def expanded(confidence: float, seeds: Sequence[int]) -> list[float]:
-    """Shares of a bootstrap distribution between which the interval lies.
+def expanded_percentiles(drawn: Floats, value: float, confidence: float, seeds: Sequence[int]) -> tuple[float, float]:
+    """The interval of `value` from what was `drawn` for it, `(R,)`, with so many seeds in each block.
 
-    A bootstrap of n values has a variance of (n - 1) / n of what it should be, and normal instead of t quantiles.
+    A bootstrap of n values has a variance of (n - 1) / n of what it should be, and normal instead of t quantiles: so
+    the percentiles are taken further out. Few seeds ask for percentiles that no drawn value reaches; there the
+    distance of those at `_OUTERMOST` from the value is stretched, as in a normal distribution.
     """
     degrees, least = sum(seeds) - len(seeds), min(seeds)
-    tail = float(norm.cdf(-np.sqrt(least / (least - 1)) * t.ppf((1 + confidence) / 2, degrees)))
-    return [tail, 1 - tail]
+    deviations = float(np.sqrt(least / (least - 1)) * t.ppf((1 + confidence) / 2, degrees))
+    reached = min(deviations, float(norm.isf(_OUTERMOST)))
+    tail = float(norm.cdf(-reached))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    if reached < deviations:
+        low, high = (value + (end - value) * deviations / reached for end in (low, high))
+    return float(low), float(high)
 
 
 def studentised(
