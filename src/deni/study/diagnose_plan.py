@@ -21,7 +21,13 @@ from deni.train import PAPER_LABELLED
 
 CONFIGURED = 10_000  # the seeds of the configurations begin here, so that none is a value's seed
 BUDGETS = {"small": (3, 3), "normal": (5, 5), "large": (10, 10)}  # configurations, values
-CANDIDATES = (Named("deni"), Named("swa"), Named("best_practices"), Named("ensemble", {"members": 3}))
+CANDIDATES = (
+    Named("deni"),
+    Named("linear_probe"),
+    Named("swa"),
+    Named("best_practices"),
+    Named("ensemble", {"members": 3}),
+)
 _NOISY = (Forking, InputNoise, PriorNoise, WeightNoise)
 
 Grid = tuple[tuple[Planned, ...], ...]  # a row a configuration, a column a value
