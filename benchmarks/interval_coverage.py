@@ -1,4 +1,4 @@
-"""How often do confidence intervals of spread and mean cover the truth at 20 seeds, with scores that are normal or not?
+"""How often do confidence intervals of spread and mean cover the truth, with scores that are normal or not?
 
 python benchmarks/interval_coverage.py
 """
@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import numpy as np
 from common import environment, write
+from scipy.stats import norm
 from tqdm import tqdm
 
 from deni.measures import (
@@ -25,7 +26,8 @@ from deni.measures import (
 )
 from deni.measures.resampling import draw_seeds
 
-SEEDS = 20
+SEEDS, CONFIDENCE = 20, 0.95
+FEW, SURE = 5, 0.99  # seeds and confidence of the five candidates of `deni diagnose`
 FAILED, FALL = 0.05, 8.0  # share of failed runs, and how many SDs of the others they are below them
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 SCORES: dict[str, tuple[Draw, float]] = {  # how they are drawn, and their SD
@@ -75,26 +77,25 @@ def spread(draw: Draw, sd: float, times: int, resamples: int, generator: np.rand
     return {name: float(np.mean(each)) for name, each in hits.items()}
 
 
-def world(by_seed: float, by_text: float, generator: np.random.Generator, texts: int = 100) -> Block:
+def world(seeds: int, by_seed: float, by_text: float, generator: np.random.Generator, texts: int = 100) -> Block:
     """Predictions of two classes; the first is right in 75 % of cases, the second in 70 %."""
     gold = np.arange(texts) % 2
     hard, predictions = generator.uniform(-1, 1, texts), []
     for mean in (0.75, 0.70):
-        luck, own = generator.uniform(-1, 1, (SEEDS, 1)), generator.uniform(-1, 1, texts)
-        right = generator.random((SEEDS, texts)) < mean + by_seed * luck + by_text * (hard + own) / 2
+        luck, own = generator.uniform(-1, 1, (seeds, 1)), generator.uniform(-1, 1, texts)
+        right = generator.random((seeds, texts)) < mean + by_seed * luck + by_text * (hard + own) / 2
         predictions.append(np.where(right, gold, 1 - gold))
     return Block(*predictions, gold)
 
 
 def means(
-    by_seed: float, by_text: float, times: int, resamples: int, generator: np.random.Generator
+    seeds: int, confidence: float, by: tuple[float, float], times: int, resamples: int, generator: np.random.Generator
 ) -> dict[str, float]:
     """Coverage of the mean difference, and the interval's length over that of one from the true standard error."""
-    found = [
-        mean_difference([world(by_seed, by_text, generator)], accuracy, generator=generator, resamples=resamples)
-        for _ in tqdm(range(times))
-    ]
-    length = np.mean([each.high - each.low for each in found]) / (2 * 1.96 * np.std([each.value for each in found]))
+    how = {"generator": generator, "resamples": resamples, "confidence": confidence}
+    found = [mean_difference([world(seeds, *by, generator)], accuracy, **how) for _ in tqdm(range(times))]
+    true = 2 * norm.ppf((1 + confidence) / 2) * np.std([each.value for each in found])
+    length = np.mean([each.high - each.low for each in found]) / true
     return {"coverage": float(np.mean([each.low <= 0.05 <= each.high for each in found])), "length": float(length)}
 
 
@@ -106,13 +107,16 @@ def main() -> None:
     generator = np.random.default_rng(0)
     result = environment()
     result["versions"] |= {name: version(name) for name in ("numpy", "scipy")}
-    result |= {"seeds": SEEDS, "times": args.times, "resamples": args.resamples, "confidence": 0.95}
+    result |= {"seeds": SEEDS, "times": args.times, "resamples": args.resamples, "confidence": CONFIDENCE}
+    result |= {"few_seeds": FEW, "sure": SURE}
     result["spread"] = {
         name: spread(draw, sd, args.times, args.resamples, generator) for name, (draw, sd) in SCORES.items()
     }
-    result["means"] = {
-        name: means(*sizes, args.times // 4, args.resamples, generator) for name, sizes in WORLDS.items()
-    }
+    for key, seeds, confidence in (("means", SEEDS, CONFIDENCE), ("means_of_few", FEW, SURE)):
+        result[key] = {
+            name: means(seeds, confidence, by, args.times // 4, args.resamples, generator)
+            for name, by in WORLDS.items()
+        }
     write("interval_coverage", result)
 
 

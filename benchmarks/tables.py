@@ -72,7 +72,8 @@ def interval_coverage(result: dict[str, Any]) -> str:
     lines = [
         where(result),
         "",
-        f"{result['seeds']} seeds, {result['times']} simulations (a quarter of them for the means).",
+        f"{result['seeds']} seeds and intervals of {100 * result['confidence']:g} % where nothing else is said; "
+        f"{result['times']} simulations (a quarter of them for the means).",
     ]
     names = list(next(iter(result["spread"].values())))
     lines += ["", f"| scores | {' | '.join(names)} |", "| --- |" + " ---: |" * len(names)]
@@ -80,11 +81,13 @@ def interval_coverage(result: dict[str, Any]) -> str:
         lines.append(f"| {scores} | {' | '.join(f'{100 * row[name]:.1f} %' for name in names)} |")
     lines += [
         "",
-        "| predictions | mean difference | length over that from the true standard error |",
-        "| --- | ---: | ---: |",
+        "| predictions | seeds | confidence | mean difference | length over that from the true standard error |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for kind, row in result["means"].items():
-        lines.append(f"| {kind} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
+    for key, seeds, confidence in (("means", "seeds", "confidence"), ("means_of_few", "few_seeds", "sure")):
+        for kind, row in result[key].items():
+            how = f"{result[seeds]} | {100 * result[confidence]:g} %"
+            lines.append(f"| {kind} | {how} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
     return "\n".join(lines)
 
 
