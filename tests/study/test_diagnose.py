@@ -308,7 +308,10 @@ def test_the_first_sentence_says_how_much_and_from_where():
 def test_only_what_is_shown_to_be_better_is_recommended():
     found = said(trials={"swa": trial(0.05, -0.001), "deni": trial(0.02, 0.001)})
     assert found.best == "deni"
-    assert of_trials(found).startswith("Recommended: deni, +2.0 F1 (+0.1 to +3.9), for 1.0 times the member-steps.")
+    assert of_trials(found).startswith("Recommended: deni, +2.0 F1 (+0.1 to +3.9), for as many member-steps.")
+    thrice = dataclasses.replace(trial(0.02, 0.001).spread, member_steps=3 * found.spread.member_steps)
+    dear = said(trials={"ensemble": dataclasses.replace(trial(0.02, 0.001), spread=thrice)})
+    assert "for 3.0 times the member-steps." in of_trials(dear)
     none = of_trials(said(trials={"swa": trial(0.05, -0.001), "deni": trial(0.02, -0.02)}))
     assert none.startswith("No candidate is shown to be better than default with 5 seeds. The best in the mean was swa")
     worse = of_trials(said(trials={"swa": trial(-0.01, -0.02)}))

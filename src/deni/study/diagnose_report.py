@@ -145,9 +145,9 @@ def of_trials(found: Findings) -> str:
 
 def _gained(name: str, trial: Trial, found: Findings) -> str:
     gain = trial.gain
-    times = trial.spread.member_steps / found.spread.member_steps
-    interval = f"{_signed(gain.low)} to {_signed(gain.high)}"
-    return f"{name}, {_signed(gain.value)} F1 ({interval}), for {times:.1f} times the member-steps"
+    times = f"{trial.spread.member_steps / found.spread.member_steps:.1f}"
+    cost = "as many member-steps" if times == "1.0" else f"{times} times the member-steps"
+    return f"{name}, {_signed(gain.value)} F1 ({_signed(gain.low)} to {_signed(gain.high)}), for {cost}"
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
