@@ -27,7 +27,7 @@ from deni.measures import (
 from deni.measures.resampling import draw_seeds
 
 SEEDS, CONFIDENCE = 20, 0.95
-FEW, SURE = 5, 0.99  # seeds and confidence of the five candidates of `deni diagnose`
+OF_MEANS = ((SEEDS, CONFIDENCE), (5, 0.99))  # the second as with the five candidates of `deni diagnose`
 FAILED, FALL = 0.05, 8.0  # share of failed runs, and how many SDs of the others they are below them
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 SCORES: dict[str, tuple[Draw, float]] = {  # how they are drawn, and their SD
@@ -108,15 +108,15 @@ def main() -> None:
     result = environment()
     result["versions"] |= {name: version(name) for name in ("numpy", "scipy")}
     result |= {"seeds": SEEDS, "times": args.times, "resamples": args.resamples, "confidence": CONFIDENCE}
-    result |= {"few_seeds": FEW, "sure": SURE}
     result["spread"] = {
         name: spread(draw, sd, args.times, args.resamples, generator) for name, (draw, sd) in SCORES.items()
     }
-    for key, seeds, confidence in (("means", SEEDS, CONFIDENCE), ("means_of_few", FEW, SURE)):
-        result[key] = {
-            name: means(seeds, confidence, by, args.times // 4, args.resamples, generator)
-            for name, by in WORLDS.items()
-        }
+    result["means"] = [
+        {"predictions": name, "seeds": seeds, "confidence": confidence}
+        | means(seeds, confidence, by, args.times // 4, args.resamples, generator)
+        for seeds, confidence in OF_MEANS
+        for name, by in WORLDS.items()
+    ]
     write("interval_coverage", result)
 
 

@@ -84,10 +84,9 @@ def interval_coverage(result: dict[str, Any]) -> str:
         "| predictions | seeds | confidence | mean difference | length over that from the true standard error |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for key, seeds, confidence in (("means", "seeds", "confidence"), ("means_of_few", "few_seeds", "sure")):
-        for kind, row in result[key].items():
-            how = f"{result[seeds]} | {100 * result[confidence]:g} %"
-            lines.append(f"| {kind} | {how} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
+    for row in result["means"]:
+        how = f"{row['predictions']} | {row['seeds']} | {100 * row['confidence']:g} %"
+        lines.append(f"| {how} | {100 * row['coverage']:.1f} % | {row['length']:.2f} |")
     return "\n".join(lines)
 
 

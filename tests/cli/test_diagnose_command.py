@@ -9,7 +9,6 @@ from conftest import toy_rows, write_csv
 from deni.cli import main
 from deni.cli.diagnose import BUDGETS, RUNNING
 from deni.study import diagnose_plan
-from deni.study.diagnose_plan import CANDIDATES
 from deni.study.store import Store
 
 SMALL = ("--labelled", "18", "--epochs", "2", "--max-length", "12", "--seeds", "2", "--trial-seeds", "2")
@@ -70,8 +69,7 @@ def test_the_command_names_what_the_library_has():
     options = {name for each in main.get_command(None, "diagnose").params for name in [each.name]}
     assert set(RUNNING) <= options
     told = " ".join(CliRunner().invoke(main, ["diagnose", "--help"], env={"COLUMNS": "200"}).output.split())
-    tried = (f"{each.name} ({each.settings['members']} members)" if each.settings else each.name for each in CANDIDATES)
-    assert f"[default: {', '.join(tried)}]" in told
+    assert f"[default: {', '.join(map(diagnose_plan.called, diagnose_plan.CANDIDATES))}]" in told
 
 
 @pytest.mark.parametrize(

@@ -101,14 +101,14 @@ def test_the_interval_covers_the_difference_over_other_seeds_and_texts(by_seed, 
 
 
 def test_the_interval_covers_the_difference_where_few_seeds_ask_for_rare_percentiles():
-    """98.7 % as simulated; the lowest and highest of all that is drawn cover 95.3 %."""
+    """99.5 % as simulated; percentiles that are not stretched cover 96.6 %."""
     generator, times = rng(5), 1000
     hits = 0
     for _ in range(times):
         few = world(generator, seeds=5, by_seed=0.2, by_example=0.0)
         found = mean_difference([few], accuracy, generator=generator, resamples=1000, confidence=0.99)
         hits += found.low <= 0.05 <= found.high
-    assert binomial_interval(0.98, times)[0] < hits / times < binomial_interval(0.995, times)[1]
+    assert binomial_interval(0.99, times)[0] < hits / times < binomial_interval(0.997, times)[1]
 
 
 def test_the_variance_of_the_mean_difference_is_that_of_seeds_and_texts_with_their_interaction_once(block):

@@ -67,7 +67,7 @@ RUNNING = ("runner", "workers", "pack", "threads", "address", "gpus_per_worker",
     "--candidate",
     "candidates",
     multiple=True,
-    help="A strategy to try.  [default: deni, linear_probe, swa, best_practices, ensemble (3 members)]",
+    help="A strategy to try.  [default: deni, linear_probe, swa, best_practices, ensemble (members=3)]",
 )
 @click.option("--trial/--no-trial", default=True, help="Whether to try other strategies.")
 @click.option("--trial-seeds", type=int, default=5, show_default=True, help="Runs of each candidate.")

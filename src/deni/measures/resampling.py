@@ -40,16 +40,14 @@ def expanded_percentiles(drawn: Floats, value: float, confidence: float, seeds: 
     """The interval of `value` from what was `drawn` for it, `(R,)`, with so many seeds in each block.
 
     A bootstrap of n values has a variance of (n - 1) / n of what it should be, and normal instead of t quantiles: so
-    the percentiles are taken further out. Few seeds ask for percentiles that no drawn value reaches; there the
-    distance of those at `_OUTERMOST` from the value is stretched, as in a normal distribution.
+    the percentiles are taken further out. Few seeds ask for percentiles that no drawn value reaches; beyond
+    `_OUTERMOST` the distance from the value is stretched instead, as in a normal distribution.
     """
     degrees, least = sum(seeds) - len(seeds), min(seeds)
     deviations = float(np.sqrt(least / (least - 1)) * t.ppf((1 + confidence) / 2, degrees))
     reached = min(deviations, float(norm.isf(_OUTERMOST)))
     tail = float(norm.cdf(-reached))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    if reached < deviations:
-        low, high = (value + (end - value) * deviations / reached for end in (low, high))
+    low, high = value + (np.quantile(drawn, [tail, 1 - tail]) - value) * deviations / reached
     return float(low), float(high)
 
 
