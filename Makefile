@@ -23,7 +23,7 @@ test: install
 # On transformers 4.57, with the package `adapters`: what concerns UniPELT and the trainer.
 test-unipelt:
 	$(MAKE) test VENV=.venv-unipelt CONSTRAINTS=constraints-unipelt.txt EXTRAS=dev,unipelt \
-		TESTS="tests/tuning tests/trainer tests/engine/test_equality.py tests/test_artifact.py tests/test_finetune.py"
+		TESTS="tests/tuning tests/training tests/engine/test_equality.py tests/artifact/test_artifact.py tests/test_finetune.py"
 
 check: install
 	$(BIN)/ruff check .

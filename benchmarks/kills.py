@@ -31,7 +31,7 @@ import yaml
 from common import environment, write
 from tqdm import tqdm
 
-from deni.study.store import Store
+from deni.study.store.database import Store
 
 STUDY = [sys.executable, "-c", "from deni.cli import main; main()", "study"]
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--head", "--block"]

@@ -18,7 +18,7 @@ from common import RESULTS, data, environment, write
 
 from deni.data import choose_balanced, read_texts, stratified_split
 from deni.finetune import fine_tune, scores
-from deni.pretrained import encode, tokenise
+from deni.models.tokenising import encode, tokenise
 from deni.randomness import Sources
 from deni.recipe import recipe
 

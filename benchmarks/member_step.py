@@ -31,7 +31,8 @@ from transformers import TrainerCallback
 
 from deni.data import Texts, choose_balanced, read_texts
 from deni.finetune import fine_tune
-from deni.pretrained import encode, load_tokenizer, locate
+from deni.models.loading import load_tokenizer, locate
+from deni.models.tokenising import encode
 from deni.randomness import Sources
 from deni.recipe import Recipe, recipe
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble

@@ -20,8 +20,8 @@ from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
 from transformers.utils import logging
 
-from deni.architectures import HEADS, auto_class, head_dropout_key
 from deni.engine.probe import why_not_stacked
+from deni.models.architectures import HEADS, auto_class, head_dropout_key
 from deni.randomness import generator, global_generators
 from deni.tuning import TUNINGS, make_tuning
 

@@ -20,15 +20,15 @@ from common import data, environment, write
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from deni import evaluation
 from deni.data import choose_balanced, read_texts
 from deni.engine.frozen import CastOnce
 from deni.finetune import fine_tune
+from deni.models.tokenising import tokenise
 from deni.population import Population
-from deni.pretrained import tokenise
 from deni.randomness import Sources
 from deni.recipe import recipe
 from deni.strategies import Default, DelayedEnsemble
+from deni.training import voting as evaluation
 
 WAYS = {"as autocast does": (False, False), "cast once": (True, False), "cast once, in passes": (True, True)}
 CASES = (("trec", 1), ("trec", 10), ("sst2", 1), ("sst2", 10))  # dataset, members of each run

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from deni.report import write_report
 from deni.study.cell import Cell, CellResult, Named, Planned, digest
-from deni.study.store import Store
+from deni.study.store.database import Store
 
 LABELS = ("one", "two", "three", "four")
 

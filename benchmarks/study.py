@@ -19,9 +19,9 @@ import torch
 import yaml
 from common import RESULTS, data, environment, write
 
+from deni.study.execution.run import Run
 from deni.study.plan import read_study
-from deni.study.run import Run
-from deni.study.store import Store
+from deni.study.store.database import Store
 
 
 def cost(file: Path, folder: Path, pack: int, threads: int) -> dict[str, float]:

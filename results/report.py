@@ -15,14 +15,14 @@ from typing import Any
 
 import pandas as pd
 
-from deni.report.drawn import drawings_of
-from deni.report.plain import markdown_table, overview_of, sections_of, shared_by
+from deni.analysis.claims import NOT_EQUAL, sentences_of
+from deni.analysis.runs import Runs, read_runs
+from deni.analysis.tables import WHERE, Tables, tables_of
 from deni.report.repeat import repeat_of
-from deni.report.runs import Runs, read_runs
-from deni.report.sentences import NOT_EQUAL, sentences_of
-from deni.report.tables import WHERE, Tables, tables_of
-from deni.study.archive import opened
-from deni.study.grid import read_grid
+from deni.report.svg import drawings_of
+from deni.report.text_tables import markdown_table, overview_of, sections_of, shared_by
+from deni.study.spec.grid import read_grid
+from deni.study.store.archive import opened
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "reproduction"

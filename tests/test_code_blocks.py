@@ -17,19 +17,19 @@ import click
 import pandas as pd
 import pytest
 import yaml
-from chat_server import serving
 from click.testing import CliRunner
-from made import cell_of, make, result_of
-from translators import save
 
-from code_blocks import Block, blocks_of
+from deni.augmentation import synonyms
+from deni.augmentation.synonyms import Thesaurus
 from deni.cli import COMMANDS, main
-from deni.data.augmentation import synonyms
-from deni.data.augmentation.synonyms import Thesaurus
 from deni.data.demo import demo_files
-from deni.pretrained import locate
+from deni.models.loading import locate
 from deni.randomness import global_generators
 from deni.strategies import STRATEGIES, has_setting
+from tests.helpers.chat_server import serving
+from tests.helpers.code_blocks import Block, blocks_of
+from tests.helpers.made import cell_of, make, result_of
+from tests.helpers.translators import save
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
@@ -234,7 +234,7 @@ def page(
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.setenv("WANDB_DISABLED", "true")
-    monkeypatch.setattr("deni.study.calibrate.STEPS", 1)  # for a guess that nobody looks at
+    monkeypatch.setattr("deni.study.execution.calibrate.STEPS", 1)  # for a guess that nobody looks at
     wordnet = Thesaurus("a WordNet without words", lambda word: [])
     monkeypatch.setattr(synonyms, "LIBRARIES", {"nltk": lambda: wordnet, "wn": lambda: None})
     made = Page({**HERE, **translation, "http://localhost:8000/v1": address})

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import torch
 
-from deni.data.augmentation import AUGMENTERS
+from deni.augmentation import AUGMENTERS
 from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
-from deni.strategies.moments import Moments
+from deni.strategies.periodic import Moments
 from deni.tuning import TUNINGS
 
 ROOT = Path(__file__).parents[1]

@@ -8,14 +8,15 @@ import pytest
 import torch
 import transformers
 
-from conftest import toy_rows, write_csv
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, TrainingDivergedError
 from deni.finetune import fine_tune, last_checkpoint, scores
-from deni.pretrained import MINILM, choose_max_length, encode, load_tokenizer, locate
+from deni.models.loading import MINILM, load_tokenizer, locate
+from deni.models.tokenising import choose_max_length, encode
 from deni.recipe import Recipe, recipe
 from deni.strategies import DENI, Default
 from deni.tuning import Full, Lora, make_tuning
+from tests.helpers.tiny import toy_rows, write_csv
 
 
 def fit(texts, model_folder, strategy="default", epochs=2, **settings):

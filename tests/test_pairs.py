@@ -11,14 +11,15 @@ from click.testing import CliRunner
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import deni
-from conftest import toy_rows
 from deni.artifact import export
 from deni.cli import main
 from deni.data import check_trainable, read_texts
 from deni.errors import InputError, InputWarning
 from deni.finetune import fine_tune
-from deni.pretrained import choose_max_length, load_tokenizer, tokenise
+from deni.models.loading import load_tokenizer
+from deni.models.tokenising import choose_max_length, tokenise
 from deni.recipe import recipe
+from tests.helpers.tiny import toy_rows
 
 COLUMNS = {"text_column": "first", "text_pair_column": "second"}
 

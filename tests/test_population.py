@@ -6,11 +6,11 @@ import dataclasses
 import pytest
 import torch
 
-from deni import checkpoint
-from deni.engine.embedding import activate
+from deni.engine.active_tokens import activate
 from deni.population import Population
 from deni.randomness import Sources, derive, generator, global_generators
 from deni.schedule import Fork
+from deni.training import checkpoint
 from deni.tuning import Lora
 
 HEAD = ["classifier.weight", "classifier.bias"]

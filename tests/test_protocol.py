@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from conftest import toy_rows, write_csv
 from deni.cli import main
+from deni.commands.train import train_file
 from deni.data import DATASETS
 from deni.recipe import recipe
-from deni.train import train_file
+from tests.helpers.tiny import toy_rows, write_csv
 
 
 def run(*args):
@@ -40,7 +40,7 @@ def seen(monkeypatch):
 
             return Fitted()
 
-        monkeypatch.setattr("deni.train.fine_tune", fine_tune)
+        monkeypatch.setattr("deni.commands.train.fine_tune", fine_tune)
         with pytest.raises(Stop):
             train_file(path, recipe=plan or recipe(), output="nowhere", **options)
         return found

@@ -4,11 +4,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from made import make, runs
 
-from deni.study.archive import write_archive
-from deni.study.grid import read_grid
-from deni.study.store import Store
+from deni.study.spec.grid import read_grid
+from deni.study.store.archive import write_archive
+from deni.study.store.database import Store
+from tests.helpers.made import make, runs
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGES = RESULTS.parent / "docs" / "reproduction"

@@ -90,7 +90,7 @@ def test_every_module_has_its_place_in_the_api(pages):
     assert rest - ids == set()
     assert {
         "deni.artifact.loading.load",
-        "deni.trainer.PopulationTrainer.train",
+        "deni.training.trainer.PopulationTrainer.train",
         "deni.measures.comparison.pitman_morgan",
     } <= ids
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import TOPICS
 from deni import DeniClassifier
-from deni.batches import SampleOrder
 from deni.data import choose_balanced, choose_stratified, read_texts, stratified_split
 from deni.errors import ArtifactError, InputError
 from deni.finetune import fine_tune
 from deni.randomness import SOURCES, Sources, derive
 from deni.recipe import recipe
+from deni.training.batches import SampleOrder
+from tests.helpers.tiny import TOPICS
 
 # source -> seed of the source, first draws of torch and of NumPy, all for seed 0
 GOLDEN = {

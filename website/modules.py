@@ -10,19 +10,19 @@ FOLDER = "api"
 SOURCE = Path(__file__).parents[1] / "src"
 # Page -> what it is about, and the modules on it, in this order; a package stands for all modules in it.
 PAGES = {
-    "Models": ("Load, predict, export; the estimator of scikit-learn.", "artifact sklearn pretrained architectures"),
+    "Models": ("Load, predict, export; the estimator of scikit-learn.", "artifact sklearn models"),
     "Training": (
         "The trainer, and training from a file or from texts.",
-        "trainer evaluation packing saving recipe train finetune apply comparison diagnostics failures checkpoint "
-        "curves batches answers losses choosing memory vocabulary arguments demo",
+        "training recipe finetune commands",
     ),
-    "Strategies": ("When members exist, and how they vote.", "strategies"),
+    "Strategies": ("When members exist.", "strategies"),
     "Tunings": ("Which parameters train.", "tuning"),
     "Population": ("Schedule, randomness, noise, members, engines.", "schedule randomness noise population engine"),
-    "Data": ("Texts, splits, checks, augmented texts.", "data inspection augment"),
-    "Studies": ("Grid, cells, store, runners, diagnosis.", "study"),
+    "Tasks": ("What a text has, and how members vote on it.", "tasks"),
+    "Data": ("Texts, splits, checks, augmented texts.", "data augmentation"),
+    "Studies": ("Grid, cells, store, runners, diagnosis.", "study diagnose"),
     "Measures": ("Functions of NumPy arrays: scores, spread, differences.", "measures"),
-    "Reports": ("Tables, figures, the page.", "report"),
+    "Reports": ("Statistics of a study; tables, figures, the page.", "analysis report"),
     "Errors and settings": ("What is raised, and how settings are read.", "errors settings"),
 }
 LEFT_OUT = {"cli", "_version"}  # the command line has pages of its own
@@ -61,7 +61,7 @@ def overview() -> str:
     lines += ["| name | what it is |", "| --- | --- |"]
     lines += ["| [deni.load][deni.artifact.loading.load] | reads a trained model |"]
     lines += ["| [deni.DeniClassifier][deni.sklearn.DeniClassifier] | an estimator of scikit-learn |"]
-    lines += ["| [deni.PopulationTrainer][deni.trainer.PopulationTrainer] | in place of `transformers.Trainer` |"]
+    lines += ["| [deni.PopulationTrainer][deni.training.trainer.PopulationTrainer] | in place of `Trainer` |"]
     lines += ["", "All modules:", "", "| page | what it holds |", "| --- | --- |"]
     lines += [f"| [{title}]({Path(path(title)).name}) | {text} |" for title, (text, _) in PAGES.items()]
     return "\n".join([*lines, ""])

@@ -10,9 +10,9 @@ from deni._version import __version__
 if TYPE_CHECKING:
     from deni.artifact import load
     from deni.sklearn import DeniClassifier
-    from deni.trainer import PopulationTrainer
+    from deni.training.trainer import PopulationTrainer
 
-_LAZY = {"load": "deni.artifact", "DeniClassifier": "deni.sklearn", "PopulationTrainer": "deni.trainer"}
+_LAZY = {"load": "deni.artifact", "DeniClassifier": "deni.sklearn", "PopulationTrainer": "deni.training.trainer"}
 
 
 def __getattr__(name: str) -> Any:

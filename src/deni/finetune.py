@@ -34,14 +34,15 @@ from transformers import (
 )
 
 from deni import artifact
-from deni.arguments import renamed
-from deni.curves import Bar
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
-from deni.pretrained import choose_max_length, encode, load_model, load_tokenizer, token_limit, tokenise
+from deni.models.loading import load_model, load_tokenizer, token_limit
+from deni.models.tokenising import choose_max_length, encode, tokenise
 from deni.recipe import Recipe
 from deni.schedule import Schedule
-from deni.trainer import PopulationTrainer
+from deni.training.compat import renamed
+from deni.training.loggers import Bar
+from deni.training.trainer import PopulationTrainer
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
@@ -55,7 +56,7 @@ class Tested:
 
     Args:
         texts: N of them.
-        gold: as `deni.pretrained.encode` gives it.
+        gold: as `deni.models.tokenising.encode` gives it.
         members: what every member says, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
         votes: what their vote says, `(N, C)` or `(W, C)`.
         metrics: of the vote, see `scores_of`.
@@ -194,7 +195,7 @@ def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray, labels: Sequenc
     right. Accuracy is that of words.
 
     Args:
-        gold: as `deni.pretrained.encode` gives it.
+        gold: as `deni.models.tokenising.encode` gives it.
         votes: what the vote says, `(N, C)`; of words `(W, C)`, those of all texts one after another.
         labels: class names, of words.
     """

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from deni import noise
-from deni.architectures import has_adapter, head_names
 from deni.engine import passes
+from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.base import Engine
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
-from deni.engine.embedding import ActiveEmbedding
 from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
+from deni.models.architectures import has_adapter, head_names
 from deni.randomness import Sources
 from deni.schedule import Fork
 
@@ -41,7 +41,7 @@ class Population(nn.Module):
 
     Raises:
         ValueError: a model without trainable parameters.
-        deni.engine.twins.Unstackable: engine `stacked` for a model that cannot be.
+        deni.engine.layers.Unstackable: engine `stacked` for a model that cannot be.
     """
 
     def __init__(

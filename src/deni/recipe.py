@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from transformers.training_args import OptimizerNames
 
-from deni.architectures import HEAD_DROPOUT_RATE
 from deni.data import DATASETS
-from deni.pretrained import load_config
+from deni.models.architectures import HEAD_DROPOUT_RATE
+from deni.models.loading import load_config
 from deni.randomness import Sources
 from deni.settings import check_choices
 from deni.strategies import ARGUMENTS, DENI, Strategy, has_setting, make_strategy
@@ -45,7 +45,7 @@ class Recipe:
         dropout: in front of the output layer; None for 0.3 where the architecture has one.
         seed: of sample order, initialisation, dropout, noise and augmentation.
         source_seeds: seeds of single sources of randomness (`deni.randomness.SOURCES`) in place of `seed`; those of
-            data_split and label_choice in place of the block of `deni.train.train_file`.
+            data_split and label_choice in place of the block of `deni.commands.train.train_file`.
         engine: how members are computed.
         members_at_a_time: members in one forward pass; None for as many as fit.
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conftest import toy_rows, write_csv
 from deni.cli import main
+from tests.helpers.tiny import toy_rows, write_csv
 
 
 def run(*args, **settings):

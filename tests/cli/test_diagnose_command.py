@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conftest import toy_rows, write_csv
 from deni.cli import main
 from deni.cli.diagnose import BUDGETS, RUNNING
-from deni.study import diagnose_plan
-from deni.study.store import Store
+from deni.diagnose import plan as diagnose_plan
+from deni.study.store.database import Store
+from tests.helpers.tiny import toy_rows, write_csv
 
 SMALL = ("--labelled", "18", "--epochs", "2", "--max-length", "12", "--seeds", "2", "--trial-seeds", "2")
 SHORT = (*SMALL, "--source", "dropout", "--configurations", "2", "--values", "2", "--candidate", "swa")

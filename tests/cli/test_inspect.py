@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from conftest import toy_rows, write_csv
-from deni import inspection
 from deni.cli import main
+from deni.commands import inspect as inspection
+from deni.commands.inspect import inspect_file
 from deni.data import read_texts
 from deni.errors import InputError
-from deni.inspection import inspect_file
-from deni.pretrained import choose_max_length, load_tokenizer
+from deni.models.loading import load_tokenizer
+from deni.models.tokenising import choose_max_length
+from tests.helpers.tiny import toy_rows, write_csv
 
 DATA = Path(os.environ.get("DENI_DATA", "."))
 real = pytest.mark.skipif("DENI_DATA" not in os.environ, reason="DENI_DATA names no folder with the research datasets")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.study.cell import CellResult
 from deni.study.plan import read_study
-from deni.study.store import Store
+from deni.study.store.database import Store
 
 STUDY = """\
 name: a test

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import toy_rows
 from deni.data import Texts, check_trainable, read_texts
 from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, check_held_out
 from deni.data.checks.characters import TROUBLE
 from deni.data.checks.labels import baseline, class_counts, labels_per_text, number_summary
 from deni.data.checks.lengths import cut_texts, fitting_length, short_texts, unknown_tokens
 from deni.errors import InputError, InputWarning
+from tests.helpers.tiny import toy_rows
 
 real = pytest.mark.skipif("DENI_DATA" not in os.environ, reason="DENI_DATA names no folder with the research datasets")
 
@@ -393,7 +393,7 @@ def test_the_checks_of_many_texts_are_fast():
 def test_the_documentation_names_every_kind_of_finding():
     root = Path(__file__).parents[2]
     code = "".join(file.read_text() for file in (root / "src/deni/data/checks").glob("*.py"))
-    code += (root / "src/deni/inspection.py").read_text()
+    code += (root / "src/deni/commands/inspect.py").read_text()
     first = re.findall(r"^\| (`.*?) \|", (root / "docs/inspect.md").read_text(), flags=re.M)
     documented = {kind for cell in first for kind in re.findall(r"`(\w+)`", cell)}
     assert set(re.findall(r'Finding\(\s*"(\w+)"', code)) | set(TROUBLE) <= documented

@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-from written_files import error_of, written
 
 from deni.data import read_texts
 from deni.errors import InputWarning
+from tests.helpers.written_files import error_of, written
 
 
 def test_null_and_na_stay_strings(tmp_path):

@@ -9,8 +9,8 @@ from sklearn.pipeline import make_pipeline
 
 from deni.data import check_trainable, choose_balanced, read_texts
 from deni.data.demo import demo_files
-from deni.data.demo.make import ROWS, make, write
 from deni.errors import InputWarning
+from scripts.demo_texts.make import ROWS, make, write
 
 
 def test_the_script_writes_the_committed_files_to_the_byte(tmp_path):

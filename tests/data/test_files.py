@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from written_files import written
 
 from deni.data import read_texts
+from tests.helpers.written_files import written
 
 
 def test_select_keeps_texts_labels_and_rows_together(tmp_path):

@@ -7,9 +7,9 @@ import json
 import sys
 
 import pytest
-from written_files import ROWS, as_bytes, error_of, written
 
 from deni.data import read_texts
+from tests.helpers.written_files import ROWS, as_bytes, error_of, written
 
 
 @pytest.mark.parametrize("packed", ["", ".gz"])

@@ -10,11 +10,11 @@ import datasets
 import httpx
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from hub_server import HubServer
 
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id, read_hub
 from deni.errors import InputError
+from tests.helpers.hub_server import HubServer
 
 CALL = """
 import json, sys

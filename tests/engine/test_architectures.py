@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from conftest import SMALL
-from deni.architectures import LAYER, head_dropout_key, head_names, pooled_path, set_head_dropout
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.probe import why_not_stacked
+from deni.models.architectures import LAYER, head_dropout_key, head_names, pooled_path, set_head_dropout
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
 from deni.tuning import make_tuning
+from tests.helpers.tiny import SMALL
 
 # What a model's reason for the loop names; every other one is stacked.
 REASONS = {

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from deni import checkpoint as checkpoints
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.fold import FoldError
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork
+from deni.training import checkpoint as checkpoints
 
 
 def drop(tensor, p, seeds, padding=None):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from deni.engine.embedding import ActiveEmbedding, activate
+from deni.engine.active_tokens import ActiveEmbedding, activate
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork

@@ -7,16 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from conftest import SMALL_TUNINGS, needs_adapters
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.optimizer import MemberOptimizer
 from deni.engine.probe import why_not_stacked
-from deni.losses import member_losses
 from deni.noise import add_
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
+from deni.training.losses import member_losses
 from deni.tuning import make_tuning
+from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters
 
 ARCHITECTURES = ("bert", "roberta", "albert", "distilbert")
 # Adam divides a gradient that is zero but for rounding (the keys' bias) by its own size, so eps is raised.

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from deni.batches import LENGTHS, PackedCollator
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
+from deni.training.batches import LENGTHS, PackedCollator
 
 SEEDS, LENGTH_OF = (3, 4, 5), (7, 11, 5)
 MEMBERS, ROWS = 2, 4

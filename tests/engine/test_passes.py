@@ -14,7 +14,7 @@ from deni.engine.fold import FoldError
 from deni.engine.probe import divides
 from deni.population import Population
 from deni.randomness import Sources, generator
-from deni.trainer import PopulationTrainer
+from deni.training.trainer import PopulationTrainer
 
 SEEDS, ROWS, TOKENS = (3, 4, 5), 6, (7, 11, 5)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rates import binomial_interval
 from scipy import stats
 
 from deni.errors import InputError
 from deni.measures import detectable_difference, detectable_sd_ratio, sd_ratio_power
+from tests.helpers.rates import binomial_interval
 
 
 @pytest.mark.parametrize("correlation", [None, 0.0, 0.9])

@@ -5,7 +5,6 @@ from itertools import product
 
 import numpy as np
 import pytest
-from rates import binomial_interval
 from scipy import stats
 from sklearn.metrics import f1_score
 
@@ -26,6 +25,7 @@ from deni.measures import (
 )
 from deni.measures.comparison import _draw_differences
 from deni.measures.resampling import draw_seeds
+from tests.helpers.rates import binomial_interval
 
 
 def paired(generator, times, ratio=1.0, correlation=0.5, seeds=20):

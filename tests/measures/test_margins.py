@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from rates import binomial_interval
 from scipy import stats
 
 from deni.errors import InputError
 from deni.measures import F1_MARGIN, SD_MARGIN, non_inferior_mean, non_inferior_sd, pitman_morgan, sd_ratio_power
+from tests.helpers.rates import binomial_interval
 
 
 def paired(generator, times, difference=0.0, ratio=1.0, correlation=0.5, seeds=20):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from rates import binomial_interval
 from scipy import stats
 
 from deni.errors import InputError
 from deni.measures import critical_difference
+from tests.helpers.rates import binomial_interval
 
 
 @pytest.mark.parametrize(

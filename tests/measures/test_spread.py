@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from rates import binomial_interval
 from scipy import stats
 
 from deni.errors import InputError
@@ -18,6 +17,7 @@ from deni.measures import (
     worst_seed,
 )
 from deni.measures.resampling import draw_seeds
+from tests.helpers.rates import binomial_interval
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from made import make, runs
 
 from deni.report import write_report
 from deni.study.cell import Named
+from tests.helpers.made import make, runs
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = (f"\"'>{SCRIPT}", f"</script>{SCRIPT}", "<img src=x onerror=alert(1)>", "`${alert(1)}` & <!-- \u2028")

@@ -7,22 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from made import cell_of, make, result_of, runs
 from scipy import stats
 
+from deni.analysis.claims import NOT_EQUAL, sentences_of
+from deni.analysis.ranks import rankings_of
+from deni.analysis.runs import read_runs
+from deni.analysis.tables import tables_of
 from deni.cli import main
 from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
 from deni.report import write_report
 from deni.report.figures import figures_of
-from deni.report.plain import overview_of
-from deni.report.ranking import rankings_of
 from deni.report.repeat import repeat_of
-from deni.report.runs import read_runs
-from deni.report.sentences import NOT_EQUAL, sentences_of
-from deni.report.tables import tables_of
+from deni.report.text_tables import overview_of
 from deni.study.cell import CellResult, Named
 from deni.study.plan import read_study
-from deni.study.store import Store
+from deni.study.store.database import Store
+from tests.helpers.made import cell_of, make, result_of, runs
 
 
 @pytest.fixture

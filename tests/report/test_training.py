@@ -13,12 +13,12 @@ import deni.report.training
 from deni import finetune
 from deni.artifact import Classifier
 from deni.cli import main
+from deni.commands.train import train_file
 from deni.data import Texts
 from deni.errors import InputError, InputWarning
 from deni.finetune import scores_of
 from deni.recipe import recipe
 from deni.report.training import PAGE, TrainingReport, tested
-from deni.train import train_file
 
 LABELS = {
     "single_label": ["a", "b", "c"],

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from conftest import toy_rows, write_csv
+from deni.commands.train import train_file
 from deni.data import Texts
 from deni.finetune import scores_of
 from deni.recipe import recipe
 from deni.report.training import PAGE, TrainingReport, page
 from deni.report.training.tested import OnTest
-from deni.train import train_file
+from tests.helpers.tiny import toy_rows, write_csv
 
 SCRIPT = "<script>alert(1)</script>"
 HOSTILE = {

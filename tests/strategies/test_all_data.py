@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from datasets import Dataset
-from plain import make, rows, same, trained, values
 
 from deni.randomness import Sources
 from deni.strategies import AllData
+from tests.helpers.plain import make, rows, same, trained, values
 
 
 def test_fewer_labelled_texts_are_refused():

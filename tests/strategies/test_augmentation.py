@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from datasets import Dataset
-from plain import bert, distance, make, same, values
 from transformers import AutoTokenizer, DataCollatorWithPadding
 
 from deni.errors import InputError
 from deni.randomness import Sources
 from deni.strategies import Augmentation, Denials, make_strategy
+from tests.helpers.plain import bert, distance, make, same, values
 
 TEXTS = ["where is my parcel", "the card is charged", "reset my password please", "late courier"]
 LABELS = [1, 0, 2, 1]

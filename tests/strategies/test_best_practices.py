@@ -1,11 +1,24 @@
 """Best practices, against a plain loop with torch.optim.AdamW and LambdaLR."""
 
 import pytest
-from plain import RATE, Watch, bert, decayed, distance, fine_tune, make, parameters, rows, same, trained, values
 from transformers import TrainerCallback
 
 from deni.recipe import recipe
 from deni.strategies import BestPractices, make_strategy
+from tests.helpers.plain import (
+    RATE,
+    Watch,
+    bert,
+    decayed,
+    distance,
+    fine_tune,
+    make,
+    parameters,
+    rows,
+    same,
+    trained,
+    values,
+)
 
 
 def test_the_defaults_train_as_a_plain_loop_with_warm_up_and_decay(tmp_path):

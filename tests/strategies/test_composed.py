@@ -6,21 +6,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from plain import (
-    RATE,
-    Watch,
-    bert,
-    distance,
-    fine_tune,
-    make,
-    mean,
-    parameters,
-    predictions,
-    rows,
-    same,
-    trained,
-    values,
-)
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
@@ -48,7 +33,22 @@ from deni.strategies import (
     WeightNoise,
     make_strategy,
 )
-from deni.strategies.vote import vote
+from deni.tasks.voting import vote
+from tests.helpers.plain import (
+    RATE,
+    Watch,
+    bert,
+    distance,
+    fine_tune,
+    make,
+    mean,
+    parameters,
+    predictions,
+    rows,
+    same,
+    trained,
+    values,
+)
 
 
 def test_prior_noise_and_swa_are_both_done_by_hand(tmp_path):

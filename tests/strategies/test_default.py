@@ -1,7 +1,6 @@
-from members import STEPS, Member, apart, trained
-
 from deni.randomness import Sources
 from deni.strategies import Default
+from tests.helpers.members import STEPS, Member, apart, trained
 
 
 def test_it_is_plain_fine_tuning(tmp_path):

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from members import STEPS, Member, apart, texts, trained
 
 from deni.randomness import Sources
 from deni.strategies import DelayedEnsemble
+from tests.helpers.members import STEPS, Member, apart, texts, trained
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])

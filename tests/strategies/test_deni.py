@@ -1,8 +1,8 @@
 import pytest
-from members import STEPS, Member, apart, trained
 
 from deni.randomness import Sources
 from deni.strategies import DENI
+from tests.helpers.members import STEPS, Member, apart, trained
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])

@@ -2,10 +2,10 @@
 """DENI on labelled and augmented texts."""
 
 import pytest
-from plain import same, values
-from test_augmentation import augmented, build, labelled, tokenizer  # noqa: F401
 
 from deni.strategies import DENI, Augmentation, Denials
+from tests.helpers.plain import same, values
+from tests.strategies.test_augmentation import augmented, build, labelled, tokenizer  # noqa: F401
 
 
 @pytest.mark.parametrize("steps", [20, 100, 1250])

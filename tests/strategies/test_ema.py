@@ -2,12 +2,24 @@
 
 import numpy as np
 import pytest
-from plain import Watch, bert, distance, fine_tune, make, parameters, predictions, rows, same, trained, values
-from test_swa import HELD_OUT, with_questions
 from transformers import AutoTokenizer, TrainerCallback
 
 import deni
 from deni.strategies import EMA, Default
+from tests.helpers.plain import (
+    Watch,
+    bert,
+    distance,
+    fine_tune,
+    make,
+    parameters,
+    predictions,
+    rows,
+    same,
+    trained,
+    values,
+)
+from tests.strategies.test_swa import HELD_OUT, with_questions
 
 
 def recursion(recorded, decay):

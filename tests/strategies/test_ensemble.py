@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from members import STEPS, Member, apart, texts, tiny, trained
 
 from deni.randomness import Sources, derive
 from deni.strategies import Ensemble
+from tests.helpers.members import STEPS, Member, apart, texts, tiny, trained
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from test_properties import CASES
 
 import deni
-from conftest import toy_rows
 from deni.cli import main
 from deni.sklearn import DeniClassifier
+from tests.helpers.tiny import toy_rows
+from tests.strategies.test_properties import CASES
 
 COMPOSED = {
     "best_practices+deni": {"epochs": 4, "members": 2},

@@ -5,14 +5,14 @@ import math
 
 import pytest
 import torch
-from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, make, rows, same, tensors, trained, values
 from transformers import TrainerCallback
 
-from conftest import ARCHITECTURES
-from deni.architectures import HEADS
+from deni.models.architectures import HEADS
 from deni.population import Population
 from deni.randomness import Sources
 from deni.strategies import Default, DelayedEnsemble, InputNoise
+from tests.helpers.plain import NO_DROPOUT, Watch, bert, distance, fine_tune, make, rows, same, tensors, trained, values
+from tests.helpers.tiny import ARCHITECTURES
 
 MOMENTS = [6, 8, 10, 12, 14, 16]  # of 20 steps, counted from 0
 MIDDLE = {"noise_every": 0.1}

@@ -3,7 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain import (
+from transformers import TrainerCallback
+
+from deni.strategies import L2SP, Default, DelayedEnsemble
+from tests.helpers.plain import (
     NO_DROPOUT,
     Watch,
     bert,
@@ -18,9 +21,6 @@ from plain import (
     trained,
     values,
 )
-from transformers import TrainerCallback
-
-from deni.strategies import L2SP, Default, DelayedEnsemble
 
 STRENGTH = 0.5
 

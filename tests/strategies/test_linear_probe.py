@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from plain import bert, distance, fine_tune, lora, make, parameters, rows, same, tensors, trained, values
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from conftest import make_tiny
 from deni.randomness import global_generators
 from deni.strategies import L2SP, Default, DelayedEnsemble, Ensemble, LinearProbe, Mixout, PriorNoise
 from deni.strategies.linear_probe import fit
 from deni.tuning import IA3, Lora
+from tests.helpers.plain import bert, distance, fine_tune, lora, make, parameters, rows, same, tensors, trained, values
+from tests.helpers.tiny import make_tiny
 
 HEAD = ("classifier.weight", "classifier.bias")
 

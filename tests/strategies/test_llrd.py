@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from plain import NO_DROPOUT, RATE, Watch, bert, distance, fine_tune, lora, same, trained, values
 
-from conftest import SMALL
 from deni.strategies import LLRD, SWA, Default, DelayedEnsemble
+from tests.helpers.plain import NO_DROPOUT, RATE, Watch, bert, distance, fine_tune, lora, same, trained, values
+from tests.helpers.tiny import SMALL
 
 DECAY = 0.5
 POWER = {

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, IterableDataset
-from members import STEPS, At, Member, apart, make, trained
-from plain import bert
 
-from deni.batches import LENGTHS, PackedCollator, SampleOrder
 from deni.randomness import Sources
 from deni.strategies import DENI, DelayedEnsemble, NoisyInterpolation
+from deni.training.batches import LENGTHS, PackedCollator, SampleOrder
+from tests.helpers.members import STEPS, At, Member, apart, make, trained
+from tests.helpers.plain import bert
 
 OWN = {"members": 3, "member_order": "own"}
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain import NO_DROPOUT, Watch, bert, distance, fine_tune, lora, make, same, tensors, trained, values
 
-from conftest import ARCHITECTURES
 from deni.engine.dropout import MemberDropout, Streams
 from deni.population import Population
 from deni.randomness import Sources
 from deni.strategies import Default, DelayedEnsemble, Mixout
+from tests.helpers.plain import NO_DROPOUT, Watch, bert, distance, fine_tune, lora, make, same, tensors, trained, values
+from tests.helpers.tiny import ARCHITECTURES
 
 
 def batch(population, labels=(0, 1, 2, 1)):
@@ -162,7 +162,7 @@ def test_the_head_alone_has_no_dropout_in_front_and_the_encoder_keeps_its_own():
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "electra", "mpnet", "deberta-v2", "gpt2", "modernbert"])
 def test_with_all_linear_layers_no_dropout_is_left(tiny, batch, architecture):
-    from conftest import SMALL
+    from tests.helpers.tiny import SMALL
 
     on = (
         {"attention_dropout": 0.2, "embedding_dropout": 0.2, "mlp_dropout": 0.2} if architecture == "modernbert" else {}

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from plain import Watch, bert, distance, fine_tune, lora, make, parameters, same, trained, values
 from torch import nn
 
 from deni.population import Population
 from deni.randomness import Sources
 from deni.strategies import Default, DelayedEnsemble, PriorNoise
+from tests.helpers.plain import Watch, bert, distance, fine_tune, lora, make, parameters, same, trained, values
 
 
 def started(model, strategy, seed=0):

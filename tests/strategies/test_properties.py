@@ -11,12 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from datasets import Dataset
-from members import At, make, tiny
 from transformers import AutoTokenizer
 
-from conftest import toy_rows
 from deni.cli.train import command as train_command
 from deni.strategies import ARGUMENTS, STRATEGIES, make_strategy
+from tests.helpers.members import At, make, tiny
+from tests.helpers.tiny import toy_rows
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from plain import bert, distance, lora, make, parameters, same, trained, values
 
 from deni.randomness import Sources, global_generators
 from deni.strategies import Default, Reinit
+from tests.helpers.plain import bert, distance, lora, make, parameters, same, trained, values
 
 
 def pretrained(**config):

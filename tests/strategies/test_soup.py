@@ -3,9 +3,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from plain import bert, distance, lora, make, mean, predictions, rows, same, tensors, trained, values
 
 from deni.strategies import Default, DelayedEnsemble, Soup
+from tests.helpers.plain import bert, distance, lora, make, mean, predictions, rows, same, tensors, trained, values
 
 DEV = rows(23, seed=5)
 SPREAD = {"members": 4, "variance": 0.3, "scale": "uniform"}  # so that members differ

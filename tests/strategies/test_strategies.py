@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deni.strategies import ALIASES, PRESETS, STRATEGIES, make_strategy
-from deni.strategies.vote import vote
+from deni.tasks.voting import vote
 
 
 @pytest.mark.parametrize("preset", [None, *PRESETS])

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from plain import (
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, TrainerCallback
+
+import deni
+from deni.strategies import SWA, Default, Ensemble
+from tests.helpers.plain import (
     RATE,
     Watch,
     bert,
@@ -20,11 +25,6 @@ from plain import (
     trained,
     values,
 )
-from safetensors.torch import load_file
-from transformers import AutoTokenizer, TrainerCallback
-
-import deni
-from deni.strategies import SWA, Default, Ensemble
 
 HELD_OUT = rows(7, seed=5)
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from plain import Watch, bert, distance, fine_tune, lora, make, same, trained, values
 
 from deni.randomness import Sources
 from deni.strategies import Default, DelayedEnsemble, WeightNoise
+from tests.helpers.plain import Watch, bert, distance, fine_tune, lora, make, same, trained, values
 
 MIDDLE = {"noise_every": 0.1}  # of 20 steps: after 6, 8, ..., 16
 

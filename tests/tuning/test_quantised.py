@@ -19,7 +19,7 @@ import deni
 from deni import artifact
 from deni.randomness import global_generators
 from deni.strategies import DENI
-from deni.trainer import PopulationTrainer
+from deni.training.trainer import PopulationTrainer
 from deni.tuning import Lora
 
 bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs bitsandbytes")

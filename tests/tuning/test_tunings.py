@@ -9,11 +9,11 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import ARCHITECTURES, make_batch, make_tiny
 from deni.artifact import export, load
 from deni.errors import InputError
 from deni.randomness import global_generators
 from deni.tuning import IA3, TUNINGS, Lora, Prompt, make_tuning, tuning_of
+from tests.helpers.tiny import ARCHITECTURES, make_batch, make_tiny
 
 SETTINGS = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
 TEXTS = ["invoice money charged", "parcel late courier the box", "password reset", "why"]
@@ -89,7 +89,7 @@ def test_a_prompt_is_put_in_front_of_each_text():
 
 def test_a_prompt_of_each_member_is_repeated_for_its_own_rows():
     from deni.engine.fold import FoldError
-    from deni.engine.twins import Prompts
+    from deni.engine.layers import Prompts
 
     prompts = torch.arange(6.0).view(2, 3, 1).as_subclass(Prompts)
     assert prompts.repeat(4, 1, 1)[:, 0, 0].tolist() == [0, 0, 3, 3]

@@ -11,7 +11,6 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
-from conftest import SMALL_TUNINGS, needs_adapters, toy_rows, write_csv
 from deni import artifact
 from deni.data import read_texts
 from deni.engine.probe import why_not_stacked
@@ -22,6 +21,7 @@ from deni.randomness import Sources, global_generators
 from deni.recipe import recipe
 from deni.schedule import Fork
 from deni.tuning import TUNINGS, make_tuning, mean_of_products
+from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters, toy_rows, write_csv
 
 ARCHITECTURES = ("bert", "roberta", "albert", "distilbert")
 SETTINGS = SMALL_TUNINGS["unipelt"]

@@ -18,7 +18,7 @@ from deni.data import Text, fed, first_tokens, is_iob2, why_no_text, why_no_word
 from deni.errors import InputError, short
 from deni.population import Population
 from deni.strategies import make_strategy
-from deni.strategies.vote import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
+from deni.tasks.voting import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
 from deni.tuning import TUNINGS
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deni.artifact.folder import check_free, check_outside, writing
 from deni.artifact.loading import load, read_info
-from deni.engine.embedding import ActiveEmbedding
+from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.population import mean_of_members
 from deni.tuning import mean_of_products
@@ -82,7 +82,7 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
     for name, value in values.items():
         own[name].copy_(value)
     if adapter:
-        from deni.pretrained import MINILM
+        from deni.models.loading import MINILM
 
         base = read_info(folder).get("recipe", {}).get("model")
         for config in model.peft_config.values():  # type: ignore[union-attr, operator]

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 
 from deni._version import __version__
-from deni.architectures import auto_class
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, INFO, MEMBERS
-from deni.engine.embedding import activate
+from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
-from deni.engine.twins import Unstackable
+from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError
+from deni.models.architectures import auto_class
 from deni.population import Population
 from deni.randomness import Sources, global_generators
-from deni.strategies.vote import TOKENS, task_of
+from deni.tasks.voting import TOKENS, task_of
 from deni.tuning.unipelt import adapted
 
 

@@ -17,10 +17,10 @@ from transformers import PreTrainedTokenizerBase
 from deni._version import __version__
 from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, INFO, MEMBERS, writing
 from deni.artifact.model_card import card
-from deni.engine.embedding import ActiveEmbedding
+from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.population import Population
-from deni.strategies.vote import problem_of, task_of
+from deni.tasks.voting import problem_of, task_of
 
 
 def save(

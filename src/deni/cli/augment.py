@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
+from deni.augmentation import AUGMENTERS
 from deni.cli import example
 from deni.cli.data import LABEL, single_text_options
 from deni.cli.options import field_options, taken
 from deni.data import DATASETS, TASKS
-from deni.data.augmentation import AUGMENTERS
 
 
 @click.command("augment", epilog=example("deni augment tickets.csv --method easy --n 2 --output new.csv"))
@@ -48,8 +48,8 @@ def command(
 
     FILE may be a dataset as in `deni train`, too; one of pairs as the one text that --preset paper reads.
     """
-    from deni.augment import augment_file
-    from deni.data.augmentation import make_augmenter
+    from deni.augmentation import make_augmenter
+    from deni.commands.augment import augment_file
 
     augmenter = make_augmenter(method, **taken(settings, AUGMENTERS.values()))
     done = augment_file(

@@ -23,7 +23,7 @@ def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, j
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
-    from deni.demo import run_demo
+    from deni.commands.demo import run_demo
 
     console = Console()
     columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"))

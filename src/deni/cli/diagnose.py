@@ -85,12 +85,12 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     from rich.console import Console
 
+    from deni.diagnose.findings import findings
+    from deni.diagnose.plan import ask, default_store, plan_diagnosis
+    from deni.diagnose.report import print_costs, print_findings
     from deni.study.cell import Named
-    from deni.study.diagnose import findings
-    from deni.study.diagnose_plan import ask, default_store, plan_diagnosis
-    from deni.study.diagnose_report import print_costs, print_findings
-    from deni.study.run import Run
-    from deni.study.store import Store
+    from deni.study.execution.run import Run
+    from deni.study.store.database import Store
 
     tuning = Named(given["tuning"], taken(given, TUNINGS.values()))
     question = ask(

@@ -15,7 +15,7 @@ from deni.data.checks.finding import many, percent
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from deni.inspection import Part, Report
+    from deni.commands.inspect import Part, Report
 
 MOST_CLASSES = 20  # rows of the table
 
@@ -44,8 +44,8 @@ def command(
     """
     from rich.console import Console
 
+    from deni.commands.inspect import inspect_file
     from deni.errors import InputError
-    from deni.inspection import inspect_file
 
     report = inspect_file(
         file,

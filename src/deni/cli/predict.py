@@ -22,7 +22,7 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
     """
-    from deni.apply import predict_file
+    from deni.commands.predict import predict_file
 
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)  # type: ignore[arg-type]
     if output != "-":

@@ -10,7 +10,7 @@ RUNNERS = ("serial", "processes", "ray")
 
 
 def running_options(function: Any) -> Any:
-    """Runner, workers, pack, threads, a Ray cluster, progress: the arguments of `deni.study.run.Run`."""
+    """Runner, workers, pack, threads, a Ray cluster, progress: the arguments of `deni.study.execution.run.Run`."""
     options = (
         click.option(
             "--runner", type=click.Choice(RUNNERS), default="serial", show_default=True, help="Where to train."

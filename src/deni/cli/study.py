@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deni.study.cell import Planned
-    from deni.study.store import Row
+    from deni.study.store.database import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
 SHOWN = 20  # failures that are listed
@@ -41,9 +41,9 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 
     After Ctrl-C, a kill or --minutes the same command goes on. Failed cells stay failed until `deni study retry`.
     """
+    from deni.study.execution.run import Run
     from deni.study.plan import read_study
-    from deni.study.run import Run
-    from deni.study.store import Store
+    from deni.study.store.database import Store
 
     study = read_study(file)
     have = {}
@@ -79,7 +79,7 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 @click.argument("store")
 def status(store: str) -> None:
     """Say how far the study in STORE is, and what failed."""
-    from deni.study.store import Store
+    from deni.study.store.database import Store
 
     with Store(store) as opened:
         counts, rows = opened.status(), list(opened.results(None))
@@ -110,7 +110,7 @@ def status(store: str) -> None:
 def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
     """Let the failed cells of STORE wait again."""
     from deni.errors import InputError
-    from deni.study.store import Store
+    from deni.study.store.database import Store
 
     if running and keys:
         raise click.UsageError("--key is of failed cells: leave it or --running away")
@@ -134,9 +134,9 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:
     """Write a table of STORE: a row a cell with all settings, metrics and costs."""
-    from deni.study.archive import write_archive
-    from deni.study.store import Store
-    from deni.study.table import write_table
+    from deni.study.store.archive import write_archive
+    from deni.study.store.database import Store
+    from deni.study.store.table import write_table
 
     if archive:
         if kind not in (None, "parquet"):
@@ -161,7 +161,7 @@ def merge(store: str, others: tuple[str, ...]) -> None:
 
     Where both have a result of a cell, the one in STORE stays; where only one has, it is taken.
     """
-    from deni.study.merge import merge_files
+    from deni.study.store.merge import merge_files
 
     for other, merged in merge_files(store, others):
         click.echo(f"{other}: {merged.new} new cells, {merged.completed} others done now")
@@ -175,7 +175,7 @@ def merge(store: str, others: tuple[str, ...]) -> None:
 
 def _say_who_trains(rows: Iterable[Row], store: str) -> None:
     """Who works on the cells that run, and what to do where nobody does."""
-    from deni.study.store import split_worker, worker_state
+    from deni.study.store.database import split_worker, worker_state
 
     workers: dict[str, list[Row]] = {}
     for row in rows:
@@ -196,7 +196,7 @@ def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from deni.study.table import called
+    from deni.study.store.table import called
 
     groups: dict[tuple[str, str], list[Planned]] = {}
     for each in planned:
@@ -223,7 +223,7 @@ def _print_status(rows: Iterable[Row]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from deni.study.table import called
+    from deni.study.store.table import called
 
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:

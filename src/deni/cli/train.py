@@ -11,10 +11,10 @@ import click
 from deni.cli import example, training
 from deni.cli.data import LABEL, data_options
 from deni.cli.options import field_options, taken
-from deni.curves import TOOLS, curves_folder
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
+from deni.training.loggers import TOOLS, curves_folder
 from deni.tuning import TUNINGS
 
 
@@ -111,10 +111,10 @@ def command(
     from rich.table import Table
     from rich.text import Text
 
+    from deni.commands.train import train_file
     from deni.finetune import METRICS
     from deni.recipe import recipe
     from deni.report.training import PAGE, TrainingReport
-    from deni.train import train_file
 
     if (file is None) == (data is None):
         raise click.UsageError("give one FILE, or --data")

@@ -5,12 +5,12 @@ from deni.data.checks import Finding, check_trainable
 from deni.data.files import read_texts
 from deni.data.formats import is_conll
 from deni.data.labels import TASKS, first_tokens, is_iob2
-from deni.data.output import check_output, format_of, write_table
-from deni.data.read import local_file, read_data
+from deni.data.load import local_file, read_data
+from deni.data.named_datasets import DATASETS, NamedDataset
 from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
-from deni.data.tasks import DATASETS, NamedDataset
 from deni.data.texts import Text, Texts, fed, names, sides
 from deni.data.values import why_no_text, why_no_words
+from deni.data.write import check_output, format_of, write_table
 
 __all__ = [
     "DATASETS",

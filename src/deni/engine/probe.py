@@ -14,9 +14,9 @@ from deni.engine import passes
 from deni.engine.base import Engine, Slots
 from deni.engine.dropout import MemberDropout, Padding, Streams
 from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.layers import Unstackable
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
-from deni.engine.twins import Unstackable
 from deni.randomness import generator, global_generators
 
 MEMBERS, BATCH = 3, 5

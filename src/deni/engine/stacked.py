@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from deni.engine.base import Slots, Views
 from deni.engine.fold import Fold
-from deni.engine.twins import Twin, Unstackable, twin_of
+from deni.engine.layers import Twin, Unstackable, twin_of
 
 
 class Stacked:

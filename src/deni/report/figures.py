@@ -7,8 +7,8 @@ from typing import Literal
 
 import altair as alt
 
+from deni.analysis.tables import Tables
 from deni.report.charts import FAILED, INK, ORDER, QUIET, Figure, Styles, named, points_axis, spec_of, tips_of
-from deni.report.tables import Tables
 
 
 def figures_of(tables: Tables) -> list[Figure]:

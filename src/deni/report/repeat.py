@@ -14,7 +14,7 @@ import yaml
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.study.cell import Cell, Named, canonical
-from deni.study.store import Row
+from deni.study.store.database import Row
 
 _COMMON = ("protocol", "preset", "measure", "test_size", "recipe", "vary")
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deni.data.output import write_bytes
+from deni.analysis.claims import sentences_of
+from deni.analysis.runs import read_runs
+from deni.analysis.tables import Tables, tables_of
+from deni.data.write import write_bytes
 from deni.errors import InputError
-from deni.report.html import check_packages
-from deni.report.page import page_of
-from deni.report.plain import csv_of, latex_of, markdown_of
+from deni.report.html.frame import check_packages
+from deni.report.html.page import page_of
 from deni.report.repeat import repeat_of
-from deni.report.runs import read_runs
-from deni.report.sentences import sentences_of
-from deni.report.tables import Tables, tables_of
-from deni.study.archive import opened
+from deni.report.text_tables import csv_of, latex_of, markdown_of
+from deni.study.store.archive import opened
 
 _PLAIN: Mapping[str, Callable[[Tables], str]] = {"markdown": markdown_of, "latex": latex_of, "csv": csv_of}
 
@@ -43,7 +43,7 @@ def write_report(
         markdown, latex, csv: files for the tables of results; None for none.
         figures: a folder for the figures as SVG, which is made if it is not there; None for none.
         baseline: the strategy that the others are compared with; None for `default`, or the cheapest.
-        as_one_model: see `deni.report.runs.read_runs`.
+        as_one_model: see `deni.analysis.runs.read_runs`.
         title: of the page; None for the study's name.
         overwrite: replace files that are there.
         progress: show progress bars.
@@ -83,7 +83,7 @@ def write_report(
 
 def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
     """The figures by the files that they are written to."""
-    from deni.report.drawn import drawings_of
+    from deni.report.svg import drawings_of
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the figures")

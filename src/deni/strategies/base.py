@@ -128,8 +128,8 @@ class Strategy:
         """
 
     def combine_members(self, outputs: Tensor, problem: str = "single_label_classification") -> Tensor:
-        """Let the members of one model vote: `(B, M, C)` becomes `(B, C)`, see `deni.strategies.vote`."""
-        from deni.strategies.vote import vote
+        """Let the members of one model vote: `(B, M, C)` becomes `(B, C)`, see `deni.tasks.voting`."""
+        from deni.tasks.voting import vote
 
         return vote(outputs, "soft", problem)
 

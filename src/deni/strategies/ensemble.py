@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
-from deni.strategies.vote import ONE, Combine, vote
+from deni.tasks.voting import ONE, Combine, vote
 
 if TYPE_CHECKING:
     from torch import Tensor

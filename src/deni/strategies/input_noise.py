@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch.nn import functional as F
 
-from deni.architectures import embeddings_path, pooled_path
+from deni.models.architectures import embeddings_path, pooled_path
 from deni.settings import check_choices
-from deni.strategies.moments import Moments
+from deni.strategies.periodic import Moments
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deni.strategies.base import Answers, Strategy
-from deni.strategies.vote import NUMBER, ONE, SEVERAL, problem_of
+from deni.tasks.voting import NUMBER, ONE, SEVERAL, problem_of
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -75,7 +75,7 @@ def fit(
         features: `(N, D)`.
         labels: `(N,)` classes; of several labels `(N, C)`, 0 or 1; numbers `(N,)` or `(N, C)`.
         c: inverse strength of the L2 penalty, above 0.
-        problem: as `deni.strategies.vote.problem_of` gives it.
+        problem: as `deni.tasks.voting.problem_of` gives it.
         intercept: whether there is a bias; without one the features are scaled only and the bias is 0.
 
     >>> weight, bias = fit(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), classes=3, c=1.0)

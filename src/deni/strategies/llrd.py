@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from deni.architectures import LAYER
+from deni.models.architectures import LAYER
 from deni.strategies.base import Strategy
 
 _EMBEDDINGS = re.compile(r"embed|(?:^|\.)wte\.|(?:^|\.)wpe\.")  # the latter two are GPT-2's

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import nn
 
-from deni.architectures import pooled_path
+from deni.models.architectures import pooled_path
 from deni.settings import check_choices
 from deni.strategies.base import Answers, Strategy
 

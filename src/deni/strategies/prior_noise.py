@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from deni.architectures import has_adapter
+from deni.models.architectures import has_adapter
 from deni.schedule import Fork
 from deni.settings import check_choices
 from deni.strategies.base import Answers, Strategy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deni.architectures import has_adapter, layers_of, pooler_of
+from deni.models.architectures import has_adapter, layers_of, pooler_of
 from deni.strategies.base import Strategy
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.schedule import Fork
 from deni.settings import check_choices
-from deni.strategies.moments import Moments
+from deni.strategies.periodic import Moments
 
 if TYPE_CHECKING:
     from deni.population import Population

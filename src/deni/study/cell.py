@@ -152,7 +152,7 @@ class Cell:
         import torch
 
         from deni.strategies import make_strategy
-        from deni.strategies.vote import PROBLEMS
+        from deni.tasks.voting import PROBLEMS
 
         strategy = make_strategy(self.strategy.name, self.preset or self.protocol, **self.strategy.settings)
         problem = PROBLEMS[self.task]
@@ -178,7 +178,7 @@ class Cell:
     def pack_key(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> str:
         """The same for cells that may train in one population: those that differ in `seed` alone.
 
-        A pack shares the seeds of single sources (`deni.trainer.PopulationTrainer`) and its texts, so these count.
+        A pack shares the seeds of single sources (`deni.PopulationTrainer`) and its texts, so these count.
         """
         decided = self.decides(fingerprints, versions)
         own = dict.fromkeys(BLOCK_SOURCES, self.block) | dict(self.sources)

@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deni.commands.train import HELD_OUT, divide
 from deni.data import Texts, read_augmented, read_data
 from deni.errors import InputError, short
-from deni.pretrained import load_config, locate
+from deni.models.loading import load_config, locate
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import Augmentation, Strategy
 from deni.study.cell import Cell, Fingerprints, canonical
-from deni.train import HELD_OUT, divide
 
 _OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
 

@@ -7,7 +7,7 @@ import torch
 
 from deni.finetune import scores_of
 from deni.measures import macro_f1, pairwise_disagreement
-from deni.strategies.vote import Combine, vote
+from deni.tasks.voting import Combine, vote
 
 VOTES: tuple[Combine, ...] = ("soft", "hard", "parent")
 

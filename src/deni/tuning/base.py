@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from peft import TaskType
 from torch import nn
 
-from deni.architectures import for_tokens
+from deni.models.architectures import for_tokens
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from torch import nn
 
-from deni.architectures import for_tokens
 from deni.errors import InputError
+from deni.models.architectures import for_tokens
 from deni.tuning.base import Tuning
 
 

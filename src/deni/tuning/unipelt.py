@@ -13,7 +13,7 @@ import transformers
 from torch import Tensor, nn
 
 from deni.engine.fold import Fold
-from deni.engine.twins import TWINS, Twin
+from deni.engine.layers import TWINS, Twin
 from deni.errors import InputError, short
 from deni.tuning.base import Tuning
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deni.commands.train import Trained
 from deni.errors import InputError
 from deni.randomness import derive
-from deni.report.html import check_packages
+from deni.report.html.frame import check_packages
 from deni.report.training.facts import Facts, facts_of
-from deni.train import Trained
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,7 @@ PAGE = "report.html"
 
 
 class TrainingReport:
-    """What `deni.train.train_file` takes as `beside`: it measures, and makes the page.
+    """What `deni.commands.train.train_file` takes as `beside`: it measures, and makes the page.
 
     Args:
         title: of the page.

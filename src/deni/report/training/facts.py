@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deni.analysis.tables import forks_of
+from deni.commands.train import Trained
 from deni.report.repeat import install
-from deni.report.tables import forks_of
 from deni.report.training.tested import OnTest, measured
 from deni.study.cell import versions
-from deni.study.pack import environment
-from deni.train import Trained
+from deni.study.execution.pack import environment
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Facts:
         losses: `step`, `loss` and `of` (training texts, development texts).
         scores: `step` and `score` on the development texts.
         phases: `start`, `stop`, `members` (of all runs).
-        forks: rows as `deni.report.tables.forks_of` gives them.
+        forks: rows as `deni.analysis.tables.forks_of` gives them.
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
         failures: members that failed.
         schedule: its phases, as text.

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from deni.report.html import Column, json_value, number, rendered, table_of
-from deni.report.page import fork_columns
+from deni.analysis.numbers import number
+from deni.report.html.frame import Column, json_value, rendered, table_of
+from deni.report.html.page import fork_columns
 from deni.report.training.facts import Facts
 from deni.report.training.tested import FEW, OnTest, Uncertain
 from deni.report.training.words import cut, tiles_of

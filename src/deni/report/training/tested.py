@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import entr, expit
 from seqeval.metrics.sequence_labeling import get_entities
 
+from deni.analysis.predictions import BINS
 from deni.finetune import Tested, scores_of
 from deni.measures import (
     Calibration,
@@ -25,7 +26,6 @@ from deni.measures import (
     predictive_entropy,
     reliability,
 )
-from deni.report.predictions import BINS
 
 # Of each task: the metric that the report leads with, and what it is called.
 MAIN = {

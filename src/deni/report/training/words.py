@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deni.report.html import number
+from deni.analysis.numbers import number
 from deni.report.training.facts import Facts
 from deni.report.training.tested import FEW, OnTest
 

@@ -1,0 +1,340 @@
+"""The runs of a store, grouped by what they share: a setting (dataset, model, tuning, labels) and a strategy."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deni.analysis.predictions import Measured, measured
+from deni.errors import InputError
+from deni.measures import macro_f1, majority_score
+from deni.study.cell import HOW, MEASURES, Cell, canonical, digest
+from deni.study.store.database import Row, Store
+from deni.study.store.table import called, flat
+from deni.tasks.voting import PROBLEMS, vote
+
+SCORES = {"single_label": "macro F1", "multi_label": "macro F1", "regression": "Pearson's r"}
+_MEASURED = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "pearson"}
+_OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What strategies are compared in: all that decides a cell but strategy, block and seed.
+
+    Args:
+        dataset, model, tuning: as they are shown.
+        labelled: texts to train on; None for all.
+        other: what else differs between the settings of the store, and always a development part.
+        task: see `deni.data.TASKS`.
+        measure: the part that was measured on, see `deni.study.cell.Cell`.
+        label: what tells it from the other settings of the store, on one line.
+        curve: the same without the number of labelled texts.
+    """
+
+    dataset: str
+    model: str
+    tuning: str
+    labelled: int | None
+    other: str
+    task: str
+    measure: str = "test"
+    label: str = ""
+    curve: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, int | str, str]:
+        """What a row of a table has of it: all of `deni.analysis.tables.WHERE` but the strategy."""
+        return self.dataset, self.model, self.tuning, "all" if self.labelled is None else self.labelled, self.other
+
+    @property
+    def amount(self) -> str:
+        """How many texts are labelled."""
+        return "all texts" if self.labelled is None else f"{self.labelled} labelled"
+
+
+@dataclass
+class Block:
+    """Runs of one choice of labels and texts, in the order of their seeds.
+
+    Args:
+        number: of the block.
+        rows: the cells.
+        seeds: what pairs a run with that of another strategy: its seed and the seeds of single sources.
+        scores: `(S,)`, from 0 to 1.
+        chance: score of the majority class; NaN where there is none.
+        texts: how many were measured on.
+        predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
+        gold: `(N,)`, likewise.
+        measured: of the predictions, likewise.
+    """
+
+    number: int
+    rows: Sequence[Row]
+    seeds: Sequence[str]
+    scores: np.ndarray
+    chance: float
+    texts: int
+    predictions: np.ndarray | None
+    gold: np.ndarray | None
+    measured: Measured | None
+
+
+@dataclass
+class Group:
+    """The runs of one strategy in one setting.
+
+    Args:
+        blocks: of those that are done.
+        failed: cells that gave no result.
+    """
+
+    setting: Setting
+    strategy: str
+    blocks: list[Block] = field(default_factory=list)
+    failed: list[Row] = field(default_factory=list)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The cells that are done."""
+        return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Of all runs, `(S,)`."""
+        return np.concatenate([block.scores for block in self.blocks])
+
+    @property
+    def at_chance(self) -> np.ndarray:
+        """Which runs are no better than the majority class, `(S,)`."""
+        return np.concatenate([block.scores <= block.chance for block in self.blocks])
+
+    def mean_of(self, name: str) -> float:
+        """Mean of a cost over the runs; NaN where it is not known."""
+        values = [float(row.cost[name]) for row in self.rows if row.cost.get(name) is not None]
+        return statistics.fmean(values) if values else float("nan")
+
+
+@dataclass
+class Runs:
+    """All groups of a store, settings in the order in which they were added.
+
+    Args:
+        settings, strategies: in order.
+        groups: those with a run that is done or failed.
+        rows: all cells.
+        guessed: strategies that this version does not know: their members vote by mean probability.
+    """
+
+    settings: list[Setting]
+    strategies: list[str]
+    groups: list[Group]
+    rows: list[Row]
+    guessed: list[str]
+
+    @property
+    def texts(self) -> str:
+        """What the texts that were measured on are called: those of the test part, a development part, or both."""
+        found = {setting.measure for setting in self.settings}
+        return " or ".join(name for name in MEASURES if name in found) + " texts"
+
+    @property
+    def waiting(self) -> int:
+        """Cells that are not done yet."""
+        return sum(row.status in ("waiting", "running") for row in self.rows)
+
+    def of(self, setting: Setting) -> list[Group]:
+        """The groups of a setting that have a run."""
+        return [group for group in self.groups if group.setting == setting and group.blocks]
+
+
+def mean_score(group: Group) -> float:
+    """Mean over the blocks of the mean over their seeds, from 0 to 1."""
+    return float(np.mean([block.scores.mean() for block in group.blocks]))
+
+
+def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter, as_one_model: bool = False) -> Runs:
+    """Read the runs of a store.
+
+    Args:
+        watch: shows how far it is.
+        as_one_model: measure strategies whose members were forked as the mean of these members, which is what
+            `deni export --as single` writes, in place of their vote, and call them so. Others stay as they are.
+
+    Raises:
+        InputError: nothing is done in it.
+    """
+    rows = list(store.results(None))
+    if not any(row.status == "done" for row in rows):
+        waiting = sum(row.status in ("waiting", "running") for row in rows)
+        raise InputError(
+            f"{store.path}: no run is done ({waiting} wait, {len(rows) - waiting} failed): run "
+            f"`deni study run`, or see `deni study status {store.path}`"
+        )
+    keys = [_setting_key(row) for row in rows]
+    settings = _settings(dict(zip(reversed(keys), reversed(rows), strict=True)))
+    together: dict[tuple[Setting, str], list[Row]] = {}
+    for key, row in zip(keys, rows, strict=True):
+        if row.status in ("done", "failed"):
+            together.setdefault((settings[key], called(row.cell)), []).append(row)
+    reader = _Reader(store, as_one_model)
+    groups = [reader.group(setting, strategy, some) for (setting, strategy), some in watch(list(together.items()))]
+    return Runs(
+        settings=list(dict.fromkeys(group.setting for group in groups)),
+        strategies=list(dict.fromkeys(group.strategy for group in groups)),
+        groups=groups,
+        rows=rows,
+        guessed=sorted(reader.guessed),
+    )
+
+
+class _Reader:
+    """Reads what members said, and lets them vote."""
+
+    def __init__(self, store: Store, as_one_model: bool) -> None:
+        self.store, self.as_one_model = store, as_one_model
+        self.guessed: set[str] = set()
+        self._voters: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+
+    def group(self, setting: Setting, strategy: str, rows: Sequence[Row]) -> Group:
+        """The runs of one strategy in one setting."""
+        done = sorted((row for row in rows if row.status == "done"), key=lambda row: (row.cell.block, row.cell.seed))
+        numbers = list(dict.fromkeys(row.cell.block for row in done))
+        blocks = [self._block(number, [row for row in done if row.cell.block == number]) for number in numbers]
+        if any(self._merges(row) for row in done):
+            strategy += ", as one model"
+        return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
+
+    def _merges(self, row: Row) -> bool:
+        return self.as_one_model and f"merged_{_MEASURED[row.cell.task]}" in row.metrics
+
+    def _block(self, number: int, rows: Sequence[Row]) -> Block:
+        seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
+        task = rows[0].cell.task
+        outputs = [self.store.outputs(row.key) for row in rows]
+        gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
+        if task != "single_label":
+            names = [f"{'merged_' * self._merges(row)}{_MEASURED[task]}" for row in rows]
+            scores = np.array([float(row.metrics[name]) for row, name in zip(rows, names, strict=True)])
+            return Block(number, rows, seeds, scores, float("nan"), texts, None, None, None)
+        votes = [
+            each.merged if self._merges(row) and each.merged is not None else self.vote(row, each.log_probs)
+            for row, each in zip(rows, outputs, strict=True)
+        ]
+        chosen = [each.argmax(-1) for each in votes]
+        shared = all(np.array_equal(each.gold, gold) and np.array_equal(each.text_ids, ids) for each in outputs)
+        if shared:
+            predictions = np.stack(chosen)
+            scores = macro_f1(predictions, gold)
+            found = measured(np.stack(votes), predictions, gold)
+            return Block(number, rows, seeds, scores, majority_score(gold), texts, predictions, gold, found)
+        each_score = [macro_f1(one[None], each.gold)[0] for one, each in zip(chosen, outputs, strict=True)]
+        chance = statistics.fmean(majority_score(each.gold) for each in outputs)
+        return Block(number, rows, seeds, np.array(each_score), chance, texts, None, None, None)
+
+    def vote(self, row: Row, members: np.ndarray) -> np.ndarray:
+        """What the members `(N, M, C)` of a cell say together, `(N, C)`."""
+        cell = row.cell
+        named = canonical([cell.strategy.name, dict(cell.strategy.settings), cell.preset, cell.protocol])
+        if named not in self._voters:
+            self._voters[named] = self._voter(row.cell)
+        return self._voters[named](members)
+
+    def _voter(self, cell: Cell) -> Callable[[np.ndarray], np.ndarray]:
+        try:
+            return cell.voter()
+        except ValueError:  # a strategy of another version, or of somebody's own
+            self.guessed.add(cell.strategy.name)
+            return lambda members: vote(torch.from_numpy(members), "soft", PROBLEMS[cell.task]).numpy()
+
+
+def _own_sources(cell: Cell) -> dict[str, int]:
+    """Seeds of single sources; those that only repeat the block are left away."""
+    return {name: seed for name, seed in cell.sources.items() if seed != cell.block}
+
+
+def _setting_key(row: Row) -> str:
+    cell = row.cell
+    tuning = [cell.tuning.name, dict(cell.tuning.settings)]
+    rest = [_value_of(cell, name) for name in _OF_A_SETTING]
+    return canonical([_read_columns(cell), cell.model, tuning, cell.labelled, rest, _content(row), _versions(row)])
+
+
+def _content(row: Row) -> dict[str, str]:
+    """Fingerprints of texts and model; a file may have changed while a study ran."""
+    found = dict(row.decides.get("fingerprints", {}))
+    found.pop("augmented", None)  # is a strategy's own
+    return found
+
+
+def _versions(row: Row) -> dict[str, str]:
+    return dict(row.decides.get("versions", {}))
+
+
+def _read_columns(cell: Cell) -> dict[str, Any]:
+    return {name: value for name, value in cell.dataset.items() if name != "augmented"}
+
+
+def _value_of(cell: Cell, name: str) -> Any:
+    """Without what only says how a cell is computed."""
+    value = getattr(cell, name)
+    return {key: value[key] for key in value if key not in HOW} if isinstance(value, Mapping) else value
+
+
+def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
+    """From a row for each key of `_setting_key` what is shown: names as short as they are unique, and what differs."""
+    datasets = _short_names(str(row.cell.dataset["name"]) for row in first.values())
+    models = _short_names(row.cell.model for row in first.values())
+    details = {key: dict(_details(row)) for key, row in first.items()}
+    names = list(dict.fromkeys(name for each in details.values() for name in each))
+    differing = [name for name in names if len({canonical(each.get(name)) for each in details.values()}) > 1]
+    if {row.cell.measure for row in first.values()} == {"development"}:
+        differing = ["measure", *differing]  # scores of texts that are no test texts never stand alone
+    found: dict[str, Setting] = {}
+    for key, row in first.items():
+        cell, own = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
+        dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
+        tuning, other = called(cell, "tuning"), ", ".join(own)
+        setting = Setting(dataset, model, tuning, cell.labelled, other, cell.task, cell.measure)
+        if setting in found.values():  # the same names, but other files
+            setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
+        found[key] = setting
+    return _labelled(found)
+
+
+def _labelled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+    """With labels that have the dataset, what is not the same in all settings, and always `other`."""
+
+    def several(name: str) -> bool:
+        return len({getattr(setting, name) for setting in settings.values()}) > 1
+
+    named = ["dataset", *(name for name in ("model", "tuning", "amount") if several(name)), "other"]
+    labels = {}
+    for key, setting in settings.items():
+        parts = {name: getattr(setting, name) for name in named if getattr(setting, name)}
+        curve = ", ".join(text for name, text in parts.items() if name != "amount")
+        labels[key] = dataclasses.replace(setting, label=", ".join(parts.values()), curve=curve)
+    return labels
+
+
+def _details(row: Row) -> Iterator[tuple[str, Any]]:
+    cell = row.cell
+    values = {name: _value_of(cell, name) for name in _OF_A_SETTING if name != "recipe"}
+    columns = {name: value for name, value in _read_columns(cell).items() if name != "name"}
+    for name, value in flat({**columns, **values, **_value_of(cell, "recipe"), **_versions(row)}).items():
+        if value is not None:
+            yield name, value
+
+
+def _short_names(names: Iterable[str]) -> dict[str, str]:
+    """The last part of each path, where it is the only one of that name."""
+    known = list(dict.fromkeys(names))
+    last = {name: Path(name).name or name for name in known}
+    return {name: last[name] if list(last.values()).count(last[name]) == 1 else name for name in known}

@@ -1,0 +1,211 @@
+"""What `deni augment` does: a file of labelled texts becomes a file of augmented ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+
+from deni.augmentation import Augmenter
+from deni.augmentation.journal import Journal
+from deni.data import Texts, check_output, local_file, read_data, sides, why_no_text, write_table
+from deni.data.augmented import SEED
+from deni.errors import InputError, InputWarning, short
+from deni.randomness import Sources, derive
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """A finished or interrupted `deni augment`.
+
+    Args:
+        output: the file; None where it was interrupted.
+        texts: how many different labelled texts there are.
+        finished: how many of them have their new texts.
+        made: how many new texts there are.
+        journal: where the new texts of an unfinished file are.
+    """
+
+    output: Path | None
+    texts: int
+    finished: int
+    made: int
+    journal: Path
+
+
+def augment_file(
+    path: str | Path,
+    *,
+    augmenter: Augmenter,
+    output: str | Path,
+    n: int = 1,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
+    task: str = "single_label",
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> Augmented:
+    """Make n new texts of each labelled one and write them with the columns `seed`, `text` and `label`.
+
+    What is made is kept beside the output until that is whole. Where it was interrupted, or killed, the same call
+    goes on, and what it writes is what it would have written in one piece.
+
+    Args:
+        path: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
+        output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`.
+        n: how many new texts a labelled one gets; one that is there twice gets them once.
+        task: what the labels are (`deni.data.TASKS`), but not `token`: a new text has one label, not a tag a word.
+        seed: what the texts are drawn from, each independently of the others.
+
+    Raises:
+        InputError: a file, column, text or setting that does not fit, before anything is made; an unfinished output
+            of another run.
+
+    Warns:
+        InputWarning: there are fewer than n new texts of a labelled one.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, not {n}")
+    if task == "token":
+        raise InputError("--task token: a new text would have no tag for each word; words cannot be augmented")
+    _check_file(path, output, overwrite)
+    columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
+    texts = read_data(path, **columns, pairs=False, task=task)  # type: ignore[arg-type]
+    pairs = list(dict.fromkeys(zip(sides(texts.texts)[0], _labels(texts), strict=True)))
+    source = Sources(seed).seeds["augmentation"]
+    run = {
+        "method": augmenter.name,
+        **{key: value for key, value in dataclasses.asdict(augmenter).items() if key not in augmenter.incidental},
+        **augmenter.decided_by(),
+        "n": n,
+        "seed": seed,
+        "texts": f"{len(pairs)} with digest {_digest(pairs)}",
+    }
+    journal = Journal(output, run)
+    made = _finished(journal)
+    try:
+        _make(augmenter, pairs, n, source, journal, made, progress)
+        frame = _frame(pairs, made)
+        if frame.empty:
+            made.clear()
+            raise InputError(f"{texts.source}: no new text can be made of any text; choose another --method")
+        write_table(frame, output)
+    except KeyboardInterrupt:
+        made = _finished(Journal(output, run))  # also what it came in the middle of
+        if not made:
+            journal.remove()
+        return Augmented(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)
+    except InputError as error:
+        if not made:
+            journal.remove()
+            raise
+        kept = f"{len(made)} of {len(pairs)} texts are finished and kept: the same command goes on from there"
+        raise InputError(f"{error} ({kept})") from error
+    journal.remove()
+    _warn_of_missing([text for text, _ in pairs], made, n, output)
+    return Augmented(Path(output), len(pairs), len(made), len(frame), journal.path)
+
+
+def _check_file(path: str | Path, output: str | Path, overwrite: bool) -> None:
+    if str(output) == "-":
+        raise InputError("--output must be a file: what is made is kept beside it until it is whole")
+    check_output(output, overwrite)
+    if str(path) != "-" and (local_file(str(path)) or Path(path)).resolve() == Path(output).resolve():
+        raise InputError(f"{output} has the labelled texts themselves: choose another --output")
+
+
+def _finished(journal: Journal) -> dict[int, list[str]]:
+    """The new texts of the labelled ones that have them, by their position."""
+    return {at: own for part in journal.parts for at, own in enumerate(part["made"], start=part["at"])}
+
+
+def _make(
+    augmenter: Augmenter,
+    pairs: Sequence[tuple[str, str]],
+    n: int,
+    source: int,
+    journal: Journal,
+    made: dict[int, list[str]],
+    progress: bool,
+) -> None:
+    """Make what is not there yet; always in the same batches, on which a model's rounding depends."""
+    batches = [range(at, min(at + augmenter.batch, len(pairs))) for at in range(0, len(pairs), augmenter.batch)]
+    left = [batch for batch in batches if not made.keys() >= set(batch)]
+    if not left:
+        return
+    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
+    augmenter.start(texts, labels, n, source)
+    try:
+        journal.begin()
+        for batch in _shown(left, len(batches), progress):
+            own = slice(batch.start, batch.stop)
+            generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]
+            new = augmenter.make(texts[own], labels[own], n, generators)
+            kept = [_kept(text, candidates, n) for text, candidates in zip(texts[own], new, strict=True)]
+            journal.add({"at": batch.start, "made": kept})
+            made.update(zip(batch, kept, strict=True))
+    finally:
+        augmenter.finish()
+
+
+def _kept(text: str, candidates: Iterable[str], n: int) -> list[str]:
+    """The first n that are texts, differ from the labelled one in more than white space, and from each other."""
+    found = {" ".join(text.split()): text}
+    for each in candidates:
+        if why_no_text(each) is None:
+            found.setdefault(" ".join(each.split()), each)
+    return list(found.values())[1 : n + 1]
+
+
+def _labels(texts: Texts) -> list[str]:
+    assert texts.labels is not None
+    if texts.task == "multi_label":
+        return [";".join(own) for own in texts.labels]
+    return [str(label) for label in texts.labels]
+
+
+def _digest(pairs: Sequence[tuple[str, str]]) -> str:
+    return hashlib.blake2b(json.dumps(pairs).encode(), digest_size=8).hexdigest()
+
+
+def _frame(pairs: Sequence[tuple[str, str]], made: dict[int, list[str]]) -> pd.DataFrame:
+    rows = [(text, new, label) for at, (text, label) in enumerate(pairs) for new in made[at]]
+    return pd.DataFrame(rows, columns=[SEED, "text", "label"])
+
+
+def _warn_of_missing(texts: Sequence[str], made: dict[int, list[str]], n: int, output: str | Path) -> None:
+    poor = [at for at in made if len(made[at]) < n]
+    if poor:
+        missing = sum(n - len(made[at]) for at in poor)
+        warnings.warn(
+            f"{output}: {missing} of {n * len(texts)} new texts are missing, for {len(poor)} of {len(texts)} labelled "
+            f"ones, such as {short(texts[poor[0]])} with {len(made[poor[0]])}; training refuses a text with fewer than "
+            "--augmentations: add some by hand",
+            InputWarning,
+            stacklevel=3,
+        )
+
+
+def _shown(left: Sequence[range], batches: int, progress: bool) -> Iterable[range]:
+    console = Console(stderr=True)
+    return track(
+        left,
+        "augmenting",
+        total=batches,
+        completed=batches - len(left),
+        console=console,
+        transient=True,
+        disable=not (progress and console.is_terminal),
+    )

@@ -1,0 +1,260 @@
+"""What `deni inspect` does: what is in a file of texts, before anybody trains on it."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from deni.data import Texts, read_data
+from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
+from deni.data.checks.finding import SEVERITIES, many
+from deni.data.checks.labels import baseline, class_counts, labels_per_text, number_summary, tag_counts
+from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, short_texts, unknown_tokens
+from deni.data.write import write_bytes
+from deni.errors import InputError, InputWarning, shown
+from deni.models.loading import load_tokenizer, token_limit
+from deni.models.tokenising import token_ids
+
+MOST_COUNTED = 20_000  # texts whose tokens are counted; evenly spaced where there are more
+AT_ONCE = 1000
+Advance = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Texts in tokens of a model, special tokens included.
+
+    Args:
+        model: whose tokenizer it is.
+        counted: how many texts were tokenised.
+        percentiles: tokens at each of `PERCENTILES`.
+        limit: tokens that the model reads at most.
+        over_limit: the share of longer texts.
+        max_length: tokens after which `deni train` would cut.
+        cut: how many of the counted texts that cuts.
+    """
+
+    model: str
+    counted: int
+    percentiles: dict[int, int]
+    limit: int
+    over_limit: float
+    max_length: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """The figures of one file.
+
+    Args:
+        source: the file.
+        texts: how many.
+        pairs: whether each is a pair.
+        labelled: whether they have labels.
+        classes: texts of each class, or type of entity, the largest first; empty for numbers and without labels.
+        tags: words of each tag, the commonest first; empty but for words.
+        labels_per_text: how many texts have how many labels, where there may be several.
+        numbers: mean, quartiles and so on, in regression.
+        baseline: what always choosing the largest class scores; empty but for one label a text.
+        lengths: in tokens; None where the model cannot be loaded.
+    """
+
+    source: str
+    texts: int
+    pairs: bool
+    labelled: bool
+    classes: dict[str, int]
+    tags: dict[str, int]
+    labels_per_text: dict[int, int]
+    numbers: dict[str, Any]
+    baseline: dict[str, float]
+    lengths: Lengths | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is in a file, and in its test file.
+
+    Args:
+        task: what the labels were read as.
+        findings: errors, then warnings, then notes; within each the most important first.
+        parts: the file, and the test file if there is one.
+    """
+
+    task: str
+    findings: tuple[Finding, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def error(self) -> Finding | None:
+        """What stops training, if something does."""
+        return next((each for each in self.findings if each.severity == "error"), None)
+
+    def summary(self) -> str:
+        """One or two plain sentences."""
+        errors, likely, notes = (sum(each.severity == kind for each in self.findings) for kind in SEVERITIES)
+        begin = "Nothing that stops training" if self.parts[0].labelled else "No labels, so nothing to train on yet"
+        if errors:
+            begin = f"Nothing can be trained on this: {many(errors, 'thing')} to change first"
+        counts = [many(likely, "thing") + " to look at"] if likely else []
+        counts += [many(notes, "note")] if notes else []
+        return f"{begin}. {' and '.join(counts)}." if counts else f"{begin}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"summary": self.summary(), **json.loads(json.dumps(asdict(self)))}
+
+    def save(self, file: str | Path) -> None:
+        """Write it as JSON."""
+        said = json.dumps(self.as_dict(), indent=1, ensure_ascii=False)
+        write_bytes(Path(file), f"{said}\n".encode())
+
+
+def inspect_file(
+    path: str | Path,
+    *,
+    test: str | Path | None = None,
+    model: str | None = None,
+    task: str = "single_label",
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
+    progress: bool = False,
+) -> Report:
+    """Read a file or dataset, and its test file, and run all checks.
+
+    Args:
+        path: as in `deni.commands.train.train_file`, and so are the columns, `split` and
+            `config_name`; with labels or without.
+        test: a file or dataset on which a model will be measured.
+        model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded.
+        task: what the labels are.
+        label_column: None for the column `label`, if there is one.
+        progress: show a bar on standard error.
+
+    Raises:
+        InputError: a file that cannot be read, a column or a model that is not there.
+    """
+    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "task": task}
+    with _bar(progress) as advance:
+        advance("reading")
+        train, findings = _read(path, label_column, {**columns, "split": split, "config_name": config_name})
+        sides = [train]
+        if test is not None:
+            held_out, own = _read(test, label_column, columns)
+            sides.append(held_out)
+            advance("leaks")
+            findings += [*own, *check_held_out(train, held_out)]
+        for name, check in LABEL_CHECKS.items():
+            advance(name)
+            findings += check(train)
+        for name, check in TEXT_CHECKS.items():
+            advance(name)
+            findings += [finding for texts in sides for finding in check(texts)]
+        parts = []
+        for texts in sides:
+            lengths, own = _lengths(texts, model, advance)
+            findings += own
+            parts.append(_part(texts, lengths))
+    findings = list(dict.fromkeys(findings))  # a model that cannot be loaded, once
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(task, tuple(findings), tuple(parts))
+
+
+def _read(path: str | Path, label_column: str | None, columns: dict[str, Any]) -> tuple[Texts, list[Finding]]:
+    """The texts, and what is to be said of labels that are missing."""
+    name = label_column or "label"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # of empty labels: said below
+        texts = read_data(path, label_column=label_column, labels_required=False, **columns)
+    if texts.labels is not None:
+        return texts, []
+    if name not in texts.frame.columns:
+        has = f"no column {name!r} among {shown(texts.frame.columns)}"
+        if label_column is not None:
+            raise InputError(f"{texts.source}: {has}; name the right one with --label-column")
+        return texts, [Finding("unlabelled", "note", texts.source, f"{has}; name it with --label-column", len(texts))]
+    values = texts.frame[name]
+    empty = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))
+    if len(empty) == len(texts):
+        message = f"column {name!r} is empty: no text has a label"
+        return texts, [Finding("unlabelled", "note", texts.source, message, len(texts))]
+    message = (
+        f"{many(len(empty))} of {len(texts):,} without a label, the first at {texts.row(empty[0])}; fill it in or drop "
+        "the rows (classes are shown when each text has one)"
+    )
+    return texts, [Finding("empty_labels", "error", texts.source, message, len(empty))]
+
+
+def _lengths(texts: Texts, model: str | None, advance: Advance) -> tuple[Lengths | None, list[Finding]]:
+    """Count tokens, of a sample where there are very many texts."""
+    try:
+        tokenizer = load_tokenizer(model or "minilm", texts.task)
+        limit = token_limit(model or "minilm", tokenizer)
+    except InputError as error:
+        if model is not None:
+            raise
+        message = f"tokens were not counted: {error}"
+        return None, [Finding("no_tokens", "note", texts.source, message, len(texts))]
+    if len(texts) > MOST_COUNTED:
+        texts = texts.select(np.linspace(0, len(texts) - 1, MOST_COUNTED).astype(int))
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), AT_ONCE):
+        advance("tokens")
+        ids += token_ids(tokenizer, texts.select(range(start, min(start + AT_ONCE, len(texts)))))
+    lengths = np.array([len(own) for own in ids])
+    chosen = fitting_length(lengths, limit)
+    found = Lengths(
+        model=model or "minilm",
+        counted=len(texts),
+        percentiles={percent: int(np.ceil(np.percentile(lengths, percent))) for percent in PERCENTILES},
+        limit=limit,
+        over_limit=float((lengths > limit).mean()),
+        max_length=chosen,
+        cut=int((lengths > chosen).sum()),
+    )
+    special = tokenizer.num_special_tokens_to_add(pair=texts.pairs)
+    unknown = [own.count(tokenizer.unk_token_id) for own in ids]
+    return found, [
+        *cut_texts(texts, lengths, chosen),
+        *unknown_tokens(texts, lengths, unknown),
+        *short_texts(texts, lengths, special),
+    ]
+
+
+def _part(texts: Texts, lengths: Lengths | None) -> Part:
+    counts = class_counts(texts)
+    return Part(
+        source=texts.source,
+        texts=len(texts),
+        pairs=texts.pairs,
+        labelled=texts.labels is not None,
+        classes=counts,
+        tags=tag_counts(texts),
+        labels_per_text=labels_per_text(texts),
+        numbers=number_summary(texts),
+        baseline=baseline(counts) if texts.task == "single_label" and counts else {},
+        lengths=lengths,
+    )
+
+
+@contextmanager
+def _bar(progress: bool) -> Iterator[Advance]:
+    """A function that shows what is being done."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:14}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda doing: bar.update(task, description=doing)

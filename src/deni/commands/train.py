@@ -1,0 +1,254 @@
+"""What `deni train` does: a file of labelled texts becomes an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from deni.artifact import check_free, check_outside
+from deni.data import (
+    Texts,
+    check_trainable,
+    choose_balanced,
+    choose_stratified,
+    local_file,
+    read_data,
+    strata,
+    stratified_split,
+)
+from deni.errors import InputError, InputWarning
+from deni.finetune import Fitted, Tested, fine_tune
+from deni.randomness import Sources, derive
+from deni.recipe import Recipe
+from deni.strategies import Strategy
+from deni.training.loggers import Tool, curves_folder, curves_to
+
+PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
+HELD_OUT = "0.2"  # of the texts: the part that is measured on
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished `deni train`.
+
+    Args:
+        fitted: the trained population.
+        metrics: on the test part, and how many texts were used.
+        output: the artifact; None where training was interrupted.
+        tested: what was said of the test part; None without one.
+        resumed: whether training went on from a checkpoint.
+    """
+
+    fitted: Fitted
+    metrics: dict[str, Any]
+    output: Path | None
+    tested: Tested | None = None
+    resumed: bool = False
+
+
+def checkpoint_folder(output: str | Path) -> Path:
+    """Where the checkpoints of an artifact are: beside it, never in it."""
+    output = Path(output)
+    return output.with_name(output.name + ".checkpoints")
+
+
+def train_file(
+    path: str | Path,
+    *,
+    recipe: Recipe,
+    output: str | Path,
+    test: str | None = HELD_OUT,
+    test_size: int | None = None,
+    dev: str | None = None,
+    labelled: int | None = None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
+    block: int = 0,
+    preset: str | None = None,
+    protocol: Literal["paper"] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_steps: int | None = None,
+    report_to: Tool = "none",
+    beside: Callable[[Trained], Mapping[str, bytes]] | None = None,
+    progress: bool = True,
+) -> Trained:
+    """Train on a file or dataset, evaluate on the test part, write the artifact.
+
+    Args:
+        path: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input; the name of a dataset
+            (`deni.data.DATASETS`), or `user/dataset` of the hub.
+        output: folder of the artifact; must not exist, unless `overwrite`.
+        test: a file, or a fraction of the texts between 0 and 1 (stratified).
+        test_size: how many texts of the test part to keep, every class in proportion; None for all.
+        dev: as `test`, of what is left; None for no development part.
+        labelled: how many texts to train on, class-balanced; None for all.
+        text_column, label_column: None for the dataset's own, or `text` and `label`.
+        text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
+        split, config_name: of the hub, see `deni.data.read_data`.
+        block: seed of the choice of the test part and of the labelled texts, where `recipe.source_seeds` has none;
+            `recipe.seed` decides the rest.
+        preset: what the recipe was made with. With `paper` or `released` a named dataset of pairs is read as one text a
+            pair; `released` takes ceil(labelled/C) texts of each of the C classes.
+        protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
+            otherwise.
+        report_to: where the curves go while it trains; TensorBoard's files are in
+            `deni.training.loggers.curves_folder`.
+        beside: makes further files of the artifact, by name, when the model is trained and measured; where it fails
+            the artifact is written without them, with a warning.
+
+    Raises:
+        InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
+    """
+    if protocol not in (None, "paper"):
+        raise InputError(f"unknown protocol {protocol!r}: choose paper")
+    preset = preset or protocol
+    callbacks = curves_to(report_to, curves_folder(output, resume))
+    kept = (path, test, dev, recipe.model, local_file(str(path)))
+    check_outside(output, *(str(given) for given in kept if given is not None))
+    check_free(output, overwrite)
+    _check_writable(Path(output))
+    columns: dict[str, Any] = {
+        "text_column": text_column,
+        "text_pair_column": text_pair_column,
+        "label_column": label_column,
+        "task": recipe.task,
+        "pairs": preset is None,
+    }
+    texts = read_data(path, **columns, split=split, config_name=config_name)
+    if protocol == "paper" and labelled is None and not recipe.strategy.takes_all:
+        labelled = PAPER_LABELLED
+    train, tested, developed = divide(
+        texts,
+        recipe.strategy,
+        Sources(block, seeds=recipe.source_seeds),
+        test=test,
+        test_size=test_size,
+        dev=dev,
+        labelled=labelled,
+        preset=preset,
+        columns=columns,
+    )
+    check_trainable(train, tested, developed)
+    fitted = fine_tune(
+        train,
+        recipe,
+        dev=developed,
+        checkpoints=checkpoint_folder(output),
+        save_steps=save_steps,
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+        text_pair_column=text_pair_column,
+    )
+    named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
+    parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
+    fitted.data = {**named, **parts}
+    if fitted.interrupted:
+        return Trained(fitted, {}, None)
+    metrics: dict[str, Any] = {"train_texts": len(train)}
+    said = None if tested is None else fitted.test(tested, progress)
+    if said is not None:
+        metrics |= {**said.metrics, "test_texts": len(said.texts)}
+        fitted.trainer.log({f"test_{name}": value for name, value in said.metrics.items()})
+    done = Trained(fitted, metrics, None, said, resume)
+    return dataclasses.replace(done, output=fitted.save(output, metrics, overwrite, _files(done, beside)))
+
+
+def _files(done: Trained, beside: Callable[[Trained], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:
+    """What `beside` makes; nothing where it fails: no page is worth a trained model."""
+    try:
+        return beside(done) if beside is not None else {}
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"the report failed and is left out ({why})", InputWarning, stacklevel=2)
+        return {}
+
+
+def divide(
+    texts: Texts,
+    strategy: Strategy,
+    sources: Sources,
+    *,
+    test: str | None = HELD_OUT,
+    test_size: int | None = None,
+    dev: str | None = None,
+    dev_size: int | None = None,
+    labelled: int | None = None,
+    preset: str | None = None,
+    columns: Mapping[str, Any] | None = None,
+) -> tuple[Texts, Texts | None, Texts | None]:
+    """The texts to train on, the test part and the development part; the arguments are those of `train_file`.
+
+    Args:
+        sources: their data_split and label_choice draw.
+        dev_size: as `test_size`, of the development part.
+        columns: how a file of `test` or `dev` is read, see `deni.data.read_data`.
+
+    Raises:
+        InputError: a number or fraction that does not fit the texts.
+    """
+    splits = sources.numpy("data_split")
+    train, tested = _part(texts, test, "--test", splits, columns or {})
+    train, developed = _part(train, dev, "--dev", splits, columns or {})
+    if test_size is not None:
+        tested = _some(tested, test_size, sources, "test")
+    if dev_size is not None:
+        developed = _some(developed, dev_size, sources, "dev")
+    labelled = strategy.labelled(labelled, len(train))
+    if labelled is not None:
+        rule = "rounded_up" if preset == "released" and texts.task == "single_label" else "exact"
+        train = train.select(
+            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
+        )
+    return train, tested, developed
+
+
+def _strata(texts: Texts) -> Sequence[str]:
+    assert texts.labels is not None
+    return strata(texts.labels, texts.task)
+
+
+def _part(
+    texts: Texts, given: str | None, flag: str, generator: Any, columns: Mapping[str, Any]
+) -> tuple[Texts, Texts | None]:
+    """What is left of the texts, and the part that a file or a fraction names."""
+    if given is None or given == "0":
+        return texts, None
+    try:
+        fraction = float(given)
+    except ValueError:
+        return texts, read_data(given, **columns)
+    if not 0 < fraction < 1:
+        raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
+    with warnings.catch_warnings():
+        if texts.task in ("multi_label", "token"):  # of the rarest labels, which several texts may have beside others
+            warnings.simplefilter("ignore", InputWarning)
+        rest, part = stratified_split(_strata(texts), fraction, generator)
+    return texts.select(rest), texts.select(part)
+
+
+def _some(texts: Texts | None, size: int, sources: Sources, part: Literal["test", "dev"]) -> Texts:
+    """So many texts of a part, drawn apart so that the other parts stay as they are."""
+    if texts is None:
+        raise InputError(f"--{part}-size needs a {part} part: leave it away, or give --{part}")
+    generator = np.random.default_rng(derive(sources.seeds["data_split"], f"{part}_size"))
+    return texts.select(choose_stratified(_strata(texts), size, generator))
+
+
+def _check_writable(output: Path) -> None:
+    parent = output.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{parent} is not writable: choose another --output")

@@ -1,0 +1,106 @@
+"""Reading labelled or unlabelled texts from wherever they are: a file, a dataset with a name, the hub."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from deni.data.columns import texts_of
+from deni.data.files import read_texts
+from deni.data.hub import is_hub_id, read_hub
+from deni.data.named_datasets import DATASETS, NamedDataset
+from deni.data.pairs import joined, parted
+from deni.data.texts import Texts
+from deni.errors import InputError
+
+FOLDER = "DENI_DATA"  # environment variable: the folder with the named datasets
+
+
+def read_data(
+    data: str | Path,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    labels: bool = True,
+    labels_required: bool = True,
+    pairs: bool = True,
+    split: str | None = None,
+    config_name: str | None = None,
+    task: str = "single_label",
+) -> Texts:
+    """Read texts from a file, a dataset of `deni.data.DATASETS`, or any dataset of the hub.
+
+    Args:
+        data: a file, or `-` for standard input; the name of a dataset, which is read from `NAME.csv.gz` in the folder
+            that the environment variable DENI_DATA names, else from the hub; or `user/dataset` of the hub.
+        text_column: None for the dataset's own, or `text`.
+        text_pair_column: the column of a second text; None for the dataset's own, or none.
+        label_column: None for the dataset's own, or `label`.
+        labels: whether to read labels.
+        labels_required: as in `read_texts`.
+        pairs: whether a named dataset of pairs gives pairs; False for one text as in the released code.
+        split: of the hub, such as `train` or `train+test`; None for all splits with labels of a named dataset, else
+            `train`.
+        config_name: of the hub, where a dataset has several configurations.
+        task: as in `read_texts`.
+
+    Raises:
+        InputError: one line that names what is wrong, and says what to do.
+    """
+    name = str(data)
+    both = {"labels_required": labels_required, "task": task}
+    given = {"text_column": text_column or "text", "text_pair_column": text_pair_column, **both}
+    given["label_column"] = (label_column or "label") if labels else None
+    dataset = DATASETS.get(name)
+    if dataset is None and not is_hub_id(name):
+        if split or config_name:
+            raise InputError(
+                f"{name}: --split and --config-name are of datasets of the hub: leave them away for a file"
+            )
+        _check_name(name)
+        return read_texts(data, **given)  # type: ignore[arg-type]
+    own_columns = text_column is None and dataset is not None
+    local = local_file(name)
+    if local is not None and not split and not config_name:
+        texts = read_texts(local, **given)  # type: ignore[arg-type]
+        part = dataset is not None and dataset.pair is not None and own_columns and text_pair_column is None
+        return parted(texts) if part and pairs else texts
+    if dataset is None:
+        dataset = NamedDataset(name, "text", "label", (), splits=("train",))
+    text, label = text_column or dataset.text, label_column or dataset.label
+    pair = text_pair_column or (dataset.pair if own_columns else None)
+    frame = read_hub(
+        dataset.hub,
+        split or dataset.split,
+        columns=[text, *([pair] if pair else [])],
+        label=label if labels else None,
+        classes=dataset.classes if label == dataset.label else (),
+        config=config_name or dataset.config,
+        revision=dataset.revision,
+        lists=task == "token",
+        instead=f"put {name}.csv.gz into a folder and name it with {FOLDER}" if name in DATASETS else "give a file",
+    )
+    columns = {"text_column": text, "text_pair_column": pair, "label_column": label if labels else None}
+    texts = texts_of(frame, name, **columns, **both)  # type: ignore[arg-type]
+    return joined(texts) if own_columns and dataset.pair and not text_pair_column and not pairs else texts
+
+
+def local_file(name: str) -> Path | None:
+    """Where the folder of DENI_DATA has a named dataset; None where it has not."""
+    folder = os.environ.get(FOLDER)
+    if not folder or name not in DATASETS:
+        return None
+    file = Path(folder) / f"{name}.csv.gz"
+    return file if file.is_file() else None
+
+
+def _check_name(name: str) -> None:
+    """Raise for a bare word that is neither a file nor a dataset."""
+    file = Path(name)
+    if name == "-" or file.suffix or file.name != name or file.exists():
+        return
+    near = difflib.get_close_matches(name, [*DATASETS, *sorted(each.name for each in Path().iterdir())])
+    hint = f"did you mean {' or '.join(near)}?" if near else f"the datasets are {', '.join(DATASETS)}"
+    raise InputError(f"{name}: no such file, and no dataset of that name; {hint}")

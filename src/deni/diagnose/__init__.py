@@ -1,0 +1,1 @@
+"""How unstable a fine-tuning is, why, and what would help."""

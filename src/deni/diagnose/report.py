@@ -1,0 +1,200 @@
+"""A diagnosis in words and tables, 80 columns wide; macro F1 in points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from deni.diagnose.findings import Findings, Spread, Trial
+from deni.diagnose.plan import Diagnosis
+from deni.measures import LEAST_SEEDS, standard_deviation
+from deni.study.cell import BLOCK_SOURCES
+
+WORDS = {
+    "data_split": "the choice of the test texts",
+    "label_choice": "the choice of the labelled texts",
+    "sample_order": "the order of the texts",
+    "initialisation": "the initialisation of the new weights",
+    "dropout": "dropout",
+    "noise": "the strategy's own noise",
+    "augmentation": "the choice of augmented texts",
+}
+
+
+def print_costs(diagnosis: Diagnosis, left: set[str], console: Console) -> None:
+    """What a diagnosis trains for what, and what of it is left."""
+    table = Table()
+    table.add_column("for")
+    for name in ("runs", "packs", "member-steps", "left"):
+        table.add_column(name, justify="right")
+    total = np.zeros(4, dtype=int)
+    for name, cells in diagnosis.parts.items():
+        costs = [sum(each.member_steps for each in some) for some in (cells, [c for c in cells if c.key in left])]
+        row = [len(cells), len({each.pack for each in cells}), *costs]
+        table.add_row(name, *map(str, row))
+        total += row
+    table.add_section()
+    table.add_row("all", *map(str, total))
+    console.print(table)
+    for name, why in diagnosis.left_out.items():
+        console.print(f"Not tried: {name}: {why}", highlight=False)
+
+
+def print_findings(found: Findings, console: Console) -> None:
+    """Plain sentences first, then the tables behind them."""
+    for each in _rendered(found):
+        console.print(each, highlight=False)
+
+
+def _rendered(found: Findings) -> Iterator[RenderableType]:
+    yield f"{headline(found)}\n"
+    yield f"{_of_seeds(found)}\n"
+    if found.sources:
+        yield _sources_table(found)
+        yield f"{_of_sources(found)}\n"
+    if found.trials:
+        yield _trials_table(found)
+        yield of_trials(found)
+    for name, why in found.left_out.items():
+        yield f"Not tried: {name}: {why}"
+
+
+# ---- sentences -------------------------------------------------------------------------------------------------------
+
+
+def headline(found: Findings) -> str:
+    """How much it varies, and of what most."""
+    spread = found.spread
+    seeds = len(spread.scores)
+    varies = f"Your fine-tune varies by {_points(spread.sd.value)} F1 (SD, {seeds} seeds)"
+    moved = [WORDS[name] for name in BLOCK_SOURCES if name in found.sources]
+    if moved:  # by the golden runs, not by the seeds
+        verb = "vary" if len(moved) > 1 else "varies"
+        varies += f", and by {_points(float(standard_deviation(found.golden)))} when {' and '.join(moved)} {verb}, too"
+    if not found.sources:
+        return f"{varies}."
+    first = max(found.sources, key=lambda name: found.sources[name].importance.contributed)
+    most = found.sources[first].importance.contributed
+    if most == 0:
+        return f"{varies}; no single source changes the F1."
+    if len(found.sources) == 1:
+        return f"{varies}; {WORDS[first]} alone varies it by {_points(most)}."
+    return f"{varies}; what varies it most is {WORDS[first]} ({_points(most)} alone)."
+
+
+def _of_seeds(found: Findings) -> str:
+    spread = found.spread
+    seeds = len(spread.scores)
+    return (
+        f"Macro F1 is {_points(spread.mean)} on average; the worst seed, {spread.worst_seed}, has "
+        f"{_points(spread.worst)}; always naming the most frequent class has {_points(found.majority)}. "
+        f"With {seeds} seeds the SD itself is known only to lie between {_points(spread.sd.low)} and "
+        f"{_points(spread.sd.high)} (95 %). Two seeds disagree on {100 * spread.disagreement:.1f} % of the "
+        f"{found.test_texts} test texts. {_failed(spread)} All were trained on {found.train_texts} texts."
+    )
+
+
+def _failed(spread: Spread) -> str:
+    if not spread.failed:
+        return "No run failed."
+    numbers = ", ".join(map(str, spread.failed))
+    which = f"seed {numbers}" if len(spread.failed) == 1 else f"seeds {numbers}"
+    lost = f", {len(spread.diverged)} of them with a loss that became no number" if spread.diverged else ""
+    return f"{len(spread.failed)} failed ({which}: no better than the most frequent class{lost})."
+
+
+def _of_sources(found: Findings) -> str:
+    important = [name for name, each in found.sources.items() if each.importance.score > 0]
+    first = next(iter(found.sources.values()))
+    said = "alone: SD when only this source moves (mean, lowest and highest of "
+    said += f"{len(first.alone)} configurations of the others). "
+    said += "rest: SD that is left when it is averaged away. importance: alone minus rest, in SDs of all sources at "
+    said += f"once ({_points(first.importance.golden)}); above 0 a source counts as important: "
+    said += f"here {', '.join(important)}. " if important else "here none. "
+    return f"{said}Sources interact: their shares do not add up. So few runs rank large effects only."
+
+
+def of_trials(found: Findings) -> str:
+    """What the trial of the candidates supports, and what it does not."""
+    trials = found.trials
+    seeds = next(iter(trials.values())).seeds
+    most = max(trials, key=lambda name: trials[name].gain.value)
+    name = found.best
+    if name is None:
+        said = f"No candidate is shown to be better than {found.strategy} with {seeds} seeds"
+        if trials[most].gain.value > 0:
+            said += f". The best in the mean was {_gained(most, trials[most], found)}: it may be chance. "
+            said += f"A study of {LEAST_SEEDS} or more seeds can tell (deni study run)."
+        else:
+            said += ", and none has a higher mean."
+    else:
+        said = f"Recommended: {_gained(name, trials[name], found)}. It was chosen on these test texts, so its gain is "
+        said += "a little flattered: measure it on other texts before you report it."
+    steady = [each for each, trial in trials.items() if trial.steadier]
+    if seeds < LEAST_SEEDS:
+        said += f" {seeds} seeds support no claim about spread (that takes {LEAST_SEEDS}): the SDs are shown, not more."
+    elif steady:
+        said += f" Shown to vary less: {', '.join(steady)}."
+    else:
+        said += " None is shown to vary less."
+    return said
+
+
+def _gained(name: str, trial: Trial, found: Findings) -> str:
+    gain = trial.gain
+    times = f"{trial.spread.member_steps / found.spread.member_steps:.1f}"
+    cost = "as many member-steps" if times == "1.0" else f"{times} times the member-steps"
+    return f"{name}, {_signed(gain.value)} F1 ({_signed(gain.low)} to {_signed(gain.high)}), for {cost}"
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def _sources_table(found: Findings) -> Table:
+    table = Table(title="Where it comes from (SD of macro F1)", title_justify="left")
+    table.add_column("source", no_wrap=True)
+    for name in ("alone", "lowest-highest", "rest", "importance"):
+        table.add_column(name, justify="right", no_wrap=True)
+    order = sorted(found.sources.items(), key=lambda pair: -pair[1].importance.contributed)
+    for name, each in order:
+        of = each.importance
+        between = f"{_points(min(each.alone))}-{_points(max(each.alone))}"
+        score = "-" if np.isnan(of.score) else f"{of.score:+.2f}"
+        table.add_row(name, _points(of.contributed), between, _points(of.mitigated), score)
+    return table
+
+
+def _trials_table(found: Findings) -> Table:
+    seeds = next(iter(found.trials.values())).seeds
+    table = Table(title=f"What might help (macro F1, {seeds} seeds)", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    for name in ("member-steps", "mean", "SD", "gain", "SD ratio"):
+        table.add_column(name, justify="right", no_wrap=True)
+    spread, first = found.spread, next(iter(found.trials.values()))
+    own = _points(float(standard_deviation(spread.scores[:seeds])))
+    table.add_row(found.strategy, str(spread.member_steps), _points(first.plain), own, "", "")
+    for name, trial in found.trials.items():
+        gain, ratio = trial.gain, trial.ratio
+        gained = f"{_signed(gain.value)}\n{_signed(gain.low)} to {_signed(gain.high)}"
+        between = "-" if ratio is None else f"{ratio.ratio:.2f}\n{ratio.low:.2f} to {ratio.high:.2f}"
+        of = trial.spread
+        table.add_row(
+            name.replace(" (", "\n("),
+            str(of.member_steps),
+            _points(of.mean),
+            _points(of.sd.value),
+            gained,
+            between,
+        )
+    return table
+
+
+def _points(score: float) -> str:
+    return f"{100 * score:.1f}"
+
+
+def _signed(score: float) -> str:
+    return f"{100 * score:+.1f}"

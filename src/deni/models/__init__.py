@@ -1,0 +1,1 @@
+"""Pre-trained models: loading them, their tokens, what differs between architectures."""

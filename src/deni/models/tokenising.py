@@ -1,0 +1,72 @@
+"""Texts as token ids, and their labels as numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from deni.data import Texts, fed, first_tokens
+from deni.data.checks.lengths import cut_texts, fitting_length
+from deni.errors import InputError, InputWarning
+
+
+def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int]]:
+    """The tokens of each text, special ones included, nothing cut."""
+    return tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]  # type: ignore[return-value]
+
+
+def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
+    """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
+    lengths = np.array([len(ids) for ids in token_ids(tokenizer, texts)])
+    if wanted is not None and wanted > limit:
+        raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
+    chosen = wanted or fitting_length(lengths, limit)
+    for finding in cut_texts(texts, lengths, chosen):
+        warnings.warn(str(finding), InputWarning, stacklevel=3)
+    return chosen
+
+
+def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
+    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression; lists of class numbers
+    of words.
+
+    Raises:
+        InputError: a label that training never saw.
+    """
+    assert texts.labels is not None
+    if texts.task == "regression":
+        return list(texts.labels)
+    numbers = {label: at for at, label in enumerate(labels)}
+    several = texts.task in ("multi_label", "token")
+    every = [(row, label) for row, own in enumerate(texts.labels, start=1) for label in (own if several else [own])]
+    for row, label in every:
+        if label not in numbers:
+            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
+            raise InputError(
+                f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
+            )
+    if texts.task == "token":
+        return [[numbers[tag] for tag in own] for own in texts.labels]
+    if several:
+        return [[float(label in own) for label in labels] for own in texts.labels]
+    return [numbers[label] for label in texts.labels]
+
+
+def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
+    """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts.
+
+    The first token of a word has its tag; the others have -100, which the loss leaves out.
+    """
+    given, gold = fed(texts.texts, texts.task), encode(texts, labels)
+    tokens = tokenizer(**given, truncation=True, max_length=max_length, verbose=False)
+    if texts.task != "token":
+        return Dataset.from_dict({**given, **tokens, "labels": gold})
+    for row, tags in enumerate(gold):
+        places = first_tokens(tokens.word_ids(row))
+        gold[row] = [tags[places[at]] if at in places else -100 for at in range(len(tokens["input_ids"][row]))]
+    return Dataset.from_dict({"words": given["text"], **tokens, "labels": gold})

@@ -1,0 +1,1 @@
+"""Training the cells of a study: packs, runners, the driver."""

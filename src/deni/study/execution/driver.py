@@ -1,0 +1,140 @@
+"""From planned cells to a store that has them: one process submits packs, and it alone writes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from deni.errors import InputError
+from deni.study.cell import Planned
+from deni.study.execution.pack import Outcome
+from deni.study.execution.runners import Done, Runner
+from deni.study.store.database import Store
+
+ATTEMPTS = 3  # of a pack whose worker dies
+
+
+@dataclass
+class Pack:
+    """Cells that are trained together.
+
+    Args:
+        deaths: how many workers died of it.
+        claimed: whether its cells are this driver's.
+    """
+
+    cells: Sequence[Planned]
+    deaths: int = 0
+    claimed: bool = False
+
+
+@dataclass(frozen=True)
+class News:
+    """What the driver tells as it goes.
+
+    Args:
+        what: begun, done, failed, or again: it died or raised, and its cells are tried again.
+        cells: which.
+        why: the last line of the traceback, or how the worker died.
+    """
+
+    what: Literal["begun", "done", "failed", "again"]
+    cells: Sequence[Planned]
+    why: str = ""
+
+
+def packs_of(planned: Sequence[Planned], size: Callable[[Sequence[Planned]], int]) -> list[Pack]:
+    """Cells cut into packs of those that may train in one population.
+
+    Args:
+        size: of such cells, how many at a time.
+    """
+    together: dict[str, list[Planned]] = {}
+    for each in planned:
+        together.setdefault(each.pack, []).append(each)
+    packs = []
+    for cells in together.values():
+        step = max(1, size(cells))
+        packs += [Pack(cells[at : at + step]) for at in range(0, len(cells), step)]
+    return packs
+
+
+def run_packs(
+    packs: Sequence[Pack],
+    store: Store,
+    runner: Runner,
+    tell: Callable[[News], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train packs and write what comes of them, a cell at a time.
+
+    A pack that raises is trained again cell by cell, so that one bad cell fails alone; one whose worker dies is tried
+    again, at most `ATTEMPTS` times in all. What is under way when this ends early waits again.
+
+    Args:
+        stop: asked before each pack: whether to begin no more, and end when those under way are done.
+
+    Raises:
+        InputError: the store cannot be written; what was written before is safe.
+    """
+    queue, running, number = deque(packs), dict[int, Pack](), 0
+    try:
+        while queue or running:
+            while queue and len(running) < runner.slots and not stop():
+                pack = _claimed(queue.popleft(), store)
+                if pack.cells:
+                    running[number] = pack
+                    runner.submit(number, [each.cell for each in pack.cells])
+                    tell(News("begun", pack.cells))
+                    number += 1
+            if not running:
+                break
+            done = runner.wait()
+            queue.extendleft(reversed(_record(running.pop(done.number), done, store, tell)))
+    finally:
+        try:
+            runner.close()
+        finally:
+            with suppress(InputError):  # a full disk: they are released when the study is run again
+                store.release()
+
+
+def _claimed(pack: Pack, store: Store) -> Pack:
+    if pack.claimed:
+        return pack
+    ours = set(store.claim([each.key for each in pack.cells]))
+    return Pack([each for each in pack.cells if each.key in ours], pack.deaths, claimed=True)
+
+
+def _record(pack: Pack, done: Done, store: Store, tell: Callable[[News], None]) -> list[Pack]:
+    """Write what came of a pack; the packs that are to be trained again."""
+    if done.outcomes is not None:
+        for each, outcome in zip(pack.cells, done.outcomes, strict=True):
+            _write(each, outcome, store, tell)
+        return []
+    if done.died and pack.deaths + 1 < ATTEMPTS:
+        again = [Pack(pack.cells, pack.deaths + 1, claimed=True)]
+    elif len(pack.cells) > 1:  # which of them is it?
+        deaths = ATTEMPTS - 1 if done.died else 0
+        again = [Pack([each], deaths, claimed=True) for each in pack.cells]
+    else:
+        _write(pack.cells[0], done.error or f"{done.died}, {ATTEMPTS} times", store, tell)
+        return []
+    tell(News("again", pack.cells, done.died or _last_line(done.error)))
+    return again
+
+
+def _write(planned: Planned, outcome: Outcome, store: Store, tell: Callable[[News], None]) -> None:
+    if isinstance(outcome, str):
+        store.fail(planned.key, outcome)
+        tell(News("failed", [planned], _last_line(outcome)))
+    else:
+        store.finish(planned.key, outcome)
+        tell(News("done", [planned]))
+
+
+def _last_line(traceback: str) -> str:
+    return traceback.strip().splitlines()[-1]

@@ -1,0 +1,172 @@
+"""Training a pack: cells that differ in their seeds alone, in one population."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import platform
+import resource
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from deni.errors import InputWarning, TrainingDivergedError
+from deni.finetune import Fitted, fine_tune, scores_of
+from deni.models.tokenising import encode, tokenise
+from deni.study.cell import Cell, CellResult, versions
+from deni.study.execution.trunks import KeepTrunk, trunk_of
+from deni.study.library import Library, fingerprint_of_texts
+from deni.study.votes import other_votes
+from deni.tasks.voting import problem_of
+
+if TYPE_CHECKING:
+    from deni.data import Texts
+
+Outcome = CellResult | str  # a result, or the traceback of a failure
+
+
+def run_pack(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> list[Outcome]:
+    """Train cells in one population and predict the texts that they are measured on with every member.
+
+    Args:
+        cells: that differ in `seed` alone.
+        library: what is read already.
+        trunks: a folder for what packs share before their first fork; None trains each from its first step.
+
+    Returns:
+        For each cell its result, or why its run failed: a loss that became no number fails that cell alone.
+
+    Raises:
+        InputError: what fails them all, such as a model that cannot be loaded.
+    """
+    gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
+    _forget_peak()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
+        _, measured = library.parts(cells[0], cells[0].plan().strategy)
+        try:
+            fitted = fit(cells, library, trunks)
+        except TrainingDivergedError as error:
+            return [_said(error)] * len(cells)
+    tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # texts of like length, little padding
+    back, tokens = order.argsort(), tokens.select(order)
+    members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
+    models = members.reshape(len(members), len(cells), -1, members.shape[-1])
+    merged: Sequence[np.ndarray | None] = [None] * len(cells)
+    if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
+        merged = list(fitted.trainer.predict_merged(tokens)[back].swapaxes(0, 1))  # a cell: (N, C)
+    return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
+
+
+def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> Fitted:
+    """Train cells in one population, from where another pack left their trunk, or leaving it there for others."""
+    plan = cells[0].plan()
+    train, _ = library.parts(cells[0], plan.strategy)
+    trunk = trunk_of(cells, plan, library, trunks) if trunks else None
+    start, before = (trunk.there, trunk.seconds) if trunk else (None, 0.0)
+    keep = [KeepTrunk(trunk)] if trunk and not start else []
+    seeds = [cell.seed for cell in cells]
+    fitted = fine_tune(train, plan, seeds=seeds, start_from=start, progress=False, callbacks=keep)
+    return dataclasses.replace(fitted, seconds=fitted.seconds + before)
+
+
+def environment() -> dict[str, Any]:
+    """What a result was computed with."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    own = {"python": platform.python_version(), "device": device, "threads": torch.get_num_threads()}
+    return {**versions(), **own}
+
+
+def _outcome(
+    at: int,
+    members: np.ndarray,
+    merged: np.ndarray | None,
+    fitted: Fitted,
+    measured: Texts,
+    library: Library,
+    cells: Sequence[Cell],
+) -> Outcome:
+    """The result of one cell from what its members `(N, runs*K, C)` say, and their mean as one model `(N, C)`."""
+    trainer, strategy = fitted.trainer, fitted.recipe.strategy
+    failures = [each for each in trainer.failures if each.run // strategy.runs == at]
+    if len(failures) == strategy.runs:
+        return _said(TrainingDivergedError(str(failures[-1])))
+    voters = members[:, trainer.voters(at)]
+    votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
+    gold = encode(measured, fitted.labels)
+    return CellResult(
+        log_probs=voters,
+        merged=merged,
+        gold=np.asarray(gold),
+        text_ids=measured.frame.index.to_numpy(),
+        labels=tuple(fitted.labels),
+        fingerprint=fingerprint_of_texts(library.texts(cells[at])),
+        metrics={
+            **scores_of(fitted.recipe.task, gold, votes),
+            **other_votes(voters, merged, np.asarray(gold), fitted.recipe.task),
+        },
+        cost=_cost(fitted, len(cells)),
+        diagnostics={
+            "engine": trainer.population.engine_name,
+            "schedule": str(fitted.schedule),
+            "max_length": fitted.max_length,
+            "pack": len(cells),
+            "failed_runs": [str(each) for each in failures],
+            "forks": [record.summary() for record in trainer.diagnostics.records],
+        },
+        environment=environment(),
+    )
+
+
+def _said(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _forget_peak() -> None:
+    """Measure the peak of memory from here on, where the system can: CUDA and Linux."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak() -> int:
+    """Bytes."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _cost(fitted: Fitted, cells: int) -> dict[str, float]:
+    """The share of one cell; of memory the peak of the process while the pack was trained, measured on its device.
+
+    FLOPs are an estimate: 6 for each weight outside the embeddings and token (2 forward, 4 backward), 4 where most of
+    the weights are frozen and get no gradient.
+    """
+    trainer = fitted.trainer
+    data: Any = trainer.train_dataset
+    lengths = [len(ids) for ids in data["input_ids"]]
+    member_steps = fitted.member_steps / cells
+    tokens = member_steps * fitted.recipe.batch_size * float(np.mean(lengths))
+    model = trainer.population.plain()
+    try:
+        weights = {name: p for name, p in model.named_parameters() if "embeddings" not in name}
+        total = sum(p.numel() for p in weights.values())
+        trained = sum(p.numel() for p in weights.values() if p.requires_grad)
+    finally:
+        trainer.population.restore()
+    return {
+        "member_steps": member_steps,
+        "tokens": round(tokens),
+        "flops": round(tokens * total * (6 if trained > total / 2 else 4)),
+        "seconds": round(fitted.seconds / cells, 3),
+        "peak_bytes": float(_peak()),
+    }

@@ -1,0 +1,138 @@
+"""`deni study run`: which runner, how many workers, packs of which size."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from deni.errors import InputError
+from deni.study.cell import Planned
+from deni.study.execution.calibrate import Calibration
+from deni.study.execution.driver import packs_of, run_packs
+from deni.study.execution.progress import Progress
+from deni.study.execution.runners import OnRay, Processes, Runner, Serial
+from deni.study.plan import Study
+from deni.study.store.database import Store
+
+RUNNERS = ("serial", "processes", "ray")
+
+
+class Run:
+    """A study that is to be trained, and how.
+
+    Args:
+        study: what to train.
+        left: its cells that are neither done nor failed.
+        runner: `serial`, `processes` or `ray`.
+        workers: packs at a time; None for one a GPU, or one on a CPU.
+        pack: cells in one population: a number, or `auto`, which measures a few steps.
+        threads: of each worker; None for the cores divided by the workers.
+        address, gpus_per_worker: of Ray.
+        trunks: a folder where packs leave what they share before their first fork for each other; None for none.
+        minutes: after which no pack is begun any more, counted from the first one; None for no end.
+        progress: whether to show how far it is.
+
+    Raises:
+        InputError: an option that does not fit.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        left: Sequence[Planned],
+        *,
+        runner: str = "serial",
+        workers: int | None = None,
+        pack: int | str = "auto",
+        threads: int | None = None,
+        address: str | None = None,
+        gpus_per_worker: float | None = None,
+        trunks: str | None = None,
+        minutes: float | None = None,
+        progress: bool = True,
+    ) -> None:
+        if runner != "ray" and (address is not None or gpus_per_worker is not None):
+            raise InputError("--address and --gpus-per-worker are of --runner ray: give it, or leave them away")
+        if runner not in RUNNERS:
+            raise InputError(f"unknown runner {runner!r}: choose {', '.join(RUNNERS)}")
+        if runner == "serial" and workers not in (None, 1):
+            raise InputError(f"--runner serial has one worker, not {workers}: choose processes or ray")
+        self.study, self.left, self.runner, self.progress = study, list(left), runner, progress
+        gpus = torch.cuda.device_count()
+        self.workers = workers or (max(gpus, 1) if runner != "serial" else 1)
+        self.threads = threads or max(1, _cores() // self.workers)
+        self.devices, self.address = range(gpus), address
+        self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+        self.trunks = _folder(trunks) if trunks else None
+        self.minutes = math.inf if minutes is None else minutes
+        self._pack = _number(pack)
+        self._calibration = Calibration(study.library, self.threads)
+
+    def estimate(self) -> str:
+        """How long it will take, from a few steps of each model, tuning and dataset."""
+        if not self.left:
+            return "Nothing is left to train."
+        packs = packs_of(self.left, self._size)
+        seconds = sum(self._calibration.seconds(pack.cells, len(pack.cells)) for pack in packs) / self.workers
+        sizes = sorted({len(pack.cells) for pack in packs})
+        cells = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        cells += " cell" if sizes == [1] else " cells"
+        minutes = round(seconds / 60)
+        length = f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{max(minutes, 1)} min"
+        workers = f"{self.workers} worker" + "s" * (self.workers > 1)
+        many = f"{len(packs)} pack" + "s" * (len(packs) > 1)
+        return f"About {length} with {workers} of {self.threads} threads, in {many} of {cells}."
+
+    def into(self, store: Store) -> int:
+        """Train what is left; the number of cells that failed."""
+        store.release_stale()
+        store.add(self.study.planned, self.study.name)
+        have = store.statuses(each.key for each in self.study.planned)
+        left = [each for each in self.left if have[each.key] == "waiting"]
+        progress = Progress(left, sum(status == "done" for status in have.values()), self.progress)
+        try:
+            if left:
+                packs, runner = packs_of(left, self._size), self._started()
+                end = time.monotonic() + 60 * self.minutes
+                run_packs(packs, store, runner, progress.tell, lambda: time.monotonic() >= end)
+        finally:
+            progress.close()
+        have = store.statuses(each.key for each in self.study.planned)
+        return sum(status == "failed" for status in have.values())
+
+    def _size(self, cells: Sequence[Planned]) -> int:
+        return self._pack or self._calibration.size(cells)
+
+    def _started(self) -> Runner:
+        if self.runner == "serial":
+            return Serial(self.threads, self.trunks)
+        if self.runner == "processes":
+            return Processes(self.workers, self.threads, self.devices, self.trunks)
+        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker, self.trunks)
+
+
+def _folder(trunks: str) -> str:
+    """The whole path, since workers may be elsewhere; made if it is not there."""
+    try:
+        Path(trunks).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--trunks {trunks} cannot be made: {error.strerror}; name a folder") from None
+    return str(Path(trunks).resolve())
+
+
+def _number(pack: int | str) -> int | None:
+    if pack == "auto":
+        return None
+    if not str(pack).isdigit() or int(pack) < 1:
+        raise InputError(f"--pack is a number of cells, or auto, not {pack!r}")
+    return int(pack)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,55 @@
+"""What a runner is: it trains packs somewhere, some at a time, and gives back what came of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deni.study.cell import Cell
+
+if TYPE_CHECKING:
+    from deni.study.execution.pack import Outcome
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a pack.
+
+    Args:
+        number: of the pack, as it was submitted.
+        outcomes: one a cell; None where there is none.
+        error: the traceback of what failed the whole pack.
+        died: how the worker died, where it did: killed, out of memory, its machine gone.
+    """
+
+    number: int
+    outcomes: list[Outcome] | None = None
+    error: str = ""
+    died: str = ""
+
+
+class Runner(ABC):
+    """Trains packs. The one who submits writes the store, a runner never does.
+
+    Args:
+        slots: packs at a time.
+        threads: torch's threads of each worker.
+        trunks: the folder for what packs share before their first fork; None for none.
+    """
+
+    def __init__(self, slots: int, threads: int, trunks: str | None = None) -> None:
+        self.slots, self.threads, self.trunks = slots, threads, trunks
+
+    @abstractmethod
+    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+        """Begin a pack; at most `slots` at a time."""
+
+    @abstractmethod
+    def wait(self) -> Done:
+        """Wait until a pack is done."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop all workers at once."""

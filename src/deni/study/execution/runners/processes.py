@@ -1,0 +1,113 @@
+"""Packs side by side in processes of this machine; on GPUs one or more processes for each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from deni.study.cell import Cell
+from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.work import work
+
+SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads hangs
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    number: int | None = None  # of the pack that it trains
+
+
+class Processes(Runner):
+    """Trains in processes of its own; one that dies is replaced, and its pack is given back as died.
+
+    Args:
+        slots: processes.
+        threads: of each.
+        devices: GPUs that the processes take in turn; none for the CPU.
+    """
+
+    def __init__(self, slots: int, threads: int, devices: Sequence[int] = (), trunks: str | None = None) -> None:
+        super().__init__(slots, threads, trunks)
+        self._devices = list(devices)
+        self._workers = [self._started(at) for at in range(slots)]
+
+    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+        worker = next(each for each in self._workers if each.number is None)
+        worker.number = number
+        with suppress(OSError):  # it has died meanwhile: `wait` says so
+            worker.pipe.send((number, list(cells)))
+
+    def wait(self) -> Done:
+        while True:
+            busy = [each for each in self._workers if each.number is not None]
+            ready = wait([*(each.pipe for each in busy), *(each.process.sentinel for each in busy)])
+            for worker in busy:
+                if worker.pipe in ready:
+                    try:
+                        done: Done = worker.pipe.recv()
+                    except (EOFError, OSError):
+                        return self._replace(worker)
+                    worker.number = None
+                    return done
+                if worker.process.sentinel in ready:
+                    return self._replace(worker)
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.pipe.close()
+
+    def _replace(self, worker: _Worker) -> Done:
+        worker.process.join()
+        worker.pipe.close()
+        number, code = worker.number, worker.process.exitcode
+        assert number is not None
+        at = self._workers.index(worker)
+        self._workers[at] = self._started(at)
+        killed = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        return Done(number, died=f"the worker died ({killed})")
+
+    def _started(self, at: int) -> _Worker:
+        ours, theirs = SPAWN.Pipe()
+        own = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        if self._devices:
+            own["CUDA_VISIBLE_DEVICES"] = str(self._devices[at % len(self._devices)])
+        process = SPAWN.Process(target=_serve, args=(theirs, self.threads, self.trunks), daemon=True)
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)  # a spawned process takes it over
+        try:
+            process.start()
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        theirs.close()
+        return _Worker(process, ours)
+
+
+def _serve(pipe: Connection, threads: int, trunks: str | None) -> None:
+    """Train what comes through the pipe until it is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who submits
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            number, cells = pipe.recv()
+            pipe.send(work(number, cells, threads, trunks))
+
+
+def _die_with_parent() -> None:
+    """Nobody waits for what a worker would still compute."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

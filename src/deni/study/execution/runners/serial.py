@@ -1,0 +1,28 @@
+"""One pack after another, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deni.study.cell import Cell
+from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.work import work
+
+
+class Serial(Runner):
+    """Trains in this process."""
+
+    def __init__(self, threads: int, trunks: str | None = None) -> None:
+        super().__init__(1, threads, trunks)
+        self._given: tuple[int, Sequence[Cell]] | None = None
+
+    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+        self._given = number, cells
+
+    def wait(self) -> Done:
+        assert self._given is not None
+        (number, cells), self._given = self._given, None
+        return work(number, cells, self.threads, self.trunks)
+
+    def close(self) -> None:
+        pass

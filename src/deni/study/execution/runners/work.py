@@ -1,0 +1,43 @@
+"""What a worker does with a pack, wherever it runs."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from deni.study.cell import Cell
+from deni.study.execution.runners.base import Done
+
+if TYPE_CHECKING:
+    from deni.study.library import Library
+
+
+def work(number: int, cells: Sequence[Cell], threads: int, trunks: str | None) -> Done:
+    """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
+    import torch
+
+    from deni.study.execution.pack import run_pack
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
+            return Done(number, run_pack(cells, _library(), trunks))
+    except Exception:
+        return Done(number, error=traceback.format_exc())
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _library() -> Library:
+    """The texts that this process has read."""
+    from deni.study.library import Library
+
+    return Library()

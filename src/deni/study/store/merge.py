@@ -1,0 +1,52 @@
+"""Several stores become one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from deni.errors import InputError
+from deni.study.store.archive import opened
+from deni.study.store.database import Merged, Store
+
+
+def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[str, Merged]]:
+    """Take the cells of other stores over; a store that is not there is made, whole or not at all.
+
+    Args:
+        others: stores, or archives (`deni.study.store.archive`).
+
+    Returns:
+        Each file with what came of it.
+
+    Raises:
+        InputError: a file that is no store, or is named twice.
+    """
+    names = [os.path.realpath(each) for each in (into, *others)]
+    for at, name in enumerate(names):
+        if name in names[:at]:
+            raise InputError(f"{(into, *others)[at]} is named twice: a store is not merged with itself")
+    with contextlib.ExitStack() as stack:
+        stores = [stack.enter_context(opened(each)) for each in others]
+        store = stack.enter_context(_target(Path(into)))
+        return [(str(path), store.merge(other)) for path, other in zip(others, stores, strict=True)]
+
+
+@contextlib.contextmanager
+def _target(path: Path) -> Iterator[Store]:
+    """The store at `path`; a new one comes there only when all went well."""
+    if path.exists():
+        with Store(path) as store:
+            yield store
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with Store(temporary, create=True) as store:
+            yield store
+        temporary.replace(path)  # closing has moved the journal into the file
+    finally:
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{temporary}{suffix}")

@@ -1,0 +1,1 @@
+"""Training a population in place of one model: the trainer and its organs."""

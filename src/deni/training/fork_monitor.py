@@ -1,0 +1,132 @@
+"""Compares the members of a trainer after each fork, and before each merge or vote."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset
+
+from deni.randomness import global_generators
+from deni.tasks.voting import ONE, SEVERAL, TOKENS, choices
+from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
+from deni.training.losses import member_losses
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
+
+logger = logging.getLogger(__name__)
+
+FEWEST, MOST = 8, 32  # texts that members are compared on
+Kind = Literal["training", "evaluation"]
+
+
+class Comparison:
+    """The diagnostics of one training, as they come in.
+
+    Args:
+        trainer: whose members are compared; its data, collator and population are asked for.
+    """
+
+    def __init__(self, trainer: PopulationTrainer) -> None:
+        self.trainer = trainer
+        self.diagnostics = Diagnostics()
+        self._losses: dict[int, float] = {}  # of each member, summed over the parts of a step
+        self._apart: list[tuple[float, float]] = []  # of each step since the last log, see `curves`
+
+    def note(self, member: int, loss: float) -> None:
+        """A member's training loss on a part of the batch of the step under way."""
+        self._losses[member] = self._losses.get(member, 0.0) + loss
+
+    def after_step(self) -> None:
+        """Keep how much higher the copies' training loss was than their parents'."""
+        record, members = self.diagnostics.open, self.trainer.population.members
+        if record is not None and members > 1 and not self.trainer.own_orders(self.trainer.state.global_step - 1):
+            parts = self.trainer.args.gradient_accumulation_steps
+            well = [run for run in range(self.trainer.runs) if run not in self.trainer._frozen()]
+            means = {at: loss / parts for at, loss in self._losses.items()}
+            excess = [means[run * members + copy] - means[run * members] for run in well for copy in range(1, members)]
+            if excess:
+                record.excess.append(float(np.mean(excess)))
+                sds = [np.std([means[run * members + at] for at in range(members)]) for run in well]
+                self._apart.append((record.excess[-1], float(np.mean(sds))))
+        self._losses = {}
+
+    def curves(self) -> dict[str, float]:
+        """How different the members were in training since this was asked for last, mean over the steps.
+
+        The copies' loss minus their parent's, and the SD of the members' losses, on the same batches; nothing where
+        there was one member, or where each has batches of its own.
+        """
+        apart, self._apart = self._apart, []
+        names = ("members_excess_loss", "members_loss_sd")
+        return dict(zip(names, np.mean(apart, axis=0).tolist(), strict=True)) if apart else {}
+
+    def compare(self, what: Literal["fork", "merge", "vote"], step: int) -> None:
+        """Measure the members when `step` optimiser steps are done, and log it."""
+        population = self.trainer.population
+        independent = population.members == 1  # runs of an ensemble
+        members = self.trainer.strategy.runs if independent else population.members
+        kind, texts = self._texts()
+        measure, count = self._measure(members, independent, texts)
+        if what == "fork" or self.diagnostics.open is None:
+            self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
+            self.diagnostics.records[-1].labels = self.trainer._problem(None) in (SEVERAL, TOKENS)
+        record = self.diagnostics.records[-1]
+        if what == "fork":
+            record.start = measure
+        else:
+            record.end, record.stop, record.how = measure, step, what
+            for warning in record.warnings():
+                logger.warning(f"Warning: {warning}")
+        numbers = {**dataclasses.asdict(measure), "loss_jump": measure.jump}
+        self.trainer.log({f"members_{name}": round(value, 6) for name, value in numbers.items() if value is not None})
+
+    @torch.no_grad()
+    def _measure(self, members: int, independent: bool, texts: dict[str, Any] | None) -> tuple[Measure, int]:
+        """Compare the members of each model, without dropout; and how many texts they were asked for."""
+        trainer, population = self.trainer, self.trainer.population
+        groups = [range(at, at + members) for at in range(0, population.size, members)]
+        groups = [each for each in groups if not {at // population.members for at in each} & trainer._frozen()]
+        apart = [distance(population.values, each) for each in groups]
+        measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
+        if not groups or texts is None:
+            return measure, 0
+        labels, training = trainer._labels(texts), population.training
+        population.eval()
+        with global_generators(), trainer.compute_loss_context_manager():
+            outputs = trainer._member_outputs(population, texts, False, labels)  # (N, M, C) or (N, M, T, C)
+        population.train(training)
+        problem = trainer._problem(labels)
+        chosen = choices(outputs, problem)
+        if problem == TOKENS:
+            mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))  # type: ignore[index]
+            real = mask == 1 if labels is None else labels != -100  # (N, T)
+            chosen = chosen.transpose(1, 2)[real]  # type: ignore[union-attr]  # (tokens, M)
+        if chosen is not None:
+            measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
+        expected = (outputs[:, 0, ..., 0] if problem in (ONE, TOKENS) else outputs[:, 0]).numel()
+        if labels is not None and labels.numel() == expected and not independent:
+            folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
+            losses = member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size, problem)  # (M,)
+            copies = [at for each in groups for at in each[1:]]
+            measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
+            measure.copies_loss = float(losses[copies].mean())
+        return measure, len(outputs)
+
+    def _texts(self) -> tuple[Kind, dict[str, Any] | None]:
+        """Some texts of the evaluation set, or of the training set, evenly spaced; more for a longer run."""
+        trainer = self.trainer
+        sets: tuple[tuple[Kind, Any], ...]
+        sets = (("evaluation", trainer.eval_dataset), ("training", trainer.train_dataset))
+        for kind, dataset in sets:
+            if dataset is None or isinstance(dataset, dict | IterableDataset) or not len(dataset):
+                continue
+            wanted = trainer._schedule().steps * trainer.args.train_batch_size // 100
+            count = min(len(dataset), max(FEWEST, min(MOST, wanted)))
+            return kind, trainer.collated(dataset, [at * len(dataset) // count for at in range(count)], kind)
+        return "training", None

@@ -1,0 +1,70 @@
+import json
+import math
+
+import pytest
+
+from deni.commands.demo import Row, run_demo
+from deni.data import choose_balanced, read_texts
+from deni.data.demo import demo_files
+from deni.randomness import Sources
+from deni.strategies import make_strategy
+
+
+@pytest.fixture(scope="module")
+def result(model_folder):
+    told = []
+    rows, values = run_demo(model_folder, seeds=1, labelled=96, epochs=1, report=lambda *step: told.append(step))
+    return rows, values, told
+
+
+def test_the_demo_has_a_row_for_each_strategy_with_scores_between_0_and_1(result):
+    rows, _, _ = result
+    assert [row.strategy for row in rows] == ["default", "deni"]
+    for row in rows:
+        assert len(row.macro_f1) == 1
+        assert 0 <= row.macro_f1[0] <= 1
+        assert row.mean == row.macro_f1[0]
+        assert row.sd == 0
+        assert row.seconds > 0
+
+
+def test_the_demo_costs_what_the_schedules_say(result):
+    rows, values, _ = result
+    steps = math.ceil(values["train_texts"] / 8)
+    for row in rows:
+        assert row.member_steps == make_strategy(row.strategy).schedule(steps).cost
+
+
+def test_the_demo_tells_of_every_step(result):
+    _, values, told = result
+    steps = math.ceil(values["train_texts"] / 8)
+    for name in ("default", "deni"):
+        assert [step for strategy, _, step, _ in told if strategy == name] == list(range(1, steps + 1))
+    assert {(seed, total) for _, seed, _, total in told} == {(0, steps)}
+
+
+def test_the_demo_is_json_with_versions_and_settings(result, model_folder):
+    rows, values, _ = result
+    again = json.loads(json.dumps(values))
+    assert again["settings"] == {"model": model_folder, "tuning": "full", "seeds": 1, "labelled": 96, "epochs": 1}
+    assert {"torch", "transformers"} <= set(again["versions"])
+    assert again["rows"][0]["macro_f1"] == rows[0].macro_f1
+    assert again["test_texts"] == len(read_texts(demo_files()[1]))
+
+
+def test_the_demo_trains_on_the_wanted_number_of_texts_of_every_class(result):
+    _, values, _ = result
+    train = read_texts(demo_files()[0])
+    chosen = choose_balanced(train.labels, 96, Sources(0).numpy("label_choice"))
+    assert values["train_texts"] == len(chosen) == 96
+
+
+def test_a_row_has_mean_and_sample_deviation():
+    row = Row("default", [0.5, 0.7])
+    assert row.mean == pytest.approx(0.6)
+    assert row.sd == pytest.approx(math.sqrt(0.02))
+
+
+def test_the_demo_with_too_few_steps_says_so(model_folder):
+    with pytest.raises(ValueError, match="step"):
+        run_demo(model_folder, strategies=["deni"], seeds=1, labelled=12, epochs=1)

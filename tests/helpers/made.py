@@ -1,0 +1,51 @@
+"""Stores with made-up results, written as a study writes them."""
+
+import numpy as np
+
+from deni.study.cell import Cell, CellResult, Named, Planned, digest
+from deni.study.store.database import Store
+
+VERSIONS = {"deni": "0.1.0", "torch": "2.13.0"}
+
+
+def planned(cell):
+    return Planned(cell, {"versions": VERSIONS}, digest(cell.to_json()), "pack")
+
+
+def cell_of(strategy="default", seed=0, dataset="trec", labelled=100, block=0, **more):
+    strategy = strategy if isinstance(strategy, Named) else Named(strategy)
+    dataset = dataset if isinstance(dataset, dict) else {"name": dataset}
+    given = {"model": "minilm", "tuning": Named("lora", {"lora_r": 8}), **more}
+    return Cell(dataset=dataset, strategy=strategy, labelled=labelled, seed=seed, block=block, **given)
+
+
+def result_of(accuracy, seed, labels=("a", "b", "c"), texts=90, members=1, cost=10, **more):
+    """Predictions of which a share is right, other texts with each seed."""
+    generator = np.random.default_rng(seed)
+    gold = np.arange(texts) % len(labels)
+    said = np.where(generator.random((members, texts)) < accuracy, gold, (gold + 1) % len(labels))
+    probabilities = np.full((texts, members, len(labels)), 0.1)
+    probabilities[np.arange(texts)[:, None], np.arange(members), said.T] = 1 - 0.1 * (len(labels) - 1)
+    given = {"cost": {"member_steps": cost, "seconds": 1.5}, "environment": {"python": "3.11", "threads": 2}, **more}
+    return CellResult(np.log(probabilities), gold, np.arange(texts), labels, "data", {"macro_f1": 0.0}, **given)
+
+
+def make(path, cells, study="made"):
+    """A store of `(cell, result)`; a text in place of the result is a traceback, None a cell that waits."""
+    cells = list(cells)
+    with Store(path, create=True) as store:
+        store.add([planned(cell) for cell, _ in cells], study)
+        for cell, result in cells:
+            key = planned(cell).key
+            if isinstance(result, str):
+                store.fail(key, result)
+            elif result is not None:
+                store.finish(key, result)
+    return path
+
+
+def runs(strategy, accuracy, seeds, cost=10, labels=("a", "b", "c"), spread=0.0, shift=0, texts=90, **more):
+    """Cells of one strategy with their results; `spread` makes the seeds differ."""
+    for seed in range(seeds):
+        own = accuracy + spread * np.sin(3.7 * seed + shift)
+        yield cell_of(strategy, seed, **more), result_of(own, 100 * shift + seed, labels, texts, cost=cost)

@@ -1,0 +1,123 @@
+"""What is evaluated: whose rows, whose votes, without a trace in the global generators."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from deni.population import Population
+from deni.strategies import DENI, DelayedEnsemble, Ensemble
+from deni.training import voting as evaluation
+from tests.training.test_trainer import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
+
+
+def test_each_seed_is_evaluated_on_its_own_rows(tmp_path):
+    train, held_out = [padded(seed=seed) for seed in (1, 2)], [padded(10, seed=seed) for seed in (8, 9)]
+    options = {"model_init": fresh, "data_collator": pad, "compute_metrics": accuracy}
+    pack = make(tmp_path, DENI(members=2), train=train, seeds=[5, 6], eval_dataset=held_out, **options)
+    pack.train()
+    alone = []
+    for run, seed in enumerate((5, 6)):
+        own = {"train": train[run], "seeds": [seed], "eval_dataset": held_out[run]}
+        trainer = make(tmp_path, DENI(members=2), **own, **options)
+        trainer.train()
+        alone.append(trainer.evaluate())
+    metrics = pack.evaluate()
+    assert [each["accuracy"] for each in pack.compute_metrics.per_run] == [each["eval_accuracy"] for each in alone]
+    assert metrics["eval_loss"] == pytest.approx(np.mean([each["eval_loss"] for each in alone]), abs=1e-9)
+
+
+def test_a_set_that_is_named_is_evaluated_in_place_of_the_seeds_own(tmp_path):
+    held_out = [rows(10, seed=8), rows(10, seed=9)]
+    options = {"model_init": fresh, "compute_metrics": accuracy}
+    trainer = make(tmp_path, DENI(members=2), seeds=[5, 6], eval_dataset=held_out, **options)
+    trainer.train()
+    named = rows(12, seed=7)
+    predictions = trainer.predict(named).predictions  # (N, R, C)
+    labels = np.array([row["labels"] for row in named])
+    trainer.evaluate(named)
+    expected = [{"accuracy": float((predictions[:, run].argmax(-1) == labels).mean())} for run in range(2)]
+    assert trainer.compute_metrics.per_run == expected
+
+
+def test_evaluation_leaves_the_global_generators_as_they_were(tmp_path):
+    trainer = make(tmp_path, eval_dataset=rows(8))
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    trainer.evaluate()
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_evaluation_in_training_is_the_vote(tmp_path):
+    seen = {}
+
+    def keep(prediction):
+        seen[trainer.state.global_step] = trainer.population.members, prediction.predictions
+        return {}
+
+    args = {"eval_strategy": "steps", "eval_steps": 5}
+    trainer = make(tmp_path, DENI(members=3), args=args, eval_dataset=rows(12), compute_metrics=keep)
+    trainer.train()
+    assert {step: members for step, (members, _) in seen.items()} == {
+        step: trainer.schedule.at(step - 1).members for step in range(5, 41, 5)
+    }
+    members = trainer.predict_members(rows(12))
+    assert np.allclose(np.exp(seen[40][1]), np.exp(members).mean(1), atol=1e-12)
+
+
+def test_a_frozen_run_has_no_vote(tmp_path):
+    made = []
+
+    def init():
+        made.append(bert())
+        if len(made) % 3 == 2:
+            with torch.no_grad():
+                made[-1].classifier.weight.fill_(float("nan"))
+        return made[-1]
+
+    trainer = make(tmp_path, Ensemble(members=3), model_init=init)
+    trainer.train()
+    assert [failure.run for failure in trainer.failures] == [1]
+    members = trainer.predict_members(rows(5))
+    assert np.isnan(members[:, 1]).all()
+    expected = np.log(np.exp(members[:, [0, 2]]).mean(1))
+    assert np.allclose(trainer.predict(rows(5)).predictions, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("other", [{"args": {"label_smoothing_factor": 0.1}}, {"compute_loss_func": len}])
+def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
+    with pytest.raises(ValueError, match="class_weights cannot be combined"):
+        make(tmp_path, class_weights=torch.ones(3), **other)
+
+
+def test_many_members_are_asked_about_few_texts_at_a_time(tmp_path, monkeypatch):
+    asked, forward = [], Population.forward
+
+    def noting(self, **inputs):
+        asked.append(len(inputs["input_ids"]))
+        return forward(self, **inputs)
+
+    trainer = make(tmp_path, DelayedEnsemble(members=3), eval_dataset=rows(12))
+    trainer.train()
+    whole, loss = trainer.predict_members(rows(12)), trainer.evaluate()["eval_loss"]
+    monkeypatch.setattr(evaluation, "ROWS", 6)
+    monkeypatch.setattr(Population, "forward", noting)
+    assert np.allclose(trainer.predict_members(rows(12)), whole, atol=1e-12)
+    assert set(asked) == {6}  # two texts, three members
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(loss, abs=1e-12)
+    monkeypatch.setattr(evaluation, "ROWS", 2)  # fewer than members
+    assert np.allclose(trainer.predict_members(rows(12)), whole, atol=1e-12)
+    assert trainer.args.per_device_eval_batch_size == 8
+
+
+def test_the_merged_members_predict_as_one_model_and_are_members_again(tmp_path):
+    trainer = make(tmp_path, DENI(members=3))
+    trainer.train()
+    before, members = values(trainer), trainer.predict_members(rows())  # (N, 3, C)
+    mean = {name: value.mean(0) for name, value in before.items()}
+    plain = seeded().eval()
+    plain.load_state_dict({**plain.state_dict(), **trainer.population.full(mean)})
+    expected = plain(input_ids=torch.tensor([row["input_ids"] for row in rows()])).logits.log_softmax(-1)
+    assert np.allclose(trainer.predict_merged(rows())[:, 0], expected.detach().numpy(), atol=1e-12)
+    assert same(values(trainer), before)
+    assert np.array_equal(trainer.predict_members(rows()), members)

@@ -1,0 +1,126 @@
+"""The curves of a training, read back as TensorBoard and Weights & Biases read them."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from deni.cli import main
+from deni.commands.train import checkpoint_folder, train_file
+from deni.data import read_texts
+from deni.finetune import fine_tune
+from deni.recipe import recipe
+from deni.training import loggers as curves
+
+SETTINGS = {"strategy_settings": {"members": 3}, "epochs": 2}
+
+
+def curves_of(folder):
+    """Tag -> [(step, value)] of all event files in a folder."""
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
+    found = {}
+    for file in sorted(folder.rglob("events.out.*")):
+        events = reader.EventAccumulator(str(file))
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, []).extend((each.step, each.value) for each in events.Scalars(tag))
+    return found
+
+
+def train(tickets, model_folder, output, **more):
+    plan = recipe(None, "deni", model=model_folder, **SETTINGS)
+    return train_file(tickets, recipe=plan, output=output, dev="0.2", progress=False, **more)
+
+
+def test_tensorboard_gets_the_curves_that_the_trainer_logs(tickets, model_folder, tmp_path):
+    pytest.importorskip("tensorboard")
+    done = train(tickets, model_folder, tmp_path / "model", report_to="tensorboard")
+    (folder,) = (tmp_path / "model.runs").iterdir()
+    written, trainer = curves_of(folder), done.fitted.trainer
+    history = trainer.state.log_history
+    schedule = done.fitted.schedule
+    losses = [(each["step"], each["loss"]) for each in history if "loss" in each]
+    assert len(losses) == schedule.steps
+    assert np.array(written["train/loss"]) == pytest.approx(np.array(losses))
+    assert written["train/members"] == [(step, schedule.at(step - 1).members) for step, _ in losses]
+    phases = [written["train/phase"][each.start][1] for each in schedule]
+    assert phases == list(range(1, len(schedule) + 1))
+    records = trainer.diagnostics.records
+    apart = [value for each in records for value in (each.start.distance, each.end.distance)]
+    assert [value for _, value in written["train/members_distance"]] == pytest.approx(apart, abs=1e-6)
+    assert [step for step, _ in written["train/members_disagreement"]] == [
+        step for each in records for step in (each.step, each.stop)
+    ]
+    excess = [value for each in records for value in each.excess]
+    assert [value for _, value in written["train/members_excess_loss"]] == pytest.approx(excess, abs=1e-6)
+    assert all(value > 0 for _, value in written["train/members_loss_sd"])
+    assert len(written["eval/macro_f1"]) == 2
+    assert written["test/macro_f1"] == [(schedule.steps, pytest.approx(done.metrics["macro_f1"]))]
+    assert not checkpoint_folder(tmp_path / "model").exists() or done.fitted.checkpoint
+
+
+def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
+    first = curves.curves_folder(tmp_path / "model", resume=False)
+    assert curves.curves_folder(tmp_path / "model", resume=True).parent == first.parent
+    first.mkdir(parents=True)
+    (first.parent / "1999-01-01_00-00-00").mkdir()
+    assert curves.curves_folder(tmp_path / "model", resume=True) == first
+
+
+def test_nothing_is_written_unless_asked(tickets, model_folder, tmp_path):
+    train(tickets, model_folder, tmp_path / "model")
+    assert not (tmp_path / "model.runs").exists()
+
+
+@pytest.mark.parametrize("tool", ["tensorboard", "wandb"])
+def test_a_tool_that_is_missing_is_said_before_anything_is_read(monkeypatch, tmp_path, tool):
+    monkeypatch.setattr(curves, f"is_{tool}_available", lambda: False)
+    said = CliRunner().invoke(main, ["train", "no.csv", "--output", str(tmp_path / "m"), "--report-to", tool])
+    assert said.exit_code == 2
+    assert said.output == f'Error: --report-to {tool} needs the package {tool}: pip install "deni[{tool}]"\n'
+
+
+def history_of(file):
+    """The rows of an offline run of W&B: records of protobuf in LevelDB's log format after a header of 7 bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, rows, part = file.read_bytes(), 7, [], b""
+    while at + 7 <= len(data):
+        if (left := 32768 - at % 32768) < 7:  # of a block: too few for a head
+            at += left
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        part += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(part)
+            part = b""
+            if record.WhichOneof("record_type") == "history":
+                rows.append({"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in record.history.item})
+    return rows
+
+
+def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    done = train(tickets, model_folder, tmp_path / "model", report_to="wandb")
+    wandb.teardown()  # waits until the file is written
+    (file,) = tmp_path.rglob("run-*.wandb")
+    rows = history_of(file)
+    history = done.fitted.trainer.state.log_history
+    for name in ("loss", "members", "phase", "members_distance", "members_excess_loss"):
+        want = [(each["step"], each[name]) for each in history if name in each]
+        assert [(row["train/global_step"], row[f"train/{name}"]) for row in rows if f"train/{name}" in row] == want
+    assert [row["test/macro_f1"] for row in rows if "test/macro_f1" in row] == [done.metrics["macro_f1"]]
+
+
+def test_the_progress_bar_shows_the_last_values_and_prints_no_dictionaries(tickets, model_folder, capfd):
+    plan = recipe(None, "deni", model=model_folder, **SETTINGS)
+    fine_tune(read_texts(tickets), plan, progress=True)
+    said = capfd.readouterr()
+    assert "loss=" in said.err
+    assert "members=3" in said.err
+    assert "{" not in said.err + said.out

@@ -1,0 +1,113 @@
+"""Several processes train one population."""
+
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+SCRIPT = """
+import os
+import sys
+import torch
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from deni.strategies import DENI
+from deni.training.trainer import PopulationTrainer
+
+torch.set_num_threads(1)
+torch.manual_seed(0)
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+model = BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **sizes, **still)).double()
+draw = torch.Generator().manual_seed(1)
+rows = [
+    {"input_ids": torch.randint(1, 60, (9,), generator=draw).tolist(), "labels": row % 3} for row in range(48)
+]
+args = TrainingArguments(
+    sys.argv[2], num_train_epochs=2, per_device_train_batch_size=int(sys.argv[3]), learning_rate=1e-3, report_to=[],
+    disable_tqdm=True, save_strategy="no", use_cpu=True, max_grad_norm=0.1,
+    ddp_backend="gloo" if "RANK" in os.environ else None,
+)
+strategy = DENI(members=3, member_order=sys.argv[5])
+trainer = PopulationTrainer(model, args, strategy=strategy, engine=sys.argv[4], train_dataset=rows)
+trainer.train()
+assert "DistributedDataParallel" not in type(trainer.model_wrapped).__name__
+assert trainer.state.global_step == 12, trainer.state.global_step
+if args.process_index == 0:
+    save_file({name: value.clone() for name, value in trainer.population.values.items()}, sys.argv[1])
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()  # without it gloo's threads may abort the interpreter at its end
+"""
+
+
+LOSSES = """
+import os
+import sys
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from deni.strategies import Default
+from deni.training.trainer import PopulationTrainer
+
+torch.set_num_threads(1)
+sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
+still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+draw = torch.Generator().manual_seed(1)
+rows = [{"input_ids": torch.randint(1, 60, (9,), generator=draw).tolist(), "labels": row % 3} for row in range(48)]
+poisoned = sys.argv[4] == "poisoned"
+rank, calls = int(os.environ.get("RANK", 0)), []
+
+def init():
+    return BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **sizes, **still)).double()
+
+def mean_over_items(outputs, labels, num_items_in_batch=None):
+    calls.append(1)
+    loss = F.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+    bad = poisoned and len(calls) % 2 == 0 and len(calls) > 8 and rank == int(os.environ.get("WORLD_SIZE", 1)) - 1
+    return loss * float("nan") if bad else loss  # the second run of two, from step 4 on, in the last process
+
+args = TrainingArguments(
+    sys.argv[2], num_train_epochs=2, per_device_train_batch_size=int(sys.argv[3]), learning_rate=1e-2, report_to=[],
+    optim="sgd", disable_tqdm=True, save_strategy="no", use_cpu=True, max_grad_norm=0.0,
+    ddp_backend="gloo" if "RANK" in os.environ else None,
+)
+trainer = PopulationTrainer(
+    args=args, model_init=init, strategy=Default(), seeds=[0, 1], engine="loop", train_dataset=rows,
+    compute_loss_func=mean_over_items,
+)
+trainer.train()
+assert [(failure.run, failure.step) for failure in trainer.failures] == ([(1, 4)] if poisoned else [])
+save_file({name: value.clone() for name, value in trainer.population.values.items()}, f"{sys.argv[1]}{rank}")
+if torch.distributed.is_initialized():
+    torch.distributed.destroy_process_group()  # without it gloo's threads may abort the interpreter at its end
+"""
+
+
+def run_as_one_and_as_two(folder, script, *arguments):
+    """Run a script in one process with batch 8 and in two with batch 4; its arguments: values, output, batch, more."""
+    file = folder / "train.py"
+    file.write_text(script)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, before, batch in (("one", [], "8"), ("two", launch, "4")):
+        command = [sys.executable, *before, str(file), str(folder / name), str(folder / f"{name}.out"), batch]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("engine", "order"), [("stacked", "shared"), ("loop", "shared"), ("stacked", "own")])
+def test_two_processes_are_one_with_the_same_global_batch(tmp_path, engine, order):
+    run_as_one_and_as_two(tmp_path, SCRIPT, engine, order)
+    one, two = load_file(tmp_path / "one"), load_file(tmp_path / "two")
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-10
+    head = one["classifier.weight"]
+    assert float((head[0] - head[1]).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("loss", ["sound", "poisoned"])
+def test_processes_share_the_items_of_a_loss_and_what_they_freeze(tmp_path, loss):
+    run_as_one_and_as_two(tmp_path, LOSSES, loss)
+    one, *two = (load_file(tmp_path / name) for name in ("one0", "two0", "two1"))
+    for each in two:  # SGD, so that a gradient of another size moves them elsewhere
+        assert max(float((one[name] - each[name]).abs().max()) for name in one) < 1e-10
