@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +14,13 @@ RESULTS = Path(__file__).parent / "results"
 
 def environment() -> dict[str, Any]:
     """Versions, device and commit, to stand beside every figure."""
-    import torch
-
-    from deni import __version__
+    from deni import provenance
 
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    here = provenance.environment()
     return {
-        "versions": {"deni": __version__} | {name: version(name) for name in ("torch", "transformers", "peft")},
-        "python": platform.python_version(),
-        "device": device,
-        "threads": torch.get_num_threads(),
+        "versions": {name: here.pop(name) for name in provenance.versions()},
+        **here,
         "commit": commit.stdout.strip(),
         "command": " ".join(["python", *sys.argv]),
     }

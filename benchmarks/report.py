@@ -19,8 +19,9 @@ import numpy as np
 from common import environment, write
 from tqdm import tqdm
 
+from deni.provenance import digest
 from deni.report import write_report
-from deni.study.cell import Cell, CellResult, Named, Planned, digest
+from deni.study.cell import Cell, CellResult, Named, Planned
 from deni.study.store.database import Store
 
 LABELS = ("one", "two", "three", "four")

@@ -1,29 +1,30 @@
 """Imports point one way."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import deni
 
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
-_version errors randomness
-__init__ settings measures
-schedule data
-noise
-engine architectures
+_version errors
+__init__ settings randomness provenance measures
+schedule
+tasks
+data
+noise models
+engine
 population
-strategies tuning
-arguments vocabulary batches losses memory choosing failures checkpoint diagnostics curves
-answers comparison evaluation
-packing
-saving
-trainer
-artifact pretrained
+strategies
+tuning
+training artifact
 recipe
 finetune
-train apply augment demo inspection sklearn
+sklearn augmentation
 study
+analysis diagnose
+commands
 report
 cli
 """
@@ -68,6 +69,34 @@ def test_imports_point_one_way():
     assert list(wrong_imports(SOURCE)) == []
 
 
+def circle(source):
+    """Modules that import each other in a circle when they are loaded; empty if there is none."""
+    files = {".".join(("deni", *file.relative_to(source).with_suffix("").parts)): file for file in source.rglob("*.py")}
+    files = {name.removesuffix(".__init__"): file for name, file in files.items()}
+    graph = {name: set() for name in files}
+    for name, file in files.items():
+        for other in imported(ast.parse(file.read_text(encoding="utf-8")).body):
+            while other not in files and "." in other:
+                other = other.rpartition(".")[0]
+            if other in files and other != name:
+                graph[name].add(other)
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert circle(SOURCE) == []
+
+
+def test_a_circle_is_found(tmp_path):
+    (tmp_path / "one.py").write_text("from deni.two import b")
+    (tmp_path / "two.py").write_text("if TYPE_CHECKING:\n    pass\nfrom deni import one")
+    assert set(circle(tmp_path)) == {"deni.one", "deni.two"}
+
+
 def test_measures_are_functions_of_arrays():
     """Of `deni` they import the errors only, and beside NumPy only SciPy: no torch, no files."""
     names = {name for file in (SOURCE / "measures").glob("*.py") for name in imported(ast.parse(file.read_text()).body)}
@@ -87,9 +116,9 @@ def test_an_import_that_points_down_and_a_file_without_a_place_are_found(tmp_pat
         "_version.py": "",
         "noise.py": "from deni.engine.loop import Loop\nfrom deni import randomness",
         "randomness.py": "import deni.noise\nif TYPE_CHECKING:\n    import deni.engine",
-        "engine/__init__.py": "def late():\n    from deni import trainer",
-        "engine/loop.py": "try:\n    from deni import trainer\nexcept ImportError:\n    import deni.noise",
-        "trainer.py": "from deni import __version__\nfrom deni.engine import loop",
+        "engine/__init__.py": "def late():\n    from deni import training",
+        "engine/loop.py": "try:\n    from deni import training\nexcept ImportError:\n    import deni.noise",
+        "training.py": "from deni import __version__\nfrom deni.engine import loop",
         "strategies/new.py": "from deni.tuning import Lora",
         "tuning/__init__.py": "from deni.helpers import help",
         "helpers.py": "",
@@ -98,7 +127,7 @@ def test_an_import_that_points_down_and_a_file_without_a_place_are_found(tmp_pat
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert sorted(wrong_imports(tmp_path)) == [
-        "engine/loop.py imports trainer",
+        "engine/loop.py imports training",
         "helpers.py has no place",
         "noise.py imports engine",
         "randomness.py imports noise",

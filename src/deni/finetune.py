@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
@@ -38,6 +37,7 @@ from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
 from deni.models.loading import load_model, load_tokenizer, token_limit
 from deni.models.tokenising import choose_max_length, encode, tokenise
+from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.training.compat import renamed
@@ -417,7 +417,7 @@ def _padding(recipe: Recipe, max_length: int) -> dict[str, Any]:
 def _digest(texts: Texts) -> str:
     """A short name of these texts and labels in this order."""
     content = json.dumps([list(texts.texts), list(texts.labels or ())])
-    return f"{len(texts)} with SHA-256 {hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
 
 
 def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from deni.study.cell import Cell, CellResult, Named, Planned, digest
+from deni.provenance import digest
+from deni.study.cell import Cell, CellResult, Named, Planned
 from deni.study.store.database import Store
 
 VERSIONS = {"deni": "0.1.0", "torch": "2.13.0"}

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deni.provenance import canonical
 from deni.randomness import SOURCES
-from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned, canonical
+from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
 
 FILES = Fingerprints("data", "model")
 VERSIONS = {"deni": "0", "torch": "2", "transformers": "5", "peft": "0.17"}

@@ -15,7 +15,8 @@ import torch
 from deni.analysis.predictions import Measured, measured
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
-from deni.study.cell import HOW, MEASURES, Cell, canonical, digest
+from deni.provenance import canonical, digest
+from deni.study.cell import HOW, MEASURES, Cell
 from deni.study.store.database import Row, Store
 from deni.study.store.table import called, flat
 from deni.tasks.voting import PROBLEMS, vote

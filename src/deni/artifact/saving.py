@@ -6,7 +6,6 @@ import copy
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deni._version import __version__
 from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, INFO, MEMBERS, writing
 from deni.artifact.model_card import card
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.population import Population
+from deni.provenance import versions
 from deni.tasks.voting import problem_of, task_of
 
 
@@ -69,11 +68,11 @@ def save(
         _write(target / MEMBERS, {**population.values, **ids})
         _write(target / BASE, shared)
         tokenizer.save_pretrained(target)
-        versions = {name: version(name) for name in ("torch", "transformers", "peft")}
+        here = versions()
         what = {
             "format": FORMAT,
-            "deni": __version__,
-            "versions": {**versions, "python": platform.python_version()},
+            "deni": here.pop("deni"),
+            "versions": {**here, "python": platform.python_version()},
             "labels": list(labels),
             "runs": population.runs,
             "members": population.members,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import gc
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 from transformers import TrainerCallback
 
-from deni._version import __version__
 from deni.data import choose_balanced, read_texts
 from deni.data.demo import demo_files
 from deni.finetune import fine_tune
+from deni.provenance import environment
 from deni.randomness import Sources
 from deni.recipe import recipe
 
@@ -82,9 +80,7 @@ def run_demo(
             del fitted
             gc.collect()  # a trainer refers to itself; ten members would stay in memory beside the next ten
     result = {
-        "deni": __version__,
-        "versions": {name: version(name) for name in ("torch", "transformers")},
-        "machine": platform.machine(),
+        "environment": environment(),
         "settings": {"model": model, "tuning": tuning, "seeds": seeds, "labelled": labelled, "epochs": epochs},
         "train_texts": len(train),
         "test_texts": len(test),

@@ -5,33 +5,19 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from deni.artifact import check_free, check_outside
-from deni.data import (
-    Texts,
-    check_trainable,
-    choose_balanced,
-    choose_stratified,
-    local_file,
-    read_data,
-    strata,
-    stratified_split,
-)
+from deni.data import check_trainable, local_file, read_data
+from deni.data.partition import HELD_OUT, PAPER_LABELLED, divide
 from deni.errors import InputError, InputWarning
 from deni.finetune import Fitted, Tested, fine_tune
-from deni.randomness import Sources, derive
+from deni.randomness import Sources
 from deni.recipe import Recipe
-from deni.strategies import Strategy
 from deni.training.loggers import Tool, curves_folder, curves_to
-
-PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
-HELD_OUT = "0.2"  # of the texts: the part that is measured on
 
 
 @dataclass(frozen=True)
@@ -130,12 +116,12 @@ def train_file(
         labelled = PAPER_LABELLED
     train, tested, developed = divide(
         texts,
-        recipe.strategy,
         Sources(block, seeds=recipe.source_seeds),
         test=test,
         test_size=test_size,
         dev=dev,
         labelled=labelled,
+        how_many=recipe.strategy.labelled,
         preset=preset,
         columns=columns,
     )
@@ -173,77 +159,6 @@ def _files(done: Trained, beside: Callable[[Trained], Mapping[str, bytes]] | Non
         why = f"{type(error).__name__}: {error}"
         warnings.warn(f"the report failed and is left out ({why})", InputWarning, stacklevel=2)
         return {}
-
-
-def divide(
-    texts: Texts,
-    strategy: Strategy,
-    sources: Sources,
-    *,
-    test: str | None = HELD_OUT,
-    test_size: int | None = None,
-    dev: str | None = None,
-    dev_size: int | None = None,
-    labelled: int | None = None,
-    preset: str | None = None,
-    columns: Mapping[str, Any] | None = None,
-) -> tuple[Texts, Texts | None, Texts | None]:
-    """The texts to train on, the test part and the development part; the arguments are those of `train_file`.
-
-    Args:
-        sources: their data_split and label_choice draw.
-        dev_size: as `test_size`, of the development part.
-        columns: how a file of `test` or `dev` is read, see `deni.data.read_data`.
-
-    Raises:
-        InputError: a number or fraction that does not fit the texts.
-    """
-    splits = sources.numpy("data_split")
-    train, tested = _part(texts, test, "--test", splits, columns or {})
-    train, developed = _part(train, dev, "--dev", splits, columns or {})
-    if test_size is not None:
-        tested = _some(tested, test_size, sources, "test")
-    if dev_size is not None:
-        developed = _some(developed, dev_size, sources, "dev")
-    labelled = strategy.labelled(labelled, len(train))
-    if labelled is not None:
-        rule = "rounded_up" if preset == "released" and texts.task == "single_label" else "exact"
-        train = train.select(
-            choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
-        )
-    return train, tested, developed
-
-
-def _strata(texts: Texts) -> Sequence[str]:
-    assert texts.labels is not None
-    return strata(texts.labels, texts.task)
-
-
-def _part(
-    texts: Texts, given: str | None, flag: str, generator: Any, columns: Mapping[str, Any]
-) -> tuple[Texts, Texts | None]:
-    """What is left of the texts, and the part that a file or a fraction names."""
-    if given is None or given == "0":
-        return texts, None
-    try:
-        fraction = float(given)
-    except ValueError:
-        return texts, read_data(given, **columns)
-    if not 0 < fraction < 1:
-        raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
-    with warnings.catch_warnings():
-        if texts.task in ("multi_label", "token"):  # of the rarest labels, which several texts may have beside others
-            warnings.simplefilter("ignore", InputWarning)
-        rest, part = stratified_split(_strata(texts), fraction, generator)
-    return texts.select(rest), texts.select(part)
-
-
-def _some(texts: Texts | None, size: int, sources: Sources, part: Literal["test", "dev"]) -> Texts:
-    """So many texts of a part, drawn apart so that the other parts stay as they are."""
-    if texts is None:
-        raise InputError(f"--{part}-size needs a {part} part: leave it away, or give --{part}")
-    generator = np.random.default_rng(derive(sources.seeds["data_split"], f"{part}_size"))
-    return texts.select(choose_stratified(_strata(texts), size, generator))
 
 
 def _check_writable(output: Path) -> None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deni.commands.train import PAPER_LABELLED
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
+from deni.data.partition import PAPER_LABELLED
 from deni.errors import InputError
+from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
 from deni.strategies import Augmentation, Forking, InputNoise, PriorNoise, Strategy, WeightNoise, make_strategy
-from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named, Planned, canonical, versions
+from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named, Planned
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.plan import Study
 from deni.study.store.database import Store

@@ -13,7 +13,8 @@ import yaml
 
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
-from deni.study.cell import Cell, Named, canonical
+from deni.provenance import canonical
+from deni.study.cell import Cell, Named
 from deni.study.store.database import Row
 
 _COMMON = ("protocol", "preset", "measure", "test_size", "recipe", "vary")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deni._version import __version__
+from deni.provenance import canonical, digest
 from deni.randomness import SOURCES
 
 if TYPE_CHECKING:
@@ -22,28 +20,8 @@ if TYPE_CHECKING:
 BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
 OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
 MEASURES = ("test", "development")  # the part that a cell is measured on
-PACKAGES = ("torch", "transformers", "peft")
 # Of the recipe: how it is computed. The result is the same but for rounding, as in packs.
 HOW = ("engine", "members_at_a_time", "eval_batch_size", "gradient_checkpointing")
-
-
-def versions() -> dict[str, str]:
-    """The versions that may change a result."""
-    return {"deni": __version__, **{name: version(name) for name in PACKAGES}}
-
-
-def canonical(value: Any) -> str:
-    """JSON of one spelling: sorted keys, no blanks, numbers as Python writes them; NaN is refused.
-
-    >>> canonical({"b": 1, "a": [0.1, None]})
-    '{"a":[0.1,null],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

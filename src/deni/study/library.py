@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
@@ -10,14 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deni.commands.train import HELD_OUT, divide
 from deni.data import Texts, read_augmented, read_data
+from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, short
 from deni.models.loading import load_config, locate
+from deni.provenance import canonical, digest, digest_of_file, digest_of_text
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import Augmentation, Strategy
-from deni.study.cell import Cell, Fingerprints, canonical
+from deni.study.cell import Cell, Fingerprints
 
 _OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
 
@@ -50,10 +50,10 @@ class Library:
             developing: dict[str, Any] = {"dev": HELD_OUT, "dev_size": cell.test_size}
             train, test, developed = divide(
                 self.texts(cell),
-                strategy,
                 Sources(cell.block, seeds=seeds),
                 **(developing if cell.measure == "development" else {"test_size": cell.test_size}),
                 labelled=cell.labelled,
+                how_many=strategy.labelled,
                 preset=preset,
             )
             measured = developed if cell.measure == "development" else test
@@ -120,15 +120,14 @@ def _augmented(file: str) -> dict[str, list[str]]:
 def fingerprint_of_texts(texts: Texts) -> str:
     """SHA-256 of texts and labels in their order."""
     content = json.dumps([list(texts.texts), list(texts.labels or ()), texts.task])
-    return hashlib.sha256(content.encode()).hexdigest()
+    return digest_of_text(content)
 
 
 @cache
 def fingerprint_of_file(file: str) -> str:
     """SHA-256 of a file; raises InputError where it cannot be read."""
     try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return digest_of_file(file)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
@@ -146,4 +145,4 @@ def fingerprint_of_model(model: str) -> str:
         return str(getattr(config, "_commit_hash", None) or locate(model))
     files = sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith("."))
     content = [(each.name, fingerprint_of_file(str(each))) for each in files]
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
+    return digest(content)

@@ -12,9 +12,10 @@ from pathlib import Path
 from deni.data import Texts, check_trainable
 from deni.errors import InputError
 from deni.models.loading import load_config
+from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
-from deni.study.cell import Cell, Planned, versions
+from deni.study.cell import Cell, Planned
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.spec.grid import Point, read_grid
 from deni.tuning.unipelt import UniPELT, package

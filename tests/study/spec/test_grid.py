@@ -171,14 +171,14 @@ def test_a_development_part_is_cut_from_what_the_test_part_leaves(study):
 
 
 def test_a_development_part_is_that_of_deni_train(study):
-    from deni.commands.train import divide
+    from deni.data.partition import divide
     from deni.randomness import Sources
 
     read = study(SEEDS + "seeds: [5]\nblocks: [2]\nmeasure: development")
     (cell,) = cells(read)
     strategy = cell.plan().strategy
     train, dev = read.library.parts(cell, strategy)
-    same, _, part = divide(read.library.texts(cell), strategy, Sources(2), dev="0.2", labelled=12)
+    same, _, part = divide(read.library.texts(cell), Sources(2), dev="0.2", labelled=12)
     assert (train.texts, dev.texts) == (same.texts, part.texts)
 
 

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from deni.cli import main
 from deni.errors import InputError
-from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned, canonical
+from deni.provenance import canonical
+from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
 from deni.study.store import schema
 from deni.study.store.database import Outputs, Store, pack_arrays, worker_name
 from deni.study.store.merge import merge_files

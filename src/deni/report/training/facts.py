@@ -11,9 +11,9 @@ import pandas as pd
 
 from deni.analysis.tables import forks_of
 from deni.commands.train import Trained
+from deni.provenance import versions
 from deni.report.repeat import install
 from deni.report.training.tested import OnTest, measured
-from deni.study.cell import versions
 from deni.study.execution.pack import environment
 
 

@@ -16,7 +16,8 @@ from transformers import TrainerCallback
 from deni.engine.memory import STATES, available
 from deni.errors import InputWarning
 from deni.finetune import fine_tune
-from deni.study.cell import Cell, Named, Planned, canonical
+from deni.provenance import canonical
+from deni.study.cell import Cell, Named, Planned
 from deni.study.library import Library
 
 STEPS = 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import platform
 import resource
 import sys
 import traceback
@@ -20,7 +19,8 @@ import torch
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import Fitted, fine_tune, scores_of
 from deni.models.tokenising import encode, tokenise
-from deni.study.cell import Cell, CellResult, versions
+from deni.provenance import environment
+from deni.study.cell import Cell, CellResult
 from deni.study.execution.trunks import KeepTrunk, trunk_of
 from deni.study.library import Library, fingerprint_of_texts
 from deni.study.votes import other_votes
@@ -76,13 +76,6 @@ def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> F
     seeds = [cell.seed for cell in cells]
     fitted = fine_tune(train, plan, seeds=seeds, start_from=start, progress=False, callbacks=keep)
     return dataclasses.replace(fitted, seconds=fitted.seconds + before)
-
-
-def environment() -> dict[str, Any]:
-    """What a result was computed with."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    own = {"python": platform.python_version(), "device": device, "threads": torch.get_num_threads()}
-    return {**versions(), **own}
 
 
 def _outcome(

@@ -13,8 +13,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from deni.provenance import digest, versions
 from deni.recipe import Recipe
-from deni.study.cell import Cell, digest, versions
+from deni.study.cell import Cell
 from deni.study.library import Library, steps_of
 
 SECONDS = "seconds.txt"

@@ -19,7 +19,8 @@ import numpy as np
 import psutil
 
 from deni.errors import InputError
-from deni.study.cell import Cell, CellResult, Planned, canonical
+from deni.provenance import canonical
+from deni.study.cell import Cell, CellResult, Planned
 from deni.study.store import schema
 
 Status = Literal["waiting", "running", "done", "failed"]

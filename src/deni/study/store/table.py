@@ -10,7 +10,8 @@ import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
-from deni.study.cell import Cell, canonical
+from deni.provenance import canonical
+from deni.study.cell import Cell
 from deni.study.store.database import Row
 
 FORMATS = ("csv", "parquet", "jsonl")

@@ -1,0 +1,57 @@
+"""What a result was computed with, and from which content: versions, environment, digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from deni._version import __version__
+
+PACKAGES = ("torch", "transformers", "peft")  # those that may change a result
+
+
+def versions() -> dict[str, str]:
+    """Versions of this library and of the packages that may change a result."""
+    return {"deni": __version__, **{name: version(name) for name in PACKAGES}}
+
+
+def environment() -> dict[str, Any]:
+    """Versions, Python, device and threads of this process."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    return {
+        **versions(),
+        "python": platform.python_version(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def canonical(value: Any) -> str:
+    """JSON of one spelling: sorted keys, no blanks, numbers as Python writes them; NaN is refused.
+
+    >>> canonical({"b": 1, "a": [0.1, None]})
+    '{"a":[0.1,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256 of a text in UTF-8, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_of_file(path: str | Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
