@@ -8,8 +8,8 @@ import click
 
 from deni.augmentation import AUGMENTERS
 from deni.cli import example
-from deni.cli.data import LABEL, single_text_options
-from deni.cli.options import field_options, taken
+from deni.cli.options.data import LABEL, single_text_options
+from deni.cli.options.fields import field_options, taken
 from deni.data import DATASETS, TASKS
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deni.cli import example, training
-from deni.cli.data import LABEL, data_options
-from deni.cli.options import field_options, taken
-from deni.cli.running import running_options
+from deni.cli import example
+from deni.cli.options import training
+from deni.cli.options.data import LABEL, data_options
+from deni.cli.options.fields import field_options, taken
+from deni.cli.options.running import running_options
 from deni.randomness import SOURCES
 from deni.tuning import TUNINGS
 

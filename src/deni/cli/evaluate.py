@@ -7,7 +7,7 @@ import json
 import click
 
 from deni.cli import example
-from deni.cli.data import LABEL, data_options
+from deni.cli.options.data import LABEL, data_options
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))

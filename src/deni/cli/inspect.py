@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deni.cli import example
-from deni.cli.data import data_options
+from deni.cli.options.data import data_options
 from deni.data import TASKS
 from deni.data.checks.finding import many, percent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli import example
-from deni.cli.data import data_options
+from deni.cli.options.data import data_options
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from deni.cli import example
-from deni.cli.options import field_options, taken
+from deni.cli.options.fields import field_options, taken
 from deni.strategies import PRESETS, STRATEGIES, Ensemble, make_strategy
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deni.cli import example
-from deni.cli.running import running_options
+from deni.cli.options.running import running_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

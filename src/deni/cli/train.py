@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
-from deni.cli import example, training
-from deni.cli.data import LABEL, data_options
-from deni.cli.options import field_options, taken
+from deni.cli import example
+from deni.cli.options import training
+from deni.cli.options.data import LABEL, data_options
+from deni.cli.options.fields import field_options, taken
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
