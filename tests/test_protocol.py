@@ -31,14 +31,14 @@ def seen(monkeypatch):
         def fine_tune(train, recipe, **rest):
             found.update(train=train, dev=rest["dev"])
 
-            class Fitted:
+            class Result:
                 interrupted, schedule = False, None
 
                 def test(self, texts, progress):
                     found["test"] = texts
                     raise Stop
 
-            return Fitted()
+            return Result()
 
         monkeypatch.setattr("deni.commands.train.fine_tune", fine_tune)
         with pytest.raises(Stop):

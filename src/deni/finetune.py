@@ -51,15 +51,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What a trained population says of labelled texts.
+class Evaluation:
+    """Predictions of a trained population for labelled texts, and their metrics.
 
     Args:
         texts: N of them.
         gold: as `deni.models.tokenising.encode` gives it.
-        members: what every member says, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
-        votes: what their vote says, `(N, C)` or `(W, C)`.
-        metrics: of the vote, see `scores_of`.
+        members: per-member predictions, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
+        votes: of the members, `(N, C)` or `(W, C)`.
+        metrics: of the votes, see `scores_of`.
     """
 
     texts: Texts
@@ -70,7 +70,7 @@ class Tested:
 
 
 @dataclass
-class Fitted:
+class FineTuneResult:
     """A trained population with what is needed to use it.
 
     Args:
@@ -138,14 +138,14 @@ class Fitted:
         """The population as a function of texts."""
         return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
-    def test(self, texts: Texts, progress: bool = False) -> Tested:
+    def test(self, texts: Texts, progress: bool = False) -> Evaluation:
         """What the members and their vote say of labelled texts."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
         classifier = self.classifier(progress)
         members = classifier.members(texts.texts)
         votes = classifier.combined(members)
-        return Tested(texts, gold, members, votes, scores_of(self.recipe.task, gold, votes, self.labels))
+        return Evaluation(texts, gold, members, votes, scores_of(self.recipe.task, gold, votes, self.labels))
 
     def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
         """How good the vote is on labelled texts, see `scores_of`."""
@@ -156,9 +156,9 @@ class Fitted:
         folder: str | Path,
         metrics: Mapping[str, Any] | None = None,
         overwrite: bool = False,
-        beside: Mapping[str, bytes] | None = None,
+        extra_files: Mapping[str, bytes] | None = None,
     ) -> Path:
-        """Write the artifact; `beside`: further files in it, see `deni.artifact.save`."""
+        """Write the artifact; `extra_files`: further files in it, see `deni.artifact.save`."""
         return artifact.save(
             folder,
             population=self.trainer.population,
@@ -166,7 +166,7 @@ class Fitted:
             labels=self.labels,
             info=self.info(metrics),
             overwrite=overwrite,
-            beside=beside,
+            extra_files=extra_files,
         )
 
 
@@ -255,7 +255,7 @@ def fine_tune(
     progress: bool = True,
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
-) -> Fitted:
+) -> FineTuneResult:
     """Train a population on labelled texts.
 
     Args:
@@ -336,7 +336,7 @@ def fine_tune(
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
-    return Fitted(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    return FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------

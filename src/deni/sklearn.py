@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from deni.data import Texts, why_no_text
 from deni.errors import InputError, short
-from deni.finetune import Fitted, fine_tune
+from deni.finetune import FineTuneResult, fine_tune
 from deni.recipe import recipe
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
     Attributes:
         classes_: the labels, sorted, `(C,)`.
-        fitted_: the trained population (`deni.finetune.Fitted`); not there after unpickling.
+        fitted_: the trained population (`deni.finetune.FineTuneResult`); not there after unpickling.
         classifier_: the population as a function of texts.
 
     Example: `DeniClassifier(model="minilm", strategy="deni").fit(texts, labels).predict(["where is my parcel"])`.
@@ -137,7 +137,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     classes_: np.ndarray
-    fitted_: Fitted
+    fitted_: FineTuneResult
     classifier_: Classifier
 
     def predict_log_proba(self, X: Any) -> np.ndarray:

@@ -49,7 +49,7 @@ def made(task, texts=40, members=3, seed=0):
         votes = np.log(np.exp(outputs).mean(1))
     labels = gold.reshape(texts, 5).tolist() if task == "token" else gold.tolist()
     given = [tuple(words)] * texts if task == "token" else [f"text {at}" for at in range(texts)]
-    return finetune.Tested(
+    return finetune.Evaluation(
         Texts(given, None, "made", None, task), labels, outputs, votes, scores_of(task, labels, votes, LABELS[task])
     )
 
@@ -151,7 +151,7 @@ def test_outputs_that_are_no_numbers_leave_the_test_part_out():
 def train(path, model_folder, output, report=None, **more):
     settings = {"strategy_settings": {"members": 3}} if "strategy" not in more else {}
     plan = recipe(None, more.pop("strategy", "deni"), model=model_folder, epochs=2, **settings)
-    return train_file(path, recipe=plan, output=output, beside=report, progress=False, **more)
+    return train_file(path, recipe=plan, output=output, extra_files=report, progress=False, **more)
 
 
 def run(*args):
@@ -231,9 +231,9 @@ def test_what_is_not_there_is_left_out_with_a_reason(tickets, model_folder, tmp_
 def test_costs_and_curves_are_those_of_the_trainer(tickets, model_folder, tmp_path):
     report = TrainingReport("model")
     done = train(tickets, model_folder, tmp_path / "model", report, dev="0.2")
-    facts, trainer = report.facts, done.fitted.trainer
-    assert facts.member_steps == trainer.member_steps == done.fitted.schedule.cost
-    assert facts.cost == pytest.approx(done.fitted.schedule.cost / done.fitted.schedule.steps)
+    facts, trainer = report.facts, done.result.trainer
+    assert facts.member_steps == trainer.member_steps == done.result.schedule.cost
+    assert facts.cost == pytest.approx(done.result.schedule.cost / done.result.schedule.steps)
     history = trainer.state.log_history
     training = facts.losses[facts.losses["of"] == "training texts"]
     assert training["loss"].tolist() == [each["loss"] for each in history if "loss" in each]

@@ -25,7 +25,7 @@ def train(rows, model_folder, folder, title="model", strategy="deni", test="0.2"
     settings = {} if strategy == "default" else {"members": 3}
     plan = recipe(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
     file = write_csv(folder / "rows.csv", rows)
-    train_file(file, recipe=plan, output=folder / "m", test=test, beside=report, progress=False)
+    train_file(file, recipe=plan, output=folder / "m", test=test, extra_files=report, progress=False)
     return folder / "m" / PAGE, report.facts
 
 
@@ -108,12 +108,12 @@ def wide(hostile, tmp_path_factory):
     """The same page with a confusion matrix of 40 classes."""
     import dataclasses
 
-    from deni.finetune import Tested
+    from deni.finetune import Evaluation
     from deni.report.training.tested import measured
 
     texts, gold, members = many_classes()
     metrics = scores_of("single_label", gold.tolist(), members[:, 0])
-    given = Tested(texts, gold.tolist(), members, members[:, 0], metrics)
+    given = Evaluation(texts, gold.tolist(), members, members[:, 0], metrics)
     found, missing = measured("single_label", CLASSES, given, False, np.random.default_rng(0))
     file = tmp_path_factory.mktemp("wide") / PAGE
     facts = dataclasses.replace(hostile[1], on_test=found, missing=missing)

@@ -37,9 +37,9 @@ def test_tensorboard_gets_the_curves_that_the_trainer_logs(tickets, model_folder
     pytest.importorskip("tensorboard")
     done = train(tickets, model_folder, tmp_path / "model", report_to="tensorboard")
     (folder,) = (tmp_path / "model.runs").iterdir()
-    written, trainer = curves_of(folder), done.fitted.trainer
+    written, trainer = curves_of(folder), done.result.trainer
     history = trainer.state.log_history
-    schedule = done.fitted.schedule
+    schedule = done.result.schedule
     losses = [(each["step"], each["loss"]) for each in history if "loss" in each]
     assert len(losses) == schedule.steps
     assert np.array(written["train/loss"]) == pytest.approx(np.array(losses))
@@ -57,7 +57,7 @@ def test_tensorboard_gets_the_curves_that_the_trainer_logs(tickets, model_folder
     assert all(value > 0 for _, value in written["train/members_loss_sd"])
     assert len(written["eval/macro_f1"]) == 2
     assert written["test/macro_f1"] == [(schedule.steps, pytest.approx(done.metrics["macro_f1"]))]
-    assert not checkpoint_folder(tmp_path / "model").exists() or done.fitted.checkpoint
+    assert not checkpoint_folder(tmp_path / "model").exists() or done.result.checkpoint
 
 
 def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
@@ -110,7 +110,7 @@ def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch
     wandb.teardown()  # waits until the file is written
     (file,) = tmp_path.rglob("run-*.wandb")
     rows = history_of(file)
-    history = done.fitted.trainer.state.log_history
+    history = done.result.trainer.state.log_history
     for name in ("loss", "members", "phase", "members_distance", "members_excess_loss"):
         want = [(each["step"], each[name]) for each in history if name in each]
         assert [(row["train/global_step"], row[f"train/{name}"]) for row in rows if f"train/{name}" in row] == want

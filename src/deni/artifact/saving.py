@@ -30,7 +30,7 @@ def save(
     labels: Sequence[str],
     info: Mapping[str, Any],
     overwrite: bool = False,
-    beside: Mapping[str, bytes] | None = None,
+    extra_files: Mapping[str, bytes] | None = None,
 ) -> Path:
     """Write an artifact.
 
@@ -39,7 +39,7 @@ def save(
         population: its members are stored stacked, what they share once.
         labels: class names in the order of the model's outputs.
         info: JSON values; `strategy` and `tuning` with `name` and `settings`, `max_length`, `metrics`, ...
-        beside: names of further files in the folder, and what is in them.
+        extra_files: names of further files in the folder, and what is in them.
 
     Returns:
         the folder.
@@ -81,7 +81,7 @@ def save(
         }
         (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
-        for name, content in (beside or {}).items():
+        for name, content in (extra_files or {}).items():
             (target / name).write_bytes(content)
     return folder
 

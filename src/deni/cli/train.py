@@ -134,17 +134,17 @@ def command(
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = recipe(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
     report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"])
-    done = train_file(file, recipe=plan, preset=preset, beside=report, **files)
+    done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:
-        click.echo(f"Interrupted. Checkpoint: {done.fitted.checkpoint}. Give the same command with --resume to go on.")
+        click.echo(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
     page = done.output / PAGE
     rows = {
         **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in METRICS[plan.task] if name in done.metrics},
         "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test",
-        "schedule": done.fitted.schedule,
-        "member-steps": done.fitted.member_steps,
-        "seconds": f"{done.fitted.seconds:.0f}",
+        "schedule": done.result.schedule,
+        "member-steps": done.result.member_steps,
+        "seconds": f"{done.result.seconds:.0f}",
         "model": done.output,
         "report": page if page.exists() else report.left_out or "none",
     }
@@ -154,9 +154,9 @@ def command(
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))  # a name in brackets is no markup
-    for failure in done.fitted.trainer.failures:
+    for failure in done.result.trainer.failures:
         table.add_row("failed run", Text(str(failure)))
     report.tell(table, Console())
     if explain:
-        click.echo(f"\n{done.fitted.trainer.diagnostics.story()}\n")
+        click.echo(f"\n{done.result.trainer.diagnostics.story()}\n")
     click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")

@@ -14,28 +14,28 @@ from deni.artifact import check_free, check_outside
 from deni.data import check_trainable, local_file, read_data
 from deni.data.partition import HELD_OUT, PAPER_LABELLED, divide
 from deni.errors import InputError, InputWarning
-from deni.finetune import Fitted, Tested, fine_tune
+from deni.finetune import Evaluation, FineTuneResult, fine_tune
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.training.loggers import Tool, curves_folder, curves_to
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingRun:
     """A finished `deni train`.
 
     Args:
-        fitted: the trained population.
+        result: the trained population.
         metrics: on the test part, and how many texts were used.
         output: the artifact; None where training was interrupted.
-        tested: what was said of the test part; None without one.
+        evaluation: predictions for the test part; None without one.
         resumed: whether training went on from a checkpoint.
     """
 
-    fitted: Fitted
+    result: FineTuneResult
     metrics: dict[str, Any]
     output: Path | None
-    tested: Tested | None = None
+    evaluation: Evaluation | None = None
     resumed: bool = False
 
 
@@ -66,9 +66,9 @@ def train_file(
     resume: bool = False,
     save_steps: int | None = None,
     report_to: Tool = "none",
-    beside: Callable[[Trained], Mapping[str, bytes]] | None = None,
+    extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None = None,
     progress: bool = True,
-) -> Trained:
+) -> TrainingRun:
     """Train on a file or dataset, evaluate on the test part, write the artifact.
 
     Args:
@@ -90,8 +90,8 @@ def train_file(
             otherwise.
         report_to: where the curves go while it trains; TensorBoard's files are in
             `deni.training.loggers.curves_folder`.
-        beside: makes further files of the artifact, by name, when the model is trained and measured; where it fails
-            the artifact is written without them, with a warning.
+        extra_files: makes further files of the artifact, by name, when the model is trained and measured; where it
+            fails the artifact is written without them, with a warning.
 
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
@@ -126,7 +126,7 @@ def train_file(
         columns=columns,
     )
     check_trainable(train, tested, developed)
-    fitted = fine_tune(
+    result = fine_tune(
         train,
         recipe,
         dev=developed,
@@ -139,22 +139,22 @@ def train_file(
     )
     named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
     parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
-    fitted.data = {**named, **parts}
-    if fitted.interrupted:
-        return Trained(fitted, {}, None)
+    result.data = {**named, **parts}
+    if result.interrupted:
+        return TrainingRun(result, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
-    said = None if tested is None else fitted.test(tested, progress)
-    if said is not None:
-        metrics |= {**said.metrics, "test_texts": len(said.texts)}
-        fitted.trainer.log({f"test_{name}": value for name, value in said.metrics.items()})
-    done = Trained(fitted, metrics, None, said, resume)
-    return dataclasses.replace(done, output=fitted.save(output, metrics, overwrite, _files(done, beside)))
+    evaluation = None if tested is None else result.test(tested, progress)
+    if evaluation is not None:
+        metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
+        result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
+    done = TrainingRun(result, metrics, None, evaluation, resume)
+    return dataclasses.replace(done, output=result.save(output, metrics, overwrite, _files(done, extra_files)))
 
 
-def _files(done: Trained, beside: Callable[[Trained], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:
-    """What `beside` makes; nothing where it fails: no page is worth a trained model."""
+def _files(done: TrainingRun, extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:
+    """What `extra_files` makes; nothing where it fails: no page is worth a trained model."""
     try:
-        return beside(done) if beside is not None else {}
+        return extra_files(done) if extra_files is not None else {}
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         warnings.warn(f"the report failed and is left out ({why})", InputWarning, stacklevel=2)

@@ -101,7 +101,7 @@ def test_the_texts_of_a_cell_are_those_of_deni_train(study, tmp_path):
         progress=False,
     )
     assert done.metrics["test_texts"] == len(test)
-    assert done.fitted.trainer.train_dataset["text"][:] == list(train.texts)
+    assert done.result.trainer.train_dataset["text"][:] == list(train.texts)
 
 
 # ---- seeds ---------------------------------------------------------------------------------------------------------

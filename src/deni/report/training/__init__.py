@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deni.commands.train import Trained
+from deni.commands.train import TrainingRun
 from deni.errors import InputError
 from deni.randomness import derive
 from deni.report.html.frame import check_packages
@@ -21,7 +21,7 @@ PAGE = "report.html"
 
 
 class TrainingReport:
-    """What `deni.commands.train.train_file` takes as `beside`: it measures, and makes the page.
+    """What `deni.commands.train.train_file` takes as `extra_files`: it measures, and makes the page.
 
     Args:
         title: of the page.
@@ -37,11 +37,11 @@ class TrainingReport:
         self.facts: Facts | None = None
         self.left_out = ""
 
-    def __call__(self, done: Trained) -> Mapping[str, bytes]:
+    def __call__(self, done: TrainingRun) -> Mapping[str, bytes]:
         """The files that belong into the artifact."""
         from deni.report.training.page import page_of
 
-        generator = np.random.default_rng(derive(done.fitted.recipe.seed, "report"))
+        generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
         self.facts = facts_of(done, generator, self.command)
         try:
             check_packages()

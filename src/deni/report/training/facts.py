@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from deni.analysis.tables import forks_of
-from deni.commands.train import Trained
+from deni.commands.train import TrainingRun
 from deni.provenance import versions
 from deni.report.repeat import install
 from deni.report.training.tested import OnTest, measured
@@ -70,23 +70,23 @@ class Facts:
         return self.member_steps / self.plain_steps
 
 
-def facts_of(done: Trained, generator: np.random.Generator, command: str | None = None) -> Facts:
+def facts_of(done: TrainingRun, generator: np.random.Generator, command: str | None = None) -> Facts:
     """Collect what is known of a training.
 
     Args:
         generator: draws the test texts again, for the interval.
         command: what was typed.
     """
-    fitted, missing = done.fitted, {}
+    fitted, missing = done.result, {}
     trainer, schedule = fitted.trainer, fitted.schedule
     history = trainer.state.log_history
     dev = trainer.eval_dataset is not None
     on_test = None
-    if done.tested is None:
+    if done.evaluation is None:
         missing["test"] = "There was no test part (--test 0), so nothing is known of how good the model is."
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
-        on_test, why = measured(fitted.recipe.task, fitted.labels, done.tested, parent, generator)
+        on_test, why = measured(fitted.recipe.task, fitted.labels, done.evaluation, parent, generator)
         missing |= why
     forks = [record.summary() for record in trainer.diagnostics.records]
     if not forks:

@@ -12,7 +12,7 @@ from scipy.special import entr, expit
 from seqeval.metrics.sequence_labeling import get_entities
 
 from deni.analysis.predictions import BINS
-from deni.finetune import Tested, scores_of
+from deni.finetune import Evaluation, scores_of
 from deni.measures import (
     Calibration,
     Estimate,
@@ -119,7 +119,7 @@ class OnTest:
 
 
 def measured(
-    task: str, labels: Sequence[str], tested: Tested, parent: bool, generator: np.random.Generator
+    task: str, labels: Sequence[str], tested: Evaluation, parent: bool, generator: np.random.Generator
 ) -> tuple[OnTest | None, dict[str, str]]:
     """Measure what was said of the test part.
 
@@ -158,7 +158,7 @@ def measured(
 _Found = tuple[dict[str, Any], dict[str, str]]
 
 
-def _classes(labels: Sequence[str], tested: Tested, generator: np.random.Generator) -> _Found:
+def _classes(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
     gold, said = np.asarray(tested.gold), tested.votes.argmax(-1)
     confusion, own = _of_choices(labels, gold, said, tested.votes)
     right, chosen = np.nonzero(confusion)
@@ -184,7 +184,7 @@ def _classes(labels: Sequence[str], tested: Tested, generator: np.random.Generat
     }, {}
 
 
-def _words(labels: Sequence[str], tested: Tested, generator: np.random.Generator) -> _Found:
+def _words(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
     """A word is an example; an interval is over texts, in which words belong together."""
     gold, said = np.concatenate(tested.gold), tested.votes.argmax(-1)
     _, own = _of_choices(labels, gold, said, tested.votes)
@@ -224,7 +224,7 @@ def _words(labels: Sequence[str], tested: Tested, generator: np.random.Generator
     }, {}
 
 
-def _several(labels: Sequence[str], tested: Tested, generator: np.random.Generator) -> _Found:
+def _several(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
     gold, said = np.asarray(tested.gold).astype(bool), tested.votes > 0  # (N, C)
     hits, sizes = (gold & said).sum(1), gold.sum(1) + said.sum(1)
     probabilities = expit(tested.members.astype(np.float64))  # (N, M, C)
@@ -249,7 +249,7 @@ def _several(labels: Sequence[str], tested: Tested, generator: np.random.Generat
     }
 
 
-def _numbers(labels: Sequence[str], tested: Tested, generator: np.random.Generator) -> _Found:
+def _numbers(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
     gold, said = np.asarray(tested.gold, dtype=np.float64), tested.votes[:, 0].astype(np.float64)
     own = (gold - gold.mean(), said - said.mean())  # around their means, so that the sums of squares stay exact
     moments = np.stack([*own, own[0] ** 2, own[1] ** 2, own[0] * own[1], np.ones(len(gold))], 1)  # (N, 6)
@@ -326,11 +326,11 @@ def _largest(values: np.ndarray) -> list[int]:
     return np.argsort(-values, kind="stable")[:MOST_UNCERTAIN].tolist()
 
 
-def _parts(tested: Tested, at: int) -> tuple[str, ...]:
+def _parts(tested: Evaluation, at: int) -> tuple[str, ...]:
     text = tested.texts.texts[at]
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def _uncertain(tested: Tested, at: int, gold: str, said: str, total: np.ndarray, part: np.ndarray) -> Uncertain:
+def _uncertain(tested: Evaluation, at: int, gold: str, said: str, total: np.ndarray, part: np.ndarray) -> Uncertain:
     several = tested.members.shape[1] > 1
     return Uncertain(_parts(tested, at), gold, said, float(total[at]), float(part[at]) if several else None)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from deni.errors import InputWarning, TrainingDivergedError
-from deni.finetune import Fitted, fine_tune, scores_of
+from deni.finetune import FineTuneResult, fine_tune, scores_of
 from deni.models.tokenising import encode, tokenise
 from deni.provenance import environment
 from deni.study.cell import Cell, CellResult
@@ -66,7 +66,7 @@ def run_pack(cells: Sequence[Cell], library: Library, trunks: str | None = None)
     return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
 
 
-def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> Fitted:
+def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> FineTuneResult:
     """Train cells in one population, from where another pack left their trunk, or leaving it there for others."""
     plan = cells[0].plan()
     train, _ = library.parts(cells[0], plan.strategy)
@@ -82,7 +82,7 @@ def _outcome(
     at: int,
     members: np.ndarray,
     merged: np.ndarray | None,
-    fitted: Fitted,
+    fitted: FineTuneResult,
     measured: Texts,
     library: Library,
     cells: Sequence[Cell],
@@ -138,7 +138,7 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def _cost(fitted: Fitted, cells: int) -> dict[str, float]:
+def _cost(fitted: FineTuneResult, cells: int) -> dict[str, float]:
     """The share of one cell; of memory the peak of the process while the pack was trained, measured on its device.
 
     FLOPs are an estimate: 6 for each weight outside the embeddings and token (2 forward, 4 backward), 4 where most of
