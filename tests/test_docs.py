@@ -19,7 +19,7 @@ import torch
 from deni.augmentation import AUGMENTERS
 from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
-from deni.strategies.periodic import Moments
+from deni.strategies.periodic import Periodic
 from deni.tuning import TUNINGS
 
 ROOT = Path(__file__).parents[1]
@@ -155,8 +155,8 @@ def test_the_length_of_a_run_follows_from_texts_and_epochs(name: str, row: list[
 @pytest.mark.parametrize("name", ["input_noise", "weight_noise"])
 def test_a_card_says_when_noise_comes(name: str) -> None:
     strategy = make_strategy(name)
-    assert isinstance(strategy, Moments)
-    assert f"`{strategy.moments(STEPS)}`" in section(CARDS / f"{name}.md", "Cost")
+    assert isinstance(strategy, Periodic)
+    assert f"`{strategy.due(STEPS)}`" in section(CARDS / f"{name}.md", "Cost")
 
 
 def test_a_released_value_in_the_table_of_choices_is_that_of_the_preset() -> None:

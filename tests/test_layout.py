@@ -10,10 +10,11 @@ import deni
 ROWS = """
 _version errors
 __init__ settings randomness provenance measures
+noise
 schedule
 tasks
 data
-noise models
+models
 engine
 population
 strategies

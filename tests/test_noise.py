@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from deni.noise import add_, scale_of
+from deni.noise import Noise, add_, scale_of
 from deni.randomness import generator
 
 
 def drawn(tensor, variance, **how):
     noisy = tensor.clone()
-    add_([noisy], variance, generator(1), **how)
+    add_([noisy], Noise(variance=variance, **how), generator(1))
     return noisy - tensor
 
 
@@ -44,8 +44,8 @@ def test_the_same_generator_draws_the_same_bits():
 def test_opposite_tensors_get_minus_the_noise_and_the_first_what_they_get_alone():
     tensors = [torch.randn(50, generator=generator(at), dtype=torch.float64) for at in range(2)]
     ahead, behind, alone = ([tensor.clone() for tensor in tensors] for _ in range(3))
-    add_(ahead, 0.15, generator(1), opposite=behind)
-    add_(alone, 0.15, generator(1))
+    add_(ahead, Noise(variance=0.15), generator(1), opposite=behind)
+    add_(alone, Noise(variance=0.15), generator(1))
     assert all(torch.equal(one, other) for one, other in zip(ahead, alone, strict=True))
     for tensor, one, other in zip(tensors, ahead, behind, strict=True):
         assert (one - tensor).abs().max() > 0.1
@@ -60,7 +60,7 @@ def test_variance_0_changes_nothing():
 def test_each_tensor_has_its_own_scale():
     small, large = 0.01 * torch.randn(50_000, generator=generator(0)), 10 * torch.randn(50_000, generator=generator(1))
     noisy = [small.clone(), large.clone()]
-    add_(noisy, 0.25, generator(2))
+    add_(noisy, Noise(variance=0.25), generator(2))
     spreads = [
         float((after - before).std() / before.std()) for after, before in zip(noisy, (small, large), strict=True)
     ]
@@ -71,4 +71,4 @@ def test_wrong_values_are_refused():
     with pytest.raises(ValueError, match="variance"):
         drawn(torch.ones(3), -1.0)
     with pytest.raises(ValueError, match="'large'"):
-        scale_of(torch.ones(3), "large")
+        Noise(scale="large")

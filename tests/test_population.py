@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from deni.engine.active_tokens import activate
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, derive, generator, global_generators
 from deni.schedule import Fork
@@ -14,7 +15,7 @@ from deni.training import checkpoint
 from deni.tuning import Lora
 
 HEAD = ["classifier.weight", "classifier.bias"]
-ALL = Fork(variance=0.15, scope="trainable", floor=0.02)
+ALL = Fork(noise=Noise(variance=0.15, scope="trainable", floor=0.02))
 
 
 def trainable(model):
@@ -101,7 +102,7 @@ def test_without_antithetic_noise_the_draws_are_those_of_each_copy(tiny):
 @pytest.mark.parametrize(("scale", "variance"), [("scaled", 0.15), ("uniform", 0.01)])
 def test_a_fork_with_noise_on_the_head_copies_the_rest(tiny, scale, variance):
     population, (start,) = runs_of(tiny, [3])
-    population.fork(3, Fork(variance=variance, scale=scale, scope="head"))
+    population.fork(3, Fork(noise=Noise(variance=variance, scale=scale, scope="head")))
     eps = eps_of(3)
     for member in (1, 2):
         ours = population.member(member)
@@ -124,7 +125,7 @@ def test_auto_noise_reaches_the_head_of_a_whole_model_and_all_of_an_adapter(tiny
 
 def test_members_of_a_fork_without_noise_are_equal(tiny):
     population, (start,) = runs_of(tiny, [3])
-    population.fork(3, Fork(variance=0.0))
+    population.fork(3, Fork(noise=Noise(variance=0.0)))
     assert all(same(population.member(member), start) for member in range(3))
 
 
@@ -157,7 +158,7 @@ def test_a_merge_is_the_mean_of_the_members(tiny):
 @pytest.mark.parametrize("members", [1, 2, 3, 7, 10])
 def test_merging_equal_members_changes_nothing(tiny, members):
     population, _ = runs_of(tiny, [3])
-    population.perturb(ALL)  # or the values are those of a float32, whose sums round to nothing in float64
+    population.perturb(ALL.noise)  # or the values are those of a float32, whose sums round to nothing in float64
     start = {name: value.clone() for name, value in population.member(0).items()}
     population.fork(members)
     population.merge()
@@ -181,7 +182,7 @@ def test_noise_reaches_the_trainable_tensors_in_scope_and_nothing_else(tiny, sco
     frozen = {name: p.detach().clone() for name, p in model.named_parameters() if not p.requires_grad}
     population = Population(model, [Sources(3)])
     before = trainable(model)
-    population.perturb(Fork(variance=0.15, scope=scope, floor=0.02))
+    population.perturb(Noise(variance=0.15, scope=scope, floor=0.02))
     eps = eps_of(3)
     reached = population.scope(scope)
     expected = {
@@ -197,7 +198,7 @@ def test_noise_reaches_the_trainable_tensors_in_scope_and_nothing_else(tiny, sco
 def test_every_member_gets_noise_of_its_own(tiny):
     population, (start,) = runs_of(tiny, [3])
     population.fork(3)
-    population.perturb(Fork(variance=0.15, scope="trainable"))
+    population.perturb(Noise(variance=0.15, scope="trainable"))
     eps = eps_of(3)
     for member in range(3):
         assert same(population.member(member), {n: noisy(v, eps, 0.15) for n, v in start.items()}, 1e-6)
@@ -245,7 +246,7 @@ def test_members_are_in_the_order_of_their_runs(tiny):
     assert all(same(together.member(2 * run + k), alone[run].member(k)) for run in range(3) for k in range(2))
     assert not same(together.member(1), together.member(3), 0.01)
     for population in (together, *alone):
-        population.perturb(ALL)
+        population.perturb(ALL.noise)
         population.merge()
     assert all(same(together.member(run), alone[run].member(0)) for run in range(3))
 
@@ -349,5 +350,5 @@ def test_replacing_copies_the_values(tiny):
     given = {name: value + 1 for name, value in population.values.items()}
     kept = copy.deepcopy(given)
     population.replace(given, 1)
-    population.perturb(ALL)
+    population.perturb(ALL.noise)
     assert same(given, kept)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deni.noise import Noise
 from deni.schedule import Fork, Phase, Schedule
 from deni.strategies import ALIASES, PRESETS, STRATEGIES, make_strategy
 
@@ -49,7 +50,7 @@ def test_the_released_code_forks_one_step_earlier():
 
 def test_interpolation_noise_fades_and_ensemble_noise_does_not():
     forked = [phase for phase in make_strategy("deni").schedule(1250) if phase.members > 1]
-    assert [phase.fork.variance for phase in forked] == [0.15 / 375, 0.15 / 625, 0.15]
+    assert [phase.fork.noise.variance for phase in forked] == [0.15 / 375, 0.15 / 625, 0.15]
     assert [phase.merge for phase in forked] == [True, True, False]
 
 
@@ -98,7 +99,7 @@ def test_an_empty_phase_is_refused(bad):
 
 
 def test_a_run_without_steps_is_refused():
-    with pytest.raises(ValueError, match="at least one optimiser step"):
+    with pytest.raises(ValueError, match="at least one optimizer step"):
         make_strategy("default").schedule(0)
 
 
@@ -109,5 +110,5 @@ def test_a_later_step_belongs_to_the_last_phase():
 
 
 def test_a_fork_is_a_value():
-    assert dataclasses.replace(Fork(variance=0.2), variance=0.0) == Fork()
+    assert dataclasses.replace(Fork(noise=Noise(variance=0.2)), noise=Noise(variance=0.0)) == Fork()
     assert set(ALIASES.values()) <= set(STRATEGIES)

@@ -1,14 +1,58 @@
-"""The perturbation: which scale the noise has on a tensor, and how it is drawn."""
+"""The perturbation: how much noise a tensor gets, and how it is drawn and added."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
+from deni.settings import check_choices
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Scale = Literal["scaled", "uniform"]
+Scope = Literal["auto", "head", "trainable"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Normal noise on weights: theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1) (arXiv 2406.12471).
+
+    Args:
+        variance: v of the noise, finite and at least 0; 0.15 in the paper.
+        scale: s of the noise: `scaled` by the tensor's standard deviation or `uniform`, which is 1.
+        scope: which tensors get noise: the `head` (the last linear layer), all `trainable` ones, or `auto`: the head
+            with full tuning, all that train with PEFT (the paper's choices).
+        floor: the least s of scaled noise, at least 0; tensors of equal values (a fresh LoRA B) have s = 0.
+    """
+
+    variance: float = 0.15
+    scale: Scale = "scaled"
+    scope: Scope = "auto"
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        if not (self.variance >= 0 and math.isfinite(self.variance)):
+            raise ValueError(f"the noise variance must be finite and at least 0, not {self.variance}")
+        if not (self.floor >= 0 and math.isfinite(self.floor)):
+            raise ValueError(f"the noise floor must be finite and at least 0, not {self.floor}")
+
+
+NO_NOISE = Noise(variance=0.0)
+
+
+def faded(noise: Noise, step: int) -> Noise:
+    """The noise with variance v/step, as it is when `step` optimizer steps are done; before the first one v.
+
+    >>> faded(Noise(variance=0.5), 5).variance
+    0.1
+    """
+    return dataclasses.replace(noise, variance=noise.variance / max(step, 1))
 
 
 def scale_of(tensor: Tensor, scale: Scale = "scaled", floor: float = 0.0) -> float:
@@ -20,45 +64,36 @@ def scale_of(tensor: Tensor, scale: Scale = "scaled", floor: float = 0.0) -> flo
             `uniform`: 1.
         floor: the least s; tensors of one element or of equal values (a fresh LoRA B) have none of their own.
 
+    >>> import torch
     >>> scale_of(torch.tensor([1.0])), scale_of(torch.zeros(3), floor=0.02)
     (0.0, 0.02)
     """
     if scale == "uniform":
         return 1.0
-    if scale != "scaled":
-        raise ValueError(f"unknown noise scale {scale!r}: choose scaled or uniform")
     spread = float(tensor.detach().float().std()) if tensor.numel() > 1 else 0.0
     return max(spread, floor)
 
 
-@torch.no_grad()
-def add_(
-    tensors: Iterable[Tensor],
-    variance: float,
-    generator: torch.Generator,
-    scale: Scale = "scaled",
-    floor: float = 0.0,
-    opposite: Sequence[Tensor] = (),
-) -> None:
-    """theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1), in place (arXiv 2406.12471).
+def add_(tensors: Iterable[Tensor], noise: Noise, generator: torch.Generator, opposite: Sequence[Tensor] = ()) -> None:
+    """Add noise in place, see `Noise`; its scope is the caller's.
 
     Args:
         tensors: any shapes; each has its own s.
-        variance: v, at least 0.
+        noise: how much.
         generator: draws eps, tensor by tensor in the order given.
         opposite: as many tensors of the same values, which get minus the noise, or none.
     """
-    if variance < 0:
-        raise ValueError(f"the noise variance must be at least 0, not {variance}")
-    for at, tensor in enumerate(tensors):
-        eps = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
-        size = variance**0.5 * scale_of(tensor, scale, floor)
-        tensor.add_(eps.to(tensor.device), alpha=size)
-        if opposite:
-            opposite[at].add_(eps.to(tensor.device), alpha=-size)
+    import torch
+
+    with torch.no_grad():
+        for at, tensor in enumerate(tensors):
+            eps = torch.randn(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
+            size = noise.variance**0.5 * scale_of(tensor, noise.scale, noise.floor)
+            tensor.add_(eps.to(tensor.device), alpha=size)
+            if opposite:
+                opposite[at].add_(eps.to(tensor.device), alpha=-size)
 
 
-@torch.no_grad()
 def shake_(tensors: Iterable[Tensor], intensity: float, generator: torch.Generator) -> None:
     """theta' = theta + (u - 0.5) * intensity * s with u ~ U(0, 1), in place: NoisyTune (Wu et al. 2022).
 
@@ -66,6 +101,9 @@ def shake_(tensors: Iterable[Tensor], intensity: float, generator: torch.Generat
         tensors: any shapes; each has its own s, its standard deviation.
         generator: draws u, tensor by tensor in the order given.
     """
-    for tensor in tensors:
-        u = torch.rand(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
-        tensor.add_((u - 0.5).to(tensor.device), alpha=intensity * scale_of(tensor))
+    import torch
+
+    with torch.no_grad():
+        for tensor in tensors:
+            u = torch.rand(tensor.shape, generator=generator, device=generator.device, dtype=tensor.dtype)
+            tensor.add_((u - 0.5).to(tensor.device), alpha=intensity * scale_of(tensor))

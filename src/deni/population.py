@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from deni import noise
 from deni.engine import passes
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.base import Engine
@@ -20,6 +19,7 @@ from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
 from deni.models.architectures import has_adapter, head_names
+from deni.noise import Noise, add_, shake_
 from deni.randomness import Sources
 from deni.schedule import Fork
 
@@ -115,14 +115,14 @@ class Population(nn.Module):
     # ---- members ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fork(self, members: int, how: Fork | None = None) -> None:
+    def fork(self, members: int, fork: Fork | None = None) -> None:
         """One member of each run becomes K: the parent, unchanged, and K-1 copies with noise from the run's source.
 
         Args:
             members: K, at least 1.
-            how: the noise, and which tensors get it.
+            fork: the noise on the copies; None for no noise.
         """
-        how = how or Fork()
+        fork = fork or Fork()
         if self.members != 1:
             raise RuntimeError(f"a population of {self.members} members a run cannot fork: merge it first")
         if members < 1:
@@ -131,16 +131,16 @@ class Population(nn.Module):
         values = {name: value.repeat_interleave(members, 0) for name, value in self.values.items()}
         origins: list[int | None] = []
         streams = []
-        names = self.scope(how.scope)
+        names = self.scope(fork.noise.scope)
         for run, source in enumerate(self.sources):
             origins += [run, *[None] * (members - 1)]
             streams.append(self.streams[run])
             streams += [source.derived("dropout", "fork", self.forks, copy) for copy in range(1, members)]
-            if how.variance:
+            if fork.noise.variance:
                 copies = [[values[name][run * members + copy] for name in names] for copy in range(1, members)]
-                drawn, opposite = (copies[::2], copies[1::2]) if how.antithetic else (copies, [])
+                drawn, opposite = (copies[::2], copies[1::2]) if fork.antithetic else (copies, [])
                 for rows, others in itertools.zip_longest(drawn, opposite, fillvalue=()):
-                    noise.add_(rows, how.variance, source["noise"], how.scale, how.floor, others)
+                    add_(rows, fork.noise, source["noise"], others)
         self.members, self.streams = members, streams
         self._install(values, origins)
 
@@ -173,20 +173,20 @@ class Population(nn.Module):
             self.streams = streams
 
     @torch.no_grad()
-    def perturb(self, how: Fork) -> None:
+    def perturb(self, noise: Noise) -> None:
         """Add noise to every member, from its run's source."""
-        names = self.scope(how.scope)
+        names = self.scope(noise.scope)
         for member in range(self.size):
             source = self.sources[member // self.members]
             rows = [self.values[name][member] for name in names]
-            noise.add_(rows, how.variance, source["noise"], how.scale, how.floor)
+            add_(rows, noise, source["noise"])
 
     @torch.no_grad()
     def shake(self, names: Sequence[str], intensity: float) -> None:
         """Add NoisyTune's uniform noise to these tensors of every member, from its run's source."""
         for member in range(self.size):
             rows = [self.values[name][member] for name in names]
-            noise.shake_(rows, intensity, self.sources[member // self.members]["noise"])
+            shake_(rows, intensity, self.sources[member // self.members]["noise"])
 
     @torch.no_grad()
     def take(self, values: Mapping[str, Tensor]) -> None:

@@ -1,60 +1,61 @@
-"""Which optimiser steps train how many members."""
+"""Which optimizer steps train how many members."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deni.noise import NO_NOISE, Noise
 from deni.settings import check_choices
 
 
-@dataclass(frozen=True)
-class Fork:
-    """How the members of a phase are made from one and become one again.
+@dataclass(frozen=True, kw_only=True)
+class ForkSettings:
+    """How copies are made and merged: the settings that a fork has in common with the strategies that fork.
 
     The choices that the paper leaves open are the "C" points of docs/original_code.md.
 
     Args:
-        variance: v of the noise that tells the copies from their parent, at least 0.
-        scale: s of the noise: the tensor's standard deviation (`scaled`) or 1 (`uniform`).
-        scope: which tensors get noise: the last linear layer (`head`), all that train (`trainable`), or `auto`: head
-            with full tuning, trainable with PEFT (the paper's choices).
-        floor: the least s of scaled noise; tensors of equal values have s = 0.
-        optimizer: the optimiser state of a copy: its parent's (`inherit`) or none (`fresh`).
-        rate: the learning rate of a copy: its parent's (`schedule`), the base rate (`constant`), or from the base
+        fork_optimizer: the optimizer state of a copy: its parent's (`inherit`) or none (`fresh`).
+        fork_rate: the learning rate of a copy: its parent's (`schedule`), the base rate (`constant`), or from the base
             rate linearly to 0 within the phase (`restart`).
-        merge_optimizer: the optimiser state after a merge: the `parent`'s or the `mean` over the members.
-        merge_lora: what is averaged of LoRA at a merge: the `factors` one by one, or their `product` (then
-            truncated to the rank by a singular value decomposition).
-        antithetic: whether the copies' noises come in pairs of eps and -eps; one copy that is left over has its own.
-        order: whether the members of a phase see the texts in one order (`shared`), or the copies in orders of their
-            `own`.
+        merge_optimizer: experimental, `mean` gained nothing in our study: the optimizer state after a merge: the
+            `parent`'s or the `mean` over the members.
+        merge_lora: experimental, `product` gained nothing in our study: what is averaged of LoRA at a merge: the
+            `factors` one by one, or their `product`, truncated to the rank by a singular value decomposition.
+        antithetic: experimental, gained nothing in our study: the copies' noises come in pairs of eps and -eps, so that
+            with an odd number of members their mean at the fork is the parent; with an even one the last copy has noise
+            of its own.
+        member_order: experimental, `own` gained nothing in our study: the order in which members see the texts: one for
+            all (`shared`), or for each copy its `own`.
     """
 
-    variance: float = 0.0
-    scale: Literal["scaled", "uniform"] = "scaled"
-    scope: Literal["auto", "head", "trainable"] = "auto"
-    floor: float = 0.0
-    optimizer: Literal["inherit", "fresh"] = "inherit"
-    rate: Literal["schedule", "constant", "restart"] = "schedule"
+    fork_optimizer: Literal["inherit", "fresh"] = "inherit"
+    fork_rate: Literal["schedule", "constant", "restart"] = "schedule"
     merge_optimizer: Literal["parent", "mean"] = "parent"
     merge_lora: Literal["factors", "product"] = "factors"
     antithetic: bool = False
-    order: Literal["shared", "own"] = "shared"
+    member_order: Literal["shared", "own"] = "shared"
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not (self.variance >= 0 and math.isfinite(self.variance)):
-            raise ValueError(f"the noise variance must be finite and at least 0, not {self.variance}")
-        if not (self.floor >= 0 and math.isfinite(self.floor)):
-            raise ValueError(f"the noise floor must be finite and at least 0, not {self.floor}")
+
+
+@dataclass(frozen=True)
+class Fork(ForkSettings):
+    """How the members of a phase are made from one and become one again.
+
+    Args:
+        noise: what tells the copies from their parent; none by default.
+    """
+
+    noise: Noise = NO_NOISE
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of optimiser steps during which the number of members is constant.
+    """A stretch of optimizer steps during which the number of members is constant.
 
     Args:
         start: first step, counted from 0.
@@ -81,7 +82,7 @@ class Phase:
 
     @property
     def steps(self) -> int:
-        """Length in optimiser steps."""
+        """Length in optimizer steps."""
         return self.stop - self.start
 
     @property
@@ -111,7 +112,7 @@ class Schedule(Sequence[Phase]):
 
         Args:
             forked: the phases with more than one member, in any order.
-            steps: optimiser steps of the whole run, at least 1.
+            steps: optimizer steps of the whole run, at least 1.
             runs: independent runs that make one model.
 
         Raises:
@@ -121,7 +122,7 @@ class Schedule(Sequence[Phase]):
         1x2 3x2 1x1
         """
         if steps < 1:
-            raise ValueError(f"a run needs at least one optimiser step, not {steps}")
+            raise ValueError(f"a run needs at least one optimizer step, not {steps}")
         tiles: list[Phase] = []
         at = 0
         for phase in sorted(forked, key=lambda phase: phase.start):
@@ -150,7 +151,7 @@ class Schedule(Sequence[Phase]):
 
     @property
     def steps(self) -> int:
-        """T: optimiser steps of the whole run."""
+        """T: optimizer steps of the whole run."""
         return self.phases[-1].stop
 
     @property

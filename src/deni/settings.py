@@ -19,6 +19,11 @@ def check_choices(settings: Any) -> None:
             raise ValueError(f"unknown {name} {short(getattr(settings, name))}: choose from {choices}")
 
 
+def subset(cls: type[T], settings: Any) -> T:
+    """The dataclass that another one has the fields of, with its values."""
+    return cls(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)})  # type: ignore[arg-type]
+
+
 def as_it_is(kind: str, made: T, settings: Mapping[str, Any]) -> T:
     """What is given in place of a name; raises ValueError where settings are given, too, since it has its own."""
     given = sorted((key for key, value in settings.items() if value is not None), key=str)

@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.probe import why_not_stacked
 from deni.models.architectures import LAYER, head_dropout_key, head_names, pooled_path, set_head_dropout
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
@@ -36,7 +37,7 @@ CASES = [(architecture, tuning) for architecture in SMALL for tuning in ("full",
 DECODERS = ("gpt2", "gpt_neox", "llama", "mistral", "gemma", "qwen2", "qwen3")
 STACKED = [case for case in CASES if case not in REASONS]
 MEMBERS, STEPS = 3, 2
-HOW = Fork(variance=0.1, scope="trainable", floor=0.01)
+HOW = Fork(noise=Noise(variance=0.1, scope="trainable", floor=0.01))
 
 
 def tuned(tiny, architecture, tuning, **settings):

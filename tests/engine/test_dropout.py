@@ -8,6 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
 from deni.engine.fold import FoldError
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork
@@ -128,7 +129,7 @@ def test_saved_streams_of_forked_members_go_on_with_the_same_masks(tiny, batch, 
     population = Population(tiny("bert"), [Sources(3)])
     population.train()
     population(**inputs)
-    population.fork(3, Fork(variance=0.1))
+    population.fork(3, Fork(noise=Noise(variance=0.1)))
     folded = population.fold(inputs)
     population(**folded)
     checkpoints.save(population, tmp_path, {})
@@ -238,7 +239,7 @@ def test_checkpointing_a_model_changes_no_gradient(tiny, batch, enabled, engine)
             population.gradient_checkpointing_enable()
         assert model.is_gradient_checkpointing == on
         population.train()
-        population.fork(3, Fork(variance=0.1))
+        population.fork(3, Fork(noise=Noise(variance=0.1)))
         for chunk in population.chunks:
             population.focus(chunk)
             population(**population.fold(inputs)).logits.square().sum().backward()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from deni.engine.active_tokens import ActiveEmbedding, activate
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork
@@ -147,7 +148,7 @@ def test_members_with_active_rows_equal_members_with_whole_tables(tiny, batch, e
             assert names == ["roberta.embeddings.word_embeddings.weight"]
         population = Population(model, [Sources(3)], engine)
         population.train()
-        population.fork(3, Fork(variance=0.1, scope="head"))
+        population.fork(3, Fork(noise=Noise(variance=0.1, scope="head")))
         views = [view for each in population.views.values() for view in each]
         optimizer = torch.optim.Adam(views, lr=1e-3, eps=1e-6)
         for _ in range(3):

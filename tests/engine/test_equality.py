@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.optimizer import MemberOptimizer
 from deni.engine.probe import why_not_stacked
-from deni.noise import add_
+from deni.noise import Noise, add_
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
@@ -25,7 +25,7 @@ OPTIMIZERS = {
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=3e-3, eps=1e-6),
     "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=3e-3, eps=1e-6, weight_decay=0.1),
 }
-HOW = Fork(variance=0.1, scope="trainable", floor=0.01)
+HOW = Fork(noise=Noise(variance=0.1, scope="trainable", floor=0.01))
 MEMBERS = 3
 UNIPELT = pytest.param("unipelt", marks=needs_adapters)
 
@@ -63,7 +63,7 @@ def plain_fork(parent, sources, make, number):
     members = [parent]
     for at in range(1, MEMBERS):
         model = copy.deepcopy(parent.model)
-        add_(trainable(model).values(), HOW.variance, sources["noise"], HOW.scale, HOW.floor)
+        add_(trainable(model).values(), HOW.noise, sources["noise"])
         optimizer = make(trainable(model).values())
         optimizer.load_state_dict(copy.deepcopy(parent.optimizer.state_dict()))
         members.append(Plain(model, optimizer, sources.derived("dropout", "fork", number, at)))

@@ -8,6 +8,7 @@ import torch
 
 from deni.engine import memory
 from deni.engine.memory import Estimate
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
@@ -87,7 +88,7 @@ def test_activations_are_near_what_a_forward_pass_keeps(tiny, batch, architectur
     need = memory.estimate(model, inputs, 0)
     population = Population(model, [Sources(3)])
     population.train()
-    population.fork(members, Fork(variance=0.1))
+    population.fork(members, Fork(noise=Noise(variance=0.1)))
     assert need.activations * members / kept(population, inputs) == pytest.approx(1, abs=0.15 if members > 1 else 0.005)
 
 

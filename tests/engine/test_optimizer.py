@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from deni.engine.optimizer import MemberOptimizer, clip_members
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.schedule import Fork
@@ -64,7 +65,7 @@ class Members:
         return self.population.views
 
     def fork(self, state="inherit"):
-        how = Fork(variance=0.1, scope="trainable", optimizer=state)
+        how = Fork(noise=Noise(variance=0.1, scope="trainable"), fork_optimizer=state)
         self.population.fork(MEMBERS, how)
         self.pointed.point(self.views, MEMBERS, how)
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
@@ -15,7 +16,7 @@ from deni.training.batches import LENGTHS, PackedCollator
 
 SEEDS, LENGTH_OF = (3, 4, 5), (7, 11, 5)
 MEMBERS, ROWS = 2, 4
-HOW = Fork(variance=0.1, scope="trainable", floor=0.01)
+HOW = Fork(noise=Noise(variance=0.1, scope="trainable", floor=0.01))
 
 
 def rows_of(batch, run, left=False):

@@ -151,7 +151,7 @@ def test_a_pack_is_its_runs_alone_also_with_texts_of_other_lengths(tmp_path, whe
 
 
 @pytest.mark.parametrize("off", [{"variance": 0.0}, {"noise_from": 0.5, "noise_until": 0.5}])
-def test_without_variance_or_moments_it_is_default(tmp_path, off):
+def test_without_variance_or_steps_it_is_default(tmp_path, off):
     assert same(values(trained(tmp_path, InputNoise(**off))), values(trained(tmp_path, Default())))
 
 

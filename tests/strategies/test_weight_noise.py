@@ -33,8 +33,8 @@ def test_noise_comes_every_fiftieth_of_the_steps_from_three_to_nine_tenths(steps
     seen = []
 
     class Population:
-        def perturb(self, how):
-            seen.append(how.variance)
+        def perturb(self, noise):
+            seen.append(noise.variance)
 
     for step in range(1, steps + 1):
         before = len(seen)
@@ -121,7 +121,7 @@ def test_without_variance_it_is_default(tmp_path):
     assert same(values(trained(tmp_path, WeightNoise(variance=0.0))), values(trained(tmp_path, Default())))
 
 
-def test_resumed_between_two_moments_is_not_stopped(tmp_path):
+def test_resumed_between_two_noisy_steps_is_not_stopped(tmp_path):
     args = {"save_strategy": "steps", "save_steps": 9}
     whole = trained(tmp_path, WeightNoise(**MIDDLE), args=args)
     resumed = make(tmp_path, WeightNoise(**MIDDLE), args=args)

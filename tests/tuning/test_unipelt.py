@@ -16,6 +16,7 @@ from deni.data import read_texts
 from deni.engine.probe import why_not_stacked
 from deni.errors import ArtifactError, InputError
 from deni.finetune import fine_tune
+from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.recipe import recipe
@@ -25,7 +26,7 @@ from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters, toy_rows, write_cs
 
 ARCHITECTURES = ("bert", "roberta", "albert", "distilbert")
 SETTINGS = SMALL_TUNINGS["unipelt"]
-DISTINCT = Fork(variance=0.2, scope="trainable", floor=0.05)
+DISTINCT = Fork(noise=Noise(variance=0.2, scope="trainable", floor=0.05))
 TEXTS = ["invoice money charged", "parcel late courier the box", "password reset", "why"]
 
 
@@ -130,7 +131,7 @@ def test_noise_on_gates_of_one_element_is_never_nan(tuned):
     population = Population(tuned(), [Sources(0)], "loop")
     before = population.member(0)
     assert any(value.numel() == 1 for value in before.values())
-    population.fork(4, Fork(variance=0.15, scope="trainable"))
+    population.fork(4, Fork(noise=Noise(variance=0.15, scope="trainable")))
     for value in population.values.values():
         assert torch.isfinite(value).all()
     population.merge()
@@ -226,7 +227,7 @@ def test_members_that_a_twin_mixes_are_found_by_the_probe(tuned, batch, monkeypa
 def test_merging_equal_members_changes_nothing(tuned):
     population = Population(tuned(), [Sources(0)], "stacked")
     before = population.member(0)
-    population.fork(3, Fork(variance=0.0))
+    population.fork(3, Fork(noise=Noise(variance=0.0)))
     population.merge()
     for name, value in population.member(0).items():
         assert torch.equal(value, before[name])
@@ -270,7 +271,7 @@ def test_the_engines_train_the_same_members(fitted):
 @needs_adapters
 def test_a_prediction_does_not_depend_on_the_other_texts(fitted, tmp_path):
     classify = artifact.load(fitted(tuning="unipelt").save(tmp_path / "model"), "cpu")
-    classify.population.perturb(Fork(variance=4.0, scope="trainable", floor=0.3))  # so that the gates matter
+    classify.population.perturb(Noise(variance=4.0, scope="trainable", floor=0.3))  # so that the gates matter
     together, alone = classify.members(TEXTS), np.stack([classify.members([text])[0] for text in TEXTS])
     assert np.allclose(together, alone, atol=1e-5)
     classify.padding = "longest"

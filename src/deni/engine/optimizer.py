@@ -57,7 +57,7 @@ class MemberOptimizer:
             groups[at]["params"] = parents if self.sisters else parents + copies
             if self.sisters:
                 groups[at + len(self.names)]["params"] = copies
-        if how is not None and how.optimizer == "inherit":
+        if how is not None and how.fork_optimizer == "inherit":
             self._inherit(views, members)
         alive = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for parameter in [p for p in self.optimizer.state if id(p) in old - alive]:
@@ -103,11 +103,11 @@ class MemberOptimizer:
         if constant is not None:
             for group in groups:
                 group["lr"] = group.get("initial_lr", group["lr"]) * constant
-        if not self.sisters or how.rate == "schedule":
+        if not self.sisters or how.fork_rate == "schedule":
             return
         for group in groups[len(self.names) :]:
             base = group.get("initial_lr", group["lr"])
-            group["lr"] = base * (1 - done) if how.rate == "restart" else base
+            group["lr"] = base * (1 - done) if how.fork_rate == "restart" else base
 
     def restore_rates(self) -> None:
         """After a step: the rates that the scheduler set, since some schedulers go on from them."""

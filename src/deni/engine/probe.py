@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deni import noise
 from deni.engine import passes
 from deni.engine.base import Engine, Slots
 from deni.engine.dropout import MemberDropout, Padding, Streams
@@ -17,6 +16,7 @@ from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.layers import Unstackable
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
+from deni.noise import Noise, add_
 from deni.randomness import generator, global_generators
 
 MEMBERS, BATCH = 3, 5
@@ -147,7 +147,7 @@ def _distinct(slots: Slots) -> dict[str, Tensor]:
         draw = draw or generator(0, parameter.device)
         stack = parameter.detach().expand(MEMBERS, *parameter.shape).clone()
         for member in range(1, MEMBERS):
-            noise.add_([stack[member]], 0.04, draw, floor=0.02)
+            add_([stack[member]], Noise(variance=0.04, floor=0.02), draw)
         values[name] = stack
     return values
 

@@ -30,5 +30,5 @@ class DelayedEnsemble(Forking):
     def phases(self, steps: int) -> list[Phase]:
         start = max(0, min(part(self.ensemble_from, steps), steps - 1) - self.shift)
         # Ensemble noise keeps its variance, interpolation noise fades as 1/step: both as in the released code.
-        last = Phase(start, steps, self.members, self.noise(start), merge=False)
+        last = Phase(start, steps, self.members, self.fork(start), merge=False)
         return [*super().phases(steps), last]

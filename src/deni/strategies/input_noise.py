@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from deni.models.architectures import embeddings_path, pooled_path
 from deni.settings import check_choices
-from deni.strategies.periodic import Moments
+from deni.strategies.periodic import Periodic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class InputNoise(Moments):
+class InputNoise(Periodic):
     """Add noise to the pooled output, or to the embeddings, on some steps (arXiv 2406.12471).
 
     The gradient passes. The noise comes from the noise source of the run, so masks of dropout stay what they were.
@@ -52,7 +52,7 @@ class InputNoise(Moments):
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
-        if step not in self.moments(steps) or not (self.variance or self.neftune_alpha):
+        if step not in self.due(steps) or not (self.variance or self.neftune_alpha):
             yield
             return
 

@@ -38,4 +38,4 @@ class NoisyInterpolation(Forking):
         stop = max(start + 1, part(self.interpolate_until, steps) - self.shift)
         together, apart = max(1, part(self.together, steps)), max(1, part(self.apart, steps))
         forks = range(start, stop, together + apart)
-        return [Phase(at, at + together, self.members, self.noise(at, fade=True)) for at in forks]
+        return [Phase(at, at + together, self.members, self.fork(at, fade=True)) for at in forks]

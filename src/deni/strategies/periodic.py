@@ -9,7 +9,7 @@ from deni.strategies.forking import check_fraction, part
 
 
 @dataclass(frozen=True)
-class Moments(Strategy):
+class Periodic(Strategy):
     """A strategy that does something every so often; lengths are fractions of all steps.
 
     Args:
@@ -28,10 +28,10 @@ class Moments(Strategy):
         if self.noise_every == 0:
             raise ValueError("noise_every must be above 0: it is a fraction of all steps")
 
-    def moments(self, steps: int) -> range:
-        """After how many steps it happens.
+    def due(self, steps: int) -> range:
+        """The numbers of steps after which it is due.
 
-        >>> Moments().moments(1250)
+        >>> Periodic().due(1250)
         range(375, 1125, 25)
         """
         return range(part(self.noise_from, steps), part(self.noise_until, steps), max(1, part(self.noise_every, steps)))

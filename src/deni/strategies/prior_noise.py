@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.models.architectures import has_adapter
-from deni.schedule import Fork
+from deni.noise import Noise
 from deni.settings import check_choices
 from deni.strategies.base import Answers, Strategy
 
@@ -43,8 +43,8 @@ class PriorNoise(Strategy):
             raise ValueError(f"intensity must be at least 0, not {self.intensity}")
         self._normal()  # checks the rest
 
-    def _normal(self) -> Fork:
-        return Fork(variance=self.variance, scale=self.scale, scope="trainable", floor=self.floor)
+    def _normal(self) -> Noise:
+        return Noise(variance=self.variance, scale=self.scale, scope="trainable", floor=self.floor)
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
         if self.prior == "noisytune" and has_adapter(model):

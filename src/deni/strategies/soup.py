@@ -45,7 +45,7 @@ class Soup(Forking):
 
     def phases(self, steps: int) -> list[Phase]:
         start = max(0, min(part(self.soup_from, steps), steps - 1) - self.shift)
-        return [Phase(start, steps, self.members, self.noise(start), merge=self.ingredients == "uniform")]
+        return [Phase(start, steps, self.members, self.fork(start), merge=self.ingredients == "uniform")]
 
     def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
         if population.members == 1:

@@ -3,46 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from deni.schedule import Fork
-from deni.settings import check_choices
-from deni.strategies.periodic import Moments
+from deni.noise import Noise, faded
+from deni.settings import subset
+from deni.strategies.periodic import Periodic
 
 if TYPE_CHECKING:
     from deni.population import Population
 
 
 @dataclass(frozen=True)
-class WeightNoise(Moments):
+class WeightNoise(Noise, Periodic):
     """Add noise that fades as 1/step to the weights in the middle of training (arXiv 2406.12471).
 
-    Args:
-        variance: v; the noise after `step` steps has variance v/step. 0.15 in the paper.
-        scale: s of the noise: `scaled` by the tensor's standard deviation or `uniform`.
-        scope: which tensors get noise: the `head`, all `trainable` ones, or `auto`: the head with full tuning, all
-            that train with PEFT (the paper's choices).
-        floor: the least s of scaled noise.
+    After `step` steps the variance of the noise is v/step. Its other settings are those of `deni.noise.Noise`.
     """
 
     name: ClassVar[str] = "weight_noise"
 
-    variance: float = 0.15
-    scale: Literal["scaled", "uniform"] = "scaled"
-    scope: Literal["auto", "head", "trainable"] = "auto"
-    floor: float = 0.0
-
     def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choices(self)
-        self._noise(1)  # checks the rest
-
-    def _noise(self, step: int) -> Fork:
-        return Fork(variance=self.variance / max(step, 1), scale=self.scale, scope=self.scope, floor=self.floor)
+        Periodic.__post_init__(self)
+        Noise.__post_init__(self)
 
     def after_step(self, population: Population, step: int, steps: int) -> None:
-        if self.variance and step in self.moments(steps):
-            population.perturb(self._noise(step))
+        if self.variance and step in self.due(steps):
+            population.perturb(faded(subset(Noise, self), step))
 
     @property
     def noise_scope(self) -> str:

@@ -52,11 +52,11 @@ class PackedTrainer(VotingTrainer):
     def _lanes(self) -> int:
         """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
         phases = self.schedule or ()
-        return max((phase.members for phase in phases if phase.fork.order == "own"), default=1)
+        return max((phase.members for phase in phases if phase.fork.member_order == "own"), default=1)
 
     def own_orders(self, step: int) -> bool:
         """Whether at this optimiser step, counted from 0, each member sees the rows in an order of its own."""
-        return self._schedule().at(step).fork.order == "own"
+        return self._schedule().at(step).fork.member_order == "own"
 
     def _rows_of_lanes(self, inputs: Mapping[str, Any], lengths: Tensor) -> tuple[dict[str, Any], Tensor | None]:
         """The rows that are trained on at this step: of the parent's lane of each run, or of one for each member.
