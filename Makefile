@@ -12,7 +12,7 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unipelt check docs docs-serve install clean
+.PHONY: demo test test-unipelt test-without-data check docs docs-serve install clean
 
 demo: install
 	$(BIN)/deni demo
@@ -24,6 +24,13 @@ test: install
 test-unipelt:
 	$(MAKE) test VENV=.venv-unipelt CONSTRAINTS=constraints-unipelt.txt EXTRAS=dev,unipelt \
 		TESTS="tests/tuning tests/training tests/engine/test_equality.py tests/artifact/test_artifact.py tests/test_finetune.py"
+
+# What reads documentation, examples and results, in a copy of the checkout that has no datasets beside it.
+test-without-data: install
+	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT \
+		&& git ls-files -z | tar -c --null -T - | tar -x -C "$$copy" && python=$(abspath $(BIN)/python) && cd "$$copy" \
+		&& env -u DENI_DATA PYTHONPATH="$$copy/src" $$python -m pytest -n auto --dist worksteal tests/test_code_blocks.py \
+			tests/test_docs.py tests/test_results.py tests/test_site.py tests/test_benchmarks.py tests/study/test_examples.py
 
 check: install
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from deni.augmentation import synonyms
 from deni.augmentation.synonyms import Thesaurus
 from deni.cli import COMMANDS, main
+from deni.data import DATASETS
 from deni.data.demo import demo_files
 from deni.models.loading import locate
 from deni.randomness import global_generators
@@ -140,6 +141,7 @@ class Page:
         return code
 
     def python(self, block: Block) -> None:
+        needs_data(block.code)
         code = self.here(block.code)
         if code.startswith(">>>"):
             test = doctest.DocTestParser().get_doctest(code, self.names, str(block), str(block.page), block.line - 1)
@@ -186,10 +188,17 @@ class Page:
         assert done.exit_code == 0, f"{block}: deni {' '.join(words)}\n{done.output}\n{done.exception!r}"
 
 
-def needs_data(text: str) -> None:
-    """Skips where a public dataset is named and its file is not there."""
-    if re.search(r"\b(trec|sst2|first_study)\b", text) and not os.environ.get("DENI_DATA"):
-        pytest.skip("needs the datasets of DENI_DATA")
+def needs_data(code: str) -> None:
+    """Skips where public datasets are named, in code or in a study that it names, and no folder has them."""
+    if not os.environ.get("DENI_DATA") and (datasets := datasets_of(code)):
+        pytest.skip(f"needs {', '.join(datasets)} in the folder of DENI_DATA")
+
+
+def datasets_of(code: str) -> list[str]:
+    """The public datasets that code, or a study whose file it names, asks for."""
+    studies = [Path(name) for name in re.findall(r"[\w./-]+\.yaml", code)]
+    text = "\n".join([code, *(study.read_text() for study in studies if study.is_file())])
+    return [name for name in DATASETS if re.search(rf"\b{name}\b", text)]
 
 
 def parse(words: list[str]) -> None:
@@ -283,6 +292,15 @@ def test_the_example_of_a_command_is_one(name: str) -> None:
         example = re.sub(r"^\x08?\s*Example:\s*", "", each.epilog or "")
         assert example.startswith(f"deni {name}")
         parse(example.split()[1:])
+
+
+def test_the_datasets_of_a_study_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text("datasets: [mrpc, ag_news]  # protocol\n")
+    assert datasets_of("deni study run study.yaml --store study.db") == ["ag_news", "mrpc"]
+    assert datasets_of("deni train cola --output model") == ["cola"]
+    assert datasets_of("deni train tickets.csv --output support/collar") == []
+    assert datasets_of("deni study run missing.yaml") == []
 
 
 LIST = """1. First
