@@ -4,10 +4,8 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
 from deni.strategies import ALIASES, PRESETS, STRATEGIES, make_strategy
-from deni.tasks.voting import vote
 
 
 @pytest.mark.parametrize("preset", [None, *PRESETS])
@@ -55,9 +53,19 @@ def test_presets_differ_as_the_paper_and_the_released_code_do():
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_hooks_let_members_vote_as_they_are_told(name):
-    strategy = make_strategy(name)
-    draw = torch.Generator().manual_seed(0)
-    members = torch.randn(6, 3, 4, generator=draw, dtype=torch.float64).log_softmax(-1)
-    assert torch.equal(strategy.combine_members(members), vote(members, getattr(strategy, "combine", "soft")))
+def test_members_vote_by_the_mean_probability_unless_told_otherwise(name):
+    assert make_strategy(name).combine == "soft"
     assert make_strategy(name).runs == (10 if name == "ensemble" else 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "combine"),
+    [
+        ("best_practices+ensemble", {"combine": "hard"}, "hard"),
+        ("ensemble+noisy_interpolation", {"noisy_interpolation": {"combine": "hard"}}, "soft"),  # one of them votes
+        ("noisy_interpolation+best_practices", {"combine": "parent"}, "parent"),
+        ("augmentation+swa", {"augmented": "texts.csv"}, "soft"),
+    ],
+)
+def test_of_several_strategies_the_one_that_votes_says_how(names, settings, combine):
+    assert make_strategy(names, **settings).combine == combine

@@ -82,7 +82,7 @@ class Classifier:
         if not given:
             return []
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
-        votes = self.strategy.combine_members(members, self.problem)
+        votes = vote(members, self.strategy.combine, self.problem)
         if self.problem == NUMBER:
             return self._numbers(members, votes)
         if self.problem == SEVERAL:
@@ -162,7 +162,7 @@ class Classifier:
 
     def combined(self, members: np.ndarray) -> np.ndarray:
         """What the vote makes of what `members` gives."""
-        return self.strategy.combine_members(torch.from_numpy(members), self.problem).numpy()
+        return vote(torch.from_numpy(members), self.strategy.combine, self.problem).numpy()
 
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
@@ -178,8 +178,7 @@ class Classifier:
         if self.problem != ONE:
             raise InputError(f"a model of {self.problem} has no log probabilities: call it, or use members()")
         members = torch.from_numpy(self.members(texts, batch_size))
-        result = self.strategy.combine_members(members) if combine is None else vote(members, combine)
-        return result.numpy()
+        return vote(members, combine or self.strategy.combine).numpy()
 
     @torch.no_grad()
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:

@@ -35,6 +35,7 @@ from deni.measures import (
 from deni.randomness import derive
 from deni.study.cell import Named, Planned
 from deni.study.store.database import Row, Store
+from deni.tasks.voting import vote
 
 ALPHA = 0.05  # of all candidates together
 _DIVERGED = "TrainingDivergedError"
@@ -254,7 +255,7 @@ class _Reading:
         if self._rows[planned.key].status != "done":
             return np.full(len(self.gold), np.bincount(self.gold).argmax())
         members = torch.from_numpy(self._store.outputs(planned.key).log_probs)
-        votes: np.ndarray = planned.cell.plan().strategy.combine_members(members).argmax(-1).numpy()
+        votes: np.ndarray = vote(members, planned.cell.plan().strategy.combine).argmax(-1).numpy()
         return votes
 
     def spread(self, cells: Sequence[Planned]) -> Spread:

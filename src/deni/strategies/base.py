@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from deni.population import Population
     from deni.randomness import Sources
+    from deni.tasks.voting import Combine
 
 # What the model of a run says about its labelled texts: run -> batches of outputs `(B, C)` or `(B, T, C)`, and labels.
 Answers = Callable[[int], "Iterable[tuple[Tensor, Tensor]]"]
@@ -127,11 +128,10 @@ class Strategy:
                 without such a set.
         """
 
-    def combine_members(self, outputs: Tensor, problem: str = "single_label_classification") -> Tensor:
-        """Let the members of one model vote: `(B, M, C)` becomes `(B, C)`, see `deni.tasks.voting`."""
-        from deni.tasks.voting import vote
-
-        return vote(outputs, "soft", problem)
+    @property
+    def combine(self) -> Combine:
+        """How members vote, see `deni.tasks.voting.vote`; an artifact holds it and predicts without the strategy."""
+        return "soft"
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 

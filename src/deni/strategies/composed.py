@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deni.population import Population
+    from deni.tasks.voting import Combine
 
 STEPS = 10_000  # long enough that phases of any strategy fit; whether two overlap does not depend on it
 
@@ -143,9 +144,10 @@ class Composed(Strategy):
         for part in self.of:
             part.finish(population, score)
 
-    def combine_members(self, outputs: Tensor, problem: str = "single_label_classification") -> Tensor:
-        voter = min(self.of, key=lambda part: (not part.votes, not hasattr(part, "combine")))
-        return voter.combine_members(outputs, problem)
+    @property
+    def combine(self) -> Combine:
+        """The vote of the one that votes; where none does, the first that is not the usual one."""
+        return min(self.of, key=lambda part: (not part.votes, part.combine == "soft")).combine
 
     @property
     def runs(self) -> int:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
-from deni.tasks.voting import ONE, Combine, vote
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from deni.tasks.voting import Combine
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Ensemble(Strategy):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {"combine": "hard"}, "released": {"combine": "hard"}}
 
     members: int = 10
-    combine: Combine = "soft"
+    combine: Combine = "soft"  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.members < 1:
@@ -37,6 +34,3 @@ class Ensemble(Strategy):
     @property
     def runs(self) -> int:
         return self.members
-
-    def combine_members(self, outputs: Tensor, problem: str = ONE) -> Tensor:
-        return vote(outputs, self.combine, problem)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from deni.noise import Noise, faded
 from deni.schedule import Fork, ForkSettings
 from deni.settings import check_choices, subset
 from deni.strategies.base import Strategy
-from deni.tasks.voting import ONE, Combine, vote
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from deni.tasks.voting import Combine
 
 
 @dataclass(frozen=True)
@@ -30,7 +27,7 @@ class Forking(ForkSettings, Noise, Strategy):
     """
 
     members: int = 10
-    combine: Combine = "soft"
+    combine: Combine = "soft"  # type: ignore[assignment]
     shift: int = 0
 
     of_forks: ClassVar[tuple[str, ...]] = ()  # further settings that decide nothing before the first fork
@@ -61,9 +58,6 @@ class Forking(ForkSettings, Noise, Strategy):
     @property
     def noise_scope(self) -> str:
         return self.scope
-
-    def combine_members(self, outputs: Tensor, problem: str = ONE) -> Tensor:
-        return vote(outputs, self.combine, problem)
 
 
 def part(fraction: float, steps: int) -> int:

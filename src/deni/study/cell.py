@@ -130,11 +130,11 @@ class Cell:
         import torch
 
         from deni.strategies import make_strategy
-        from deni.tasks.voting import PROBLEMS
+        from deni.tasks.voting import PROBLEMS, vote
 
         strategy = make_strategy(self.strategy.name, self.preset or self.protocol, **self.strategy.settings)
         problem = PROBLEMS[self.task]
-        return lambda members: strategy.combine_members(torch.from_numpy(members), problem).numpy()
+        return lambda members: vote(torch.from_numpy(members), strategy.combine, problem).numpy()
 
     # ---- what it is kept under -------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from transformers.trainer_utils import PredictionOutput
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.strategies import Strategy
-from deni.tasks.voting import SEVERAL, TOKENS, member_outputs, problem_of
+from deni.tasks.voting import SEVERAL, TOKENS, member_outputs, problem_of, vote
 from deni.training.batches import LENGTHS
 from deni.training.failures import Failures
 from deni.training.losses import losses_by, member_losses, problem_type
@@ -108,7 +108,7 @@ class VotingTrainer(Trainer):
         models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
         votes = torch.stack(
             [
-                self.strategy.combine_members(each[:, self.voters(model)], problem)
+                vote(each[:, self.voters(model)], self.strategy.combine, problem)
                 for model, each in enumerate(models.unbind(1))
             ],
             1,

@@ -24,7 +24,7 @@ from deni.study.cell import Cell, CellResult
 from deni.study.execution.trunks import KeepTrunk, trunk_of
 from deni.study.library import Library, fingerprint_of_texts
 from deni.study.votes import other_votes
-from deni.tasks.voting import problem_of
+from deni.tasks.voting import problem_of, vote
 
 if TYPE_CHECKING:
     from deni.data import Texts
@@ -93,7 +93,7 @@ def _outcome(
     if len(failures) == strategy.runs:
         return _said(TrainingDivergedError(str(failures[-1])))
     voters = members[:, trainer.voters(at)]
-    votes = strategy.combine_members(torch.from_numpy(voters), problem_of(trainer.population.model)).numpy()
+    votes = vote(torch.from_numpy(voters), strategy.combine, problem_of(trainer.population.model)).numpy()
     gold = encode(measured, fitted.labels)
     return CellResult(
         log_probs=voters,
