@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from deni.analysis.claims import NOT_EQUAL, sentences_of
-from deni.analysis.runs import Runs, read_runs
-from deni.analysis.tables import WHERE, Tables, tables_of
-from deni.report.repeat import repeat_of
-from deni.report.svg import drawings_of
-from deni.report.text_tables import markdown_table, overview_of, sections_of, shared_by
+from deni.analysis.claims import NOT_EQUAL, state_claims
+from deni.analysis.runs import WHERE, Runs, read_runs
+from deni.analysis.tables import Tables, build_tables
+from deni.report.repeat import plan_repeat
+from deni.report.svg import draw_svgs
+from deni.report.text_tables import build_overview, markdown_sections, markdown_table, shared_by
 from deni.study.spec.grid import read_grid
 from deni.study.store.archive import opened
 
@@ -37,13 +37,13 @@ BASELINES = {
 AS_ONE_MODEL = ("recipes",)  # what is chosen is one model at inference; the vote of an ensemble stays one
 
 
-def page_of(name: str) -> tuple[str, dict[str, str]]:
+def build_page(name: str) -> tuple[str, dict[str, str]]:
     """The page of a study, and the figures on it: name -> SVG."""
     with opened(HERE / f"{name}.parquet") as store:
         runs = read_runs(store, as_one_model=name in AS_ONE_MODEL)
     known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
-    tables = {baseline: _without(tables_of(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
-    drawn = {_file(title): svg for title, svg in drawings_of(tables[known[0]]) if title.startswith(FIGURES)}
+    tables = {baseline: _without(build_tables(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
+    drawn = {_file(title): svg for title, svg in draw_svgs(tables[known[0]]) if title.startswith(FIGURES)}
     return "\n".join([*_head(name, runs, tables[known[0]]), *_body(name, tables, drawn), ""]), drawn
 
 
@@ -77,7 +77,7 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
     failed = int(tables.results["no_result"].sum())
     yield f"In all settings: {said}. Scores are macro F1 in points. Without a result: {failed} of {done + failed} runs."
     yield from ("", "What it ran with:", "")
-    yield from (f"- {count:,} runs: {line}" for line, count in repeat_of(runs.rows, f"{name}.db").environments)
+    yield from (f"- {count:,} runs: {line}" for line, count in plan_repeat(runs.rows, f"{name}.db").environments)
 
 
 def sha_of(name: str) -> str:
@@ -87,7 +87,7 @@ def sha_of(name: str) -> str:
 
 def _overview(*tables: Tables) -> str:
     """In two tables, since one would be too wide: scores, and comparisons; with what they are of."""
-    whole = overview_of(*tables).drop(columns=shared_by(tables[0]), errors="ignore")
+    whole = build_overview(*tables).drop(columns=shared_by(tables[0]), errors="ignore")
     compared = [name for name in whole if name.startswith(("minus ", "SD / "))]
     named = [name for name in whole if name in WHERE]
     said = [f"{what}: {_each(tables[0].results[what])}" for what in ("seeds", "blocks", "texts")]
@@ -103,16 +103,16 @@ def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterat
     first, *others = tables
     yield from ("", "## Overview", "", "<!-- overview -->", "", _overview(*tables.values()), "", "<!-- /overview -->")
     for kind, title in (("shown", "Shown"), ("not shown", "Not shown"), ("limit", "What these runs cannot say")):
-        sentences = [each.text for baseline in tables for each in sentences_of(tables[baseline]) if each.kind == kind]
+        sentences = [each.text for baseline in tables for each in state_claims(tables[baseline]) if each.kind == kind]
         if sentences:
             yield from ("", f"## {title}", "", *([NOT_EQUAL, ""] if kind == "not shown" else []))
             yield from (f"- {text}" for text in dict.fromkeys(sentences))
-    for title, table in sections_of(tables[first]).items():
+    for title, table in markdown_sections(tables[first]).items():
         if title != "Overview":
             mark = title.lower().replace(" ", "-")
             yield from ("", f"## {title}", "", f"<!-- {mark} -->", "", table, "", f"<!-- /{mark} -->")
     for baseline in others:
-        compared = {title: table for title, table in sections_of(tables[baseline]).items() if baseline in title}
+        compared = {title: table for title, table in markdown_sections(tables[baseline]).items() if baseline in title}
         for title, table in compared.items():
             yield from ("", f"## {title}", "", table)
     yield from ("", "## Figures")
@@ -122,7 +122,7 @@ def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterat
 
 def write(name: str, check: bool) -> None:
     """Write a page and its figures, or find that they are what the archive says."""
-    page, drawn = page_of(name)
+    page, drawn = build_page(name)
     files = {PAGES / f"{name}.md": page}
     folder = PAGES.parent / "images" / "reproduction" / name
     files |= {folder / f"{title}.svg": svg for title, svg in drawn.items()}

@@ -9,16 +9,16 @@ import pytest
 from click.testing import CliRunner
 from scipy import stats
 
-from deni.analysis.claims import NOT_EQUAL, sentences_of
-from deni.analysis.ranks import rankings_of
+from deni.analysis.claims import NOT_EQUAL, state_claims
+from deni.analysis.ranks import compute_rankings
 from deni.analysis.runs import read_runs
-from deni.analysis.tables import tables_of
+from deni.analysis.tables import build_tables
 from deni.cli import main
 from deni.measures import critical_difference, detectable_sd_ratio, macro_f1
 from deni.report import write_report
-from deni.report.figures import figures_of
-from deni.report.repeat import repeat_of
-from deni.report.text_tables import overview_of
+from deni.report.figures import build_figures
+from deni.report.repeat import plan_repeat
+from deni.report.text_tables import build_overview
 from deni.study.cell import CellResult, Named
 from deni.study.plan import read_study
 from deni.study.store.database import Store
@@ -31,13 +31,13 @@ def tables(tmp_path):
 
     def read(cells, **how):
         with Store(make(tmp_path / "study.db", cells)) as store:
-            return tables_of(read_runs(store), **how)
+            return build_tables(read_runs(store), **how)
 
     return read
 
 
 def said(found, kind):
-    return [each.text for each in sentences_of(found) if each.kind == kind]
+    return [each.text for each in state_claims(found) if each.kind == kind]
 
 
 # ---- numbers ---------------------------------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_p_values_are_adjusted_over_all_comparisons_of_the_table(tables, tmp_pat
         for run in runs(strategy, 0.75, 5, shift=2 * at + shift + 5, dataset=f"set{at}", texts=60)
     ]
     with Store(make(tmp_path / "more.db", [*small, *others])) as store:
-        found = tables_of(read_runs(store)).comparisons.set_index("dataset")["p_mean"]
+        found = build_tables(read_runs(store)).comparisons.set_index("dataset")["p_mean"]
     assert found["trec"] == pytest.approx(13 * alone.comparisons["p_mean"].iloc[0], rel=0.2)
 
 
@@ -179,7 +179,7 @@ def test_ranks_over_datasets_are_of_one_part(tables, tmp_path):
     for part in ("test", "development"):
         cells += [each for at in range(15) for each in runs("ema", 0.2, 2, dataset=f"set{at}", texts=60, measure=part)]
     with Store(make(tmp_path / "large.db", cells)) as store:
-        rankings = list(rankings_of(read_runs(store)))
+        rankings = list(compute_rankings(read_runs(store)))
     assert [(each.measure, each.datasets) for each in rankings] == [("test", 15), ("development", 15)]
     best = [min(zip(each.found.ranks, each.strategies, strict=True))[1] for each in rankings]
     assert best == ["swa", "default"]
@@ -367,11 +367,11 @@ def many(datasets, accuracies=(0.5, 0.7, 0.9), seeds=2):
 def test_mean_ranks_come_with_fifteen_datasets_and_not_before(tables, tmp_path):
     few = tables(many(14))
     assert few.mean_ranks.empty
-    assert "mean-ranks" not in [each.name for each in figures_of(few)]
+    assert "mean-ranks" not in [each.name for each in build_figures(few)]
     assert any("14 datasets cannot carry a ranking" in text for text in said(few, "limit"))
     (tmp_path / "study.db").unlink()
     found = tables(many(15))
-    assert "mean-ranks" in [each.name for each in figures_of(found)]
+    assert "mean-ranks" in [each.name for each in build_figures(found)]
     means = found.results.pivot(index="dataset", columns="strategy", values="mean")[["default", "swa", "ema"]]
     want = critical_difference(means.to_numpy())
     rows = found.mean_ranks
@@ -408,7 +408,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
     with Store(tmp_path / "study.db", create=True) as store:
         store.add(kept, study.name)
         rows = list(store.results(None))
-    repeat = repeat_of(rows, "study.db")
+    repeat = plan_repeat(rows, "study.db")
     assert (len(repeat.documents) > 1) == broken
     assert all(("measure: development" in text) == (measure == "development") for text in repeat.documents.values())
     keys = []
@@ -458,8 +458,8 @@ def test_the_overview_has_a_row_for_each_strategy_and_a_column_for_each_dataset(
         for cell in runs(strategy, 0.8, 6, spread=0.1, shift=len(strategy) + len(dataset), dataset=dataset)
     ]
     by_default = tables(cells)
-    by_deni = tables_of(by_default.runs, "deni")
-    found = overview_of(by_default, by_deni)
+    by_deni = build_tables(by_default.runs, "deni")
+    found = build_overview(by_default, by_deni)
     assert list(found["strategy"]) == ["default", "deni", "half"]
     frame = pd.concat([by_default.results, by_default.overall]).set_index(["strategy", "dataset"])
     for name in ("default", "deni"):
@@ -485,13 +485,13 @@ def test_the_overview_counts_runs_at_chance_and_without_a_result(tables):
         (cell_of("default", 5), result_of(0.0, 5)),
         (cell_of("default", 6), "Trace\nBoom"),
     ]
-    assert overview_of(tables(cells))["failed"].tolist() == ["2 of 7"]
+    assert build_overview(tables(cells))["failed"].tolist() == ["2 of 7"]
 
 
 def test_the_overview_of_one_dataset_compares_on_it(tables):
     found = tables([*runs("default", 0.5, 5, spread=0.1), *runs("deni", 0.9, 5, spread=0.1, shift=1)])
     (difference,) = found.comparisons["difference"]
-    assert overview_of(found)["minus default"][1].startswith(f"{difference:.2f} (")
+    assert build_overview(found)["minus default"][1].startswith(f"{difference:.2f} (")
 
 
 def test_what_is_not_shown_stands_below_a_word_on_equality(tmp_path):
@@ -670,7 +670,7 @@ def test_forked_members_of_other_tasks_can_be_measured_as_one_model(tmp_path):
     numbers = {"name": "stars", "task": "regression"}
     path = make(tmp_path / "study.db", [(cell_of("deni", seed, dataset=numbers), result) for seed in range(5)])
     with Store(path) as store:
-        means = [tables_of(read_runs(store, as_one_model=one)).results["mean"][0] for one in (False, True)]
+        means = [build_tables(read_runs(store, as_one_model=one)).results["mean"][0] for one in (False, True)]
     assert means == pytest.approx([50, 25])
 
 

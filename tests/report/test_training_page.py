@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from deni.analysis.performance import Performance
 from deni.commands.train import train_file
 from deni.data import Texts
 from deni.finetune import scores_of
 from deni.recipe import recipe
 from deni.report.training import PAGE, TrainingReport, page
-from deni.report.training.tested import OnTest
 from tests.helpers.tiny import toy_rows, write_csv
 
 SCRIPT = "<script>alert(1)</script>"
@@ -26,7 +26,7 @@ def train(rows, model_folder, folder, title="model", strategy="deni", test="0.2"
     plan = recipe(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
     file = write_csv(folder / "rows.csv", rows)
     train_file(file, recipe=plan, output=folder / "m", test=test, extra_files=report, progress=False)
-    return folder / "m" / PAGE, report.facts
+    return folder / "m" / PAGE, report.summary
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def hostile(model_folder, tmp_path_factory):
 
 
 def test_the_page_opens_without_a_request_or_an_error_and_texts_are_text(opened, hostile):
-    file, facts = hostile
+    file, summary = hostile
     view = opened(file)
     assert view.said == []
     assert view.asked == [file.as_uri()]
@@ -45,9 +45,9 @@ def test_the_page_opens_without_a_request_or_an_error_and_texts_are_text(opened,
     assert view.locator("script").count() == 3
     assert view.locator("h1").text_content() == f"a title {SCRIPT}"
     heads = view.locator("#table-confusion tbody th").all_text_contents()
-    assert heads == facts.on_test.labels == sorted(HOSTILE.values())
+    assert heads == summary.on_test.labels == sorted(HOSTILE.values())
     shown = view.locator(".texts li").all_text_contents()
-    assert len(shown) == min(20, facts.on_test.texts)
+    assert len(shown) == min(20, summary.on_test.texts)
     assert all(SCRIPT in each and "{{ 7*7 }}" in each for each in shown)
     assert "\x1b" not in file.read_text()
     for name in (SCRIPT, HOSTILE["login"]):
@@ -55,8 +55,8 @@ def test_the_page_opens_without_a_request_or_an_error_and_texts_are_text(opened,
 
 
 def test_the_page_shows_the_numbers_of_the_training(opened, hostile):
-    file, facts = hostile
-    view, test = opened(file), facts.on_test
+    file, summary = hostile
+    view, test = opened(file), summary.on_test
     rows = view.locator("#table-confusion tbody tr").all()
     shown = [[cell.text_content().replace("·", "0") for cell in row.locator("td").all()] for row in rows]
     assert np.array_equal(np.array(shown, dtype=int), test.confusion)
@@ -64,9 +64,9 @@ def test_the_page_shows_the_numbers_of_the_training(opened, hostile):
     for name in ("diversity", "excess", "reliability", "losses"):
         assert view.locator(f"#cards-{name} svg").count() == 1, name
     bands = view.locator("#cards-losses svg .mark-rect path").count()
-    assert bands == sum(phase["members"] > 1 for phase in facts.phases) > 0
+    assert bands == sum(phase["members"] > 1 for phase in summary.phases) > 0
     points = view.locator("#cards-losses svg .mark-symbol path").count()
-    assert points == len(facts.losses)
+    assert points == len(summary.losses)
     view.locator("#table-labels thead th button", has_text="F1").click()
     f1 = [float(each) for each in view.locator("#table-labels tbody td:nth-child(4)").all_text_contents()]
     assert f1 == sorted(f1, reverse=True)
@@ -108,22 +108,22 @@ def wide(hostile, tmp_path_factory):
     """The same page with a confusion matrix of 40 classes."""
     import dataclasses
 
+    from deni.analysis.performance import measured
     from deni.finetune import Evaluation
-    from deni.report.training.tested import measured
 
     texts, gold, members = many_classes()
     metrics = scores_of("single_label", gold.tolist(), members[:, 0])
     given = Evaluation(texts, gold.tolist(), members, members[:, 0], metrics)
     found, missing = measured("single_label", CLASSES, given, False, np.random.default_rng(0))
     file = tmp_path_factory.mktemp("wide") / PAGE
-    facts = dataclasses.replace(hostile[1], on_test=found, missing=missing)
-    file.write_text(page.page_of(facts, "wide"), encoding="utf-8")
+    summary = dataclasses.replace(hostile[1], on_test=found, missing=missing)
+    file.write_text(page.build_page(summary, "wide"), encoding="utf-8")
     return file, found
 
 
 def test_of_many_classes_those_with_errors_are_shown(opened, wide):
     file, found = wide
-    assert isinstance(found, OnTest)
+    assert isinstance(found, Performance)
     view = opened(file)
     heads = view.locator("#table-confusion tbody th").all_text_contents()
     assert heads == CLASSES[:30]
@@ -177,10 +177,11 @@ def test_what_a_terminal_gets_obeys_nothing(hostile):
     from rich.console import Console
     from rich.table import Table
 
-    from deni.report.training.words import cut, tell
+    from deni.report.training.terminal import print_summary
+    from deni.report.training.tiles import cut
 
     said = StringIO()
-    tell(hostile[1], Table(show_header=False, box=None), Console(file=said, width=100, force_terminal=False))
+    print_summary(hostile[1], Table(show_header=False, box=None), Console(file=said, width=100, force_terminal=False))
     assert "\x1b" not in said.getvalue()
     assert cut("a\x1b[31m \n b [bold]", 50) == "a [31m b [bold]"
     assert cut("a long text", 6) == "a lon…"

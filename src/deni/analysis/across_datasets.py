@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from deni.analysis.runs import Block, Group, Runs, Setting
 
 
-def alike(runs: Runs) -> dict[str, list[Setting]]:
+def group_settings(runs: Runs) -> dict[str, list[Setting]]:
     """Settings that differ in the dataset alone: what they share -> one setting for each dataset."""
     together: dict[str, list[Setting]] = {}
     for each in runs.settings:
@@ -17,14 +17,14 @@ def alike(runs: Runs) -> dict[str, list[Setting]]:
     return together
 
 
-def over_datasets(runs: Runs) -> Iterator[list[Group]]:
+def join_datasets(runs: Runs) -> Iterator[list[Group]]:
     """The strategies that ran on all of two or more datasets: their blocks side by side, as of one setting.
 
     A difference between two of them is then the mean of its values on the datasets, which count equally where they have
     equally many blocks, and spread is spread within them.
     """
-    several = len(alike(runs)) > 1
-    for shared, settings in alike(runs).items():
+    several = len(group_settings(runs)) > 1
+    for shared, settings in group_settings(runs).items():
         if len(settings) < 2 or len({each.task for each in settings}) > 1:
             continue
         there = [{group.strategy: group for group in runs.of(each)} for each in settings]

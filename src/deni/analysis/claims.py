@@ -33,7 +33,7 @@ class Sentence:
     text: str
 
 
-def sentences_of(tables: Tables) -> list[Sentence]:
+def state_claims(tables: Tables) -> list[Sentence]:
     """All sentences, claims first."""
     found = [*(each for measure in MEASURES for each in _of_part(tables, measure)), *_limits(tables)]
     order: Sequence[Kind] = ("shown", "not shown", "limit")

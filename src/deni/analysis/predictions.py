@@ -20,7 +20,7 @@ NAN = float("nan")
 
 
 @dataclass(frozen=True)
-class Measured:
+class PredictionMeasures:
     """Measures of the runs of one block; calibration is the mean over its seeds.
 
     Args:
@@ -38,11 +38,11 @@ class Measured:
     reliability: Reliability
 
 
-def measured(votes: np.ndarray, predictions: np.ndarray, gold: np.ndarray) -> Measured:
+def measure_predictions(votes: np.ndarray, predictions: np.ndarray, gold: np.ndarray) -> PredictionMeasures:
     """Measure the log probabilities `(S, N, C)` and classes `(S, N)` of S runs on the same texts."""
     several = len(votes) > 1
     calibration = calibration_scores(votes, gold)
-    return Measured(
+    return PredictionMeasures(
         disagreement=pairwise_disagreement(predictions) if several else NAN,
         kappa=fleiss_kappa(predictions) if several else NAN,
         jsd=jensen_shannon(votes) if several else NAN,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deni.analysis.across_datasets import alike
+from deni.analysis.across_datasets import group_settings
 from deni.analysis.runs import Runs, mean_score
 from deni.measures import LEAST_DATASETS, CriticalDifference, critical_difference
 
@@ -31,9 +31,9 @@ class Ranking:
     found: CriticalDifference
 
 
-def rankings_of(runs: Runs) -> Iterator[Ranking]:
+def compute_rankings(runs: Runs) -> Iterator[Ranking]:
     """A ranking for each choice of model, tuning and labelled texts with datasets enough."""
-    for label, settings in alike(runs).items():
+    for label, settings in group_settings(runs).items():
         means = [{group.strategy: mean_score(group) for group in runs.of(each)} for each in settings]
         strategies = [name for name in runs.strategies if all(name in each for each in means)]
         if len(settings) >= LEAST_DATASETS and len(strategies) >= 3:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deni.analysis.predictions import Measured, measured
+from deni.analysis.predictions import PredictionMeasures, measure_predictions
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
 from deni.provenance import canonical, digest
@@ -21,6 +21,7 @@ from deni.study.store.database import Row, Store
 from deni.study.store.table import called, flat
 from deni.tasks.voting import PROBLEMS, vote
 
+WHERE = ("strategy", "dataset", "model", "tuning", "labelled", "other")  # what a row of a table is about
 SCORES = {"single_label": "macro F1", "multi_label": "macro F1", "regression": "Pearson's r"}
 _MEASURED = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "pearson"}
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
@@ -52,7 +53,7 @@ class Setting:
 
     @property
     def key(self) -> tuple[str, str, str, int | str, str]:
-        """What a row of a table has of it: all of `deni.analysis.tables.WHERE` but the strategy."""
+        """What a row of a table has of it: all of `WHERE` but the strategy."""
         return self.dataset, self.model, self.tuning, "all" if self.labelled is None else self.labelled, self.other
 
     @property
@@ -74,7 +75,7 @@ class Block:
         texts: how many were measured on.
         predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
         gold: `(N,)`, likewise.
-        measured: of the predictions, likewise.
+        measures: of the predictions, likewise.
     """
 
     number: int
@@ -85,7 +86,7 @@ class Block:
     texts: int
     predictions: np.ndarray | None
     gold: np.ndarray | None
-    measured: Measured | None
+    measures: PredictionMeasures | None
 
 
 @dataclass
@@ -101,6 +102,11 @@ class Group:
     strategy: str
     blocks: list[Block] = field(default_factory=list)
     failed: list[Row] = field(default_factory=list)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The columns `WHERE` of a row about this group."""
+        return dict(zip(WHERE, (self.strategy, *self.setting.key), strict=True))
 
     @property
     def rows(self) -> list[Row]:
@@ -234,7 +240,7 @@ class _Reader:
         if shared:
             predictions = np.stack(chosen)
             scores = macro_f1(predictions, gold)
-            found = measured(np.stack(votes), predictions, gold)
+            found = measure_predictions(np.stack(votes), predictions, gold)
             return Block(number, rows, seeds, scores, majority_score(gold), texts, predictions, gold, found)
         each_score = [macro_f1(one[None], each.gold)[0] for one, each in zip(chosen, outputs, strict=True)]
         chance = statistics.fmean(majority_score(each.gold) for each in outputs)

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from deni.analysis.numbers import with_interval
 from deni.analysis.runs import Group
 from deni.measures import mean_interval
 
@@ -21,8 +19,8 @@ COLUMNS = (
 )
 
 
-def votes_of(group: Group) -> Iterator[dict[str, Any]]:
-    """One row, in points, where the runs of a group have members that vote; NaN for what was not measured."""
+def compute_votes(group: Group) -> Iterator[dict[str, Any]]:
+    """One row, scores in points, where the runs of a group have members that vote; NaN for what was not measured."""
     runs = [
         (block.number, {name: row.metrics.get(f"{name}_macro_f1", float("nan")) for name in ("soft", *OTHERS)},
          row.metrics.get("disagreement", float("nan")))
@@ -45,12 +43,6 @@ def votes_of(group: Group) -> Iterator[dict[str, Any]]:
         found |= {f"{name}_minus_soft": _mean(away, blocks), f"{name}_minus_soft_low": low}
         found |= {f"{name}_minus_soft_high": high}
     yield found
-
-
-def away_from_soft(frame: pd.DataFrame, name: str) -> list[str]:
-    """Difference and interval of another vote, as text, for each row of a frame with `COLUMNS`."""
-    columns = [f"{name}_minus_soft{end}" for end in ("", "_low", "_high")]
-    return [with_interval(*row) for row in frame[columns].itertuples(index=False)]
 
 
 def _mean(values: np.ndarray, blocks: np.ndarray) -> float:

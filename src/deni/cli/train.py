@@ -156,7 +156,7 @@ def command(
         table.add_row(name, Text(str(value)))  # a name in brackets is no markup
     for failure in done.result.trainer.failures:
         table.add_row("failed run", Text(str(failure)))
-    report.tell(table, Console())
+    report.print_on(table, Console())
     if explain:
         click.echo(f"\n{done.result.trainer.diagnostics.story()}\n")
     click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")

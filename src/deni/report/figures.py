@@ -11,7 +11,7 @@ from deni.analysis.tables import Tables
 from deni.report.charts import FAILED, INK, ORDER, QUIET, Figure, Styles, named, points_axis, spec_of, tips_of
 
 
-def figures_of(tables: Tables) -> list[Figure]:
+def build_figures(tables: Tables) -> list[Figure]:
     """The figures that the study has rows for."""
     styles = Styles(tables.runs.strategies)
     score = " or ".join(dict.fromkeys(tables.results["score"])) + ", in points"

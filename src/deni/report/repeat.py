@@ -35,7 +35,7 @@ class Repeat:
     environments: Sequence[tuple[str, int]]
 
 
-def repeat_of(rows: Sequence[Row], store: str) -> Repeat:
+def plan_repeat(rows: Sequence[Row], store: str) -> Repeat:
     """How to repeat the cells of these rows into a store of this name."""
     found: dict[str, str] = {}
     for study, some in itertools.groupby(sorted(rows, key=lambda row: row.study), key=lambda row: row.study):

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from deni.analysis.tables import WHERE, Tables
+from deni.analysis.runs import WHERE
+from deni.analysis.tables import Tables
 from deni.report.charts import INK, LINE, QUIET, Figure
-from deni.report.figures import figures_of
+from deni.report.figures import build_figures
 from deni.report.html.frame import json_value
 
 MOST = 12  # drawings of a figure
@@ -21,11 +22,11 @@ PADDING = {"left": 56, "right": 64, "top": 6, "bottom": 6}  # a browser's letter
 _COLOURS = {INK: "#1f2328", QUIET: "#59636e", LINE: "#d1d9e0"}  # of the page's properties, on paper
 
 
-def drawings_of(tables: Tables) -> Iterator[tuple[str, str]]:
+def draw_svgs(tables: Tables) -> Iterator[tuple[str, str]]:
     """Name and SVG of each figure, of the first twelve settings; those of one setting are named after the figure."""
     import vl_convert
 
-    for figure in figures_of(tables):
+    for figure in build_figures(tables):
         rows = {name: _rows(getattr(tables, frame), tables) for name, frame in figure.tables.items()}
         titles = list(dict.fromkeys(_title(figure, row) for each in rows.values() for row in each))
         for title in titles[:MOST]:

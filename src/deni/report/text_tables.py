@@ -7,25 +7,26 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from deni.analysis.numbers import number, p_value, span, with_interval
-from deni.analysis.tables import WHERE, Tables
-from deni.analysis.votes import OTHERS, away_from_soft
+from deni.analysis.runs import WHERE
+from deni.analysis.tables import Tables
+from deni.analysis.votes import OTHERS
+from deni.report.numbers import differences_from_soft, number, p_value, span, with_interval
 
 _NUMBERS = r"–|[-+]?\d.*"  # with what follows: an interval, an SD, of how many
 
 
-def markdown_of(tables: Tables) -> str:
+def to_markdown(tables: Tables) -> str:
     """The tables of GitHub's Markdown, each under a heading; what is the same in all settings is said above them."""
     said = ", ".join(f"{name} {value}" for name, value in shared_by(tables).items() if value)
     parts = [f"All settings: {_escaped(said)}.\n"] if said else []
-    parts += [f"## {_escaped(title)}\n\n{table}\n" for title, table in sections_of(tables).items()]
+    parts += [f"## {_escaped(title)}\n\n{table}\n" for title, table in markdown_sections(tables).items()]
     return "\n".join(parts)
 
 
-def sections_of(tables: Tables) -> dict[str, str]:
+def markdown_sections(tables: Tables) -> dict[str, str]:
     """Title and Markdown of each table that has rows, without the columns that `shared_by` has."""
     same = shared_by(tables)
-    return {title: markdown_table(frame.drop(columns=same, errors="ignore")) for title, frame in plain_of(tables)}
+    return {title: markdown_table(frame.drop(columns=same, errors="ignore")) for title, frame in text_frames(tables)}
 
 
 def shared_by(tables: Tables) -> dict[str, str]:
@@ -34,16 +35,16 @@ def shared_by(tables: Tables) -> dict[str, str]:
     return {str(name): settings[name].iloc[0] for name in settings if settings[name].nunique() == 1}
 
 
-def latex_of(tables: Tables) -> str:
+def to_latex(tables: Tables) -> str:
     """The same tables in LaTeX; they need the package booktabs."""
     signs = {"★": r"$\star$", "–": "--", "∞": r"$\infty$"}
-    text = "\n".join(frame.to_latex(index=False, escape=True) for _, frame in plain_of(tables))
+    text = "\n".join(frame.to_latex(index=False, escape=True) for _, frame in text_frames(tables))
     for sign, command in signs.items():
         text = text.replace(sign, command)
     return text
 
 
-def csv_of(tables: Tables) -> str:
+def to_csv(tables: Tables) -> str:
     """A row for each strategy and setting, all digits, with the comparison with the baseline beside it."""
     frame = tables.results.drop(columns=["pareto_mean", "pareto_sd"])
     if not tables.comparisons.empty:
@@ -54,9 +55,9 @@ def csv_of(tables: Tables) -> str:
     return file.getvalue()
 
 
-def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
+def text_frames(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
     """Title and texts of each table that has rows."""
-    yield "Overview", overview_of(tables)
+    yield "Overview", build_overview(tables)
     found = {
         "Results": (tables.results, _results),
         f"Comparisons with {tables.baseline}": (tables.comparisons, _comparisons),
@@ -69,7 +70,7 @@ def plain_of(tables: Tables) -> Iterator[tuple[str, pd.DataFrame]]:
             yield title, texts(frame)
 
 
-def overview_of(tables: Tables, *others: Tables) -> pd.DataFrame:
+def build_overview(tables: Tables, *others: Tables) -> pd.DataFrame:
     """Strategies x datasets, mean ± SD, and how they compare on all datasets together, or on the only one, as texts.
 
     A run has failed that is at chance or has no result.
@@ -134,7 +135,7 @@ def _votes(frame: pd.DataFrame) -> pd.DataFrame:
     shown["runs"] = frame["runs"].astype(str)
     shown["soft vote"] = [number(value, 2) for value in frame["soft"]]
     for name in OTHERS:
-        shown[f"{name} - soft"] = away_from_soft(frame, name)
+        shown[f"{name} - soft"] = differences_from_soft(frame, name)
     shown["disagreement, %"] = [number(value, 2) for value in frame["disagreement"]]
     return shown
 

@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deni.analysis.claims import sentences_of
+from deni.analysis.claims import state_claims
 from deni.analysis.runs import read_runs
-from deni.analysis.tables import Tables, tables_of
+from deni.analysis.tables import Tables, build_tables
 from deni.data.write import write_bytes
 from deni.errors import InputError
 from deni.report.html.frame import check_packages
-from deni.report.html.page import page_of
-from deni.report.repeat import repeat_of
-from deni.report.text_tables import csv_of, latex_of, markdown_of
+from deni.report.html.page import build_page
+from deni.report.repeat import plan_repeat
+from deni.report.text_tables import to_csv, to_latex, to_markdown
 from deni.study.store.archive import opened
 
-_PLAIN: Mapping[str, Callable[[Tables], str]] = {"markdown": markdown_of, "latex": latex_of, "csv": csv_of}
+_PLAIN: Mapping[str, Callable[[Tables], str]] = {"markdown": to_markdown, "latex": to_latex, "csv": to_csv}
 
 
 def write_report(
@@ -66,13 +66,13 @@ def write_report(
         raise InputError("two of the files to write are the same: give each its own name")
     with opened(store) as cells:
         runs = read_runs(cells, _watch("reading", progress), as_one_model)
-        tables = tables_of(runs, baseline, watch=_watch("comparing", progress))
+        tables = build_tables(runs, baseline, watch=_watch("comparing", progress))
     rows = runs.rows
     texts = {name: _PLAIN[name](tables) for name in places if name != "page"}
     if "page" in places:
         names = dict.fromkeys(row.study for row in rows if row.study)
         heading = title or ", ".join(names) or Path(store).stem
-        texts["page"] = page_of(tables, sentences_of(tables), repeat_of(rows, Path(store).name), heading)
+        texts["page"] = build_page(tables, state_claims(tables), plan_repeat(rows, Path(store).name), heading)
     drawn = {} if figures is None else _drawn(tables, Path(figures), overwrite)
     for name, path in places.items():
         write_bytes(path, texts[name].encode())
@@ -83,11 +83,11 @@ def write_report(
 
 def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
     """The figures by the files that they are written to."""
-    from deni.report.svg import drawings_of
+    from deni.report.svg import draw_svgs
 
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: name a folder for the figures")
-    found = {folder / f"{name}.svg": svg for name, svg in drawings_of(tables)}
+    found = {folder / f"{name}.svg": svg for name, svg in draw_svgs(tables)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

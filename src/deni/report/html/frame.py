@@ -43,7 +43,7 @@ def check_packages() -> None:
         raise InputError(f'a page needs the package {error.name}: pip install "deni[report]"') from None
 
 
-def rendered(name: str, title: str, data: Any, **values: Any) -> str:
+def render_page(name: str, title: str, data: Any, **values: Any) -> str:
     """The page as HTML; every name in it is escaped.
 
     Args:

@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 
 from deni.analysis.claims import NOT_EQUAL, Sentence
-from deni.analysis.numbers import number, p_value, span
-from deni.analysis.runs import Setting
-from deni.analysis.tables import WHERE, Tables
-from deni.analysis.votes import OTHERS, away_from_soft
+from deni.analysis.runs import WHERE, Setting
+from deni.analysis.tables import Tables
+from deni.analysis.votes import OTHERS
 from deni.measures import F1_MARGIN, LEAST_SEEDS, SD_MARGIN
-from deni.report.html.frame import Column, json_value, rendered
+from deni.report.html.frame import Column, json_value, render_page
+from deni.report.numbers import differences_from_soft, number, p_value, span
 from deni.report.repeat import Repeat
 
 MOST_RUNS = 30_000  # that are drawn one by one; of more, a sample
@@ -21,11 +21,11 @@ MOST_FAILURES = 500  # that are listed
 _DRAWN = ("results", "each_run", "mean_ranks", "instability", "reliability", "diversity")
 
 
-def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str) -> str:
+def build_page(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title: str) -> str:
     """The page as HTML; every name in it is escaped."""
-    from deni.report.figures import figures_of, marks
+    from deni.report.figures import build_figures, marks
 
-    drawn = figures_of(tables)
+    drawn = build_figures(tables)
     data = {
         "settings": [_setting(setting) for setting in tables.runs.settings],
         "strategies": tables.runs.strategies,
@@ -34,7 +34,7 @@ def page_of(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, title
             {"name": each.name, "each": each.each, "tables": dict(each.tables), "spec": each.spec} for each in drawn
         ],
     }
-    return rendered(
+    return render_page(
         "study",
         title,
         data,
@@ -235,7 +235,7 @@ def _votes(frame: pd.DataFrame) -> list[Column]:
     return [
         Column("runs", [str(value) for value in frame["runs"]]),
         _numbers(frame, "soft", "soft vote", 2),
-        *(Column(f"{name} - soft", away_from_soft(frame, name)) for name in OTHERS),
+        *(Column(f"{name} - soft", differences_from_soft(frame, name)) for name in OTHERS),
         _numbers(frame, "disagreement", "disagreement, %", 2),
     ]
 
@@ -252,7 +252,7 @@ def _instability(frame: pd.DataFrame) -> list[Column]:
 
 
 def fork_columns(frame: pd.DataFrame) -> list[Column]:
-    """Of rows as `deni.analysis.tables.forks_of` gives them."""
+    """Of rows as `deni.analysis.forks.summarize_forks` gives them."""
     numbers = [
         Column(name, [str(value) for value in frame[name]], number=name != "ends in")
         for name in ("fork", "step", "stop", "members")

@@ -11,7 +11,7 @@ from deni.commands.train import TrainingRun
 from deni.errors import InputError
 from deni.randomness import derive
 from deni.report.html.frame import check_packages
-from deni.report.training.facts import Facts, facts_of
+from deni.report.training.summary import TrainingSummary, summarize_training
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,43 +21,43 @@ PAGE = "report.html"
 
 
 class TrainingReport:
-    """What `deni.commands.train.train_file` takes as `extra_files`: it measures, and makes the page.
+    """What `deni.commands.train.train_file` takes as `extra_files`: it measures, and builds the page.
 
     Args:
         title: of the page.
         command: what was typed; None where it was not begun on the command line.
 
     Attributes:
-        facts: what was found, when the training is over.
+        summary: what was found, when the training is over.
         left_out: why there is no page, or nothing.
     """
 
     def __init__(self, title: str, command: str | None = None) -> None:
         self.title, self.command = title, command
-        self.facts: Facts | None = None
+        self.summary: TrainingSummary | None = None
         self.left_out = ""
 
     def __call__(self, done: TrainingRun) -> Mapping[str, bytes]:
         """The files that belong into the artifact."""
-        from deni.report.training.page import page_of
+        from deni.report.training.page import build_page
 
         generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
-        self.facts = facts_of(done, generator, self.command)
+        self.summary = summarize_training(done, generator, self.command)
         try:
             check_packages()
         except InputError as error:
             self.left_out = str(error)
             return {}
-        return {PAGE: page_of(self.facts, self.title).encode("utf-8", "replace")}
+        return {PAGE: build_page(self.summary, self.title).encode("utf-8", "replace")}
 
-    def tell(self, table: Table, console: Console) -> None:
-        """Write the short form on a terminal, below the rows that the table has."""
-        from deni.report.training.words import tell
+    def print_on(self, table: Table, console: Console) -> None:
+        """Print the table, with the short form below the rows that it has."""
+        from deni.report.training.terminal import print_summary
 
-        if self.facts is None:  # it failed, and a warning said why
+        if self.summary is None:  # it failed, and a warning said why
             console.print(table)
         else:
-            tell(self.facts, table, console)
+            print_summary(self.summary, table, console)
 
 
-__all__ = ["PAGE", "Facts", "TrainingReport", "facts_of"]
+__all__ = ["PAGE", "TrainingReport", "TrainingSummary", "summarize_training"]

@@ -11,23 +11,23 @@ import pandas as pd
 
 from deni.report.charts import COLOURS, INK, QUIET, Figure, Styles, named, spec_of, tips_of
 from deni.report.figures import diversity_figure, reliability_figure
-from deni.report.training.facts import Facts
+from deni.report.training.summary import TrainingSummary
 
 
-def figures_of(facts: Facts) -> tuple[list[Figure], Mapping[str, list[dict[str, Any]]]]:
+def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, list[dict[str, Any]]]]:
     """The figures that this training has rows for, and the rows of their tables."""
-    test, styles = facts.on_test, Styles(["members"])
+    test, styles = summary.on_test, Styles(["members"])
     frames = {
-        "losses": facts.losses,
-        "phases": pd.DataFrame([{**each, "middle": (each["start"] + each["stop"]) / 2} for each in facts.phases]),
-        "scores": facts.scores,
-        "diversity": facts.forks.assign(g=0, strategy="members"),
-        "excess": facts.excess,
+        "losses": summary.losses,
+        "phases": pd.DataFrame([{**each, "middle": (each["start"] + each["stop"]) / 2} for each in summary.phases]),
+        "scores": summary.scores,
+        "diversity": summary.forks.assign(g=0, strategy="members"),
+        "excess": summary.excess,
         "reliability": pd.DataFrame() if test is None else test.reliability.assign(g=0, strategy="vote"),
         "points": pd.DataFrame() if test is None else test.points,
     }
     found = {
-        "losses": _loss(facts),
+        "losses": _loss(summary),
         "scores": _scores(),
         "diversity": _of_one(
             diversity_figure(styles),
@@ -44,7 +44,7 @@ def figures_of(facts: Facts) -> tuple[list[Figure], Mapping[str, list[dict[str, 
     }
     drawn = [figure for name, figure in found.items() if not frames[name].empty]
     # In regression nothing is chosen, and independent runs have no fork: the table has what there is.
-    if not facts.forks.empty and facts.forks["disagreement_at_fork"].isna().all():
+    if not summary.forks.empty and summary.forks["disagreement_at_fork"].isna().all():
         drawn = [figure for figure in drawn if figure.name != "diversity"]
     return drawn, {name: frame.to_dict("records") for name, frame in frames.items()}
 
@@ -53,12 +53,12 @@ def _of_one(figure: Figure, caption: str) -> Figure:
     return dataclasses.replace(figure, caption=caption, each="all", legend=False)
 
 
-def _step(facts: Facts | None = None) -> alt.X:
-    scale = alt.Scale(zero=True) if facts is None else alt.Scale(domain=[0, facts.phases[-1]["stop"]])
+def _step(summary: TrainingSummary | None = None) -> alt.X:
+    scale = alt.Scale(zero=True) if summary is None else alt.Scale(domain=[0, summary.phases[-1]["stop"]])
     return alt.X("step:Q", title="optimiser step", scale=scale)
 
 
-def _loss(facts: Facts) -> Figure:
+def _loss(summary: TrainingSummary) -> Figure:
     several = named("phases").transform_filter("datum.members > 1")
     tips = tips_of("members", "start", "stop")
     across = {"x": alt.X("start:Q", title="optimiser step"), "x2": "stop:Q"}
@@ -66,11 +66,11 @@ def _loss(facts: Facts) -> Figure:
     labels = several.mark_text(baseline="top", dy=2, fontSize=11, color=INK).encode(
         x="middle:Q", y=alt.value(0), text="members:Q", tooltip=tips
     )
-    kinds = list(dict.fromkeys(facts.losses["of"]))
+    kinds = list(dict.fromkeys(summary.losses["of"]))
     legend = alt.Legend(orient="top", title=None) if len(kinds) > 1 else None
     of = alt.Color("of:N", scale=alt.Scale(domain=kinds, range=list(COLOURS[: len(kinds)])), legend=legend)
     y = alt.Y("loss:Q", title="mean loss of the members", scale=alt.Scale(zero=False))
-    base = named("losses").encode(x=_step(facts), y=y, color=of)
+    base = named("losses").encode(x=_step(summary), y=y, color=of)
     lines = base.mark_line(strokeWidth=1.6).encode(strokeDash=alt.StrokeDash("of:N", legend=None))
     points = base.mark_point(filled=True, size=28, opacity=1).encode(tooltip=tips_of("of", "step", "loss:.4f"))
     return Figure(

@@ -8,39 +8,39 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from deni.analysis.numbers import number
-from deni.report.html.frame import Column, json_value, rendered, table_of
+from deni.analysis.performance import FEW, Performance, UncertainText
+from deni.report.html.frame import Column, json_value, render_page, table_of
 from deni.report.html.page import fork_columns
-from deni.report.training.facts import Facts
-from deni.report.training.tested import FEW, OnTest, Uncertain
-from deni.report.training.words import cut, tiles_of
+from deni.report.numbers import number
+from deni.report.training.summary import TrainingSummary
+from deni.report.training.tiles import build_tiles, cut
 
 MOST_CLASSES = 30  # of the confusion matrix; of more, those with the most errors
 MOST_CONFUSED = 10  # pairs of classes that are listed
 
 
-def page_of(facts: Facts, title: str) -> str:
+def build_page(summary: TrainingSummary, title: str) -> str:
     """The page as HTML; every text and name in it is escaped."""
-    from deni.report.training.figures import figures_of
+    from deni.report.training.figures import build_figures
 
-    drawn, rows = figures_of(facts)
+    drawn, rows = build_figures(summary)
     tables = {
         name: [{key: json_value(value) for key, value in row.items()} for row in some] for name, some in rows.items()
     }
     figures = [
         {"name": each.name, "title": each.title, "tables": dict(each.tables), "spec": each.spec} for each in drawn
     ]
-    test = facts.on_test
-    shown = {"forks": table_of(_forks(facts.forks))} if len(facts.forks) else {}
+    test = summary.on_test
+    shown = {"forks": table_of(_forks(summary.forks))} if len(summary.forks) else {}
     if test is not None and len(test.per_label):
         shown["labels"] = table_of(_labels(test.per_label, test))
-    return rendered(
+    return render_page(
         "training",
         title,
         {"tables": tables, "figures": figures},
-        facts=facts,
+        summary=summary,
         test=test,
-        tiles=tiles_of(facts),
+        tiles=build_tiles(summary),
         figures={each.name: each for each in drawn},
         marks=[],
         shown=shown,
@@ -48,14 +48,14 @@ def page_of(facts: Facts, title: str) -> str:
         confused=test.confused[:MOST_CONFUSED] if test is not None else [],
         uncertain=[_text(each) for each in test.uncertain] if test is not None else [],
         few=FEW,
-        missing=facts.missing,
-        settings=yaml.safe_dump(_plain(facts.settings), sort_keys=False, allow_unicode=True, width=100),
-        environment=", ".join(f"{name} {value}" for name, value in facts.environment.items()),
+        missing=summary.missing,
+        settings=yaml.safe_dump(_plain(summary.settings), sort_keys=False, allow_unicode=True, width=100),
+        environment=", ".join(f"{name} {value}" for name, value in summary.environment.items()),
         number=number,
     )
 
 
-def _matrix(test: OnTest) -> dict[str, Any]:
+def _matrix(test: Performance) -> dict[str, Any]:
     """The confusion matrix: heads, and of each row its cells as count and share of the row."""
     confusion = test.confusion
     assert confusion is not None
@@ -66,17 +66,17 @@ def _matrix(test: OnTest) -> dict[str, Any]:
         total = int(confusion[gold].sum())
         cells = [
             {
-                "count": int(confusion[gold, said]),
-                "share": int(confusion[gold, said]) / max(total, 1),
-                "own": gold == said,
+                "count": int(confusion[gold, predicted]),
+                "share": int(confusion[gold, predicted]) / max(total, 1),
+                "own": gold == predicted,
             }
-            for said in some
+            for predicted in some
         ]
         rows.append({"name": test.labels[gold], "total": total, "cells": cells})
     return {"heads": [test.labels[at] for at in some], "rows": rows, "left": len(confusion) - len(some)}
 
 
-def _labels(frame: pd.DataFrame, test: OnTest) -> list[Column]:
+def _labels(frame: pd.DataFrame, test: Performance) -> list[Column]:
     return [
         Column("class" if test.confusion is not None else "label", frame["label"].tolist(), number=False),
         Column(test.examples if test.examples == "words" else "texts", [f"{value:,}" for value in frame["gold"]]),
@@ -89,9 +89,9 @@ def _forks(frame: pd.DataFrame) -> list[Column]:
     return [column for column in fork_columns(frame) if column.title != "runs"]
 
 
-def _text(each: Uncertain) -> dict[str, Any]:
+def _text(each: UncertainText) -> dict[str, Any]:
     parts = [cut(part, 400) for part in each.parts]
-    return {"parts": parts, "gold": each.gold, "said": each.said, "right": each.right} | {
+    return {"parts": parts, "gold": each.gold, "predicted": each.predicted, "right": each.right} | {
         "total": number(each.total, 2),
         "members": None if each.members is None else number(each.members, 2),
     }

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.analysis.tables import forks_of
+from deni.analysis.forks import summarize_forks
+from deni.analysis.performance import Performance, measure_performance
 from deni.commands.train import TrainingRun
 from deni.provenance import versions
 from deni.report.repeat import install
-from deni.report.training.tested import OnTest, measured
 from deni.study.execution.pack import environment
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What the report of one training says.
+class TrainingSummary:
+    """What is known of a finished training, as its report takes it.
 
     Args:
         data: what it was trained on, as it was named.
@@ -30,7 +30,7 @@ class Facts:
         losses: `step`, `loss` and `of` (training texts, development texts).
         scores: `step` and `score` on the development texts.
         phases: `start`, `stop`, `members` (of all runs).
-        forks: rows as `deni.analysis.tables.forks_of` gives them.
+        forks: rows as `deni.analysis.forks.summarize_forks` gives them.
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
         failures: members that failed.
         schedule: its phases, as text.
@@ -46,7 +46,7 @@ class Facts:
     data: str
     train_texts: int
     metrics: Mapping[str, Any]
-    on_test: OnTest | None
+    on_test: Performance | None
     missing: Mapping[str, str]
     losses: pd.DataFrame
     scores: pd.DataFrame
@@ -70,15 +70,17 @@ class Facts:
         return self.member_steps / self.plain_steps
 
 
-def facts_of(done: TrainingRun, generator: np.random.Generator, command: str | None = None) -> Facts:
+def summarize_training(
+    done: TrainingRun, generator: np.random.Generator, command: str | None = None
+) -> TrainingSummary:
     """Collect what is known of a training.
 
     Args:
         generator: draws the test texts again, for the interval.
         command: what was typed.
     """
-    fitted, missing = done.result, {}
-    trainer, schedule = fitted.trainer, fitted.schedule
+    result, missing = done.result, {}
+    trainer, schedule = result.trainer, result.schedule
     history = trainer.state.log_history
     dev = trainer.eval_dataset is not None
     on_test = None
@@ -86,12 +88,12 @@ def facts_of(done: TrainingRun, generator: np.random.Generator, command: str | N
         missing["test"] = "There was no test part (--test 0), so nothing is known of how good the model is."
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
-        on_test, why = measured(fitted.recipe.task, fitted.labels, done.evaluation, parent, generator)
+        on_test, why = measure_performance(result.recipe.task, result.labels, done.evaluation, parent, generator)
         missing |= why
     forks = [record.summary() for record in trainer.diagnostics.records]
     if not forks:
         missing["forks"] = "One model was trained from beginning to end, so there are no members to compare."
-    info = fitted.info(done.metrics)
+    info = result.info(done.metrics)
     of = {"loss": "training texts", "eval_loss": "development texts"}
     losses = [(each["step"], each[name], kind) for each in history for name, kind in of.items() if name in each]
     best = f"eval_{trainer.args.metric_for_best_model}"
@@ -101,8 +103,8 @@ def facts_of(done: TrainingRun, generator: np.random.Generator, command: str | N
         for number, record in enumerate(trainer.diagnostics.records, 1)
         for at, value in enumerate(record.excess, 1)
     ]
-    return Facts(
-        data=str(fitted.data.get("data", "")),
+    return TrainingSummary(
+        data=str(result.data.get("data", "")),
         train_texts=done.metrics["train_texts"],
         metrics=done.metrics,
         on_test=on_test,
@@ -110,14 +112,14 @@ def facts_of(done: TrainingRun, generator: np.random.Generator, command: str | N
         losses=pd.DataFrame(losses, columns=["step", "loss", "of"]),
         scores=pd.DataFrame(scores, columns=["step", "score"]),
         phases=[{"start": each.start, "stop": each.stop, "members": each.members * schedule.runs} for each in schedule],
-        forks=pd.DataFrame(forks_of([forks])),
+        forks=pd.DataFrame(summarize_forks([forks])),
         excess=pd.DataFrame(excess, columns=["step", "excess", "fork"]),
         failures=[str(each) for each in trainer.failures],
         schedule=str(schedule),
-        member_steps=fitted.member_steps,
+        member_steps=result.member_steps,
         plain_steps=trainer.state.global_step,  # fewer than planned where it stopped early
         voters=trainer.population.size,
-        seconds=fitted.seconds,
+        seconds=result.seconds,
         resumed=done.resumed,
         settings={name: info[name] for name in ("strategy", "tuning", "recipe", "data", "max_length", "seeds")},
         environment=environment(),

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 
 def number(value: Any, digits: int) -> str:
@@ -29,3 +30,9 @@ def with_interval(value: float, low: float, high: float) -> str:
 def p_value(value: float) -> str:
     """A p-value; the smallest as a bound."""
     return "–" if np.isnan(value) else "0.001 or less" if value <= 0.001 else f"{value:.3f}"
+
+
+def differences_from_soft(frame: pd.DataFrame, name: str) -> list[str]:
+    """Difference and interval of another vote, as text, for each row of a frame with `COLUMNS`."""
+    columns = [f"{name}_minus_soft{end}" for end in ("", "_low", "_high")]
+    return [with_interval(*row) for row in frame[columns].itertuples(index=False)]

@@ -1,4 +1,4 @@
-"""What the test part says of a trained population: its score, its errors, and where its members are not sure."""
+"""How well a trained population does on its test split: its score, its errors, and where its members are not sure."""
 
 from __future__ import annotations
 
@@ -40,31 +40,31 @@ MOST_POINTS = 2000  # texts that are drawn one by one
 
 
 @dataclass(frozen=True)
-class Uncertain:
+class UncertainText:
     """A text about which the members know little.
 
     Args:
         parts: the text; a pair has two.
-        gold, said: the right label and the predicted one, as text.
+        gold, predicted: the right label and the predicted one, as text.
         total: all uncertainty: predictive entropy in nats; the members' SD in regression.
         members: the part that comes from their disagreement (mutual information); None where there is none to tell.
     """
 
     parts: tuple[str, ...]
     gold: str
-    said: str
+    predicted: str
     total: float
     members: float | None
 
     @property
     def right(self) -> bool:
         """Whether the prediction is right."""
-        return self.gold == self.said
+        return self.gold == self.predicted
 
 
 @dataclass(frozen=True)
-class OnTest:
-    """Measures of the test part.
+class Performance:
+    """Measures of a trained population on its test split.
 
     Args:
         task: see `deni.data.TASKS`.
@@ -99,7 +99,7 @@ class OnTest:
     disagreement: float | None = None
     parent_differs: float | None = None
     member_scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    uncertain: Sequence[Uncertain] = ()
+    uncertain: Sequence[UncertainText] = ()
     points: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
@@ -115,13 +115,13 @@ class OnTest:
         errors = self.confusion * (1 - np.eye(len(self.confusion), dtype=int))
         order = np.argsort(-errors, axis=None, kind="stable")[: np.count_nonzero(errors)]
         places = zip(*np.unravel_index(order, errors.shape), strict=True)
-        return [(self.labels[gold], self.labels[said], int(errors[gold, said])) for gold, said in places]
+        return [(self.labels[gold], self.labels[predicted], int(errors[gold, predicted])) for gold, predicted in places]
 
 
-def measured(
-    task: str, labels: Sequence[str], tested: Evaluation, parent: bool, generator: np.random.Generator
-) -> tuple[OnTest | None, dict[str, str]]:
-    """Measure what was said of the test part.
+def measure_performance(
+    task: str, labels: Sequence[str], evaluation: Evaluation, parent: bool, generator: np.random.Generator
+) -> tuple[Performance | None, dict[str, str]]:
+    """Measure the predictions of the test split.
 
     Args:
         parent: whether the first member is the parent of the others.
@@ -130,27 +130,27 @@ def measured(
     Returns:
         the measures, and why some are missing: part -> sentence.
     """
-    if not (np.isfinite(tested.members).all() and not np.isnan(tested.votes).any()):
+    if not (np.isfinite(evaluation.members).all() and not np.isnan(evaluation.votes).any()):
         return None, {"test": "A member's outputs are no numbers (its training failed), so its test part says nothing."}
     of = {"regression": _numbers, "multi_label": _several, "token": _words, "single_label": _classes}[task]
-    found, missing = of(labels, tested, generator)
-    members = tested.members.shape[1]
+    found, missing = of(labels, evaluation, generator)
+    members = evaluation.members.shape[1]
     if members == 1:
         missing["members"] = "One model predicts, so there are no members that could disagree."
     else:
         name = MAIN[task][0]
-        each = [scores_of(task, tested.gold, tested.members[:, at], labels)[name] for at in range(members)]
+        each = [scores_of(task, evaluation.gold, evaluation.members[:, at], labels)[name] for at in range(members)]
         found["member_scores"] = np.array(each)
         if task == "regression":
-            found["disagreement"] = float(tested.members[..., 0].std(1).mean())
+            found["disagreement"] = float(evaluation.members[..., 0].std(1).mean())
         else:
-            chosen = tested.members > 0 if task == "multi_label" else tested.members.argmax(-1)
+            chosen = evaluation.members > 0 if task == "multi_label" else evaluation.members.argmax(-1)
             chosen = chosen.swapaxes(0, 1).reshape(members, -1).astype(int)
-            vote = tested.votes > 0 if task == "multi_label" else tested.votes.argmax(-1)
+            vote = evaluation.votes > 0 if task == "multi_label" else evaluation.votes.argmax(-1)
             found["disagreement"] = pairwise_disagreement(chosen)
             found["parent_differs"] = float(np.mean(chosen[0] != vote.reshape(-1))) if parent else None
     counts = {"single_label": "texts", "multi_label": "labels of texts", "regression": "texts", "token": "words"}
-    return OnTest(task=task, texts=len(tested.texts), examples=counts[task], labels=labels, **found), missing
+    return Performance(task=task, texts=len(evaluation.texts), examples=counts[task], labels=labels, **found), missing
 
 
 # ---- of each task ----------------------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ def measured(
 _Found = tuple[dict[str, Any], dict[str, str]]
 
 
-def _classes(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
-    gold, said = np.asarray(tested.gold), tested.votes.argmax(-1)
-    confusion, own = _of_choices(labels, gold, said, tested.votes)
+def _classes(labels: Sequence[str], evaluation: Evaluation, generator: np.random.Generator) -> _Found:
+    gold, predicted = np.asarray(evaluation.gold), evaluation.votes.argmax(-1)
+    confusion, own = _of_choices(labels, gold, predicted, evaluation.votes)
     right, chosen = np.nonzero(confusion)
 
     def score(weights: np.ndarray) -> np.ndarray:
@@ -168,66 +168,66 @@ def _classes(labels: Sequence[str], tested: Evaluation, generator: np.random.Gen
 
     ends = other_texts(score, confusion[right, chosen], generator=generator)
     most = np.bincount(gold).argmax()
-    total = predictive_entropy(tested.members)
-    part = mutual_information(tested.members)
+    total = predictive_entropy(evaluation.members)
+    part = mutual_information(evaluation.members)
     return {
         **own,
-        "score": Estimate(tested.metrics["macro_f1"], *ends),
+        "score": Estimate(evaluation.metrics["macro_f1"], *ends),
         "chance": {
-            "accuracy": (tested.metrics["accuracy"], majority_score(gold, accuracy)),
-            "macro F1": (tested.metrics["macro_f1"], majority_score(gold)),
+            "accuracy": (evaluation.metrics["accuracy"], majority_score(gold, accuracy)),
+            "macro F1": (evaluation.metrics["macro_f1"], majority_score(gold)),
         },
         "always": labels[int(most)],
         "uncertain": [
-            _uncertain(tested, at, labels[gold[at]], labels[said[at]], total, part) for at in _largest(total)
+            _uncertain(evaluation, at, labels[gold[at]], labels[predicted[at]], total, part) for at in _largest(total)
         ],
     }, {}
 
 
-def _words(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
+def _words(labels: Sequence[str], evaluation: Evaluation, generator: np.random.Generator) -> _Found:
     """A word is an example; an interval is over texts, in which words belong together."""
-    gold, said = np.concatenate(tested.gold), tested.votes.argmax(-1)
-    _, own = _of_choices(labels, gold, said, tested.votes)
-    lengths = [len(each) for each in tested.gold]
+    gold, predicted = np.concatenate(evaluation.gold), evaluation.votes.argmax(-1)
+    _, own = _of_choices(labels, gold, predicted, evaluation.votes)
+    lengths = [len(each) for each in evaluation.gold]
     ends = np.cumsum(lengths)[:-1]
     names = np.array(labels, dtype=object)
     hits, sizes = [], []
-    for right, chosen in zip(np.split(gold, ends), np.split(said, ends), strict=True):
+    for right, chosen in zip(np.split(gold, ends), np.split(predicted, ends), strict=True):
         one, other = (set(get_entities(names[each].tolist())) for each in (right, chosen))
         hits.append(len(one & other))
         sizes.append(len(one) + len(other))
-    total, part = predictive_entropy(tested.members), mutual_information(tested.members)
+    total, part = predictive_entropy(evaluation.members), mutual_information(evaluation.members)
     words = [
         int(start + own_total.argmax()) for start, own_total in zip([0, *ends], np.split(total, ends), strict=True)
     ]
     found = []
     for at in _largest(total[words]):
         word = words[at]
-        shown = tested.texts.texts[at][word - ([0, *ends])[at]]
-        right, chosen = labels[gold[word]], labels[said[word]]
+        shown = evaluation.texts.texts[at][word - ([0, *ends])[at]]
+        right, chosen = labels[gold[word]], labels[predicted[word]]
         found.append(
-            Uncertain(
-                (" ".join(tested.texts.texts[at]), f"word: {shown}"),
+            UncertainText(
+                (" ".join(evaluation.texts.texts[at]), f"word: {shown}"),
                 right,
                 chosen,
                 float(total[word]),
-                float(part[word]) if tested.members.shape[1] > 1 else None,
+                float(part[word]) if evaluation.members.shape[1] > 1 else None,
             )
         )
     most = np.bincount(gold).argmax()
     return {
         **own,
-        "score": Estimate(tested.metrics["entity_f1"], *_f1_interval(hits, sizes, generator)),
-        "chance": {"accuracy of words": (tested.metrics["accuracy"], float(np.mean(gold == most)))},
+        "score": Estimate(evaluation.metrics["entity_f1"], *_f1_interval(hits, sizes, generator)),
+        "chance": {"accuracy of words": (evaluation.metrics["accuracy"], float(np.mean(gold == most)))},
         "always": labels[int(most)],
         "uncertain": found,
     }, {}
 
 
-def _several(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
-    gold, said = np.asarray(tested.gold).astype(bool), tested.votes > 0  # (N, C)
-    hits, sizes = (gold & said).sum(1), gold.sum(1) + said.sum(1)
-    probabilities = expit(tested.members.astype(np.float64))  # (N, M, C)
+def _several(labels: Sequence[str], evaluation: Evaluation, generator: np.random.Generator) -> _Found:
+    gold, predicted = np.asarray(evaluation.gold).astype(bool), evaluation.votes > 0  # (N, C)
+    hits, sizes = (gold & predicted).sum(1), gold.sum(1) + predicted.sum(1)
+    probabilities = expit(evaluation.members.astype(np.float64))  # (N, M, C)
     total = _binary_entropy(probabilities.mean(1)).sum(-1)
     part = np.maximum(total - _binary_entropy(probabilities).sum(-1).mean(1), 0)
 
@@ -236,12 +236,12 @@ def _several(labels: Sequence[str], tested: Evaluation, generator: np.random.Gen
 
     every = 2 * gold.sum() / (gold.sum() + gold.size)
     return {
-        "score": Estimate(tested.metrics["micro_f1"], *_f1_interval(hits, sizes, generator)),
-        "chance": {"micro F1": (tested.metrics["micro_f1"], float(every))},
+        "score": Estimate(evaluation.metrics["micro_f1"], *_f1_interval(hits, sizes, generator)),
+        "chance": {"micro F1": (evaluation.metrics["micro_f1"], float(every))},
         "always": "all labels",
-        "per_label": _per_label(labels, (gold & said).sum(0), gold.sum(0), said.sum(0)),
+        "per_label": _per_label(labels, (gold & predicted).sum(0), gold.sum(0), predicted.sum(0)),
         "uncertain": [
-            _uncertain(tested, at, listed(gold[at]), listed(said[at]), total, part) for at in _largest(total)
+            _uncertain(evaluation, at, listed(gold[at]), listed(predicted[at]), total, part) for at in _largest(total)
         ],
     }, {
         "confusion": "A text has several labels, so there is no confusion matrix; the table has each label.",
@@ -249,9 +249,12 @@ def _several(labels: Sequence[str], tested: Evaluation, generator: np.random.Gen
     }
 
 
-def _numbers(labels: Sequence[str], tested: Evaluation, generator: np.random.Generator) -> _Found:
-    gold, said = np.asarray(tested.gold, dtype=np.float64), tested.votes[:, 0].astype(np.float64)
-    own = (gold - gold.mean(), said - said.mean())  # around their means, so that the sums of squares stay exact
+def _numbers(labels: Sequence[str], evaluation: Evaluation, generator: np.random.Generator) -> _Found:
+    gold, predicted = np.asarray(evaluation.gold, dtype=np.float64), evaluation.votes[:, 0].astype(np.float64)
+    own = (
+        gold - gold.mean(),
+        predicted - predicted.mean(),
+    )  # around their means, so that the sums of squares stay exact
     moments = np.stack([*own, own[0] ** 2, own[1] ** 2, own[0] * own[1], np.ones(len(gold))], 1)  # (N, 6)
 
     def score(weights: np.ndarray) -> np.ndarray:
@@ -264,22 +267,22 @@ def _numbers(labels: Sequence[str], tested: Evaluation, generator: np.random.Gen
         "confusion": "The labels are numbers, so there is no confusion matrix; the figure has every text.",
         "calibration": "The labels are numbers, so there are no probabilities that could be calibrated.",
     }
-    spread = tested.members[..., 0].astype(np.float64).std(1)
+    spread = evaluation.members[..., 0].astype(np.float64).std(1)
     uncertain = []
-    if tested.members.shape[1] > 1:
+    if evaluation.members.shape[1] > 1:
         uncertain = [
-            Uncertain(_parts(tested, at), f"{gold[at]:.4g}", f"{said[at]:.4g}", float(spread[at]), None)
+            UncertainText(_parts(evaluation, at), f"{gold[at]:.4g}", f"{predicted[at]:.4g}", float(spread[at]), None)
             for at in _largest(spread)
         ]
     else:
         missing["uncertain"] = "One model predicts numbers, which do not say how sure it is."
     drawn = generator.permutation(len(gold))[:MOST_POINTS]
     return {
-        "score": Estimate(tested.metrics["pearson"], *ends),
-        "chance": {"RMSE": (tested.metrics["rmse"], float(gold.std()))},
+        "score": Estimate(evaluation.metrics["pearson"], *ends),
+        "chance": {"RMSE": (evaluation.metrics["rmse"], float(gold.std()))},
         "always": "the mean",
         "uncertain": uncertain,
-        "points": pd.DataFrame({"gold": gold[drawn], "predicted": said[drawn]}),
+        "points": pd.DataFrame({"gold": gold[drawn], "predicted": predicted[drawn]}),
     }, missing
 
 
@@ -287,11 +290,11 @@ def _numbers(labels: Sequence[str], tested: Evaluation, generator: np.random.Gen
 
 
 def _of_choices(
-    labels: Sequence[str], gold: np.ndarray, said: np.ndarray, votes: np.ndarray
+    labels: Sequence[str], gold: np.ndarray, predicted: np.ndarray, votes: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The confusion matrix, and what each class and the probabilities of the vote `(N, C)` say."""
     classes = len(labels)
-    confusion = np.bincount(gold * classes + said, minlength=classes**2).reshape(classes, classes)
+    confusion = np.bincount(gold * classes + predicted, minlength=classes**2).reshape(classes, classes)
     share, confidence, right = reliability(votes, gold, BINS)
     bins = pd.DataFrame({"confidence": 100 * confidence, "accuracy": 100 * right, "share": 100 * share})
     return confusion, {
@@ -302,9 +305,9 @@ def _of_choices(
     }
 
 
-def _per_label(labels: Sequence[str], hits: np.ndarray, gold: np.ndarray, said: np.ndarray) -> pd.DataFrame:
-    f1 = 100 * 2 * hits / np.maximum(gold + said, 1)
-    return pd.DataFrame({"label": list(labels), "gold": gold, "predicted": said, "f1": f1})
+def _per_label(labels: Sequence[str], hits: np.ndarray, gold: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
+    f1 = 100 * 2 * hits / np.maximum(gold + predicted, 1)
+    return pd.DataFrame({"label": list(labels), "gold": gold, "predicted": predicted, "f1": f1})
 
 
 def _f1_interval(hits: Any, sizes: Any, generator: np.random.Generator) -> tuple[float, float]:
@@ -326,11 +329,15 @@ def _largest(values: np.ndarray) -> list[int]:
     return np.argsort(-values, kind="stable")[:MOST_UNCERTAIN].tolist()
 
 
-def _parts(tested: Evaluation, at: int) -> tuple[str, ...]:
-    text = tested.texts.texts[at]
+def _parts(evaluation: Evaluation, at: int) -> tuple[str, ...]:
+    text = evaluation.texts.texts[at]
     return (text,) if isinstance(text, str) else tuple(text)
 
 
-def _uncertain(tested: Evaluation, at: int, gold: str, said: str, total: np.ndarray, part: np.ndarray) -> Uncertain:
-    several = tested.members.shape[1] > 1
-    return Uncertain(_parts(tested, at), gold, said, float(total[at]), float(part[at]) if several else None)
+def _uncertain(
+    evaluation: Evaluation, at: int, gold: str, predicted: str, total: np.ndarray, part: np.ndarray
+) -> UncertainText:
+    several = evaluation.members.shape[1] > 1
+    return UncertainText(
+        _parts(evaluation, at), gold, predicted, float(total[at]), float(part[at]) if several else None
+    )

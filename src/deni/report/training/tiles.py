@@ -1,0 +1,84 @@
+"""The figures of one training to read first, each with what it means: of the page's head, and of the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deni.analysis.performance import FEW, Performance
+from deni.report.numbers import number
+from deni.report.training.summary import TrainingSummary
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure with what it means.
+
+    Args:
+        name: of what.
+        value: as text.
+        note: how to read it.
+    """
+
+    name: str
+    value: str
+    note: str
+
+
+def build_tiles(summary: TrainingSummary) -> list[Tile]:
+    """The figures to read first."""
+    found = [] if summary.on_test is None else list(_of_test(summary.on_test))
+    times = "as much as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
+    predict = f"{summary.voters} members predict" if summary.voters > 1 else "one model predicts"
+    part = " since it was resumed" if summary.resumed else ""
+    steps = f"{summary.member_steps:,} member-steps"
+    return [*found, Tile("cost", steps, f"{times}; {summary.seconds:.0f} seconds{part}; {predict}")]
+
+
+def _of_test(test: Performance) -> Iterator[Tile]:
+    points = test.task != "regression"
+    value, low, high = (score(each, points) for each in test.score)
+    note = f"95 % interval {low} to {high}: other test texts, not other seeds"
+    if points and test.score.value == 1:  # a bootstrap knows nothing of errors that did not happen
+        note = f"no error in {test.texts} test texts; up to {min(100.0, 300 / test.texts):.1f} % of others may be wrong"
+    elif test.texts < FEW:
+        note += f"; fewer than {FEW} texts: likely too narrow"
+    yield Tile(f"expected {test.name}", value, note)
+    first, *others = test.chance.items()
+    also = "".join(f"; its {name} is {score(base, points)}" for name, (_, base) in others)
+    own, base = (score(each, points) for each in first[1])
+    yield Tile(
+        f"{first[0]} against chance",
+        f"{own} against {base}",
+        f"chance is always answering {cut(test.always, 60)}{also}",
+    )
+    if test.calibration is not None:
+        yield Tile(
+            "calibration", f"ECE {100 * float(test.calibration.ece):.1f} %", "confidence minus accuracy, in bins"
+        )
+    if test.disagreement is not None and test.task == "regression":
+        yield Tile("members", f"SD {test.disagreement:.3g}", f"of their numbers for a text; {_alone(test)}")
+    elif test.disagreement is not None:
+        differs = ""
+        if test.parent_differs is not None:
+            differs = f"; the vote differs from the parent alone on {100 * test.parent_differs:.1f} %"
+        share = f"of {test.examples}: two members choose differently, mean over pairs{differs}; {_alone(test)}"
+        yield Tile("members disagree", f"{100 * test.disagreement:.1f} %", share)
+
+
+def _alone(test: Performance) -> str:
+    low, high = (
+        score(each, test.task != "regression") for each in (test.member_scores.min(), test.member_scores.max())
+    )
+    return f"alone they score {low} to {high}"
+
+
+def score(value: float, points: bool) -> str:
+    """A score in points, or as it is."""
+    return number(100 * float(value), 1) if points else number(float(value), 3)
+
+
+def cut(text: str, most: int) -> str:
+    """A text on one line, cut where it is long, without what a terminal would obey."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
