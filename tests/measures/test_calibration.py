@@ -10,12 +10,11 @@ from deni.measures import (
     brier_score,
     calibration_scores,
     expected_calibration_error,
-    fit_temperature,
     negative_log_likelihood,
     reliability,
-    temper,
     temperature_scaling,
 )
+from deni.measures.calibration import fit_temperature, temper
 
 
 def drawn(examples, classes, seed, temperature=1.0):

@@ -15,10 +15,8 @@ from deni.measures import (
     holm,
     log_sd_ratio,
     macro_f1,
-    matthews,
     mean_difference,
     pitman_morgan,
-    probability_of_improvement,
     sd_permutation,
     sd_ratio_power,
     standard_deviation,
@@ -57,7 +55,7 @@ def rng(seed=0):
 
 
 def test_the_mean_difference_is_that_of_the_scores(block):
-    for score in (macro_f1, accuracy, matthews):
+    for score in (macro_f1, accuracy):
         found = mean_difference([block], score, generator=rng(), resamples=200)
         assert found.value == pytest.approx((score(block[0], block[2]) - score(block[1], block[2])).mean())
         assert found.low < found.value < found.high
@@ -149,28 +147,6 @@ def test_ten_thousand_resamples_of_twenty_seeds_take_seconds():
     start = time.process_time()
     mean_difference([block], generator=generator, resamples=10_000)
     assert time.process_time() - start < 10  # measured: 0.9
-
-
-def test_the_probability_of_improvement_is_mann_whitneys():
-    generator = rng()
-    first, second = generator.integers(8, size=(15, 3)) / 10, generator.integers(7, size=(15, 3)) / 10  # with ties
-    want = [stats.mannwhitneyu(*pair).statistic / 15**2 for pair in zip(first.T, second.T, strict=True)]
-    found = probability_of_improvement(first, second, generator=rng())
-    assert found.value == pytest.approx(np.mean(want))
-    assert probability_of_improvement(first[:, 0], second[:, 0], generator=rng()).value == pytest.approx(want[0])
-    assert found == probability_of_improvement(first, second, generator=rng())
-    other = probability_of_improvement(first, second, generator=rng(1))
-    assert other.value == found.value
-    assert other[1:] != found[1:]
-
-
-def test_the_interval_of_the_probability_of_improvement_covers_it():
-    generator, times, hits = rng(4), 500, []
-    truth = stats.norm.cdf(1 / np.sqrt(2))  # two normal scores one SD apart; pairing does not matter
-    for first, second in zip(*(each.T for each in paired(generator, times)), strict=True):
-        found = probability_of_improvement(first, second, generator=generator, resamples=400)
-        hits.append(found.low <= truth <= found.high)
-    assert 0.9 < np.mean(hits) < 0.98  # percentiles of 20 seeds: a little too narrow; measured: 0.93
 
 
 @pytest.mark.parametrize("alternative", ["two-sided", "less", "greater"])
@@ -408,8 +384,6 @@ def test_holm_keeps_the_rate_of_any_false_rejection():
         (lambda: mean_difference([Block([[0, 1]], [[0, 1]], [0, 1])], generator=rng()), r"block 0.*\(1, 2\)"),
         (lambda: mean_difference([Block([[0], [1]], [[0], [1], [1]], [0])], generator=rng()), r"\(2, 1\) and \(3, 1\)"),
         (lambda: mean_difference([Block([[0, 1]] * 2, [[0, 1]] * 2, [0])], generator=rng()), r"\(2, 2\).*\(1,\)"),
-        (lambda: probability_of_improvement([0.1, 0.2], [0.1], generator=rng()), r"\(2,\) and \(1,\) differ"),
-        (lambda: probability_of_improvement(np.ones((2, 2, 2)), np.ones((2, 2, 2)), generator=rng()), r"\(2, 2, 2\)"),
         (lambda: pitman_morgan([1, 2, 3], [1, 2, 4]), "at least 4 seeds"),
         (lambda: pitman_morgan([0.1] * 5, [1, 2, 3, 4, 5]), "SD is 0"),
         (lambda: pitman_morgan([1, 2, 3, 4], [1, 2, 4, 3], 0), "ratio must be above 0"),
@@ -421,8 +395,6 @@ def test_holm_keeps_the_rate_of_any_false_rejection():
         (lambda: sd_permutation([1, 2, 3, np.nan], [1, 2, 4, 3], generator=rng()), "1 NaN"),
         (lambda: sd_permutation([1, 2, 3], [1, 2, 4], generator=rng()), "at least 4 seeds"),
         (lambda: sd_permutation([], [], generator=rng()), "empty"),
-        (lambda: probability_of_improvement([0.1, np.nan], [0.1, 0.2], generator=rng()), "1 NaN"),
-        (lambda: probability_of_improvement([0.1], [0.1], generator=rng()), "at least 2 seeds"),
         (lambda: holm([0.1, np.nan]), "1 NaN"),
         (lambda: holm([0.1, 1.2]), "from 0 to 1"),
         (lambda: holm([]), "empty"),

@@ -4,15 +4,14 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, f1_score
 
 from deni.errors import InputError
-from deni.measures import accuracy, failed_runs, macro_f1, majority_score, matthews
+from deni.measures import accuracy, failed_runs, macro_f1, majority_score
 
 PLAIN = {
     macro_f1: lambda gold, chosen: f1_score(gold, chosen, average="macro"),
     accuracy: accuracy_score,
-    matthews: matthews_corrcoef,
 }
 
 

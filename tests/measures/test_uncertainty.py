@@ -8,7 +8,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 
 from deni.errors import InputError
-from deni.measures import aurc, mutual_information, predictive_entropy, risk_coverage, selective_accuracy
+from deni.measures import mutual_information, predictive_entropy, risk_coverage
 
 
 @pytest.fixture
@@ -48,8 +48,6 @@ def test_the_risk_of_each_coverage_is_its_formula():
         surest = np.argsort(-confidence)[: place + 1]
         assert curve.risk[place] == pytest.approx(1 - right[surest].mean())
         assert curve.coverage[place] == pytest.approx((place + 1) / 50)
-        assert selective_accuracy(confidence, right, (place + 1) / 50) == pytest.approx(right[surest].mean())
-    assert aurc(confidence, right) == pytest.approx(curve.risk.mean())
 
 
 def test_equal_confidences_give_the_mean_over_their_orders():
@@ -59,14 +57,13 @@ def test_equal_confidences_give_the_mean_over_their_orders():
     assert risk_coverage(confidence, right).risk == pytest.approx(want)
 
 
-def test_a_perfect_order_has_the_least_area_and_the_reverse_the_most():
+def test_a_perfect_order_has_the_least_risk_and_the_reverse_the_most():
     right = np.array([True] * 15 + [False] * 5)
     best, worst = np.linspace(1, 0, 20), np.linspace(0, 1, 20)
-    assert aurc(best, right) == pytest.approx(sum(each / (15 + each) for each in range(1, 6)) / 20)
-    assert aurc(best, right) < aurc(np.ones(20), right) < aurc(worst, right)
-    assert aurc(np.ones(20), right) == pytest.approx(0.25)
-    assert selective_accuracy(best, right, 0.75) == 1
-    assert selective_accuracy(best, right, 0.76) == pytest.approx(15 / 16)
+    low, same, high = (risk_coverage(confidence, right).risk for confidence in (best, np.ones(20), worst))
+    assert low.mean() == pytest.approx(sum(each / (15 + each) for each in range(1, 6)) / 20)
+    assert low.mean() < same.mean() < high.mean()
+    assert same == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +71,9 @@ def test_a_perfect_order_has_the_least_area_and_the_reverse_the_most():
     [
         (lambda: predictive_entropy(np.log([[0.5, 0.5]])), r"\(N M C\).*\(1, 2\)"),
         (lambda: mutual_information(np.full((1, 2, 2), 0.5)), "log probabilities"),
-        (lambda: aurc([0.5, 0.6], [True]), r"\(2,\).*\(1,\)"),
-        (lambda: aurc([0.5, 0.6], [1, 0]), "booleans.*int64"),
-        (lambda: aurc([0.5, np.nan], [True, False]), "NaN"),
-        (lambda: selective_accuracy([0.5], [True], 0.0), "coverage"),
+        (lambda: risk_coverage([0.5, 0.6], [True]), r"\(2,\).*\(1,\)"),
+        (lambda: risk_coverage([0.5, 0.6], [1, 0]), "booleans.*int64"),
+        (lambda: risk_coverage([0.5, np.nan], [True, False]), "NaN"),
     ],
 )
 def test_wrong_arrays_are_named(call, words):

@@ -12,10 +12,8 @@ from deni.measures.calibration import (
     brier_score,  # squared distance of the probabilities from the right answer
     calibration_scores,  # ECE, Brier score and NLL in one
     expected_calibration_error,  # |confidence - accuracy| in bins
-    fit_temperature,  # the temperature that fits development texts best
     negative_log_likelihood,  # minus the log probability of the right class
     reliability,  # confidence and accuracy in bins
-    temper,  # divide log probabilities by a temperature
     temperature_scaling,  # fit on development texts, compare on test texts
 )
 from deni.measures.comparison import (
@@ -26,7 +24,6 @@ from deni.measures.comparison import (
     log_sd_ratio,  # paired bootstrap of the log ratio of two SDs
     mean_difference,  # bootstrap over seeds x examples
     pitman_morgan,  # test of two paired SDs
-    probability_of_improvement,  # how often a run beats one of the other strategy
     sd_permutation,  # test of two paired SDs that keeps its level with failed runs
 )
 from deni.measures.cost import (
@@ -71,26 +68,19 @@ from deni.measures.scores import (
     failed_runs,  # at or below chance, or far below the median
     macro_f1,  # mean F1 of the classes
     majority_score,  # score of the majority class
-    matthews,  # correlation coefficient for any number of classes
 )
 from deni.measures.spread import (
     expected_shortfall,  # mean of the worst share
-    interquartile_range,  # between the quartiles
-    log_sd,  # logarithm of the SD
     mean_interval,  # mean with its t interval
     sd_bootstrap,  # SD with its bootstrap interval
     sd_interval,  # SD with its chi-square interval
     standard_deviation,  # SD over the seeds, also within blocks
-    value_range,  # best minus worst
-    worst_seed,  # the lowest score
 )
 from deni.measures.uncertainty import (
     RiskCoverage,  # error rate against the share answered
-    aurc,  # area under the risk-coverage curve
     mutual_information,  # uncertainty from the members' disagreement
     predictive_entropy,  # all uncertainty
     risk_coverage,  # answer the surest first
-    selective_accuracy,  # accuracy of the surest
 )
 
 __all__ = [
@@ -112,7 +102,6 @@ __all__ = [
     "Scaling",
     "Score",
     "accuracy",
-    "aurc",
     "brier_score",
     "calibration_scores",
     "configuration_sds",
@@ -123,18 +112,14 @@ __all__ = [
     "expected_calibration_error",
     "expected_shortfall",
     "failed_runs",
-    "fit_temperature",
     "fleiss_kappa",
     "gain_per_step",
     "holm",
     "importance",
-    "interquartile_range",
     "jensen_shannon",
-    "log_sd",
     "log_sd_ratio",
     "macro_f1",
     "majority_score",
-    "matthews",
     "mean_difference",
     "mean_interval",
     "mitigated_sd",
@@ -147,17 +132,12 @@ __all__ = [
     "pareto_front",
     "pitman_morgan",
     "predictive_entropy",
-    "probability_of_improvement",
     "reliability",
     "risk_coverage",
     "sd_bootstrap",
     "sd_interval",
     "sd_permutation",
     "sd_ratio_power",
-    "selective_accuracy",
     "standard_deviation",
-    "temper",
     "temperature_scaling",
-    "value_range",
-    "worst_seed",
 ]

@@ -138,43 +138,6 @@ def _draw_differences(
     return value + (of_texts + of_seeds) * np.sqrt(once / sum(variances))
 
 
-def probability_of_improvement(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    generator: np.random.Generator,
-    resamples: int = 10_000,
-    confidence: float = 0.95,
-) -> Estimate:
-    """Probability that a run of the first scores higher than a run of the second; a tie is half (Agarwal et al. 2021).
-
-    "Deep Reinforcement Learning at the Edge of the Statistical Precipice". Over all pairs of runs, mean over datasets.
-    It says how often, not by how much. The bootstrap draws seeds within each dataset, the same for both strategies.
-
-    Args:
-        first, second: scores, `(S,)`, or `(S, D)` on D datasets; at least 2 seeds.
-        generator: draws the seeds.
-
-    >>> runs = np.array([0.8, 0.7, 0.9])
-    >>> round(probability_of_improvement(runs + 0.05, runs, generator=np.random.default_rng(0)).value, 3)
-    0.667
-    """
-    check_share("confidence", confidence)
-    check_least("resamples", resamples, 100)
-    one, other = as_pairs(first, second, least=2)
-    if one.ndim > 2:
-        raise InputError(f"first and second must have the axes (S,) or (S, D), not shape {one.shape}")
-    seeds = len(one)
-    values, drawn = [], []
-    for mine, yours in zip(one.reshape(seeds, -1).T, other.reshape(seeds, -1).T, strict=True):
-        wins = (np.sign(mine[:, None] - yours) + 1) / 2  # (S, S)
-        counts = draw_counts(seeds, resamples, generator)  # (R, S)
-        values.append(wins.mean())
-        drawn.append(((counts @ wins) * counts).sum(1) / seeds**2)
-    low, high = np.quantile(np.mean(drawn, axis=0), [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Estimate(float(np.mean(values)), float(low), float(high))
-
-
 def pitman_morgan(
     first: ArrayLike,
     second: ArrayLike,

@@ -28,21 +28,6 @@ def standard_deviation(scores: ArrayLike, blocks: ArrayLike | None = None) -> Fl
     return np.sqrt((residuals**2).sum(0) / degrees)
 
 
-def log_sd(scores: ArrayLike) -> Floats:
-    """Logarithm of the SD, whose sampling error hardly depends on the SD; `(S, ...)` to `(...)`.
-
-    Raises:
-        InputError: where all scores are equal.
-
-    >>> float(log_sd([1.0, 3.0, 5.0]).round(4))
-    0.6931
-    """
-    spread = standard_deviation(scores)
-    if (spread == 0).any():
-        raise InputError("all seeds have the same score: an SD of 0 has no logarithm")
-    return np.log(spread)
-
-
 def mean_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike | None = None) -> Estimate:
     """Mean over the seeds and its confidence interval from the t distribution: would other seeds agree?
 
@@ -108,34 +93,6 @@ def sd_bootstrap(
     each = as_scores("scores", scores, least=3, axes="S")
     estimate = studentised(each[:, None], np.ones(1), generator, resamples, confidence, None)
     return Estimate(*(float(np.exp(part)) for part in estimate))
-
-
-def value_range(scores: ArrayLike) -> Floats:
-    """Best minus worst seed; grows with the number of seeds. `(S, ...)` to `(...)`.
-
-    >>> float(value_range([1.0, 3.0, 5.0]))
-    4.0
-    """
-    return np.ptp(as_scores("scores", scores), axis=0)
-
-
-def interquartile_range(scores: ArrayLike) -> Floats:
-    """Third minus first quartile, by linear interpolation; a few failed runs do not show. `(S, ...)` to `(...)`.
-
-    >>> float(interquartile_range([1.0, 2.0, 3.0, 4.0, 100.0]))
-    2.0
-    """
-    low, high = np.quantile(as_scores("scores", scores), [0.25, 0.75], axis=0)
-    return high - low
-
-
-def worst_seed(scores: ArrayLike) -> Floats:
-    """Score of the worst seed; falls with the number of seeds. `(S, ...)` to `(...)`.
-
-    >>> float(worst_seed([1.0, 3.0, 5.0]))
-    1.0
-    """
-    return as_scores("scores", scores).min(axis=0)
 
 
 def expected_shortfall(scores: ArrayLike, share: float = 0.1) -> Floats:

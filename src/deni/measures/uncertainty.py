@@ -79,36 +79,3 @@ def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
     errors = (np.bincount(group, weights=~hits) / size).repeat(size)  # in each place, the expected error
     answered = np.arange(1, len(sure) + 1)
     return RiskCoverage(answered / len(sure), errors.cumsum() / answered)
-
-
-def selective_accuracy(confidence: ArrayLike, right: ArrayLike, coverage: float) -> float:
-    """Accuracy among the surest `coverage` of the examples, rounded up to a whole number of them.
-
-    Args:
-        confidence: `(N,)`.
-        right: `(N,)`, booleans.
-        coverage: above 0, at most 1.
-
-    >>> selective_accuracy([0.9, 0.8, 0.6, 0.5], [True, True, False, True], coverage=0.5)
-    1.0
-    """
-    if not 0 < coverage <= 1:
-        raise InputError(f"coverage must be above 0 and at most 1, not {coverage}")
-    risk = risk_coverage(confidence, right).risk
-    return float(1 - risk[int(np.ceil(coverage * len(risk) - 1e-9)) - 1])
-
-
-def aurc(confidence: ArrayLike, right: ArrayLike) -> float:
-    """Area under the risk-coverage curve: the mean of the risk over all coverages; lower is better.
-
-    Args:
-        confidence: `(N,)`.
-        right: `(N,)`, booleans.
-
-    Returns:
-        From 0 to 1; the error rate where confidence says nothing.
-
-    >>> round(aurc([0.9, 0.8, 0.6, 0.6], [True, False, True, True]), 3)
-    0.271
-    """
-    return float(risk_coverage(confidence, right).risk.mean())
