@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import signal
 import tempfile
 import time
@@ -13,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -108,31 +107,21 @@ class FineTuneResult:
         return self.trainer.member_steps
 
     def info(self, metrics: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What `deni.json` says of the run."""
+        """The content of `deni.json`, see `deni.artifact.describe`."""
         settings = self.recipe.settings()
-        return {
-            "strategy": settings.pop("strategy"),
-            "tuning": settings.pop("tuning"),
-            "recipe": settings,
-            "seeds": self.trainer.seeds,
-            "source_seeds": self.trainer.source_seeds,
-            "data": dict(self.data),
-            "schedule": str(self.schedule),
-            "member_steps": self.member_steps,
-            "seconds": round(self.seconds, 1),
-            "max_length": self.max_length,
-            "text_pair_column": self.text_pair_column,
-            "task": self.recipe.task,
-            "metrics": dict(metrics or {}),
-            "diagnostics": {
-                "engine": self.trainer.population.engine_name,
-                "why_loop": self.trainer._why_loop or "",
-                "failures": [str(failure) for failure in self.trainer.failures],
-                "forks": [record.summary() for record in self.trainer.diagnostics.records],
-                "threads": torch.get_num_threads(),
-                "machine": platform.machine(),
-            },
-        }
+        del settings["strategy"]
+        return artifact.describe(
+            self.trainer,
+            tuning=settings.pop("tuning"),
+            recipe=settings,
+            task=self.recipe.task,
+            max_length=self.max_length,
+            padding=_padding(self.recipe),
+            text_pair_column=self.text_pair_column,
+            data=self.data,
+            seconds=self.seconds,
+            metrics=metrics,
+        )
 
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
@@ -295,6 +284,7 @@ def fine_tune(
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
+    padding = _padding(recipe)
     collator = DataCollatorForTokenClassification if recipe.task == "token" else DataCollatorWithPadding
 
     def model_init() -> nn.Module:
@@ -317,7 +307,7 @@ def fine_tune(
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
-            data_collator=collator(tokenizer, **_padding(recipe, max_length)),
+            data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
             compute_metrics=lambda said: _scored(said, recipe.task, labels),
             callbacks=[
                 *callbacks,
@@ -409,9 +399,9 @@ def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
     }
 
 
-def _padding(recipe: Recipe, max_length: int) -> dict[str, Any]:
+def _padding(recipe: Recipe) -> Literal["longest", "max_length"]:
     """To the longest text of a batch; all alike where padding changes what is computed."""
-    return {"padding": "max_length", "max_length": max_length} if recipe.tuning.pads_fully else {}
+    return "max_length" if recipe.tuning.pads_fully else "longest"
 
 
 def _digest(texts: Texts) -> str:

@@ -97,6 +97,19 @@ def test_an_artifact_holds_no_pickle(saved, kind):
     assert {Path(name).suffix for name in names} <= {".json", ".safetensors", ".md", ".txt", ".jinja"}
 
 
+def test_the_files_of_an_artifact_are_listed_with_their_sizes(saved):
+    folder = saved("deni, lora")
+    listed = read_info(folder)["files"]
+    assert listed == {path.name: path.stat().st_size for path in folder.iterdir() if path.name != "deni.json"}
+    assert {"population.safetensors", "base.safetensors", "README.md", "adapter_config.json"} <= listed.keys()
+
+
+def test_a_further_file_is_written_and_listed(fitted, tmp_path):
+    folder = fitted().save(tmp_path / "model", extra_files={"report.html": b"<p>"})
+    assert (folder / "report.html").read_bytes() == b"<p>"
+    assert read_info(folder)["files"]["report.html"] == 3
+
+
 def test_the_model_card_names_strategy_classes_and_cost(saved):
     card = (saved("deni, full") / "README.md").read_text()
     info = read_info(saved("deni, full"))
@@ -184,6 +197,22 @@ def test_a_damaged_deni_json_is_named(damaged, content):
     assert "deni.json is damaged" in error_of(load, damaged)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("vote", {"combine": "loudest"}, "unknown vote 'loudest'"),
+        ("vote", None, "damaged"),
+        ("padding", "left", "unknown padding 'left'"),
+        ("engine", "steam", "unknown engine 'steam'"),
+        ("runs", 0, "no labels or runs"),
+    ],
+)
+def test_what_predicting_needs_is_checked(damaged, name, value, message):
+    info = json.loads((damaged / "deni.json").read_text())
+    (damaged / "deni.json").write_text(json.dumps({**info, name: value}))
+    assert message in error_of(load, damaged)
+
+
 @pytest.mark.parametrize("name", ["population.safetensors", "base.safetensors"])
 def test_truncated_tensors_are_named(damaged, name):
     (damaged / name).write_bytes((damaged / name).read_bytes()[:-100])
@@ -201,9 +230,9 @@ def test_a_missing_file_is_named(damaged, name):
 
 def test_a_later_format_asks_for_an_upgrade(damaged):
     info = json.loads((damaged / "deni.json").read_text())
-    (damaged / "deni.json").write_text(json.dumps({**info, "format": 2, "deni": "9.0"}))
+    (damaged / "deni.json").write_text(json.dumps({**info, "format": 3, "deni": "9.0"}))
     message = error_of(load, damaged)
-    for part in (str(damaged), "9.0", "format 2", deni.__version__, "pip install --upgrade deni"):
+    for part in (str(damaged), "9.0", "format 3", deni.__version__, "pip install --upgrade deni"):
         assert part in message
 
 

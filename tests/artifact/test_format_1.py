@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 import deni
+from deni.artifact.format_1 import converted
 
 CASES = sorted(Path(__file__).with_name("format_1").glob("*/expected.json"))
 TOLERANCE = 1e-6
 
 
+@pytest.mark.usefixtures("nothing_registered")
 @pytest.mark.parametrize("file", CASES, ids=[file.parent.name for file in CASES])
 def test_an_artifact_of_format_1_predicts_what_it_did(file):
     expected = json.loads(file.read_text(encoding="utf-8"))
@@ -31,6 +33,29 @@ def test_there_is_an_artifact_of_each_kind():
     assert {each["task"] for each in info} == {"single_label", "multi_label", "regression", "token"}
     assert {each["tuning"]["name"] for each in info if "tuning" in each} == {"full", "lora", "ia3", "prompt"}
     assert len(CASES) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "combine"),
+    [
+        ("default", {}, "soft"),
+        ("deni", {"members": 3, "combine": "parent"}, "parent"),
+        ("noisy_interpolation", {"combine": "hard"}, "hard"),
+        ("best_practices+ensemble", {"best_practices": {}, "ensemble": {"combine": "hard"}}, "hard"),
+        ("noisy_interpolation+ensemble", {"noisy_interpolation": {"combine": "hard"}, "ensemble": {}}, "soft"),
+        ("swa+noisy_interpolation", {"swa": {}, "noisy_interpolation": {"combine": "hard"}}, "hard"),
+        ("swa+best_practices", {"swa": {}, "best_practices": {}}, "soft"),
+    ],
+)
+def test_the_vote_of_format_1_follows_from_the_strategys_settings(name, settings, combine):
+    assert converted({"strategy": {"name": name, "settings": settings}})["vote"] == {"combine": combine}
+
+
+def test_unipelt_of_format_1_pads_fully():
+    info = {"tuning": {"name": "unipelt", "settings": {}}, "max_length": 12}
+    assert converted(info)["padding"] == "max_length"
+    assert converted({**info, "tuning": {"name": "lora", "settings": {}}})["padding"] == "longest"
+    assert converted({"tuning": {"name": "unipelt"}})["padding"] == "longest"  # PopulationTrainer says no length
 
 
 def assert_close(actual, expected):

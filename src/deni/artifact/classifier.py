@@ -17,9 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from deni.data import Text, fed, first_tokens, is_iob2, why_no_text, why_no_words
 from deni.errors import InputError, short
 from deni.population import Population
-from deni.strategies import make_strategy
 from deni.tasks.voting import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
-from deni.tuning import TUNINGS
 
 
 class Classifier:
@@ -29,7 +27,7 @@ class Classifier:
         population: the members.
         tokenizer: of the model.
         labels: class names in the order of the model's outputs.
-        info: what `deni.json` says: strategy, `max_length`, metrics.
+        info: the content of `deni.json`, see `deni.artifact.describe`: `vote`, `max_length`, `padding`, ...
         progress: whether to show a bar on standard error while it computes.
 
     Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
@@ -54,12 +52,9 @@ class Classifier:
     ) -> None:
         self.population, self.tokenizer, self.progress = population, tokenizer, progress
         self.labels, self.info = list(labels), dict(info)
-        self.max_length: int | None = self.info.get("max_length")
-        chosen = self.info.get("strategy", {"name": "default", "settings": {}})
-        self.strategy = make_strategy(chosen["name"], **chosen["settings"])
-        tuning = TUNINGS.get(self.info.get("tuning", {}).get("name"))
-        fully = tuning is not None and tuning.pads_fully and self.max_length is not None
-        self.padding = "max_length" if fully else "longest"
+        self.combine: Combine = self.info["vote"]["combine"]
+        self.max_length: int | None = self.info["max_length"]
+        self.padding: str = self.info["padding"]
 
     @property
     def problem(self) -> str:
@@ -82,7 +77,7 @@ class Classifier:
         if not given:
             return []
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
-        votes = vote(members, self.strategy.combine, self.problem)
+        votes = vote(members, self.combine, self.problem)
         if self.problem == NUMBER:
             return self._numbers(members, votes)
         if self.problem == SEVERAL:
@@ -162,7 +157,7 @@ class Classifier:
 
     def combined(self, members: np.ndarray) -> np.ndarray:
         """What the vote makes of what `members` gives."""
-        return vote(torch.from_numpy(members), self.strategy.combine, self.problem).numpy()
+        return vote(torch.from_numpy(members), self.combine, self.problem).numpy()
 
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
@@ -170,7 +165,7 @@ class Classifier:
         """The vote: `(N, C)` log probabilities.
 
         Args:
-            combine: another vote than the strategy's: `soft`, `hard` or `parent`.
+            combine: another vote than the artifact's: `soft`, `hard` or `parent`.
 
         Raises:
             InputError: a model of several labels, of numbers or of words.
@@ -178,7 +173,7 @@ class Classifier:
         if self.problem != ONE:
             raise InputError(f"a model of {self.problem} has no log probabilities: call it, or use members()")
         members = torch.from_numpy(self.members(texts, batch_size))
-        return vote(members, combine or self.strategy.combine).numpy()
+        return vote(members, combine or self.combine).numpy()
 
     @torch.no_grad()
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deni.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 INFO, MEMBERS, BASE, CARD = "deni.json", "population.safetensors", "base.safetensors", "README.md"
 ADAPTERS = "adapters.json"  # what the package `adapters` put into the model, where it did
 IDS = "@ids"  # suffix of the tensor that says which rows of an embedding the members hold
@@ -47,6 +47,12 @@ def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """The bytes of each file in a folder, by its path in it: what `deni.json` lists as the artifact's own."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
 
 
 def check_free(target: str | Path, overwrite: bool) -> None:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoTokenizer
 
 from deni._version import __version__
+from deni.artifact import format_1
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, INFO, MEMBERS
+from deni.artifact.info import check
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
@@ -28,7 +30,11 @@ from deni.tuning.unipelt import adapted
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
-    """What `deni.json` says; raises ArtifactError for a folder that is no artifact, or one of a later version."""
+    """The content of `deni.json`, in the format of this version whichever it was written in.
+
+    Raises:
+        ArtifactError: a folder that is not an artifact, is damaged, or was written by a later version.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is no folder: give the folder that `deni train --output` wrote")
@@ -37,9 +43,11 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         written = int(info["format"])
-        if written <= FORMAT and not (isinstance(info["labels"], list) and int(info["runs"]) >= 1):
-            raise ValueError("no labels or runs")
-    except (ValueError, KeyError, TypeError) as error:
+        if written == 1:
+            info = format_1.converted(info)
+        if written <= FORMAT:
+            check(info)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
     if written > FORMAT:
         raise ArtifactError(
@@ -95,7 +103,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     except Unstackable:
         population = Population(model, sources, "loop", first[1:])
         population.replace({name: members[name] for name in slots}, size // runs)
-    if info.get("diagnostics", {}).get("engine") == "loop":
+    if info["engine"] == "loop":
         population.choose("loop")
     population.eval()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -120,7 +128,7 @@ def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
     with global_generators(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = AutoConfig.from_pretrained(folder)
-        model = auto_class(info.get("task") == task_of(TOKENS)).from_config(config).to(torch.float32)
+        model = auto_class(info["task"] == task_of(TOKENS)).from_config(config).to(torch.float32)
         if (folder / "adapter_config.json").is_file():
             peft_config = PeftConfig.from_pretrained(folder)
             peft_config.inference_mode = False

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, INFO, MEMBERS, writing
+from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, INFO, MEMBERS, sizes, writing
 from deni.artifact.model_card import card
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
@@ -38,7 +38,7 @@ def save(
         folder: must not exist, unless `overwrite`.
         population: its members are stored stacked, what they share once.
         labels: class names in the order of the model's outputs.
-        info: JSON values; `strategy` and `tuning` with `name` and `settings`, `max_length`, `metrics`, ...
+        info: as `describe` makes it.
         extra_files: names of further files in the folder, and what is in them.
 
     Returns:
@@ -51,7 +51,7 @@ def save(
     with writing(folder, overwrite) as target:
         model = population.plain()
         try:
-            task = task_of(problem_of(model))
+            task = info.get("task") or task_of(problem_of(model))
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
@@ -79,10 +79,11 @@ def save(
             **info,
             "task": task,
         }
-        (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
         for name, content in (extra_files or {}).items():
             (target / name).write_bytes(content)
+        what["files"] = sizes(target)
+        (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid, one_hot
 from deni.models.architectures import for_tokens
 
 Combine = Literal["soft", "hard", "parent"]
+COMBINES = get_args(Combine)
 
 # The kinds of problem under the names of transformers; a model of any other is taken for the first.
 ONE, SEVERAL, NUMBER = "single_label_classification", "multi_label_classification", "regression"
@@ -76,7 +77,7 @@ def vote(outputs: Tensor, combine: Combine = "soft", problem: str = ONE) -> Tens
     >>> vote(two_to_one, "hard", "regression")
     tensor([[0.6000, 0.4000]])
     """
-    if combine not in ("soft", "hard", "parent"):
+    if combine not in COMBINES:
         raise ValueError(f"unknown vote {combine!r}: choose soft, hard or parent")
     if combine == "parent":
         return outputs[:, 0]

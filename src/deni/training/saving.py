@@ -75,19 +75,11 @@ class SavingTrainer(PackedTrainer):
         folder = output_dir or os.path.join(self.args.output_dir, "model")
         ours = os.path.isfile(os.path.join(folder, artifact.INFO)) or (os.path.isdir(folder) and not os.listdir(folder))
         config = self.population.config
-        info = {
-            "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
-            "tuning": {"name": tuning_of(self.population.model), "settings": {}},
-            "recipe": {"model": config._name_or_path} if config._name_or_path else {},
-            "seeds": self.seeds,
-            "source_seeds": self.source_seeds,
-            "schedule": str(self.schedule or ""),
-            "member_steps": self.member_steps,
-            "diagnostics": {
-                "engine": self.population.engine_name,
-                "forks": [record.summary() for record in self.diagnostics.records],
-            },
-        }
+        info = artifact.describe(
+            self,
+            tuning={"name": tuning_of(self.population.model), "settings": {}},
+            recipe={"model": config._name_or_path} if config._name_or_path else {},
+        )
         labels = [str(config.id2label[at]) for at in range(config.num_labels)]
         with self.strategy.predicting(self.population):
             artifact.save(
