@@ -21,10 +21,11 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from deni.data import choose_balanced, read_texts
+from deni.engine import passes
 from deni.engine.frozen import CastOnce
+from deni.engine.module import PopulationModule, in_one_pass
 from deni.finetune import fine_tune
 from deni.models.tokenising import tokenise
-from deni.population import Population
 from deni.randomness import Sources
 from deni.recipe import recipe
 from deni.strategies import Default, DelayedEnsemble
@@ -44,9 +45,10 @@ class Turns(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """Switch to the way of this step."""
-        population = next(module for module in model.modules() if isinstance(module, Population))
+        members = next(module for module in model.modules() if isinstance(module, PopulationModule))
         self.way = list(WAYS)[state.global_step % len(WAYS)]
-        once, population.by_length = WAYS[self.way]
+        once, by_length = WAYS[self.way]
+        members.compute = passes.by_length if by_length else in_one_pass
         CastOnce.cast = CAST if once else lambda self, value: value  # type: ignore[method-assign]
         self.began = time.process_time()
 

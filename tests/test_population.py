@@ -191,8 +191,9 @@ def test_noise_reaches_the_trainable_tensors_in_scope_and_nothing_else(tiny, sco
     assert len(reached) == (2 if scope == "head" else len(before))
     assert same(population.member(0), expected, 1e-6)
     assert all(not torch.equal(population.member(0)[name], before[name]) for name in reached)
-    plain = dict(population.plain().named_parameters())
-    assert all(torch.equal(plain[name], value) for name, value in frozen.items())
+    with population.plain() as plain:
+        shared = dict(plain.named_parameters())
+    assert all(torch.equal(shared[name], value) for name, value in frozen.items())
 
 
 def test_every_member_gets_noise_of_its_own(tiny):
@@ -225,9 +226,9 @@ def test_a_member_computes_what_the_plain_model_computes_with_its_tensors(tiny, 
     inputs = {key: value for key, value in batch().items() if key != "labels"}
     population, _ = runs_of(tiny, [3])
     plain = tiny("bert").eval()
-    population.eval()
+    population.module.eval()
     population.fork(3, ALL)
-    logits = population(**population.fold(inputs)).logits.unflatten(0, (3, -1))
+    logits = population.module(**population.module.fold(inputs)).logits.unflatten(0, (3, -1))
     for member in range(3):
         plain.load_state_dict(population.member(member), strict=True)
         assert torch.allclose(logits[member], plain(**inputs).logits, rtol=0, atol=1e-12)
@@ -269,10 +270,11 @@ def test_the_plain_model_holds_the_first_member(tiny):
     population, _ = runs_of(tiny, [3])
     population.fork(2, ALL)
     population.values["classifier.weight"][0] += 1.0
-    assert same(trainable(population.plain()), population.member(0))
-    population.restore()
+    with population.plain() as plain:
+        assert same(trainable(plain), population.member(0))
     population.merge()
-    assert same(trainable(population.plain()), population.member(0))
+    with population.plain() as plain:
+        assert same(trainable(plain), population.member(0))
 
 
 def test_a_change_of_dtype_reaches_every_member(tiny, batch):
@@ -280,27 +282,27 @@ def test_a_change_of_dtype_reaches_every_member(tiny, batch):
     population, _ = runs_of(tiny, [3])
     population.fork(3, ALL)
     before = values(population)
-    population.float().eval()
+    population.module.float().eval()
     assert same(values(population), {name: value.float() for name, value in before.items()})
     assert all(
         view.data_ptr() == population.values[n][m].data_ptr()
         for n, v in population.views.items()
         for m, view in enumerate(v)
     )
-    assert population(**population.fold(inputs)).logits.dtype == torch.float32
+    assert population.module(**population.module.fold(inputs)).logits.dtype == torch.float32
 
 
 def test_another_engine_computes_the_same_members(tiny, batch):
     inputs = {key: value for key, value in batch().items() if key != "labels"}
     population, _ = runs_of(tiny, [3])
     population.fork(3, ALL)
-    population.eval()
-    before, logits = values(population), population(**population.fold(inputs)).logits
-    population.choose("loop")
+    population.module.eval()
+    before, logits = values(population), population.module(**population.module.fold(inputs)).logits
+    population.module.choose("loop")
     parts = []
-    for chunk in population.chunks:
-        population.focus(chunk)
-        parts.append(population(**population.fold(inputs)).logits)
+    for chunk in population.module.chunks:
+        population.module.focus(chunk)
+        parts.append(population.module(**population.module.fold(inputs)).logits)
     assert len(parts) == 3
     assert same(values(population), before)
     assert torch.allclose(torch.cat(parts), logits, rtol=0, atol=1e-12)
@@ -312,18 +314,18 @@ def test_a_saved_population_goes_on_as_if_it_had_not_stopped(tiny, batch, tmp_pa
     inputs = {key: value for key, value in batch().items() if key != "labels"}
 
     def go_on(population):
-        population.train()
-        logits = population(**population.fold(inputs)).logits
+        population.module.train()
+        logits = population.module(**population.module.fold(inputs)).logits
         population.merge()
         population.fork(2, ALL)
-        return logits, values(population), population(**population.fold(inputs)).logits
+        return logits, values(population), population.module(**population.module.fold(inputs)).logits
 
     population, _ = runs_of(tiny, [3, 4])
-    population.train()
+    population.module.train()
     population.fork(2, ALL)
     population.merge()
     population.fork(members, ALL)
-    population(**population.fold(inputs))
+    population.module(**population.module.fold(inputs))
     checkpoint.save(population, tmp_path, {"at": 7})
     checkpoint.save_randomness(population, tmp_path)
     at_rest = values(population)

@@ -1,23 +1,18 @@
-"""The members that are alive now, as one module: fork, merge, perturb."""
+"""The members that are alive now: fork, merge, perturb."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from deni.engine import passes
 from deni.engine.active_tokens import ActiveEmbedding
-from deni.engine.base import Engine
-from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
-from deni.engine.fold import fold_rows, trainable_slots
-from deni.engine.frozen import CastOnce
-from deni.engine.loop import Loop
-from deni.engine.stacked import Stacked
+from deni.engine.fold import trainable_slots
+from deni.engine.module import PopulationModule
 from deni.models.architectures import has_adapter, head_names
 from deni.noise import Noise, add_, shake_
 from deni.randomness import Sources
@@ -26,11 +21,8 @@ from deni.schedule import Fork
 Merge = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # {name: (K, *shape)} -> {name: (*shape)}
 
 
-class Population(nn.Module):
+class Population:
     """R runs with K members each: frozen parameters once, trainable ones as `(M, *shape)` with M = R*K, run-major.
-
-    With one member it runs the plain module; with more an engine computes them. The tensors of `values` are the
-    truth; `views` are leaves over single members, which the optimiser sees.
 
     Args:
         model: the plain module; run 0 starts with its parameters.
@@ -38,6 +30,12 @@ class Population(nn.Module):
         engine: `stacked` or `loop`, for more than one member.
         initial: trainable parameters of runs 1 to R-1, where they differ from the model's: name -> tensor.
         at_a_time: how many members the stacked engine computes in one forward pass; None for all.
+
+    Attributes:
+        module: what computes the members; its forward pass takes the place of the model's.
+        members: K, of each run.
+        forks: how many forks there were, so that the copies of each have streams of their own.
+        loss_scale: what the gradients are multiplied by (fp16), for those who add to them.
 
     Raises:
         ValueError: a model without trainable parameters.
@@ -52,41 +50,23 @@ class Population(nn.Module):
         initial: Sequence[Mapping[str, Tensor]] = (),
         at_a_time: int | None = None,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.sources = list(sources)
-        self.slots = trainable_slots(model)
-        if not self.slots:
+        slots = trainable_slots(model)
+        if not slots:
             raise ValueError("the model has no trainable parameters")
-        self.engine_name, self.at_a_time = engine, at_a_time
-        self.members = 1  # K, of each run
-        self.forks = 0  # how many forks there were, so that the copies of each have streams of their own
-        self._loop = Loop(model, self.slots)
+        self.sources = list(sources)
+        self.members = 1
+        self.forks = 0
+        self.loss_scale = 1.0
         self._head_names: list[str] | None = None
-        self._many: Engine | None = None
-        self._engine: Engine = self._loop
-        self._focus = range(1)
-        templates = {name: places[0][0]._parameters[places[0][1]] for name, places in self.slots.items()}
-        self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in templates.items()}  # type: ignore[list-item]
-        self.values: dict[str, Tensor] = {}
-        self.streams = [each["dropout"] for each in self.sources]
-        self.kept: dict[str, dict[str, Tensor]] = {}  # what a strategy keeps beside the members, by its name
-        self.loss_scale = 1.0  # what the gradients are multiplied with (fp16), for those who add to them
-        self.lengths: Sequence[int] | None = None  # of a pack: tokens that each member in focus would have alone
-        self.padding_side = "right"
-        self.by_length = False  # whether a pack's rows of like length are computed in passes of their own
-        self._cast_once = CastOnce()
-        starts = [{name: template.detach() for name, template in templates.items()}, *initial]  # type: ignore[union-attr]
+        self.module = PopulationModule(model, slots, engine, at_a_time)
+        starts = [{name: views[0].detach() for name, views in self.module.views.items()}, *initial]
         if len(starts) == 1:
             starts *= self.runs
         if len(starts) != self.runs:
             raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
-        stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in self.slots}
-        self._install(stacks, [0] + [None] * (self.runs - 1))
-        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-            if hasattr(model, "_require_grads_hook") or hasattr(model, "_require_grads_hooks"):  # in 4, in 5
-                model.disable_input_require_grads()  # type: ignore[operator]
-            self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
+        stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in slots}
+        streams = [each["dropout"] for each in self.sources]
+        self.module.install(stacks, streams, [0] + [None] * (self.runs - 1))
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -101,16 +81,44 @@ class Population(nn.Module):
         return self.runs * self.members
 
     @property
+    def model(self) -> nn.Module:
+        """The module that the members are members of, with whatever layers the engine has put into it; see `plain`."""
+        return self.module.model
+
+    @property
     def config(self) -> Any:
         """The model's config."""
-        return self.model.config
+        return self.module.config
 
-    def __getattr__(self, name: str) -> Any:
-        """What is asked of a model (`dtype`, `device`, `floating_point_ops`, ...) the plain one answers."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("model"), name)
+    @property
+    def slots(self) -> Mapping[str, Sequence[tuple[nn.Module, str]]]:
+        """Where each trainable parameter sits in the plain module: name -> all (module, key)."""
+        return self.module.slots
+
+    @property
+    def values(self) -> dict[str, Tensor]:
+        """The trainable parameters of all members: name -> `(M, *shape)`."""
+        return self.module.values
+
+    @property
+    def views(self) -> dict[str, list[nn.Parameter]]:
+        """Leaves over the values of single members, which the optimizer sees: name -> M of them."""
+        return self.module.views
+
+    @property
+    def streams(self) -> list[torch.Generator]:
+        """The generator of each member's dropout, M of them."""
+        return self.module.streams
+
+    @property
+    def kept(self) -> dict[str, dict[str, Tensor]]:
+        """What a strategy keeps besides the members, by its name; it is in checkpoints."""
+        return self.module.kept
+
+    @property
+    def engine_name(self) -> Literal["loop", "stacked"]:
+        """How more than one member is computed."""
+        return self.module.engine_name
 
     # ---- members ---------------------------------------------------------------------------------------------------
 
@@ -141,8 +149,8 @@ class Population(nn.Module):
                 drawn, opposite = (copies[::2], copies[1::2]) if fork.antithetic else (copies, [])
                 for rows, others in itertools.zip_longest(drawn, opposite, fillvalue=()):
                     add_(rows, fork.noise, source["noise"], others)
-        self.members, self.streams = members, streams
-        self._install(values, origins)
+        self.members = members
+        self.module.install(values, streams, origins)
 
     @torch.no_grad()
     def merge(self, mean: Merge | None = None) -> None:
@@ -156,9 +164,9 @@ class Population(nn.Module):
         runs = [mean({name: value[run] for name, value in grouped.items()}) for run in range(self.runs)]
         values = {name: torch.stack([run[name] for run in runs]) for name in self.slots}
         origins: list[int | None] = [run * self.members for run in range(self.runs)]
-        self.streams = [self.streams[run * self.members] for run in range(self.runs)]
+        streams = [self.streams[run * self.members] for run in range(self.runs)]
         self.members = 1
-        self._install(values, origins)
+        self.module.install(values, streams, origins)
 
     @contextmanager
     def merged(self) -> Iterator[None]:
@@ -170,7 +178,7 @@ class Population(nn.Module):
             yield
         finally:
             self.replace(own, members)
-            self.streams = streams
+            self.module.streams = streams
 
     @torch.no_grad()
     def perturb(self, noise: Noise) -> None:
@@ -215,19 +223,17 @@ class Population(nn.Module):
         origins: list[int | None] = []
         for run in range(self.runs):
             origins += [run * self.members, *[None] * (members - 1)]
-        if members > 1:
-            self.streams = [
-                self.streams[run * self.members]
-                if copy == 0
-                else self.sources[run].derived("dropout", "fork", self.forks, copy)
-                for run in range(self.runs)
-                for copy in range(members)
-            ]
-        else:
-            self.streams = [self.streams[run * self.members] for run in range(self.runs)]
+        streams = [
+            self.streams[run * self.members]
+            if copy == 0
+            else self.sources[run].derived("dropout", "fork", self.forks, copy)
+            for run in range(self.runs)
+            for copy in range(members)
+        ]
         self.members = members
-        # A copy: the optimiser would otherwise train the caller's tensors.
-        self._install({name: values[name].detach().to(self.values[name], copy=True) for name in self.slots}, origins)
+        # A copy: the optimizer would otherwise train the caller's tensors.
+        copies = {name: values[name].detach().to(self.values[name], copy=True) for name in self.slots}
+        self.module.install(copies, streams, origins)
 
     def scope(self, scope: str) -> list[str]:
         """The names of the tensors that a noise with this scope reaches."""
@@ -238,8 +244,8 @@ class Population(nn.Module):
     def _head(self) -> list[str]:
         """The names of the head's tensors, looked up once: in the plain module, for twins are no linear layers."""
         if self._head_names is None:
-            self._head_names = head_names(self.plain(), list(self.slots))
-            self.restore()
+            with self.plain() as model:
+                self._head_names = head_names(model, list(self.slots))
         return self._head_names
 
     def linear_weights(self) -> list[str]:
@@ -261,192 +267,17 @@ class Population(nn.Module):
         }
         return {name: tables[name].full(value) if name in tables else value for name, value in values.items()}
 
-    # ---- computing -------------------------------------------------------------------------------------------------
+    # ---- the plain module ------------------------------------------------------------------------------------------
 
-    @property
-    def chunks(self) -> tuple[range, ...]:
-        """Which members are computed together; a training step visits all of them."""
-        return self._engine.chunks
+    def plain(self) -> AbstractContextManager[nn.Module]:
+        """Inside, the plain module with member 0 in it."""
+        return self.alone(0)
 
-    @property
-    def in_focus(self) -> range:
-        """The members that the next forward passes compute."""
-        return self._focus
-
-    def focus(self, chunk: range) -> None:
-        """The next forward passes compute these members."""
-        self._focus = chunk
-
-    def focus_rows(self, batch: int) -> None:
-        """The next forward pass of the plain module computes so many rows of each member in focus."""
-        self._engine.focus(self._focus, batch)
-
-    def forward(self, lengths: Sequence[int] | None = None, padding_side: str = "right", **inputs: Any) -> Any:
-        """Compute the members in focus.
-
-        Args:
-            lengths: T that the batch of each run, or of each member, would have alone, for those that are padded to the
-                longest of them.
-            padding_side: where they are padded, `right` or `left`.
-            inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
-
-        Returns:
-            what the model returns, folded.
-        """
-        rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
-        chunk = self._focus
-        self._engine.focus(chunk, rows // len(chunk))
-        if not self.training:
-            return self.model(**inputs)
-        with self._cast_once:
-            return self._train_forward(lengths, padding_side, inputs)
-
-    def _train_forward(self, lengths: Sequence[int] | None, padding_side: str, inputs: dict[str, Any]) -> Any:
-        """With the members' dropout, and by length where that is chosen."""
-        chunk = self._focus
-        padding, self.lengths, self.padding_side = None, None, padding_side
-        streams = self.streams[chunk.start : chunk.stop]
-        if lengths:
-            self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
-            padding = Padding(self.lengths, max(lengths), padding_side)
-            if self.by_length and not self._has_hooks():  # a hook would see a part of the rows
-                divided = passes.divide(inputs["attention_mask"], len(chunk))
-                if len(divided.parts) > 1:
-                    return passes.compute(self.model, inputs, streams, padding, divided, self.focus_rows)
-        with MemberDropout(Streams(streams, padding)):
-            return self.model(**inputs)
-
-    def train(self, mode: bool = True) -> Population:
-        """Switch between training and evaluation; after a training frozen weights may change."""
-        if not mode:
-            self._cast_once.forget()
-        return super().train(mode)
-
-    def _has_hooks(self) -> bool:
-        return any(module._forward_hooks or module._forward_pre_hooks for module in self.model.modules())
-
-    def fold(self, inputs: Mapping[str, Any], groups: int = 1) -> dict[str, Any]:
-        """Inputs for the members in focus.
-
-        Args:
-            inputs: `(groups*B, ...)`.
-            groups: 1: the same rows for all; R: each run has rows of its own; M: each member.
-        """
-        return fold_rows(inputs, [member * groups // self.size for member in self._focus], groups)
-
-    def collect(self) -> None:
-        """Bring the gradients of the last backward passes into the views."""
-        self._engine.collect()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of every member."""
-        self._engine.zero_grad()
-
-    def _install(self, values: dict[str, Tensor], origins: Sequence[int | None]) -> None:
-        """Take these values; a member with an origin keeps that member's view, so its optimiser state stays."""
-        if self._engine is not self._loop:
-            self._engine.unmount()
-        views = {}
-        for name, value in values.items():
-            old = self.views[name]
-            views[name] = [
-                nn.Parameter(value[member]) if origin is None else old[origin] for member, origin in enumerate(origins)
-            ]
-            for member, view in enumerate(views[name]):
-                view.data, view.grad = value[member], None
-        self.values, self.views = values, views
-        many = len(origins) > 1
-        if many and self._many is None:
-            self._loop.mount(values, views)
-            self._many = (
-                Stacked(self.model, self.slots, self.at_a_time) if self.engine_name == "stacked" else self._loop
-            )
-        self._engine = self._many if many and self._many is not None else self._loop
-        self._loop.mount(values, views)  # the plain layers always hold member 0
-        if self._engine is not self._loop:
-            self._engine.mount(values, views)
-        self._focus = self._engine.chunks[0]
-
-    def choose(self, engine: Literal["loop", "stacked"], at_a_time: int | None = None) -> None:
-        """Compute the members with another engine from now on."""
-        if self._engine is not self._loop:
-            self._engine.unmount()
-        self.engine_name, self.at_a_time, self._many = engine, at_a_time, None
-        self._engine = self._loop
-        self._install(self.values, list(range(self.size)))
-
-    def plain(self) -> nn.Module:
-        """The plain module with member 0 in it; valid until the next forward pass, `restore` undoes it."""
-        if self._engine is not self._loop:
-            self._engine.unmount()
-        self._loop.focus(range(1), 0)
-        return self.model
-
-    @contextmanager
-    def alone(self, member: int) -> Iterator[nn.Module]:
+    def alone(self, member: int) -> AbstractContextManager[nn.Module]:
         """Inside, the plain module with this member in it."""
-        model = self.plain()
-        self._loop.focus(range(member, member + 1), 0)
-        try:
-            yield model
-        finally:
-            self.plain()
-            self.restore()
-
-    def restore(self) -> None:
-        """Point the model at the members again after `plain`."""
-        if self._engine is not self._loop:
-            self._engine.mount(self.values, self.views)
-
-    # ---- what Trainer asks of a model ------------------------------------------------------------------------------
-
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
-        """Recompute activations in the backward pass, with the masks of the forward pass."""
-        with self._without_new_hooks():
-            self.model.gradient_checkpointing_enable(  # type: ignore[operator]
-                self._checkpointing(gradient_checkpointing_kwargs)
-            )
-
-    def activation_checkpointing_enable(
-        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """The same under its name in transformers 5."""
-        with self._without_new_hooks():
-            self.model.activation_checkpointing_enable(  # type: ignore[operator]
-                self._checkpointing(activation_checkpointing_kwargs), **options
-            )
-
-    @contextmanager
-    def _without_new_hooks(self) -> Iterator[None]:
-        """Reentrant checkpointing needs a hook that makes embeddings require gradients; ours does not."""
-        hooks = self.model.get_input_embeddings()._forward_hooks  # type: ignore[operator, union-attr]
-        before = set(hooks)
-        yield
-        for key in set(hooks) - before:
-            del hooks[key]
-
-    def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
-        if (kwargs or {}).get("use_reentrant"):
-            raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
-        if hasattr(self.model, "adapters_config"):
-            raise ValueError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
-        return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Population:
-        """Move or cast everything: the plain module first, then the members."""
-        self.plain()
-        super()._apply(fn, recurse)
-        values = {name: fn(value) for name, value in self.values.items()}
-        self.kept = {key: {name: fn(value) for name, value in kept.items()} for key, kept in self.kept.items()}
-        self._install(values, list(range(self.size)))
-        return self
+        return self.module.alone(member)
 
 
 def mean_of_members(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """The mean over members, name by name: `(K, *shape)` becomes `(*shape)`; equal members give exactly themselves."""
     return {name: value[0] + (value - value[:1]).mean(0) for name, value in values.items()}
-
-
-def mean_per_member(folded: Tensor, members: int) -> Tensor:
-    """Means of a folded per-example loss: `(M*B,)` becomes `(M,)`."""
-    return folded.unflatten(0, (members, -1)).mean(1)

@@ -127,12 +127,12 @@ def test_the_exported_single_model_predicts_what_the_mean_of_the_members_predict
     population = loaded.population
     # The mean over all members: of all runs, too.
     merged = {name: value.mean(0) for name, value in population.values.items()}
-    plain = population.plain()
-    with torch.no_grad():
-        for name, places in population.slots.items():
-            for module, key in places:
-                module._parameters[key].data = merged[name]
-    want = log_probabilities(saved(kind), plain)
+    with population.plain() as plain:
+        with torch.no_grad():
+            for name, places in population.slots.items():
+                for module, key in places:
+                    module._parameters[key].data = merged[name]
+        want = log_probabilities(saved(kind), plain)
     assert np.allclose(log_probabilities(folder), want, atol=1e-5)
     assert AutoModelForSequenceClassification.from_pretrained(folder).config.id2label[2] == "login"
 

@@ -73,18 +73,18 @@ def largest_difference(model, batches, engine):
     """Between the members after some steps and the models that plain PyTorch trains from the same starts."""
     sources = Sources(7)
     population = Population(copy.deepcopy(model), [sources], engine)
-    population.train()
+    population.module.train()
     population.fork(MEMBERS, HOW)
     starts = [{n: v.clone() for n, v in population.member(member).items()} for member in range(MEMBERS)]
     optimizer = adam([view for views in population.views.values() for view in views])
     for data in batches:
-        population.zero_grad()
-        for chunk in population.chunks:
-            population.focus(chunk)
-            logits = population(**population.fold(inputs_of(data))).logits
+        population.module.zero_grad()
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            logits = population.module(**population.module.fold(inputs_of(data))).logits
             losses = F.cross_entropy(logits, data["labels"].repeat(len(chunk)), reduction="none")
             losses.unflatten(0, (len(chunk), -1)).mean(1).sum().backward()
-        population.collect()
+        population.module.collect()
         optimizer.step()
     again = Sources(7)
     streams = [again["dropout"], *(again.derived("dropout", "fork", 1, copied) for copied in range(1, MEMBERS))]

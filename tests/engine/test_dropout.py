@@ -127,19 +127,19 @@ def test_the_global_generator_is_neither_read_nor_moved():
 def test_saved_streams_of_forked_members_go_on_with_the_same_masks(tiny, batch, tmp_path):
     inputs = {key: value for key, value in batch().items() if key != "labels"}
     population = Population(tiny("bert"), [Sources(3)])
-    population.train()
-    population(**inputs)
+    population.module.train()
+    population.module(**inputs)
     population.fork(3, Fork(noise=Noise(variance=0.1)))
-    folded = population.fold(inputs)
-    population(**folded)
+    folded = population.module.fold(inputs)
+    population.module(**folded)
     checkpoints.save(population, tmp_path, {})
     checkpoints.save_randomness(population, tmp_path)
-    expected = population(**folded).logits
+    expected = population.module(**folded).logits
     resumed = Population(tiny("bert", seed=1), [Sources(3)])
     checkpoints.load(resumed, tmp_path)
-    resumed.train()
-    assert torch.equal(resumed(**folded).logits, expected)
-    assert not torch.equal(resumed(**folded).logits, expected)
+    resumed.module.train()
+    assert torch.equal(resumed.module(**folded).logits, expected)
+    assert not torch.equal(resumed.module(**folded).logits, expected)
 
 
 # ---- scaled-dot-product attention ------------------------------------------------------------------------------------
@@ -236,14 +236,14 @@ def test_checkpointing_a_model_changes_no_gradient(tiny, batch, enabled, engine)
             model.gradient_checkpointing_enable({"use_reentrant": False})
         population = Population(model, [Sources(3)], engine)
         if on and enabled == "in the population":
-            population.gradient_checkpointing_enable()
+            population.module.gradient_checkpointing_enable()
         assert model.is_gradient_checkpointing == on
-        population.train()
+        population.module.train()
         population.fork(3, Fork(noise=Noise(variance=0.1)))
-        for chunk in population.chunks:
-            population.focus(chunk)
-            population(**population.fold(inputs)).logits.square().sum().backward()
-        population.collect()
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            population.module(**population.module.fold(inputs)).logits.square().sum().backward()
+        population.module.collect()
         results.append([view.grad for views in population.views.values() for view in views])
     assert all(torch.equal(plain, again) for plain, again in zip(*results, strict=True))
     assert any(grad.abs().max() > 1e-3 for grad in results[0])
@@ -251,4 +251,4 @@ def test_checkpointing_a_model_changes_no_gradient(tiny, batch, enabled, engine)
 
 def test_reentrant_checkpointing_is_refused(tiny):
     with pytest.raises(ValueError, match="use_reentrant=False"):
-        Population(tiny("bert"), [Sources(3)]).gradient_checkpointing_enable({"use_reentrant": True})
+        Population(tiny("bert"), [Sources(3)]).module.gradient_checkpointing_enable({"use_reentrant": True})

@@ -147,25 +147,25 @@ def test_members_with_active_rows_equal_members_with_whole_tables(tiny, batch, e
             names = activate(model, inputs["input_ids"].unique())
             assert names == ["roberta.embeddings.word_embeddings.weight"]
         population = Population(model, [Sources(3)], engine)
-        population.train()
+        population.module.train()
         population.fork(3, Fork(noise=Noise(variance=0.1, scope="head")))
         views = [view for each in population.views.values() for view in each]
         optimizer = torch.optim.Adam(views, lr=1e-3, eps=1e-6)
         for _ in range(3):
-            population.zero_grad()
-            for chunk in population.chunks:
-                population.focus(chunk)
-                out = population(**population.fold(inputs)).logits
+            population.module.zero_grad()
+            for chunk in population.module.chunks:
+                population.module.focus(chunk)
+                out = population.module(**population.module.fold(inputs)).logits
                 (F.cross_entropy(out, data["labels"].repeat(len(chunk))) * len(chunk)).backward()
-            population.collect()
+            population.module.collect()
             optimizer.step()
         members.append([population.member(member) for member in range(3)])
-        population.eval()
+        population.module.eval()
         parts = []
         with torch.no_grad():
-            for chunk in population.chunks:
-                population.focus(chunk)
-                parts.append(population(**population.fold(others)).logits)
+            for chunk in population.module.chunks:
+                population.module.focus(chunk)
+                parts.append(population.module(**population.module.fold(others)).logits)
         logits.append(torch.cat(parts))
     for ours, whole in zip(*members, strict=True):
         assert ours.keys() == whole.keys()

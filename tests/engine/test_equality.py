@@ -100,11 +100,11 @@ def by_hand(model, make, phases, batches):
 
 def with_population(model, make, phases, batches, **options):
     population = Population(copy.deepcopy(model), [Sources(7)], **options)
-    population.train()
-    parameters = trainable(population.plain())
+    population.module.train()
+    with population.plain() as plain:
+        parameters = trainable(plain)
     optimizer = make(parameters.values())
     pointed = MemberOptimizer(optimizer, {id(p): name for name, p in parameters.items()})
-    population.restore()
     batches = iter(batches)
     for phase in phases:
         if phase == "fork":
@@ -120,16 +120,16 @@ def with_population(model, make, phases, batches, **options):
 
 
 def step(population, optimizer, micro_batches):
-    population.zero_grad()
+    population.module.zero_grad()
     for batch in micro_batches:
         inputs = {key: value for key, value in batch.items() if key != "labels"}
-        for chunk in population.chunks:
-            population.focus(chunk)
-            logits = population(**population.fold(inputs)).logits
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            logits = population.module(**population.module.fold(inputs)).logits
             labels = torch.cat([batch["labels"]] * len(chunk))
             losses = member_losses(logits, labels, len(chunk), "single_label_classification")
             (losses.sum() / len(micro_batches)).backward()
-    population.collect()
+    population.module.collect()
     optimizer.step()
 
 
@@ -187,7 +187,7 @@ def test_members_two_at_a_time_equal_all_at_once(tiny, batch):
     batches, make = batches_of(batch, 3), OPTIMIZERS["adam"]
     at_once, _ = with_population(model, make, FORKED, batches)
     in_chunks, population = with_population(model, make, FORKED, batches, at_a_time=2)
-    assert population.chunks == (range(2), range(2, 3))
+    assert population.module.chunks == (range(2), range(2, 3))
     assert largest_difference(at_once, in_chunks) < TOLERANCE
 
 

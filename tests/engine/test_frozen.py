@@ -24,19 +24,20 @@ def adapted(tiny, architecture):
 
 def steps_of(model, batch, engine, members):
     """Logits and gradients of two training steps in bfloat16, with dropout."""
-    population = Population(model.float(), [Sources(3)], engine).train()
+    population = Population(model.float(), [Sources(3)], engine)
+    population.module.train()
     population.fork(members)
     data, found = batch(), []
     labels = data.pop("labels")
     for _ in range(2):
-        population.zero_grad()
-        for chunk in population.chunks:
-            population.focus(chunk)
+        population.module.zero_grad()
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
             with HALF():
-                out = population(**population.fold(data))["logits"]
+                out = population.module(**population.module.fold(data))["logits"]
             F.cross_entropy(out.float(), labels.repeat(len(chunk))).backward()
             found.append(out.detach())
-        population.collect()
+        population.module.collect()
         found += [view.grad.clone() for views in population.views.values() for view in views]
     return found
 
@@ -95,9 +96,10 @@ def test_what_trains_and_what_is_not_under_autocast_stays(layer):
 
 
 def test_evaluation_forgets(tiny):
-    population = Population(tiny("bert").float(), [Sources(0)]).train()
-    population._cast_once._kept[0] = (torch.ones(1), 0, torch.ones(1))
-    population.train()
-    assert population._cast_once._kept
-    population.eval()
-    assert not population._cast_once._kept
+    population = Population(tiny("bert").float(), [Sources(0)])
+    population.module.train()
+    population.module._cast_once._kept[0] = (torch.ones(1), 0, torch.ones(1))
+    population.module.train()
+    assert population.module._cast_once._kept
+    population.module.eval()
+    assert not population.module._cast_once._kept

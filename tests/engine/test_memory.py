@@ -39,7 +39,7 @@ def kept(population, inputs):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = population(**population.fold(inputs))
+        output = population.module(**population.module.fold(inputs))
     assert output.logits.requires_grad
     return sum(storage.nbytes() for storage in storages.values())
 
@@ -66,12 +66,12 @@ def test_values_gradients_and_states_are_counted_exactly(tiny, batch, tuning, me
     model, inputs = tuned(tiny("bert"), tuning), inputs_of(batch)
     need = memory.estimate(model, inputs, 0)
     population = Population(model, [Sources(3)], "loop")
-    population.train()
+    population.module.train()
     population.fork(members)
     optimizer = torch.optim.Adam([view for views in population.views.values() for view in views])
-    for chunk in population.chunks:
-        population.focus(chunk)
-        population(**population.fold(inputs)).logits.sum().backward()
+    for chunk in population.module.chunks:
+        population.module.focus(chunk)
+        population.module(**population.module.fold(inputs)).logits.sum().backward()
     optimizer.step()
     held = list(population.values.values())
     held += [view.grad for views in population.views.values() for view in views]
@@ -87,7 +87,7 @@ def test_activations_are_near_what_a_forward_pass_keeps(tiny, batch, architectur
     model, inputs = tuned(tiny(architecture, attention=attention), tuning), inputs_of(batch)
     need = memory.estimate(model, inputs, 0)
     population = Population(model, [Sources(3)])
-    population.train()
+    population.module.train()
     population.fork(members, Fork(noise=Noise(variance=0.1)))
     assert need.activations * members / kept(population, inputs) == pytest.approx(1, abs=0.15 if members > 1 else 0.005)
 

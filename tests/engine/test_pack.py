@@ -47,22 +47,23 @@ def backward(population, data, lengths=None, side="right"):
     """Logits `(M, B, C)` and the gradients of each member, name by name."""
     inputs = {key: value for key, value in data.items() if key not in ("labels", LENGTHS)}
     logits = []
-    population.zero_grad()
-    for chunk in population.chunks:
-        population.focus(chunk)
-        own = population.fold(inputs, groups=1 if lengths is None else len(lengths))
-        labels = population.fold({"labels": data["labels"]}, groups=1 if lengths is None else len(lengths))["labels"]
-        out = population(lengths=lengths, padding_side=side, **own).logits
+    population.module.zero_grad()
+    for chunk in population.module.chunks:
+        population.module.focus(chunk)
+        groups = 1 if lengths is None else len(lengths)
+        own = population.module.fold(inputs, groups)
+        labels = population.module.fold({"labels": data["labels"]}, groups)["labels"]
+        out = population.module(lengths=lengths, padding_side=side, **own).logits
         F.cross_entropy(out, labels, reduction="sum").backward()
         logits.append(out.detach().unflatten(0, (len(chunk), ROWS)))
-    population.collect()
+    population.module.collect()
     return torch.cat(logits), {name: [view.grad for view in views] for name, views in population.views.items()}
 
 
 def population_of(models, seeds, engine, at_a_time=None):
     trainable = [{n: p.detach() for n, p in model.named_parameters() if p.requires_grad} for model in models[1:]]
     population = Population(models[0], [Sources(seed) for seed in seeds], engine, trainable, at_a_time)
-    population.train()
+    population.module.train()
     return population
 
 

@@ -11,7 +11,6 @@ from transformers import TrainingArguments
 from deni.engine import passes
 from deni.engine.dropout import Part, Streams
 from deni.engine.fold import FoldError
-from deni.engine.probe import divides
 from deni.population import Population
 from deni.randomness import Sources, generator
 from deni.training.trainer import PopulationTrainer
@@ -38,23 +37,24 @@ def pack(batch):
 def population_of(make, at_a_time=None):
     models = [make(seed=seed) for seed in SEEDS]
     starts = [{n: p.detach() for n, p in model.named_parameters() if p.requires_grad} for model in models[1:]]
-    return Population(models[0], [Sources(seed) for seed in SEEDS], "stacked", starts, at_a_time).train()
+    population = Population(models[0], [Sources(seed) for seed in SEEDS], "stacked", starts, at_a_time)
+    population.module.train()
+    return population
 
 
 def backward(population, data):
     """Logits and gradients of two steps: the streams go on from one to the next."""
-    inputs = {key: value for key, value in data.items() if key != "labels"}
     found = []
     for _ in range(2):
-        population.zero_grad()
-        for chunk in population.chunks:
-            population.focus(chunk)
-            out = population(lengths=list(TOKENS), **population.fold(inputs, groups=population.runs))["logits"]
-            F.cross_entropy(
-                out, population.fold({"labels": data["labels"]}, groups=population.runs)["labels"]
-            ).backward()
+        population.module.zero_grad()
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            rows = population.module.fold(data, groups=population.runs)
+            labels = rows.pop("labels")
+            out = population.module(lengths=list(TOKENS), **rows)["logits"]
+            F.cross_entropy(out, labels).backward()
             found.append(out.detach())
-        population.collect()
+        population.module.collect()
         found += [view.grad.clone() for views in population.views.values() for view in views]
     return found
 
@@ -79,7 +79,7 @@ def test_passes_give_what_one_pass_gives(tiny, pack, always, architecture, at_a_
     make = partial(tiny, architecture)
     whole = backward(population_of(make, at_a_time), pack)
     population = population_of(make, at_a_time)
-    population.by_length = True
+    population.module.compute = passes.by_length
     divided = backward(population, pack)
     assert min(always) > 2
     assert max(float((one - other).abs().max()) for one, other in zip(whole, divided, strict=True)) < 1e-12
@@ -87,7 +87,7 @@ def test_passes_give_what_one_pass_gives(tiny, pack, always, architecture, at_a_
 
 def test_a_hook_sees_all_rows_at_once(tiny, pack, always):
     population = population_of(partial(tiny, "bert"))
-    population.by_length = True
+    population.module.compute = passes.by_length
     seen = []
     handle = population.model.bert.encoder.register_forward_hook(lambda *_: seen.append(1))
     backward(population, pack)
@@ -146,7 +146,7 @@ class Sees(nn.Module):
 @pytest.mark.parametrize(("fault", "exact"), [("", True), ("token", False), ("padding", False), ("rows", False)])
 def test_a_model_that_sees_more_than_its_row_is_not_divided(pack, fault, exact):
     inputs = {key: value for key, value in pack.items() if key in ("input_ids", "attention_mask")}
-    assert divides(Sees(fault).train(), inputs, len(SEEDS), lambda rows: None) is exact
+    assert passes.divides(Sees(fault).train(), inputs, len(SEEDS), lambda rows: None) is exact
 
 
 def test_other_masks_in_another_pass_are_refused():

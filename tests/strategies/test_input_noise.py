@@ -49,16 +49,16 @@ def test_noise_from_its_source_is_on_the_pooled_output_of_exactly_these_steps(tm
 def test_the_variance_is_the_one_that_was_asked_for():
     model = bert(**NO_DROPOUT)
     population = Population(model, [Sources(0)], "loop")
-    population.train()
+    population.module.train()
     ids = torch.randint(1, 60, (500, 3), generator=torch.Generator().manual_seed(0))
     clean, noisy = [], []
     model.bert.pooler.register_forward_hook(lambda *each: clean.append(each[-1].detach()))
     model.dropout.register_forward_hook(lambda *each: noisy.append(each[-1].detach()))
     with InputNoise(variance=0.3).training(population, 375, 1250):
-        population(input_ids=ids)
+        population.module(input_ids=ids)
     for step in (374, 376, 1125):
         with InputNoise(variance=0.3).training(population, step, 1250):
-            population(input_ids=ids)
+            population.module(input_ids=ids)
     added = noisy[0] - clean[0]  # 16 000 draws: the spread is known to about one part in 90
     assert float(added.var()) == pytest.approx(0.3, rel=0.04)
     assert float(added.mean()) == pytest.approx(0.0, abs=0.02)
@@ -107,15 +107,16 @@ def test_noise_on_the_embeddings_is_a_plain_loop_with_noisy_embeddings(tmp_path,
 
 def test_neftune_is_uniform_within_alpha_over_the_root_of_tokens_times_features():
     model = bert(**NO_DROPOUT)
-    population = Population(model, [Sources(0)], "loop").train()
+    population = Population(model, [Sources(0)], "loop")
+    population.module.train()
     seen = []
     model.get_input_embeddings().register_forward_hook(lambda *each: seen.append(each[-1].detach()))
     ids = torch.randint(1, 60, (50, 16), generator=torch.Generator().manual_seed(0))
-    population(input_ids=ids)
+    population.module(input_ids=ids)
     clean = seen.pop()
     with InputNoise(noise_where="embeddings", neftune_alpha=5.0).training(population, 6, 20):
         model.get_input_embeddings().register_forward_hook(lambda *each: seen.append(each[-1].detach()))
-        population(input_ids=ids)
+        population.module(input_ids=ids)
     added, bound = seen[-1] - clean, 5 / math.sqrt(16 * 32)
     assert float(added.abs().max()) <= bound
     assert float(added.abs().max()) > 0.999 * bound
@@ -189,9 +190,9 @@ def test_each_architecture_gets_it_once_and_in_front_of_the_output_layer(tiny, b
     with InputNoise().training(population, 6, 20):
         for _ in range(2):  # two passes of one step
             noisy = []
-            for chunk in population.chunks:
-                population.focus(chunk)
-                noisy.append(population(**population.fold(inputs)).logits.detach())
+            for chunk in population.module.chunks:
+                population.module.focus(chunk)
+                noisy.append(population.module(**population.module.fold(inputs)).logits.detach())
             noise = [0.15**0.5 * torch.randn(4, 32, generator=draws, dtype=torch.float64) for _ in range(2)]
             expected = torch.cat([head(arrived[0] + each).detach() for each in noise])
             del arrived[1:]

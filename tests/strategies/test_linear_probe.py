@@ -272,7 +272,7 @@ def test_it_draws_from_no_source_and_leaves_the_global_generators(tmp_path):
     before = torch.get_rng_state()
     probed._begin(0)
     assert torch.equal(before, torch.get_rng_state())
-    assert probed.population.training == plain.population.training
+    assert probed.population.module.training == plain.population.module.training
     states = [each.population.sources[0].state_dict() for each in (plain, probed)]
     assert states[0].keys() == states[1].keys()
 

@@ -15,16 +15,16 @@ from tests.helpers.tiny import ARCHITECTURES
 def batch(population, labels=(0, 1, 2, 1)):
     draw = torch.Generator().manual_seed(3)
     inputs = {"input_ids": torch.randint(1, 60, (4, 6), generator=draw)}
-    return population.fold(inputs), torch.tensor(labels)
+    return population.module.fold(inputs), torch.tensor(labels)
 
 
 def loss_of(population):
     """The sum over all members of each one's loss."""
     total = 0.0
-    for chunk in population.chunks:
-        population.focus(chunk)
+    for chunk in population.module.chunks:
+        population.module.focus(chunk)
         inputs, labels = batch(population)
-        logits = population(**inputs).logits.unflatten(0, (len(chunk), -1))
+        logits = population.module(**inputs).logits.unflatten(0, (len(chunk), -1))
         total = total + sum(F.cross_entropy(each, labels) for each in logits)
     return total
 
@@ -79,7 +79,8 @@ def test_the_defaults_are_those_of_the_paper(tmp_path):
 @pytest.mark.parametrize(("engine", "members"), [("loop", 1), ("loop", 3), ("stacked", 3)])
 def test_the_gradient_is_that_of_finite_differences(layers, engine, members):
     strategy = Mixout(mixout=0.4, mixout_layers=layers)
-    population = Population(strategy.prepare_model(bert(**NO_DROPOUT)), [Sources(0)], engine).train()
+    population = Population(strategy.prepare_model(bert(**NO_DROPOUT)), [Sources(0)], engine)
+    population.module.train()
     strategy.start(population)
     population.fork(members)
     moved(population)
@@ -92,10 +93,10 @@ def test_the_gradient_is_that_of_finite_differences(layers, engine, members):
             value = loss_of(population)
             if backward:
                 value.backward()
-                population.collect()
+                population.module.collect()
         return float(value.detach())
 
-    population.zero_grad()
+    population.module.zero_grad()
     before = {name: value.clone() for name, value in population.values.items()}
     loss(backward=True)
     assert same(before, population.values)  # unmixed again

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deni.population import Population
+from deni.engine.module import PopulationModule
 from deni.strategies import DENI, DelayedEnsemble, Ensemble
 from deni.training import voting as evaluation
 from tests.training.test_trainer import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
@@ -91,7 +91,7 @@ def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
 
 
 def test_many_members_are_asked_about_few_texts_at_a_time(tmp_path, monkeypatch):
-    asked, forward = [], Population.forward
+    asked, forward = [], PopulationModule.forward
 
     def noting(self, **inputs):
         asked.append(len(inputs["input_ids"]))
@@ -101,7 +101,7 @@ def test_many_members_are_asked_about_few_texts_at_a_time(tmp_path, monkeypatch)
     trainer.train()
     whole, loss = trainer.predict_members(rows(12)), trainer.evaluate()["eval_loss"]
     monkeypatch.setattr(evaluation, "ROWS", 6)
-    monkeypatch.setattr(Population, "forward", noting)
+    monkeypatch.setattr(PopulationModule, "forward", noting)
     assert np.allclose(trainer.predict_members(rows(12)), whole, atol=1e-12)
     assert set(asked) == {6}  # two texts, three members
     assert trainer.evaluate()["eval_loss"] == pytest.approx(loss, abs=1e-12)

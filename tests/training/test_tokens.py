@@ -87,7 +87,7 @@ def log_softmax(logits):
 def test_one_member_is_evaluated_as_transformers_does(tmp_path):
     ours = trained(tmp_path, Default(), evaluates=3)
     seen = {}
-    model = ours.population.plain()
+    model = ours.population.model
     arguments = TrainingArguments(
         str(tmp_path), per_device_eval_batch_size=3, use_cpu=True, report_to=[], disable_tqdm=True
     )

@@ -159,16 +159,16 @@ def test_products_of_factors_are_averaged_as_products(tuned):
 def together(model, batch, engine, members, **options):
     """Logits and gradients of distinct members, `(M, ...)`."""
     population = Population(copy.deepcopy(model), [Sources(7)], engine, **options)
-    population.train()
+    population.module.train()
     population.fork(members, DISTINCT)
     logits = []
-    for chunk in population.chunks:
-        population.focus(chunk)
-        out = population(**population.fold(inputs_of(batch))).logits
+    for chunk in population.module.chunks:
+        population.module.focus(chunk)
+        out = population.module(**population.module.fold(inputs_of(batch))).logits
         weights = torch.arange(1, len(out) // len(chunk) + 1, dtype=out.dtype).repeat(len(chunk))
         (out.log_softmax(-1)[:, 0] * weights).sum().backward()
         logits.append(out.detach().unflatten(0, (len(chunk), -1)))
-    population.collect()
+    population.module.collect()
     return torch.cat(logits), {
         name: torch.stack([view.grad for view in each]) for name, each in population.views.items()
     }
@@ -193,9 +193,9 @@ def test_each_member_equals_a_model_of_its_own(tuned, batch, architecture):
     model, given = tuned(architecture), inputs_of(batch(rows=6, tokens=6))
     population = Population(copy.deepcopy(model), [Sources(7)], "stacked")
     population.fork(3, DISTINCT)
-    population.eval()
+    population.module.eval()
     with torch.no_grad():
-        folded = population(**population.fold(given)).logits.unflatten(0, (3, -1))
+        folded = population.module(**population.module.fold(given)).logits.unflatten(0, (3, -1))
         for member in range(3):
             alone = copy.deepcopy(model).eval()
             for name, value in population.member(member).items():
@@ -326,7 +326,7 @@ def test_a_run_that_is_resumed_ends_as_one_that_was_not_stopped(model_folder, ti
 @needs_adapters
 def test_recomputing_activations_is_refused(tuned):
     with pytest.raises(ValueError, match="switch gradient_checkpointing off"):
-        Population(tuned(), [Sources(0)]).gradient_checkpointing_enable()
+        Population(tuned(), [Sources(0)]).module.gradient_checkpointing_enable()
 
 
 @needs_adapters

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from deni.data import Text, fed, first_tokens, is_iob2, why_no_text, why_no_words
+from deni.engine.module import in_mode
 from deni.errors import InputError, short
 from deni.population import Population
 from deni.tasks.voting import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
@@ -191,12 +192,10 @@ class Classifier:
         ends = np.cumsum([len(words) if tokens else 1 for words in given], dtype=int)
         starts = [0, *ends[:-1].tolist()]  # of the text's first row in the result
         population = self.population
-        was_training = population.training
-        population.eval()
         order = sorted(range(len(given)), key=lambda at: sum(map(len, given[at])))
         shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
         result = torch.full(shape, -math.log(len(self.labels)))
-        try:
+        with in_mode(population.module, training=False):
             for at in self._shown(range(0, len(order), batch_size)):
                 texts_of_batch = order[at : at + batch_size]
                 batch = self.tokenizer(
@@ -211,8 +210,6 @@ class Classifier:
                 if tokens:
                     rows, places = self._first_tokens(batch, rows)
                 self._compute(batch, rows, places, result)
-        finally:
-            population.train(was_training)
         return result.numpy()
 
     def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:
@@ -223,9 +220,10 @@ class Classifier:
         """
         population = self.population
         inputs = dict(batch.to(next(iter(population.values.values())).device))
-        for chunk in population.chunks:
-            population.focus(chunk)
-            logits = population(**population.fold(inputs)).logits.float()  # (members in focus * B, C) or (..., T, C)
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            outputs = population.module(**population.module.fold(inputs))
+            logits = outputs.logits.float()  # (members in focus * B, C) or (..., T, C)
             own = member_outputs(logits, self.problem).unflatten(0, (len(chunk), -1))
             if places is not None:
                 own = own.flatten(1, 2)[:, places]

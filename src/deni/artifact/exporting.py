@@ -61,8 +61,7 @@ def export(
         models = {"": population.full(mean(population.values))}
     else:
         models = {f"member-{member}": population.member(member) for member in range(population.size)}
-    plain = population.plain()
-    with writing(out, overwrite) as target:
+    with writing(out, overwrite) as target, population.plain() as plain:
         for name, values in models.items():
             _export_one(plain, values, target / name, adapter, Path(folder))
             classifier.tokenizer.save_pretrained(target / name)

@@ -104,11 +104,11 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
         population = Population(model, sources, "loop", first[1:])
         population.replace({name: members[name] for name in slots}, size // runs)
     if info["engine"] == "loop":
-        population.choose("loop")
-    population.eval()
+        population.module.choose("loop")
+    population.module.eval()
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if target.type != "cpu" or dtype is not None:
-        population.to(device=target, dtype=dtype)
+        population.module.to(device=target, dtype=dtype)
     return Classifier(population, AutoTokenizer.from_pretrained(folder), info["labels"], info)
 
 

@@ -49,8 +49,7 @@ def save(
     """
     folder = Path(folder)
     with writing(folder, overwrite) as target:
-        model = population.plain()
-        try:
+        with population.plain() as model:
             task = info.get("task") or task_of(problem_of(model))
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
@@ -63,8 +62,6 @@ def save(
             if hasattr(model, "adapters_config"):
                 kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
                 (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
-        finally:
-            population.restore()
         _write(target / MEMBERS, {**population.values, **ids})
         _write(target / BASE, shared)
         tokenizer.save_pretrained(target)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deni.engine.dropout import MemberDropout, Streams
+from deni.engine.module import in_mode
 from deni.randomness import generator
 
 logger = logging.getLogger(__name__)
@@ -81,9 +82,8 @@ def at_a_time(
     Raises:
         ValueError: not even one fits.
     """
-    was = model.training
-    need = estimate(model.train(), inputs, longest)
-    model.train(was)
+    with in_mode(model, training=True):
+        need = estimate(model, inputs, longest)
     free = available(device)
     fits = need.fitting(members, free)
     if fits < 1:
@@ -98,6 +98,14 @@ def at_a_time(
         f"{human(free)} are free: computing {fits} at a time"
     )
     return fits
+
+
+def most_tokens(dataset: Any) -> int:
+    """T of the longest text; 0 where the dataset has no column of token ids."""
+    columns = getattr(dataset, "column_names", None)
+    if columns is None or "input_ids" not in columns:
+        return 0
+    return max(map(len, dataset["input_ids"]), default=0)
 
 
 def available(device: torch.device) -> int:

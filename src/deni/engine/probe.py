@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deni.engine import passes
 from deni.engine.base import Engine, Slots
-from deni.engine.dropout import MemberDropout, Padding, Streams
+from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.layers import Unstackable
 from deni.engine.loop import Loop
@@ -20,7 +19,7 @@ from deni.noise import Noise, add_
 from deni.randomness import generator, global_generators
 
 MEMBERS, BATCH = 3, 5
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 
 
 def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping[str, int] | None = None) -> str:
@@ -72,42 +71,6 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
                     buffer.copy_(buffers[name])
         for module, was in training.items():
             module.training = was
-
-
-def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callable[[int], None]) -> bool:
-    """Whether rows of like length may be computed in passes of their own: it gives what one pass gives.
-
-    Not so where a model adds tokens (prompts), gives something for each token, mixes rows, or sees the padding.
-
-    Args:
-        model: with `runs` members side by side; a stack.
-        batch: of a pack, `(R*B, T)`, padded on the right, without labels.
-        focus: tells the engine how many rows of each member come.
-    """
-    mask = batch.get("attention_mask")
-    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
-    if mask is None or len(tensors) < len(batch) or any(value.dim() > 2 for value in tensors.values()):
-        return False
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        return False  # what is computed again would ask for masks again
-    rows = len(mask) // runs
-    divided = passes.divide(mask, runs, price=0)
-
-    def streams() -> list[torch.Generator]:
-        return [generator(run, mask.device) for run in range(runs)]
-
-    lengths = [mask.shape[1]] * runs
-    padding = Padding(lengths, mask.shape[1])
-    try:
-        with torch.no_grad(), global_generators():
-            focus(rows)
-            with MemberDropout(Streams(streams(), padding)):
-                output = model(**batch)
-            whole = output["logits"] if isinstance(output, Mapping) else output[0]
-            parts = passes.compute(model, tensors, streams(), padding, divided, focus)["logits"]
-    except Exception:  # whatever the model's code makes of a part of the rows
-        return False
-    return whole.dim() == 2 and _relative(whole, parts) <= _TOLERANCE.get(whole.dtype, 2e-3)
 
 
 def _same(before: Tensor | None, after: Tensor) -> bool:
@@ -177,20 +140,20 @@ def _compute(
 
 
 def _difference(loop: tuple[Tensor, dict[str, Tensor]], stack: tuple[Tensor, dict[str, Tensor]]) -> str:
-    tolerance = _TOLERANCE.get(loop[0].dtype, 2e-3)
-    off = _relative(loop[0], stack[0])
+    tolerance = TOLERANCE.get(loop[0].dtype, 2e-3)
+    off = relative(loop[0], stack[0])
     if not off <= tolerance:
         return f"stacked outputs differ from the loop's by {off:.1e} of their size"
     # A gradient that is zero but for rounding (the keys' bias in attention) is compared with the others' size.
     largest = max(float(gradient.abs().max()) for gradient in loop[1].values())
     for name, gradient in loop[1].items():
-        off = _relative(gradient, stack[1][name], least=1e-3 * largest)
+        off = relative(gradient, stack[1][name], least=1e-3 * largest)
         if not off <= 10 * tolerance:
             return f"stacked gradients of {name} differ from the loop's by {off:.1e} of their size"
     return ""
 
 
-def _relative(a: Tensor, b: Tensor, least: float = 1e-12) -> float:
+def relative(a: Tensor, b: Tensor, least: float = 1e-12) -> float:
     """Largest difference in units of the largest value, or of `least` if that is more."""
     size = max(float(a.abs().max()), float(b.abs().max()), least)
     return float((a - b).abs().max()) / size

@@ -90,17 +90,18 @@ class InputNoise(Periodic):
 
     def _noise(self, folded: Tensor, population: Population) -> Tensor:
         """Noise for the members in focus, each from its run's source: `(members * B, ...)`."""
-        rows = len(folded) // len(population.in_focus)
-        tokens = population.lengths or [folded.shape[1]] * len(population.in_focus)
+        module = population.module
+        rows = len(folded) // len(module.in_focus)
+        tokens = module.lengths or [folded.shape[1]] * len(module.in_focus)
         parts = []
-        for member, length in zip(population.in_focus, tokens, strict=True):
+        for member, length in zip(module.in_focus, tokens, strict=True):
             shape = [rows, *folded.shape[1:]]
             if folded.dim() == 3:
                 shape[1] = length  # of a pack: as many tokens as the run would have alone
             noise = self._draw(shape, population.sources[member // population.members]["noise"], folded.dtype)
             if folded.dim() == 3:
                 missing = folded.shape[1] - length
-                noise = F.pad(noise, (0, 0, missing, 0) if population.padding_side == "left" else (0, 0, 0, missing))
+                noise = F.pad(noise, (0, 0, missing, 0) if module.padding_side == "left" else (0, 0, 0, missing))
             parts.append(noise)
         return torch.cat(parts).to(folded.device)
 

@@ -121,7 +121,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         population.replace(values, state["members"])
     except ValueError as error:
         raise ArtifactError(f"{folder} does not fit this model ({error})") from error
-    population.kept = {}
+    population.kept.clear()
     device = next(iter(population.values.values())).device
     for name, value in kept.items():
         key, _, name = name.partition("/")

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from torch import nn
-from transformers import TrainingArguments
 
-from deni.engine.probe import divides, why_not_stacked
-from deni.population import Population
+from deni.engine.probe import why_not_stacked
 
 logger = logging.getLogger(__name__)
 
@@ -35,27 +33,3 @@ def why_loop(
     if reason:
         logger.warning(f"members are computed one after another: {reason}")
     return reason
-
-
-def gains_by_division(population: Population, inputs: Mapping[str, Any], args: TrainingArguments) -> bool:
-    """Whether a pack may compute rows of like length in passes of their own, and gains by it.
-
-    A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
-    measured, it gains nothing. The members of one run gain 8 % on one thread and lose 7 % on four.
-
-    Args:
-        population: a stack.
-        inputs: a packed batch, padded on the right, without labels.
-    """
-    trained = sum(value.numel() for value in population.values.values()) / population.size
-    total = sum(parameter.numel() for parameter in population.plain().parameters())
-    population.restore()
-    if 2 * trained > total or args.device.type != "cpu":
-        return False
-    chunk = population.chunks[0]
-    population.focus(chunk)
-    training = population.training
-    population.train()
-    may = divides(population.model, population.fold(inputs, groups=population.runs), len(chunk), population.focus_rows)
-    population.train(training)
-    return may

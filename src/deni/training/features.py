@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
 
+from deni.engine.module import in_mode
+
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
 
@@ -31,18 +33,14 @@ def answers(trainer: PopulationTrainer, run: int) -> Iterator[tuple[Tensor, Tens
         )
     size, rows = trainer.args.eval_batch_size, len(dataset)
     starts = tqdm(range(0, rows, size), "labelled texts", disable=trainer.args.disable_tqdm, leave=False)
-    training = trainer.population.training
-    with trainer.population.alone(run * trainer.population.members) as model:
-        trainer.population.eval()
-        try:
-            for start in starts:
-                inputs = trainer.collated(dataset, range(start, min(start + size, rows)), "training")
-                labels = trainer._labels(inputs)
-                if labels is None:
-                    raise ValueError(f"training needs labels: the texts have none of {', '.join(trainer.label_names)}")
-                trainer._problem(labels)  # the config remembers it
-                with trainer.accelerator.autocast():
-                    outputs = model(**inputs)
-                yield outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels
-        finally:
-            trainer.population.train(training)
+    population = trainer.population
+    with population.alone(run * population.members) as model, in_mode(population.module, training=False):
+        for start in starts:
+            inputs = trainer.collated(dataset, range(start, min(start + size, rows)), "training")
+            labels = trainer._labels(inputs)
+            if labels is None:
+                raise ValueError(f"training needs labels: the texts have none of {', '.join(trainer.label_names)}")
+            trainer._problem(labels)  # the config remembers it
+            with trainer.accelerator.autocast():
+                outputs = model(**inputs)
+            yield outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels

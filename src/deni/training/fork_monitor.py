@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset
 
+from deni.engine.module import in_mode
 from deni.randomness import global_generators
 from deni.tasks.voting import ONE, SEVERAL, TOKENS, choices
 from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
@@ -96,11 +97,10 @@ class Comparison:
         measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
         if not groups or texts is None:
             return measure, 0
-        labels, training = trainer._labels(texts), population.training
-        population.eval()
-        with global_generators(), trainer.compute_loss_context_manager():
-            outputs = trainer._member_outputs(population, texts, False, labels)  # (N, M, C) or (N, M, T, C)
-        population.train(training)
+        labels = trainer._labels(texts)
+        evaluating = in_mode(population.module, training=False)
+        with global_generators(), trainer.compute_loss_context_manager(), evaluating:
+            outputs = trainer._member_outputs(population.module, texts, False, labels)  # (N, M, C) or (N, M, T, C)
         problem = trainer._problem(labels)
         chosen = choices(outputs, problem)
         if problem == TOKENS:

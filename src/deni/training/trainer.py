@@ -19,8 +19,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 from transformers.utils.generic import find_labels
 
-from deni.engine import memory
-from deni.engine.active_tokens import activate
+from deni.engine import memory, passes
+from deni.engine.active_tokens import activate, moves_own_rows_only, token_ids
 from deni.engine.fold import trainable_slots
 from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate, share_gradients
 from deni.population import Population
@@ -29,12 +29,11 @@ from deni.schedule import Phase
 from deni.strategies import Default, Setup, Strategy
 from deni.training.batches import LENGTHS, SampleOrder
 from deni.training.compat import renamed
-from deni.training.engine_choice import gains_by_division, why_loop
+from deni.training.engine_choice import why_loop
 from deni.training.failures import Failures
 from deni.training.features import answers
 from deni.training.fork_monitor import Comparison
 from deni.training.saving import SavingTrainer
-from deni.training.vocabulary import most_tokens, moves_own_rows_only, token_ids
 from deni.training.voting import MeanOverSeeds
 from deni.tuning import mean_of_products
 
@@ -187,7 +186,7 @@ class PopulationTrainer(SavingTrainer):
             options["train_dataset"] = prepared[0]
             self._sets["train"] = prepared if len(self.seeds) > 1 else None
 
-    def _populate(self, model: nn.Module, trial: Any = None) -> Population:
+    def _populate(self, model: nn.Module, trial: Any = None) -> nn.Module:
         """The population whose run 0 starts as `model`."""
         _activate(model, self._vocabulary)
         initial = []
@@ -200,9 +199,10 @@ class PopulationTrainer(SavingTrainer):
         engine: Literal["loop", "stacked"] = "stacked" if self._why_loop == "" else "loop"
         rank, device = self.args.process_index, self.args.device
         sources = [self._sources_of(run, device, rank) for run in range(self.runs)]
-        population = Population(model, sources, engine, initial, self.at_a_time)
-        population.by_length = self._by_length
-        return population
+        self.population = Population(model, sources, engine, initial, self.at_a_time)
+        if self._by_length:
+            self.population.module.compute = passes.by_length
+        return self.population.module
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh population, each run with its own initialisation; Trainer calls it at the start of `train`."""
@@ -266,26 +266,26 @@ class PopulationTrainer(SavingTrainer):
             return
         batch = self._prepare_inputs(next(iter(loader)))
         inputs = {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)}
-        model = self.population.plain()
-        self._why_loop = why_loop(self.engine, model, inputs, self._padding())
-        self._check_memory(model, inputs, peak)
-        self.population.restore()
-        self.population.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
+        with self.population.plain() as model:
+            self._why_loop = why_loop(self.engine, model, inputs, self._padding())
+            self._check_memory(model, inputs, peak)
+        self.population.module.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
         self._by_length = self._may_divide(inputs)
-        self.population.by_length = self._by_length
+        if self._by_length:
+            self.population.module.compute = passes.by_length
 
     def _may_divide(self, inputs: Mapping[str, Any]) -> bool:
         """Whether rows of like length are computed in passes of their own."""
         own_loss = self.compute_loss_func is not None  # may ask for more than logits
         if self.runs == 1 or self._why_loop != "" or own_loss or self._padding_side() != "right":
             return False
-        return gains_by_division(self.population, inputs, self.args)
+        return passes.gains(self.population.module, inputs, self.runs)
 
     def _check_memory(self, model: nn.Module, inputs: Mapping[str, Any], peak: int) -> None:
         rows = self.args.per_device_train_batch_size
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         free = self._why_loop == "" and self.at_a_time is None
-        fits = memory.at_a_time(model, one_run, most_tokens(self.train_dataset), peak, self.args.device, free)
+        fits = memory.at_a_time(model, one_run, memory.most_tokens(self.train_dataset), peak, self.args.device, free)
         self.at_a_time = fits if free else self.at_a_time
 
     def _total_steps(self, loader: DataLoader) -> int:
@@ -298,7 +298,7 @@ class PopulationTrainer(SavingTrainer):
     def _begin(self, step: int) -> None:
         """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
         if step == 0:
-            self.population.kept = {}
+            self.population.kept.clear()
             self.strategy.start(self.population, partial(answers, self))
 
     def _begin_step(self, step: int) -> None:
@@ -337,14 +337,13 @@ class PopulationTrainer(SavingTrainer):
         if self._optimizer_of_members is not None and self.optimizer is not None and self.model_init is None:
             return self.optimizer
         population = self.population
-        plain = population.plain()
-        try:
-            self.model = plain  # what Trainer takes the parameters and names from
-            optimizer = super().create_optimizer(*args)
-            self._set_rates_by_name(optimizer, plain)
-        finally:
-            self.model = population
-            population.restore()
+        with population.plain() as plain:
+            try:
+                self.model = plain  # what Trainer takes the parameters and names from
+                optimizer = super().create_optimizer(*args)
+                self._set_rates_by_name(optimizer, plain)
+            finally:
+                self.model = population.module
         names = {id(views[0]): name for name, views in population.views.items()}
         self._optimizer_of_members = MemberOptimizer(optimizer, names, sisters=self.lr_scheduler is None)
         self._optimizer_of_members.point(population.views, population.members)
@@ -401,14 +400,14 @@ class PopulationTrainer(SavingTrainer):
             inputs, lengths = self._rows_of_lanes(inputs, lengths)
         alive = population.size - len(self._frozen()) * population.members
         total = torch.zeros((), device=self.args.device)
-        for chunk in population.chunks:
-            population.focus(chunk)
-            rows = population.fold(inputs, groups=1 if lengths is None else len(lengths))
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            rows = population.module.fold(inputs, groups=1 if lengths is None else len(lengths))
             if lengths is not None:
                 rows["lengths"], rows["padding_side"] = lengths.tolist(), self._padding_side()
             total = total + super().training_step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            population.collect()
+            population.module.collect()
             scaler = getattr(self.accelerator, "scaler", None)
             population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
             self._around_step.close()
@@ -433,7 +432,7 @@ class PopulationTrainer(SavingTrainer):
         labels = self._labels(inputs)
         if labels is None:
             raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
-        chunk = self.population.in_focus
+        chunk = self.population.module.in_focus
         outputs = model(**inputs)
         items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
         losses = self._losses(outputs, labels, len(chunk), items)

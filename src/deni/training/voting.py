@@ -38,15 +38,11 @@ class VotingTrainer(Trainer):
     """
 
     strategy: Strategy
+    population: Population
     seeds: list[int]
     failures: Failures
     class_weights: Tensor | None = None
     _members_wanted = False  # what every member says in place of their vote
-
-    @property
-    def population(self) -> Population:
-        """The members."""
-        return self.model  # type: ignore[return-value]
 
     @property
     def runs(self) -> int:
@@ -144,9 +140,9 @@ class VotingTrainer(Trainer):
         """What every member says: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.voting.member_outputs`."""
         population = self.population
         parts = []
-        for chunk in population.chunks:
-            population.focus(chunk)
-            outputs = model(**population.fold(inputs, groups=self.runs if packed else 1))
+        for chunk in population.module.chunks:
+            population.module.focus(chunk)
+            outputs = model(**population.module.fold(inputs, groups=self.runs if packed else 1))
             logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
             parts.append(logits.unflatten(0, (len(chunk), -1)))
         members = torch.cat(parts).transpose(0, 1)

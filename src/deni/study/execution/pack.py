@@ -149,13 +149,10 @@ def _cost(fitted: FineTuneResult, cells: int) -> dict[str, float]:
     lengths = [len(ids) for ids in data["input_ids"]]
     member_steps = fitted.member_steps / cells
     tokens = member_steps * fitted.recipe.batch_size * float(np.mean(lengths))
-    model = trainer.population.plain()
-    try:
+    with trainer.population.plain() as model:
         weights = {name: p for name, p in model.named_parameters() if "embeddings" not in name}
         total = sum(p.numel() for p in weights.values())
         trained = sum(p.numel() for p in weights.values() if p.requires_grad)
-    finally:
-        trainer.population.restore()
     return {
         "member_steps": member_steps,
         "tokens": round(tokens),

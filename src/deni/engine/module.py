@@ -1,0 +1,294 @@
+"""What Trainer sees as a model: one module whose forward pass computes the members of a population."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from deni.engine.base import Engine, Slots
+from deni.engine.compat import disable_input_gradients
+from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
+from deni.engine.fold import fold_rows
+from deni.engine.frozen import CastOnce
+from deni.engine.loop import Loop
+from deni.engine.stacked import Stacked
+
+
+class Compute(Protocol):
+    """How a training batch is computed: in one pass, or in several."""
+
+    def __call__(
+        self, model: nn.Module, inputs: Mapping[str, Any], streams: Streams, focus: Callable[[int], None]
+    ) -> Any:
+        """Return what the model returns for inputs `(M*B, ...)`, or a dictionary with its `logits` `(M*B, C)`.
+
+        Args:
+            streams: of the dropout of each member in focus.
+            focus: tells the engine how many rows of each member the next pass of the model has.
+        """
+
+
+def in_one_pass(
+    model: nn.Module, inputs: Mapping[str, Any], streams: Streams, focus: Callable[[int], None] | None = None
+) -> Any:
+    """Compute all rows together."""
+    with MemberDropout(streams):
+        return model(**inputs)
+
+
+class PopulationModule(nn.Module):
+    """The plain module, pointed at the members of a population.
+
+    With one member it runs the plain module; with more an engine computes them. The tensors of `values` are the
+    truth; `views` are leaves over single members, which the optimizer sees.
+
+    Args:
+        model: the plain module.
+        slots: where its trainable parameters sit.
+        engine: `stacked` or `loop`, for more than one member.
+        at_a_time: how many members the stacked engine computes in one forward pass; None for all.
+
+    Attributes:
+        values: name of a trainable parameter -> `(M, *shape)`.
+        views: name -> one leaf for each member.
+        streams: the generator of each member's dropout, M of them.
+        kept: tensors that a strategy keeps besides the members, by its name; they move with the members.
+        compute: how a training batch is computed.
+        lengths: of a pack in training: tokens that the batch of each member in focus would have alone; else None.
+        padding_side: where the batch is padded, `right` or `left`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        slots: Slots,
+        engine: Literal["loop", "stacked"] = "stacked",
+        at_a_time: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.slots = model, slots
+        self.engine_name, self.at_a_time = engine, at_a_time
+        self._loop = Loop(model, slots)
+        self._many: Engine | None = None
+        self._engine: Engine = self._loop
+        self._focus = range(1)
+        parameters = {name: places[0][0]._parameters[places[0][1]] for name, places in slots.items()}
+        self.views: dict[str, list[nn.Parameter]] = {name: [value] for name, value in parameters.items()}  # type: ignore[list-item]
+        self.values: dict[str, Tensor] = {}
+        self.streams: list[torch.Generator] = []
+        self.kept: dict[str, dict[str, Tensor]] = {}
+        self.compute: Compute = in_one_pass
+        self.lengths: Sequence[int] | None = None
+        self.padding_side = "right"
+        self._cast_once = CastOnce()
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+            disable_input_gradients(model)
+            self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
+
+    @property
+    def size(self) -> int:
+        """M, all members."""
+        return len(self.streams)
+
+    @property
+    def config(self) -> Any:
+        """The model's config."""
+        return self.model.config
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of a model (`dtype`, `device`, `floating_point_ops`, ...) the plain one answers."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("model"), name)
+
+    # ---- members ---------------------------------------------------------------------------------------------------
+
+    def install(
+        self, values: dict[str, Tensor], streams: Sequence[torch.Generator], origins: Sequence[int | None]
+    ) -> None:
+        """Compute these members from now on.
+
+        Args:
+            values: name -> `(M, *shape)`.
+            streams: of the dropout of each member.
+            origins: of each member, which one it was; it keeps that one's view, so its optimizer state stays. None for
+                a new member.
+
+        Raises:
+            deni.engine.layers.Unstackable: engine `stacked` for a model that cannot be.
+        """
+        self.streams = list(streams)
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        views = {}
+        for name, value in values.items():
+            old = self.views[name]
+            views[name] = [
+                nn.Parameter(value[member]) if origin is None else old[origin] for member, origin in enumerate(origins)
+            ]
+            for member, view in enumerate(views[name]):
+                view.data, view.grad = value[member], None
+        self.values, self.views = values, views
+        many = len(origins) > 1
+        if many and self._many is None:
+            self._loop.mount(values, views)
+            self._many = (
+                Stacked(self.model, self.slots, self.at_a_time) if self.engine_name == "stacked" else self._loop
+            )
+        self._engine = self._many if many and self._many is not None else self._loop
+        self._loop.mount(values, views)  # the plain layers always hold member 0
+        if self._engine is not self._loop:
+            self._engine.mount(values, views)
+        self._focus = self._engine.chunks[0]
+
+    def choose(self, engine: Literal["loop", "stacked"], at_a_time: int | None = None) -> None:
+        """Compute the members with another engine from now on."""
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        self.engine_name, self.at_a_time, self._many = engine, at_a_time, None
+        self._engine = self._loop
+        self.install(self.values, self.streams, range(self.size))
+
+    @contextmanager
+    def alone(self, member: int) -> Iterator[nn.Module]:
+        """Inside, the plain module with this member in it."""
+        self._show(member)
+        try:
+            yield self.model
+        finally:
+            self._show(0)
+            if self._engine is not self._loop:
+                self._engine.mount(self.values, self.views)
+
+    def _show(self, member: int) -> None:
+        """Put the plain layers back, with this member in them."""
+        if self._engine is not self._loop:
+            self._engine.unmount()
+        self._loop.focus(range(member, member + 1), 0)
+
+    # ---- computing -------------------------------------------------------------------------------------------------
+
+    @property
+    def chunks(self) -> tuple[range, ...]:
+        """Which members are computed together; a training step visits all of them."""
+        return self._engine.chunks
+
+    @property
+    def in_focus(self) -> range:
+        """The members that the next forward passes compute."""
+        return self._focus
+
+    def focus(self, chunk: range) -> None:
+        """The next forward passes compute these members."""
+        self._focus = chunk
+
+    def focus_rows(self, batch: int) -> None:
+        """The next forward pass of the plain module computes so many rows of each member in focus."""
+        self._engine.focus(self._focus, batch)
+
+    def fold(self, inputs: Mapping[str, Any], groups: int = 1) -> dict[str, Any]:
+        """Inputs for the members in focus.
+
+        Args:
+            inputs: `(groups*B, ...)`.
+            groups: 1: the same rows for all; R: each run has rows of its own; M: each member.
+        """
+        return fold_rows(inputs, [member * groups // self.size for member in self._focus], groups)
+
+    def forward(self, lengths: Sequence[int] | None = None, padding_side: str = "right", **inputs: Any) -> Any:
+        """Compute the members in focus.
+
+        Args:
+            lengths: T that the batch of each run, or of each member, would have alone, for those that are padded to the
+                longest of them.
+            padding_side: where they are padded, `right` or `left`.
+            inputs: folded, `(members in focus * B, ...)`, member by member; see `fold`.
+
+        Returns:
+            what the model returns, folded.
+        """
+        chunk = self._focus
+        rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
+        self.focus_rows(rows // len(chunk))
+        if not self.training:
+            return self.model(**inputs)
+        padding, self.lengths, self.padding_side = None, None, padding_side
+        if lengths:
+            self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
+            padding = Padding(self.lengths, max(lengths), padding_side)
+        streams = Streams(self.streams[chunk.start : chunk.stop], padding)
+        with self._cast_once:
+            return self.compute(self.model, inputs, streams, self.focus_rows)
+
+    def train(self, mode: bool = True) -> PopulationModule:
+        """Switch between training and evaluation; after a training frozen weights may change."""
+        if not mode:
+            self._cast_once.forget()
+        return super().train(mode)
+
+    def collect(self) -> None:
+        """Bring the gradients of the last backward passes into the views."""
+        self._engine.collect()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of every member."""
+        self._engine.zero_grad()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PopulationModule:
+        """Move or cast everything: the plain module first, then the members."""
+        self._show(0)
+        super()._apply(fn, recurse)
+        values = {name: fn(value) for name, value in self.values.items()}
+        self.kept = {key: {name: fn(value) for name, value in kept.items()} for key, kept in self.kept.items()}
+        self.install(values, self.streams, range(self.size))
+        return self
+
+    # ---- activation checkpointing ----------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+        """Recompute activations in the backward pass, with the masks of the forward pass."""
+        with self._without_new_hooks():
+            self.model.gradient_checkpointing_enable(  # type: ignore[operator]
+                self._checkpointing(gradient_checkpointing_kwargs)
+            )
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The same under its name in transformers 5."""
+        with self._without_new_hooks():
+            self.model.activation_checkpointing_enable(  # type: ignore[operator]
+                self._checkpointing(activation_checkpointing_kwargs), **options
+            )
+
+    @contextmanager
+    def _without_new_hooks(self) -> Iterator[None]:
+        """Reentrant checkpointing needs a hook that makes embeddings require gradients; ours does not."""
+        hooks = self.model.get_input_embeddings()._forward_hooks  # type: ignore[operator, union-attr]
+        before = set(hooks)
+        yield
+        for key in set(hooks) - before:
+            del hooks[key]
+
+    def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
+        if (kwargs or {}).get("use_reentrant"):
+            raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
+        if hasattr(self.model, "adapters_config"):
+            raise ValueError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
+        return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
+
+
+@contextmanager
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Inside, the module is in training mode, or in evaluation mode."""
+    before = module.training
+    module.train(training)
+    try:
+        yield
+    finally:
+        module.train(before)
