@@ -413,7 +413,7 @@ def test_each_member_has_the_loss_that_the_user_chose(tmp_path, option):
     trainer = make(tmp_path, Default(), model=copy.deepcopy(model), **given)
     inputs = {"input_ids": torch.tensor([row["input_ids"] for row in batch]), "labels": labels}
     trainer.population.module.train()
-    loss = trainer.compute_loss(trainer.population, inputs)
+    loss = trainer.compute_loss(trainer.model, inputs)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-7)  # transformers smooths labels in float32
 
 
