@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.fold import trainable_slots
 from deni.engine.module import PopulationModule
 from deni.models.architectures import has_adapter, head_names
@@ -255,17 +254,11 @@ class Population:
 
     def member(self, member: int) -> dict[str, Tensor]:
         """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
-        return self.full({name: value[member] for name, value in self.values.items()})
+        return self.module.member(member)
 
     def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of one member, with whole tables in place of active rows."""
-        tables = {
-            name: module
-            for name, places in self.slots.items()
-            for module, _ in places
-            if isinstance(module, ActiveEmbedding)
-        }
-        return {name: tables[name].full(value) if name in tables else value for name, value in values.items()}
+        return self.module.full(values)
 
     # ---- the plain module ------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.base import Engine, Slots
 from deni.engine.compat import disable_input_gradients
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
@@ -170,6 +171,20 @@ class PopulationModule(nn.Module):
         if self._engine is not self._loop:
             self._engine.unmount()
         self._loop.focus(range(member, member + 1), 0)
+
+    def member(self, member: int) -> dict[str, Tensor]:
+        """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
+        return self.full({name: value[member] for name, value in self.values.items()})
+
+    def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of one member, with whole tables in place of active rows."""
+        tables = {
+            name: module
+            for name, places in self.slots.items()
+            for module, _ in places
+            if isinstance(module, ActiveEmbedding)
+        }
+        return {name: tables[name].full(value) if name in tables else value for name, value in values.items()}
 
     # ---- computing -------------------------------------------------------------------------------------------------
 
