@@ -9,7 +9,8 @@ import deni
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
 _version errors
-__init__ settings randomness provenance measures
+__init__ deprecation
+settings randomness provenance measures
 noise
 schedule
 tasks

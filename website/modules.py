@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ PAGES = {
     "Studies": ("Grid, cells, store, runners, diagnosis.", "study diagnose"),
     "Measures": ("Functions of NumPy arrays: scores, spread, differences.", "measures"),
     "Reports": ("Statistics of a study; tables, figures, the page.", "analysis report"),
-    "Errors and settings": ("What is raised, and how settings are read.", "errors settings"),
+    "Errors and settings": ("What is raised, and how settings are read.", "errors settings deprecation provenance"),
 }
 LEFT_OUT = {"cli", "_version"}  # the command line has pages of its own
 
@@ -57,14 +58,25 @@ def overview() -> str:
     there = {each.removesuffix(".py") for each in there} - {"__init__"}
     if names != there:
         raise ValueError(f"website/modules.py: no page for {there - names}, no module for {names - there}")
-    lines = ["# API", "", "What most need is in `deni` itself; it loads nothing heavy before it is used.", ""]
-    lines += ["| name | what it is |", "| --- | --- |"]
-    lines += ["| [deni.load][deni.artifact.loading.load] | reads a trained model |"]
-    lines += ["| [deni.DeniClassifier][deni.sklearn.DeniClassifier] | an estimator of scikit-learn |"]
-    lines += ["| [deni.PopulationTrainer][deni.training.trainer.PopulationTrainer] | in place of `Trainer` |"]
-    lines += ["", "All modules:", "", "| page | what it holds |", "| --- | --- |"]
+    lines = ["# API", "", "These names are public ([versioning](../versioning.md)); `import deni` loads nothing heavy."]
+    lines += ["", "| name | what it is |", "| --- | --- |"]
+    lines += [f"| [deni.{name}][{place}.{name}] | {text} |" for name, place, text in public_names()]
+    lines += ["", "All modules, internal ones among them:", "", "| page | what it holds |", "| --- | --- |"]
     lines += [f"| [{title}]({Path(path(title)).name}) | {text} |" for title, (text, _) in PAGES.items()]
     return "\n".join([*lines, ""])
+
+
+def public_names() -> Iterator[tuple[str, str, str]]:
+    """Each public name with its module and the first line of its docstring."""
+    statements = ast.parse((SOURCE / "deni" / "__init__.py").read_text(encoding="utf-8")).body
+    tables = {ast.unparse(each.targets[0]): each.value for each in statements if isinstance(each, ast.Assign)}
+    for module, names in ast.literal_eval(tables["_PUBLIC"]).items():
+        file = SOURCE / "deni" / f"{module.replace('.', '/')}.py"
+        body = ast.parse(file.read_text(encoding="utf-8")).body
+        defined = {each.name: each for each in body if isinstance(each, ast.FunctionDef | ast.ClassDef)}
+        for name in names.split():
+            first = (ast.get_docstring(defined[name]) or "").partition("\n")[0]
+            yield name, f"deni.{module}", first
 
 
 def page(title: str) -> str:

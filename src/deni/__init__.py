@@ -1,4 +1,8 @@
-"""Fine-tuning without the seed lottery."""
+"""Fine-tuning without the seed lottery.
+
+The names here are public; docs/versioning.md says what that means. Each is imported at its first use: `import deni`
+alone loads neither torch nor transformers.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,99 @@ from typing import TYPE_CHECKING, Any
 from deni._version import __version__
 
 if TYPE_CHECKING:
-    from deni.artifact import load
-    from deni.sklearn import DeniClassifier
-    from deni.training.trainer import PopulationTrainer
+    from deni.artifact import load as load
+    from deni.deprecation import Renamed
+    from deni.finetune import fine_tune as fine_tune
+    from deni.noise import Noise as Noise
+    from deni.recipe import Recipe as Recipe
+    from deni.schedule import Fork as Fork
+    from deni.schedule import Phase as Phase
+    from deni.schedule import Schedule as Schedule
+    from deni.sklearn import DeniClassifier as DeniClassifier
+    from deni.strategies.all_data import AllData as AllData
+    from deni.strategies.augmentation import Augmentation as Augmentation
+    from deni.strategies.base import Strategy as Strategy
+    from deni.strategies.best_practices import BestPractices as BestPractices
+    from deni.strategies.default import Default as Default
+    from deni.strategies.delayed_ensemble import DelayedEnsemble as DelayedEnsemble
+    from deni.strategies.deni import DENI as DENI
+    from deni.strategies.denials import Denials as Denials
+    from deni.strategies.ema import EMA as EMA
+    from deni.strategies.ensemble import Ensemble as Ensemble
+    from deni.strategies.input_noise import InputNoise as InputNoise
+    from deni.strategies.l2_sp import L2SP as L2SP
+    from deni.strategies.linear_probe import LinearProbe as LinearProbe
+    from deni.strategies.llrd import LLRD as LLRD
+    from deni.strategies.mixout import Mixout as Mixout
+    from deni.strategies.noisy_interpolation import NoisyInterpolation as NoisyInterpolation
+    from deni.strategies.prior_noise import PriorNoise as PriorNoise
+    from deni.strategies.reinit import Reinit as Reinit
+    from deni.strategies.soup import Soup as Soup
+    from deni.strategies.swa import SWA as SWA
+    from deni.strategies.weight_noise import WeightNoise as WeightNoise
+    from deni.training.trainer import PopulationTrainer as PopulationTrainer
+    from deni.tuning.base import Tuning as Tuning
+    from deni.tuning.full import Full as Full
+    from deni.tuning.ia3 import IA3 as IA3
+    from deni.tuning.lora import Lora as Lora
+    from deni.tuning.prompt import Prompt as Prompt
+    from deni.tuning.unipelt import UniPELT as UniPELT
 
-_LAZY = {"load": "deni.artifact", "DeniClassifier": "deni.sklearn", "PopulationTrainer": "deni.training.trainer"}
+# Module -> its public names, from what most need to what few do.
+_PUBLIC = {
+    "training.trainer": "PopulationTrainer",
+    "sklearn": "DeniClassifier",
+    "artifact.loading": "load",
+    "finetune": "fine_tune",
+    "recipe": "Recipe",
+    "strategies.base": "Strategy",
+    "strategies.default": "Default",
+    "strategies.all_data": "AllData",
+    "strategies.best_practices": "BestPractices",
+    "strategies.ensemble": "Ensemble",
+    "strategies.input_noise": "InputNoise",
+    "strategies.weight_noise": "WeightNoise",
+    "strategies.prior_noise": "PriorNoise",
+    "strategies.swa": "SWA",
+    "strategies.ema": "EMA",
+    "strategies.mixout": "Mixout",
+    "strategies.augmentation": "Augmentation",
+    "strategies.delayed_ensemble": "DelayedEnsemble",
+    "strategies.noisy_interpolation": "NoisyInterpolation",
+    "strategies.deni": "DENI",
+    "strategies.denials": "Denials",
+    "strategies.reinit": "Reinit",
+    "strategies.llrd": "LLRD",
+    "strategies.l2_sp": "L2SP",
+    "strategies.soup": "Soup",
+    "strategies.linear_probe": "LinearProbe",
+    "tuning.base": "Tuning",
+    "tuning.full": "Full",
+    "tuning.lora": "Lora",
+    "tuning.ia3": "IA3",
+    "tuning.unipelt": "UniPELT",
+    "tuning.prompt": "Prompt",
+    "schedule": "Schedule Phase Fork",
+    "noise": "Noise",
+}
+_MODULES = {name: f"deni.{module}" for module, names in _PUBLIC.items() for name in names.split()}
+_RENAMED: dict[str, Renamed] = {}  # public names of earlier versions
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for at its first use: `import deni` alone loads neither torch nor transformers."""
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    if name in _RENAMED:
+        from deni.deprecation import deprecate
+
+        now, removal = _RENAMED[name]
+        deprecate(f"deni.{name}", f"deni.{now}", removal)
+        name = now
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'deni' has no attribute {name!r}")
 
 
-__all__ = ["DeniClassifier", "PopulationTrainer", "__version__", "load"]
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]
+
+
+__all__ = ["__version__", *_MODULES]

@@ -12,6 +12,10 @@ class InputWarning(UserWarning):
     """Input that works but is likely a mistake; the message is one line, the command line prints it and goes on."""
 
 
+class DeprecatedWarning(InputWarning):
+    """A name that works today and that a later version removes; the message says which, and what to use."""
+
+
 class ArtifactError(InputError):
     """A folder that is no readable artifact: missing, truncated, or written by a later version."""
 

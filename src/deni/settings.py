@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from deni.deprecation import renamed_settings
 from deni.errors import short
 
 T = TypeVar("T")
@@ -33,7 +34,11 @@ def as_it_is(kind: str, made: T, settings: Mapping[str, Any]) -> T:
 
 
 def without_missing(cls: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are given: None means not given, but for fields of a dataclass that may be None."""
+    """The settings that are given: None means not given, but for fields of a dataclass that may be None.
+
+    Those under a name that the class's `renamed` calls old, if it has that, get today's, with a warning.
+    """
+    settings = renamed_settings(cls.__name__, getattr(cls, "renamed", {}), settings)
     may_be = {name for name, hint in get_type_hints(cls).items() if type(None) in get_args(hint)}
     return {key: value for key, value in settings.items() if value is not None or key in may_be}
 

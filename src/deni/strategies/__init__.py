@@ -92,7 +92,9 @@ def _names(name: Any) -> list[Any]:
 
 def _fields(name: Any) -> list[str]:
     known = isinstance(name, str) and name in STRATEGIES
-    return [field.name for field in dataclasses.fields(STRATEGIES[name])] if known else []
+    if not known:
+        return []
+    return [*(field.name for field in dataclasses.fields(STRATEGIES[name])), *STRATEGIES[name].renamed]
 
 
 def _make_one(name: Any, preset: str | None, given: Mapping[str, Any]) -> Strategy:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from deni.deprecation import Renamed
 from deni.schedule import Phase, Schedule
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Strategy:
     """
 
     name: ClassVar[str]
+    renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
     votes: ClassVar[bool] = False  # whether several members or runs predict in the end
     averages: ClassVar[bool] = False  # whether a mean over time predicts in the end

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from peft import TaskType
 from torch import nn
 
+from deni.deprecation import Renamed
 from deni.models.architectures import for_tokens
 
 
@@ -18,6 +19,7 @@ class Tuning:
     """Which parameters of a model train. The fields of a subclass are its settings and command-line flags."""
 
     name: ClassVar[str]
+    renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]  # arXiv 2406.12471
     paper_learning_rates: ClassVar[Mapping[str, float]] = {}  # of families (`model_type`) where it is another
