@@ -20,7 +20,7 @@ from deni.data import choose_balanced, read_texts, stratified_split
 from deni.finetune import fine_tune, scores
 from deni.models.tokenising import encode, tokenise
 from deni.randomness import Sources
-from deni.recipe import recipe
+from deni.recipe import Recipe
 
 RATES = {
     "full": (3e-5, 1e-4, 3e-4),
@@ -68,7 +68,7 @@ def main() -> None:
         held_out = part.select(dev)
         for tuning in args.tunings:
             for rate in RATES[tuning]:
-                plan = recipe(strategy="default", tuning=tuning, learning_rate=rate, epochs=args.epochs)
+                plan = Recipe.of(strategy="default", tuning=tuning, learning_rate=rate, epochs=args.epochs)
                 fitted = fine_tune(chosen, plan, seeds=range(args.seeds), progress=False)
                 tokens = tokenise(held_out, fitted.tokenizer, fitted.max_length, fitted.labels)
                 votes = fitted.trainer.predict(tokens).predictions  # (N, R, C)

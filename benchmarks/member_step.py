@@ -34,7 +34,7 @@ from deni.finetune import fine_tune
 from deni.models.loading import load_tokenizer, locate
 from deni.models.tokenising import encode
 from deni.randomness import Sources
-from deni.recipe import Recipe, recipe
+from deni.recipe import Recipe
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble
 
 WARM = 5
@@ -136,15 +136,15 @@ def case(name: str, tuning: str, texts: Texts, steps: int, length: int) -> dict[
     # Enough epochs that the stopwatch, not the data, ends the run.
     common = {"tuning": tuning, "epochs": max(1, -(-(steps + 1) * 8 // len(texts)))}
     if name == "textbook":
-        return textbook(texts, recipe(strategy=Default(), **common), steps, length)
+        return textbook(texts, Recipe.of(strategy=Default(), **common), steps, length)
     if name == "loop, 1 member":
-        return steps_of(texts, recipe(strategy=Default(), **common), 1, steps)
+        return steps_of(texts, Recipe.of(strategy=Default(), **common), 1, steps)
     if name == "loop, 10 members":
-        return steps_of(texts, recipe(strategy=forked, engine="loop", **common), 10, max(WARM + 5, steps // 4))
+        return steps_of(texts, Recipe.of(strategy=forked, engine="loop", **common), 10, max(WARM + 5, steps // 4))
     if name == "stacked, 10 members":
-        return steps_of(texts, recipe(strategy=forked, engine="stacked", **common), 10, max(WARM + 10, steps // 2))
+        return steps_of(texts, Recipe.of(strategy=forked, engine="stacked", **common), 10, max(WARM + 10, steps // 2))
     if name == "stacked, pack of 10 runs":
-        plan = recipe(strategy=Default(), engine="stacked", **common)
+        plan = Recipe.of(strategy=Default(), engine="stacked", **common)
         return steps_of(texts, plan, 1, max(WARM + 10, steps // 2), seeds=10)
     raise ValueError(name)
 
@@ -152,7 +152,7 @@ def case(name: str, tuning: str, texts: Texts, steps: int, length: int) -> dict[
 def whole(name: str, tuning: str, texts: Texts, epochs: int) -> dict[str, float]:
     """A whole run of our trainer, start to end."""
     began = time.perf_counter()
-    plan = recipe(tuning=tuning, epochs=epochs, **RUNS[name])
+    plan = Recipe.of(tuning=tuning, epochs=epochs, **RUNS[name])
     fitted = fine_tune(texts, plan, progress=False)
     return {"seconds": time.perf_counter() - began, "member_steps": fitted.member_steps}
 
@@ -237,7 +237,7 @@ def runs_table(tuning: str, args: argparse.Namespace) -> dict[str, dict[str, flo
     """Seconds and peak memory of whole runs, each against one and against ten textbook runs."""
     texts = texts_of(args.labelled)
     steps = args.epochs * -(-len(texts) // 8)
-    base = textbook(texts, recipe(strategy=Default(), tuning=tuning), steps, args.length)
+    base = textbook(texts, Recipe.of(strategy=Default(), tuning=tuning), steps, args.length)
     runs = {"textbook": {"seconds": base["seconds"], "member_steps": steps, "peak_mib": peak("textbook", tuning, args)}}
     for name in args.runs:
         runs[name] = {

@@ -27,7 +27,7 @@ from deni.engine.module import PopulationModule, in_one_pass
 from deni.finetune import fine_tune
 from deni.models.tokenising import tokenise
 from deni.randomness import Sources
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.strategies import Default, DelayedEnsemble
 from deni.training import voting as evaluation
 
@@ -65,7 +65,7 @@ def measure(name: str, members: int, runs: int, rounds: int) -> dict[str, Any]:
     texts = read_texts(data(name))
     texts = texts.select(choose_balanced(texts.labels or [], 400, Sources(0).numpy("label_choice")))
     strategy = Default() if members == 1 else DelayedEnsemble(members=members, ensemble_from=0)
-    plan = recipe(strategy=strategy, tuning="lora", epochs=1 + (1 + rounds) * len(WAYS) // 50, bf16=True)
+    plan = Recipe.of(strategy=strategy, tuning="lora", epochs=1 + (1 + rounds) * len(WAYS) // 50, bf16=True)
     with tqdm(total=(1 + rounds) * len(WAYS), desc=f"{name}, {runs} x {members}") as bar:
         turns = Turns(rounds, bar)
         fine_tune(texts, plan, seeds=range(runs), progress=False, callbacks=[turns])
@@ -80,7 +80,7 @@ def predictions(name: str, members: int, runs: int, rounds: int) -> dict[str, An
         texts.select(choose_balanced(texts.labels or [], count, Sources(seed).numpy("label_choice")))
         for seed, count in enumerate((100, 192))
     )
-    plan = recipe(strategy=DelayedEnsemble(members=members, ensemble_from=0), tuning="lora", epochs=0.1, bf16=True)
+    plan = Recipe.of(strategy=DelayedEnsemble(members=members, ensemble_from=0), tuning="lora", epochs=0.1, bf16=True)
     fitted = fine_tune(train, plan, seeds=range(runs), progress=False)
     tokens = tokenise(tested, fitted.tokenizer, fitted.max_length, fitted.labels)
     by_length = tokens.select(sorted(range(len(tokens)), key=lambda row: len(tokens[row]["input_ids"])))

@@ -82,9 +82,9 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
     ) -> Any:
         from deni.data import read_texts
         from deni.finetune import fine_tune
-        from deni.recipe import recipe
+        from deni.recipe import Recipe
 
-        plan = recipe(
+        plan = Recipe.of(
             None,
             strategy,
             tuning,

@@ -13,7 +13,7 @@ from deni.errors import InputError, InputWarning, TrainingDivergedError
 from deni.finetune import fine_tune, last_checkpoint, scores
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenising import choose_max_length, encode
-from deni.recipe import Recipe, recipe
+from deni.recipe import Recipe
 from deni.strategies import DENI, Default
 from deni.tuning import Full, Lora, make_tuning
 from tests.helpers.tiny import toy_rows, write_csv
@@ -21,7 +21,7 @@ from tests.helpers.tiny import toy_rows, write_csv
 
 def fit(texts, model_folder, strategy="default", epochs=2, **settings):
     run = {name: settings.pop(name) for name in ("dev", "seeds", "checkpoints", "save_steps") if name in settings}
-    plan = recipe(None, strategy, model=model_folder, epochs=epochs, **settings)
+    plan = Recipe.of(None, strategy, model=model_folder, epochs=epochs, **settings)
     return fine_tune(texts, plan, progress=False, **run)
 
 
@@ -40,18 +40,18 @@ def others(tmp_path):
 
 
 def test_a_recipe_without_preset_has_the_defaults():
-    assert recipe() == Recipe() == Recipe(tuning=Full(), strategy=DENI())
-    assert recipe(tuning="lora").rate == Lora.learning_rate
-    assert recipe(strategy="default").strategy == Default()
+    assert Recipe.of() == Recipe() == Recipe(tuning=Full(), strategy=DENI())
+    assert Recipe.of(tuning="lora").rate == Lora.learning_rate
+    assert Recipe.of(strategy="default").strategy == Default()
 
 
 @pytest.mark.parametrize("preset", ["paper", "released"])
 @pytest.mark.parametrize("tuning", [Full, Lora])
 def test_a_preset_fills_what_is_not_given(preset, tuning):
-    plan = recipe(preset, tuning=tuning.name)
+    plan = Recipe.of(preset, tuning=tuning.name)
     assert (plan.epochs, plan.batch_size, plan.max_length, plan.dropout) == (10, 8, 50, 0.3)
     assert plan.rate == tuning.paper_learning_rate
-    given = recipe(preset, tuning=tuning.name, epochs=3, learning_rate=1e-3, strategy_settings={"members": 4})
+    given = Recipe.of(preset, tuning=tuning.name, epochs=3, learning_rate=1e-3, strategy_settings={"members": 4})
     assert (given.epochs, given.rate, given.batch_size, given.strategy.members) == (3, 1e-3, 8, 4)
 
 
@@ -61,13 +61,16 @@ def test_a_preset_fills_what_is_not_given(preset, tuning):
 )
 def test_the_preset_knows_the_papers_rate_of_a_family(family, tuning, rate, tmp_path):
     getattr(transformers, f"{family}Config")().save_pretrained(tmp_path)
-    assert recipe("paper", tuning=tuning, model=str(tmp_path)).rate == rate
-    assert recipe("paper", tuning=tuning, model=str(tmp_path), learning_rate=1e-3).rate == 1e-3
-    assert recipe(tuning=tuning, model=str(tmp_path)).rate == make_tuning(tuning).learning_rate
+    assert Recipe.of("paper", tuning=tuning, model=str(tmp_path)).rate == rate
+    assert Recipe.of("paper", tuning=tuning, model=str(tmp_path), learning_rate=1e-3).rate == 1e-3
+    assert Recipe.of(tuning=tuning, model=str(tmp_path)).rate == make_tuning(tuning).learning_rate
 
 
 def test_none_means_not_given():
-    assert recipe(epochs=None, learning_rate=None, tuning_settings={}, strategy_settings={"members": None}) == recipe()
+    assert (
+        Recipe.of(epochs=None, learning_rate=None, tuning_settings={}, strategy_settings={"members": None})
+        == Recipe.of()
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,7 @@ def test_none_means_not_given():
 )
 def test_a_recipe_that_cannot_be_is_refused(settings, part):
     with pytest.raises(ValueError, match=part):
-        recipe(**settings)
+        Recipe.of(**settings)
 
 
 # ---- training ------------------------------------------------------------------------------------------------------
@@ -167,7 +170,7 @@ def test_texts_that_cannot_be_trained_on_are_refused(tmp_path, model_folder):
 
 
 def test_resume_needs_a_checkpoint(texts, model_folder, tmp_path):
-    plan = recipe(strategy="default", model=model_folder)
+    plan = Recipe.of(strategy="default", model=model_folder)
     with pytest.raises(InputError, match="there is no checkpoint folder"):
         fine_tune(texts, plan, resume=True)
     with pytest.raises(InputError, match="has no checkpoint to resume from"):

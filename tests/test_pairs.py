@@ -18,7 +18,7 @@ from deni.errors import InputError, InputWarning
 from deni.finetune import fine_tune
 from deni.models.loading import load_tokenizer
 from deni.models.tokenising import choose_max_length, tokenise
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from tests.helpers.tiny import toy_rows
 
 COLUMNS = {"text_column": "first", "text_pair_column": "second"}
@@ -78,7 +78,7 @@ def test_a_pair_is_tokenised_as_the_tokenizer_does_it(pairs, pair_model):
 @pytest.mark.parametrize("engine", ["stacked", "loop"])
 def test_the_vote_on_pairs_is_that_of_the_members_in_plain_transformers(pairs, pair_model, tmp_path, engine):
     texts = read_texts(pairs, **COLUMNS)
-    plan = recipe(None, "deni", "full", {"members": 3}, {}, model=pair_model, epochs=3, engine=engine)
+    plan = Recipe.of(None, "deni", "full", {"members": 3}, {}, model=pair_model, epochs=3, engine=engine)
     fitted = fine_tune(texts, plan, progress=False, text_pair_column="second")
     assert fitted.trainer.population.engine_name == engine
     fitted.save(tmp_path / "model")
@@ -100,7 +100,7 @@ def test_the_vote_on_pairs_is_that_of_the_members_in_plain_transformers(pairs, p
 def test_both_engines_train_the_same_members_on_pairs(pairs, pair_model):
     texts, members = read_texts(pairs, **COLUMNS), []
     for engine in ("stacked", "loop"):
-        plan = recipe(None, "deni", "full", {"members": 3}, {}, model=pair_model, epochs=3, engine=engine)
+        plan = Recipe.of(None, "deni", "full", {"members": 3}, {}, model=pair_model, epochs=3, engine=engine)
         members.append(fine_tune(texts, plan, progress=False).classifier().members(texts.texts))
     np.testing.assert_allclose(*members, atol=1e-4)
 

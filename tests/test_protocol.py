@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.commands.train import train_file
 from deni.data import DATASETS
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from tests.helpers.tiny import toy_rows, write_csv
 
 
@@ -42,7 +42,7 @@ def seen(monkeypatch):
 
         monkeypatch.setattr("deni.commands.train.fine_tune", fine_tune)
         with pytest.raises(Stop):
-            train_file(path, recipe=plan or recipe(), output="nowhere", **options)
+            train_file(path, recipe=plan or Recipe.of(), output="nowhere", **options)
         return found
 
     return call
@@ -86,7 +86,7 @@ def test_other_numbers_can_be_given_and_leave_the_other_parts_as_they_are(seen, 
 
 
 def test_all_data_takes_all_in_the_protocol_too(seen, many):
-    assert len(seen(many, recipe(strategy="all_data"), protocol="paper")["train"]) == 1200
+    assert len(seen(many, Recipe.of(strategy="all_data"), protocol="paper")["train"]) == 1200
 
 
 @pytest.mark.parametrize(("preset", "count"), [(None, 100), ("paper", 100), ("released", 102)])
@@ -96,7 +96,7 @@ def test_the_preset_released_rounds_up_in_each_class(seen, many, preset, count):
 
 def test_a_seed_of_the_split_or_the_choice_varies_that_alone(seen, many):
     def parts(seeds=None, **options):
-        found = seen(many, recipe(source_seeds=seeds or {}), labelled=30, **options)
+        found = seen(many, Recipe.of(source_seeds=seeds or {}), labelled=30, **options)
         return found["train"].texts, found["test"].texts
 
     plain, choice = parts(), parts({"label_choice": 1})
@@ -116,10 +116,10 @@ def test_a_preset_reads_a_named_pair_as_one_text(seen, folder, options):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_preset_has_the_length_of_a_named_dataset(name):
-    assert recipe("paper", data=name).max_length == (25 if name in ("trec", "snips", "cola") else 50)
-    assert recipe("paper", data=name, max_length=7).max_length == 7
-    assert recipe(data=name).max_length is None
-    assert recipe("paper", data="tickets.csv").max_length == 50
+    assert Recipe.of("paper", data=name).max_length == (25 if name in ("trec", "snips", "cola") else 50)
+    assert Recipe.of("paper", data=name, max_length=7).max_length == 7
+    assert Recipe.of(data=name).max_length is None
+    assert Recipe.of("paper", data="tickets.csv").max_length == 50
 
 
 # ---- as a user -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from deni.data import choose_balanced, choose_stratified, read_texts, stratified
 from deni.errors import ArtifactError, InputError
 from deni.finetune import fine_tune
 from deni.randomness import SOURCES, Sources, derive
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.training.batches import SampleOrder
 from tests.helpers.tiny import TOPICS
 
@@ -58,7 +58,7 @@ def train(model_folder, tickets):
     def call(strategy="deni", seeds=None, source_seeds=None, seed=0, **options):
         given = {"source_seeds": source_seeds or {}, "seed": seed, "model": model_folder, "epochs": 2}
         settings = {"members": 2} if strategy in ("deni", "ensemble") else {}
-        plan = recipe(None, strategy, "full", settings, **given)
+        plan = Recipe.of(None, strategy, "full", settings, **given)
         return fine_tune(read_texts(tickets), plan, seeds=seeds, progress=False, **options)
 
     return call
@@ -126,4 +126,4 @@ def test_the_estimator_takes_them_and_refuses_what_has_no_effect(model_folder):
 )
 def test_what_is_no_source_or_no_seed_is_refused(seeds, message):
     with pytest.raises(ValueError, match=message):
-        recipe(source_seeds=seeds)
+        Recipe.of(source_seeds=seeds)

@@ -115,6 +115,42 @@ class Recipe:
                 f"{self.gradient_accumulation_steps}"
             )
 
+    @classmethod
+    def of(
+        cls,
+        preset: str | None = None,
+        strategy: str | Strategy = "deni",
+        tuning: str | Tuning = "full",
+        strategy_settings: Mapping[str, Any] | None = None,
+        tuning_settings: Mapping[str, Any] | None = None,
+        data: str | Path | None = None,
+        **given: Any,
+    ) -> Recipe:
+        """A recipe from names and settings; a preset fills what is not given.
+
+        Args:
+            preset: `paper`, `released` or None.
+            data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has a `max_length` of its own.
+            given: fields of `Recipe`; None means not given. The strategy gets those that are settings of its own, too.
+
+        Raises:
+            ValueError: a name, setting or value that does not exist; the message names it.
+            InputError: a preset for a model that cannot be found.
+        """
+        chosen = make_tuning(tuning, **(tuning_settings or {}))
+        shared = {
+            name: given[name] for name in ARGUMENTS if given.get(name) is not None and has_setting(strategy, name)
+        }
+        plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
+        values = {key: value for key, value in given.items() if value is not None}
+        if preset is not None:
+            own = {"max_length": DATASETS[str(data)].max_length} if str(data) in DATASETS else {}
+            values = {**PRESETS[preset], **own, **values}
+            if "learning_rate" not in values:
+                family = load_config(values.get("model", cls.model)).model_type
+                values["learning_rate"] = chosen.paper_rate(family)
+        return cls(tuning=chosen, strategy=plan, **values)
+
     @property
     def rate(self) -> float:
         """The peak learning rate."""
@@ -130,36 +166,3 @@ class Recipe:
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
         }
-
-
-def recipe(
-    preset: str | None = None,
-    strategy: str | Strategy = "deni",
-    tuning: str | Tuning = "full",
-    strategy_settings: Mapping[str, Any] | None = None,
-    tuning_settings: Mapping[str, Any] | None = None,
-    data: str | Path | None = None,
-    **given: Any,
-) -> Recipe:
-    """A recipe from what is given; a preset fills what is not.
-
-    Args:
-        preset: `paper`, `released` or None.
-        data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has a `max_length` of its own.
-        given: fields of `Recipe`; None means not given. Those that are settings of the strategy, too, are given to it.
-
-    Raises:
-        ValueError: a name, setting or value that does not exist; the message names it.
-        InputError: a preset for a model that cannot be found.
-    """
-    chosen = make_tuning(tuning, **(tuning_settings or {}))
-    shared = {name: given[name] for name in ARGUMENTS if given.get(name) is not None and has_setting(strategy, name)}
-    plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
-    values = {key: value for key, value in given.items() if value is not None}
-    if preset is not None:
-        own = {"max_length": DATASETS[str(data)].max_length} if str(data) in DATASETS else {}
-        values = {**PRESETS[preset], **own, **values}
-        if "learning_rate" not in values:
-            family = load_config(values.get("model", Recipe.model)).model_type
-            values["learning_rate"] = chosen.paper_rate(family)
-    return Recipe(tuning=chosen, strategy=plan, **values)

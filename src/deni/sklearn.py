@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from deni.data import Texts, why_no_text
 from deni.errors import InputError, short
 from deni.finetune import FineTuneResult, fine_tune
-from deni.recipe import recipe
+from deni.recipe import Recipe
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
@@ -115,7 +115,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             seed = 0
         elif not isinstance(seed, int | np.integer):
             seed = int(check_random_state(seed).randint(2**31 - 1))
-        plan = recipe(
+        plan = Recipe.of(
             self.preset,
             self.strategy,
             self.tuning,

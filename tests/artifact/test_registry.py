@@ -13,7 +13,7 @@ import pytest
 from deni.artifact import load, read_info
 from deni.data import read_texts
 from deni.finetune import fine_tune
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.strategies import Ensemble
 
 TEXTS = ["invoice money charged", "parcel late courier the box", "why"]
@@ -38,7 +38,9 @@ class Crowd(Ensemble):
 
 @pytest.fixture(scope="module")
 def trained(model_folder, tickets):
-    return fine_tune(read_texts(tickets), recipe(None, Crowd(members=3), model=model_folder, epochs=1), progress=False)
+    return fine_tune(
+        read_texts(tickets), Recipe.of(None, Crowd(members=3), model=model_folder, epochs=1), progress=False
+    )
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from deni.data import read_texts
 from deni.finetune import fine_tune
 from deni.models.loading import load_model, load_tokenizer
 from deni.randomness import global_generators
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from tests.helpers.tiny import SMALL
 
 
@@ -42,7 +42,7 @@ def test_a_decoder_without_a_padding_token_takes_its_end_token(decoder_folder):
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 def test_a_decoder_is_trained_saved_and_loaded(decoder_folder, tickets, tuning, tmp_path):
     own = {"lora_r": 4, "lora_alpha": 4} if tuning == "lora" else {}
-    plan = recipe(None, "delayed_ensemble", tuning, {"members": 3}, own, model=decoder_folder, epochs=2)
+    plan = Recipe.of(None, "delayed_ensemble", tuning, {"members": 3}, own, model=decoder_folder, epochs=2)
     texts = read_texts(tickets)
     tuned = fine_tune(texts, plan, progress=False)
     tuned.save(tmp_path / "trained")

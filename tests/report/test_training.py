@@ -12,13 +12,13 @@ from deni.artifact import Classifier
 from deni.cli import main
 from deni.commands.train import train_file
 from deni.errors import InputError, InputWarning
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport
 
 
 def train(path, model_folder, output, report=None, **more):
     settings = {"strategy_settings": {"members": 3}} if "strategy" not in more else {}
-    plan = recipe(None, more.pop("strategy", "deni"), model=model_folder, epochs=2, **settings)
+    plan = Recipe.of(None, more.pop("strategy", "deni"), model=model_folder, epochs=2, **settings)
     return train_file(path, recipe=plan, output=output, extra_files=report, progress=False, **more)
 
 

@@ -7,7 +7,7 @@ from deni.analysis.performance import Performance
 from deni.commands.train import train_file
 from deni.data import Texts
 from deni.finetune import scores_of
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport, page
 from tests.helpers.tiny import toy_rows, write_csv
 
@@ -23,7 +23,7 @@ CLASSES = [f"class_number_{at:02}" for at in range(40)]
 def train(rows, model_folder, folder, title="model", strategy="deni", test="0.2", **more):
     report = TrainingReport(title, "deni train 'some file.csv'")
     settings = {} if strategy == "default" else {"members": 3}
-    plan = recipe(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
+    plan = Recipe.of(None, strategy, "full", settings, model=model_folder, epochs=2, **more)
     file = write_csv(folder / "rows.csv", rows)
     train_file(file, recipe=plan, output=folder / "m", test=test, extra_files=report, progress=False)
     return folder / "m" / PAGE, report.summary

@@ -3,7 +3,7 @@
 import pytest
 from transformers import TrainerCallback
 
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.strategies import BestPractices, make_strategy
 from tests.helpers.plain import (
     RATE,
@@ -82,11 +82,11 @@ def test_the_optimiser_corrects_the_bias_of_its_first_steps(tmp_path):
 
 
 def test_the_recipe_takes_the_settings_of_the_strategy():
-    plan = recipe(None, "best_practices")
+    plan = Recipe.of(None, "best_practices")
     assert (plan.epochs, plan.weight_decay, plan.warmup_ratio) == (20, 0.01, 0.1)
-    plan = recipe(None, "best_practices", epochs=3, weight_decay=0.5)
+    plan = Recipe.of(None, "best_practices", epochs=3, weight_decay=0.5)
     assert (plan.epochs, plan.weight_decay, plan.warmup_ratio) == (3, 0.5, 0.1)
-    assert recipe("released", "best_practices").weight_decay == 0.0
+    assert Recipe.of("released", "best_practices").weight_decay == 0.0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from deni.cli import main
 from deni.commands.train import checkpoint_folder, train_file
 from deni.data import read_texts
 from deni.finetune import fine_tune
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.training import loggers as curves
 
 SETTINGS = {"strategy_settings": {"members": 3}, "epochs": 2}
@@ -29,7 +29,7 @@ def curves_of(folder):
 
 
 def train(tickets, model_folder, output, **more):
-    plan = recipe(None, "deni", model=model_folder, **SETTINGS)
+    plan = Recipe.of(None, "deni", model=model_folder, **SETTINGS)
     return train_file(tickets, recipe=plan, output=output, dev="0.2", progress=False, **more)
 
 
@@ -118,7 +118,7 @@ def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch
 
 
 def test_the_progress_bar_shows_the_last_values_and_prints_no_dictionaries(tickets, model_folder, capfd):
-    plan = recipe(None, "deni", model=model_folder, **SETTINGS)
+    plan = Recipe.of(None, "deni", model=model_folder, **SETTINGS)
     fine_tune(read_texts(tickets), plan, progress=True)
     said = capfd.readouterr()
     assert "loss=" in said.err

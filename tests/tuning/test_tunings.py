@@ -122,9 +122,9 @@ def test_a_prompt_cannot_be_merged_into_the_model(fitted, tmp_path):
 def test_virtual_tokens_count_towards_the_models_limit(model_folder, tickets):
     from deni.data import read_texts
     from deni.finetune import fine_tune
-    from deni.recipe import recipe
+    from deni.recipe import Recipe
 
-    plan = recipe(None, "default", Prompt(prompt_tokens=30), model=model_folder, epochs=1, max_length=11)
+    plan = Recipe.of(None, "default", Prompt(prompt_tokens=30), model=model_folder, epochs=1, max_length=11)
     with pytest.raises(InputError, match="max_length 11 is over the model's limit of 10 tokens"):
         fine_tune(read_texts(tickets), plan, progress=False)
 

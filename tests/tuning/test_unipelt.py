@@ -19,7 +19,7 @@ from deni.finetune import fine_tune
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
-from deni.recipe import recipe
+from deni.recipe import Recipe
 from deni.schedule import Fork
 from deni.tuning import TUNINGS, make_tuning, mean_of_products
 from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters, toy_rows, write_csv
@@ -287,7 +287,7 @@ def mixed(tmp_path):
 
 def train(model_folder, tickets, strategy="default", strategy_settings=None, engine="auto", epochs=2, **options):
     own = {"model": model_folder, "epochs": epochs, "engine": engine, "learning_rate": 1e-3, "batch_size": 3}
-    plan = recipe(None, strategy, "unipelt", strategy_settings, SETTINGS, **own)
+    plan = Recipe.of(None, strategy, "unipelt", strategy_settings, SETTINGS, **own)
     return fine_tune(read_texts(tickets), plan, progress=False, **options)
 
 

@@ -114,7 +114,7 @@ def command(
 
     from deni.commands.train import train_file
     from deni.finetune import METRICS
-    from deni.recipe import recipe
+    from deni.recipe import Recipe
     from deni.report.training import PAGE, TrainingReport
 
     if (file is None) == (data is None):
@@ -132,7 +132,7 @@ def command(
     )
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
-    plan = recipe(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
+    plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
     report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"])
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:

@@ -15,7 +15,7 @@ from deni.data.demo import demo_files
 from deni.finetune import fine_tune
 from deni.provenance import environment
 from deni.randomness import Sources
-from deni.recipe import recipe
+from deni.recipe import Recipe
 
 Report = Callable[[str, int, int, int], None]  # strategy, seed, step, steps
 
@@ -73,7 +73,7 @@ def run_demo(
         row = Row(strategy)
         rows.append(row)
         for seed in range(seeds):
-            plan = recipe(strategy=strategy, tuning=tuning, model=model, seed=seed, epochs=epochs)
+            plan = Recipe.of(strategy=strategy, tuning=tuning, model=model, seed=seed, epochs=epochs)
             fitted = fine_tune(train, plan, progress=False, callbacks=[_Steps(strategy, seed, report)])
             row.macro_f1.append(fitted.evaluate(test)["macro_f1"])
             row.member_steps, row.seconds = fitted.member_steps, row.seconds + fitted.seconds

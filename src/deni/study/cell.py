@@ -100,7 +100,7 @@ class Cell:
 
     def plan(self) -> Recipe:
         """How it is trained; raises ValueError for a name, setting or value that does not exist."""
-        from deni.recipe import recipe
+        from deni.recipe import Recipe
 
         own = dict(self.strategy.settings)
         if self.dataset.get("augmented") is not None and _takes_augmented(self.strategy.name):
@@ -108,7 +108,7 @@ class Cell:
         given = dict(self.recipe)
         if self.dataset.get("task") is not None:
             given["task"] = self.dataset["task"]
-        return recipe(
+        return Recipe.of(
             self.preset or self.protocol,
             self.strategy.name,
             self.tuning.name,
