@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,7 @@ BUDGETS = ("small", "normal", "large")
 DATASET = ("text_column", "text_pair_column", "split", "config_name", "label_column", "augmented")
 RECIPE = ("epochs", "learning_rate", "batch_size", "max_length", "dropout", "bf16")
 AS_IN_TRAIN = ("model", "tuning", "preset", "protocol", "labelled", "test_size", "block")
-ASKED = (
-    *("strategy", "model", "labelled", "test_size", "block", "preset", "protocol"),
-    *("budget", "configurations", "values", "seeds", "trial_seeds"),
-)
-RUNNING = ("runner", "workers", "pack", "threads", "address", "gpus_per_worker", "progress")
+TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses.fields(cls)}
 
 
 @click.command(
@@ -86,39 +83,22 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     from rich.console import Console
 
-    from deni.diagnose.findings import findings
-    from deni.diagnose.plan import ask, default_store, plan_diagnosis
+    from deni.commands.diagnose import diagnose_file
     from deni.diagnose.report import print_costs, print_findings
-    from deni.study.cell import Named
-    from deni.study.execution.run import Run
-    from deni.study.store.database import Store
 
-    tuning = Named(given["tuning"], taken(given, TUNINGS.values()))
-    question = ask(
-        file,
-        dataset={name: given[name] for name in DATASET},
-        recipe={name: given[name] for name in RECIPE},
-        tuning=tuning,
-        sources=given["sources"] or None if given["investigate"] else (),
-        candidates=given["candidates"] or None if given["trial"] else (),
-        **{name: given[name] for name in ASKED},
-    )
-    diagnosis = plan_diagnosis(question)
-    store = given["store"] or default_store(file)
-    left = diagnosis.left(store)
-    running = Run(diagnosis.study, left, **{name: given[name] for name in RUNNING})
+    settings = taken(given, TUNINGS.values())
+    arguments = {name: value for name, value in given.items() if name not in TUNING_FIELDS}
+    planned = diagnose_file(file, tuning_settings=settings, **arguments)
     if dry_run:
-        print_costs(diagnosis, {each.key for each in left}, Console())
-        click.echo(running.estimate())
+        print_costs(planned.diagnosis, planned.left, Console())
+        click.echo(planned.run.estimate())
         return
-    with Store(store, create=True) as opened:
-        running.into(opened)
-        found = findings(diagnosis, opened)
+    found = planned.findings()
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
     print_findings(found, Console())
-    click.echo(f"\nThe runs are in {store}.")
+    click.echo(f"\nThe runs are in {planned.store}.")
     if found.recommended is not None:
         click.echo(f"Next: {_train(file, found.recommended, given)}")
 

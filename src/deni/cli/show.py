@@ -8,7 +8,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.fields import field_options, taken
-from deni.strategies import PRESETS, STRATEGIES, Ensemble, make_strategy
+from deni.strategies import PRESETS, STRATEGIES
 
 
 @click.command("show", epilog=example("deni show deni --steps 1250"))
@@ -18,14 +18,14 @@ from deni.strategies import PRESETS, STRATEGIES, Ensemble, make_strategy
 @field_options(STRATEGIES)
 def command(strategy: str | None, steps: int, preset: str | None, **settings: Any) -> None:
     """Show the schedule of STRATEGY and its cost; without one, list all."""
-    ten = Ensemble(members=10).schedule(steps).cost
+    from deni.commands.show import show_strategies
+
     if strategy is None:
-        for name in STRATEGIES:
-            schedule = make_strategy(name, preset).schedule(steps)
-            click.echo(f"{name:22}{schedule.cost:8} member-steps {schedule.cost / ten:8.1%}   {schedule}")
+        for each in show_strategies(steps=steps, preset=preset):
+            click.echo(f"{each.name:22}{each.schedule.cost:8} member-steps {each.share:8.1%}   {each.schedule}")
         return
-    schedule = make_strategy(strategy, preset, **taken(settings, STRATEGIES.values())).schedule(steps)
-    click.echo(schedule)
-    click.echo(f"member-steps: {schedule.cost}")
-    click.echo(f"cost: {100 * schedule.cost / ten:.1f} % of an ensemble of ten")
-    click.echo(f"members at the same time: {schedule.peak}")
+    (shown,) = show_strategies(strategy, steps=steps, preset=preset, **taken(settings, STRATEGIES.values()))
+    click.echo(shown.schedule)
+    click.echo(f"member-steps: {shown.schedule.cost}")
+    click.echo(f"cost: {100 * shown.share:.1f} % of an ensemble of ten")
+    click.echo(f"members at the same time: {shown.schedule.peak}")

@@ -1,0 +1,148 @@
+"""What `deni diagnose` does: plan the runs that a diagnosis needs, train those that are missing, and find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deni.diagnose.findings import Findings, findings
+from deni.diagnose.plan import Diagnosis, ask, default_store, plan_diagnosis
+from deni.study.cell import Named
+from deni.study.execution.run import Run
+from deni.study.store.database import Store
+
+
+@dataclass(frozen=True)
+class PlannedDiagnosis:
+    """A diagnosis that is planned and checked; nothing of it is trained yet.
+
+    Args:
+        diagnosis: its cells.
+        store: the file of their results.
+        left: keys of the cells that the store has not.
+        run: trains these.
+    """
+
+    diagnosis: Diagnosis
+    store: Path
+    left: set[str]
+    run: Run
+
+    def findings(self) -> Findings:
+        """Train what is left, and say what all runs show."""
+        with Store(self.store, create=True) as opened:
+            self.run.into(opened)
+            return findings(self.diagnosis, opened)
+
+
+def diagnose_file(
+    file: str,
+    *,
+    model: str = "minilm",
+    tuning: str = "full",
+    tuning_settings: Mapping[str, Any] | None = None,
+    strategy: str = "default",
+    preset: str | None = None,
+    protocol: str | None = None,
+    labelled: int | None = None,
+    test_size: int | None = None,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
+    augmented: str | None = None,
+    epochs: float | None = None,
+    learning_rate: float | None = None,
+    batch_size: int | None = None,
+    max_length: int | None = None,
+    dropout: float | None = None,
+    bf16: bool | None = None,
+    block: int = 0,
+    seeds: int = 10,
+    budget: str = "small",
+    configurations: int | None = None,
+    values: int | None = None,
+    sources: Sequence[str] = (),
+    investigate: bool = True,
+    candidates: Sequence[str] = (),
+    trial: bool = True,
+    trial_seeds: int = 5,
+    store: str | Path | None = None,
+    runner: str = "serial",
+    workers: int | None = None,
+    pack: int | str = "auto",
+    threads: int | None = None,
+    address: str | None = None,
+    gpus_per_worker: float | None = None,
+    progress: bool = True,
+) -> PlannedDiagnosis:
+    """Plan a diagnosis, and check texts, model and settings.
+
+    Args:
+        file: as in `deni.commands.train.train_file`, but not standard input; and so are the columns.
+        tuning_settings: of the tuning.
+        epochs, learning_rate, batch_size, max_length, dropout, bf16: see `deni.recipe.Recipe`; None for its default.
+        seeds, trial_seeds: see `deni.diagnose.plan.Question`.
+        budget: configurations and values that are not given (`deni.diagnose.plan.BUDGETS`).
+        sources: to investigate; empty for all that play a part.
+        investigate: whether to investigate any.
+        candidates: strategies to try; empty for `deni.diagnose.plan.CANDIDATES`.
+        trial: whether to try any.
+        store: None for a file beside the texts.
+        runner, workers, pack, threads, address, gpus_per_worker, progress: see `deni.study.execution.run.Run`.
+
+    Raises:
+        InputError: a file, column, text, number or setting that does not fit; before anything is trained.
+    """
+    question = ask(
+        file,
+        dataset={
+            "text_column": text_column,
+            "text_pair_column": text_pair_column,
+            "split": split,
+            "config_name": config_name,
+            "label_column": label_column,
+            "augmented": augmented,
+        },
+        recipe={
+            "epochs": epochs,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "max_length": max_length,
+            "dropout": dropout,
+            "bf16": bf16,
+        },
+        tuning=Named(tuning, dict(tuning_settings or {})),
+        strategy=strategy,
+        model=model,
+        labelled=labelled,
+        test_size=test_size,
+        block=block,
+        preset=preset,
+        protocol=protocol,
+        budget=budget,
+        configurations=configurations,
+        values=values,
+        sources=(sources or None) if investigate else (),
+        candidates=(candidates or None) if trial else (),
+        seeds=seeds,
+        trial_seeds=trial_seeds,
+    )
+    diagnosis = plan_diagnosis(question)
+    place = Path(store or default_store(file))
+    left = diagnosis.left(place)
+    run = Run(
+        diagnosis.study,
+        left,
+        runner=runner,
+        workers=workers,
+        pack=pack,
+        threads=threads,
+        address=address,
+        gpus_per_worker=gpus_per_worker,
+        progress=progress,
+    )
+    return PlannedDiagnosis(diagnosis, place, {each.key for each in left}, run)

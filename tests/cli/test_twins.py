@@ -1,0 +1,87 @@
+"""A command and what it does are twins: what is typed reaches a function under the same name."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+from deni.artifact import export
+from deni.augmentation import AUGMENTERS
+from deni.cli import COMMANDS, main
+from deni.commands.augment import augment_file
+from deni.commands.demo import run_demo
+from deni.commands.diagnose import diagnose_file
+from deni.commands.inspect import inspect_file
+from deni.commands.predict import evaluate_file, predict_file
+from deni.commands.show import show_strategies
+from deni.commands.train import train_file
+from deni.randomness import SOURCES
+from deni.recipe import Recipe, recipe
+from deni.report import write_report
+from deni.strategies import STRATEGIES
+from deni.tuning import TUNINGS
+
+
+def fields(classes):
+    return {field.name for cls in classes for field in dataclasses.fields(cls)}
+
+
+FUNCTIONS = {
+    "augment": (augment_file,),
+    "demo": (run_demo,),
+    "diagnose": (diagnose_file,),
+    "evaluate": (evaluate_file,),
+    "export": (export,),
+    "inspect": (inspect_file,),
+    "predict": (predict_file,),
+    "report": (write_report,),
+    "show": (show_strategies,),
+    "train": (train_file, recipe),
+}
+# What decides how the result is shown, not what it is.
+SHOWN = {
+    "augment": {"yes"},
+    "demo": {"json_file"},
+    "diagnose": {"dry_run", "as_json"},
+    "evaluate": {"as_json"},
+    "inspect": {"json_file"},
+    "train": {"explain"},
+}
+# What reaches the function inside an object or a mapping: its name there -> the names on the command line.
+HELD = {
+    "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
+    "diagnose": {"tuning_settings": fields(TUNINGS.values())},
+    "show": {"settings": fields(STRATEGIES.values())},
+    "train": {
+        "strategy_settings": fields(STRATEGIES.values()),
+        "tuning_settings": fields(TUNINGS.values()),
+        "source_seeds": {f"seed_{source}" for source in SOURCES},
+        "recipe": fields([Recipe]),
+        "file": {"data"},
+    },
+}
+
+
+def arguments(function):
+    return set(inspect.signature(function).parameters)
+
+
+def test_each_command_has_its_twin():
+    groups = {name for name in COMMANDS if hasattr(main.get_command(None, name), "commands")}
+    assert set(COMMANDS) == FUNCTIONS.keys() | groups
+    assert groups == {"study"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_typed_reaches_the_function_under_the_same_name(name):
+    typed = {each.name for each in main.get_command(None, name).params}
+    taken = set().union(*map(arguments, FUNCTIONS[name]))
+    held = HELD.get(name, {})
+    assert held.keys() <= taken | {"settings"}
+    assert typed - SHOWN.get(name, set()) - set().union(*held.values()) <= taken
+    assert SHOWN.get(name, set()) <= typed
+
+
+def test_a_setting_of_no_strategy_is_refused():
+    with pytest.raises(ValueError, match="members: name the strategy"):
+        show_strategies(members=3)
