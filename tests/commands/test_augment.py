@@ -6,10 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -23,36 +20,10 @@ from deni.commands.augment import augment_file
 from deni.data import read_augmented, read_texts
 from deni.errors import InputError, InputWarning
 from deni.randomness import Sources, derive
+from tests.helpers.augmenters import Numbered
 from tests.helpers.tiny import heed_interrupts, toy_rows, write_csv
 
 EASY = make_augmenter("easy", operations="insert,swap,delete", synonyms="none")
-
-
-@dataclass(frozen=True)
-class Numbered(Augmenter):
-    """Adds random numbers to a text.
-
-    Args:
-        least: the lowest number.
-        seconds: to wait before each batch.
-    """
-
-    name: ClassVar[str] = "numbered"
-    batch: ClassVar[int] = 2
-    incidental: ClassVar[frozenset[str]] = frozenset({"seconds"})
-
-    least: int = 0
-    seconds: float = 0.0
-
-    def make(
-        self, texts: Sequence[str], labels: Sequence[str], n: int, generators: Sequence[np.random.Generator]
-    ) -> list[list[str]]:
-        assert len(texts) <= self.batch
-        time.sleep(self.seconds)
-        return [
-            [f"{text} {label} {draw.integers(self.least, 10**9)}" for _ in range(n)]
-            for text, label, draw in zip(texts, labels, generators, strict=True)
-        ]
 
 
 def lines(file: Path) -> list[dict]:
@@ -185,7 +156,7 @@ import sys
 sys.path[:0] = {paths}
 from deni.cli import main
 from deni.augmentation import AUGMENTERS
-from tests.commands.test_augment import Numbered
+from tests.helpers.augmenters import Numbered
 AUGMENTERS["numbered"] = Numbered
 main()
 """

@@ -115,3 +115,29 @@ def serving():
     finally:
         web.shutdown()
         web.server_close()
+
+
+TEXTS = [f"where is parcel {i}" for i in range(12)]
+LABELS = ["delivery", "billing"] * 6
+
+
+def made(augmenter, texts=TEXTS, labels=LABELS, n=2, seed=0):
+    """What the augmenter makes of the texts, from start to finish."""
+    augmenter.start(texts, labels[: len(texts)], n, seed)
+    try:
+        return augmenter.make(texts, labels[: len(texts)], n, [])
+    finally:
+        augmenter.finish()
+
+
+def expected(texts=TEXTS, n=2):
+    return [paraphrases(f"{n} of any: {text}") for text in texts]
+
+
+def refusing(status, **headers):
+    body = {"error": {"message": "it cannot be"}}
+    return lambda _: (status, {name.replace("_", "-"): str(value) for name, value in headers.items()}, body)
+
+
+def saying(content):
+    return lambda _: content

@@ -190,3 +190,25 @@ def decayed(model, weight_decay):
     plain = [p for n, p in model.named_parameters() if "bias" in n or "LayerNorm" in n]
     rest = [p for n, p in model.named_parameters() if not ("bias" in n or "LayerNorm" in n)]
     return [{"params": rest, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+HELD_OUT = rows(7, seed=5)
+
+
+class Asks(TrainerCallback):
+    """Lets the trainer predict before some steps, twice."""
+
+    def __init__(self, steps):
+        self.steps, self.trainer, self.seen = steps, None, {}
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step in self.steps:
+            self.seen[state.global_step] = [self.trainer.predict(HELD_OUT).predictions for _ in range(2)]
+
+
+def with_questions(tmp_path, strategy, steps, **options):
+    watch, asks = Watch(), Asks(steps)
+    trainer = make(tmp_path, strategy, callbacks=[watch, asks], **options)
+    asks.trainer = trainer
+    trainer.train()
+    return trainer, watch, asks

@@ -6,53 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from datasets import Dataset
-from transformers import AutoTokenizer, DataCollatorWithPadding
+from transformers import DataCollatorWithPadding
 
 from deni.errors import InputError
 from deni.randomness import Sources
 from deni.strategies import Augmentation, Denials, make_strategy
+from tests.helpers.augmenters import LABELS, TEXTS
 from tests.helpers.plain import bert, distance, make, same, values
-
-TEXTS = ["where is my parcel", "the card is charged", "reset my password please", "late courier"]
-LABELS = [1, 0, 2, 1]
-
-
-@pytest.fixture
-def tokenizer(model_folder):
-    return AutoTokenizer.from_pretrained(model_folder)
-
-
-@pytest.fixture
-def augmented(tmp_path):
-    """Four augmented texts for each labelled one, in an order of their own, and some of a text that is not there."""
-    made = [(f"{text} {word}", text) for text in TEXTS for word in ("box", "money", "code", "email")]
-    made += [("nobody asked for this", "no such text")] * 2
-    frame = pd.DataFrame(made, columns=["text", "seed"]).assign(label="whatever")
-    frame.to_csv(tmp_path / "augmented.csv", index=False)
-    return str(tmp_path / "augmented.csv")
-
-
-@pytest.fixture
-def labelled(tokenizer):
-    tokens = tokenizer(TEXTS)
-    return Dataset.from_dict({"text": TEXTS, **{key: tokens[key] for key in tokens}, "labels": LABELS})
-
-
-@pytest.fixture
-def build(tmp_path, tokenizer, labelled):
-    def build(strategy, seed=42, **options):
-        return make(
-            tmp_path,
-            strategy,
-            model=options.pop("model", None) or bert(vocab_size=160),
-            train=options.pop("train", labelled),
-            args={"seed": seed, "per_device_train_batch_size": 2, **options.pop("args", {})},
-            processing_class=tokenizer,
-            data_collator=DataCollatorWithPadding(tokenizer),
-            **options,
-        )
-
-    return build
 
 
 @pytest.mark.parametrize("n", [1, 2, 4])
@@ -171,9 +131,6 @@ def test_bad_settings_are_refused(setting, message):
     for name in ("augmentation", "denials"):
         with pytest.raises(ValueError, match=message):
             make_strategy(name, **setting)
-
-
-# ---- real texts ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif("DENI_DATA" not in os.environ, reason="DENI_DATA names no folder with the research datasets")

@@ -1,11 +1,9 @@
-# ruff: noqa: F811
 """DENI on labelled and augmented texts."""
 
 import pytest
 
 from deni.strategies import DENI, Augmentation, Denials
 from tests.helpers.plain import same, values
-from tests.strategies.test_augmentation import augmented, build, labelled, tokenizer  # noqa: F401
 
 
 @pytest.mark.parametrize("steps", [20, 100, 1250])

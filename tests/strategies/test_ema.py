@@ -7,6 +7,7 @@ from transformers import AutoTokenizer, TrainerCallback
 import deni
 from deni.strategies import EMA, Default
 from tests.helpers.plain import (
+    HELD_OUT,
     Watch,
     bert,
     distance,
@@ -18,8 +19,8 @@ from tests.helpers.plain import (
     same,
     trained,
     values,
+    with_questions,
 )
-from tests.strategies.test_swa import HELD_OUT, with_questions
 
 
 def recursion(recorded, decay):

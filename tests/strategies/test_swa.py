@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, TrainerCallback
 import deni
 from deni.strategies import SWA, Default, Ensemble
 from tests.helpers.plain import (
+    HELD_OUT,
     RATE,
     Watch,
     bert,
@@ -19,33 +20,12 @@ from tests.helpers.plain import (
     mean,
     parameters,
     predictions,
-    rows,
     same,
     tensors,
     trained,
     values,
+    with_questions,
 )
-
-HELD_OUT = rows(7, seed=5)
-
-
-class Asks(TrainerCallback):
-    """Lets the trainer predict before some steps, twice."""
-
-    def __init__(self, steps):
-        self.steps, self.trainer, self.seen = steps, None, {}
-
-    def on_step_begin(self, args, state, control, **_):
-        if state.global_step in self.steps:
-            self.seen[state.global_step] = [self.trainer.predict(HELD_OUT).predictions for _ in range(2)]
-
-
-def with_questions(tmp_path, strategy, steps, **options):
-    watch, asks = Watch(), Asks(steps)
-    trainer = make(tmp_path, strategy, callbacks=[watch, asks], **options)
-    asks.trainer = trainer
-    trainer.train()
-    return trainer, watch, asks
 
 
 def test_the_mean_over_every_step_from_a_quarter_on_remains_and_predicts(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from deni.engine.module import PopulationModule
 from deni.strategies import DENI, DelayedEnsemble, Ensemble
 from deni.training import voting as evaluation
-from tests.training.test_trainer import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
+from tests.helpers.trainers import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
 
 
 def test_each_seed_is_evaluated_on_its_own_rows(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 
 from deni.errors import ArtifactError
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble, NoisyInterpolation
-from tests.training.test_trainer import distance, fresh, lora, make, rows, same, seeded, values
+from tests.helpers.trainers import distance, fresh, lora, make, rows, same, seeded, values
 
 SAVE = {"save_strategy": "steps", "save_steps": 14}
 

@@ -22,7 +22,7 @@ from deni.tasks.voting import TOKENS
 from deni.training.losses import member_losses
 from deni.tuning import make_tuning
 from tests.helpers.tiny import toy_rows
-from tests.training.test_trainer import CONFIG, make
+from tests.helpers.trainers import CONFIG, make
 
 NONE = -100
 

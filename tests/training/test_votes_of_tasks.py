@@ -15,7 +15,7 @@ from deni.strategies import DENI, Ensemble
 from deni.tasks.voting import NUMBER, SEVERAL
 from deni.training.losses import member_losses
 from tests.helpers.tiny import toy_rows
-from tests.training.test_trainer import make, rows, seeded
+from tests.helpers.trainers import make, rows, seeded
 
 STEPS, BATCH, RATE, SEED = 40, 4, 1e-3, 42
 SCHEDULE = [(12, 1), (4, 3), (4, 1), (4, 3), (12, 1), (4, 3)]
