@@ -16,7 +16,7 @@ from deni.commands.predict import evaluate_file, predict_file
 from deni.commands.show import show_strategies
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
-from deni.recipe import Recipe, recipe
+from deni.recipe import Recipe
 from deni.report import write_report
 from deni.strategies import STRATEGIES
 from deni.tuning import TUNINGS
@@ -36,7 +36,7 @@ FUNCTIONS = {
     "predict": (predict_file,),
     "report": (write_report,),
     "show": (show_strategies,),
-    "train": (train_file, recipe),
+    "train": (train_file, Recipe.of),
 }
 # What decides how the result is shown, not what it is.
 SHOWN = {
