@@ -26,10 +26,11 @@ from deni.data import DATASETS
 from deni.data.demo import demo_files
 from deni.models.loading import locate
 from deni.randomness import global_generators
-from deni.strategies import STRATEGIES, has_setting
+from deni.strategies import has_setting
 from tests.helpers.chat_server import serving
 from tests.helpers.code_blocks import Block, blocks_of
 from tests.helpers.made import cell_of, make, result_of
+from tests.helpers.registered import forgotten_afterwards
 from tests.helpers.translators import save
 
 ROOT = Path(__file__).parents[1]
@@ -248,11 +249,8 @@ def page(
     monkeypatch.setattr(synonyms, "LIBRARIES", {"nltk": lambda: wordnet, "wn": lambda: None})
     made = Page({**HERE, **translation, "http://localhost:8000/v1": address})
     monkeypatch.setitem(sys.modules, made.module.__name__, made.module)  # dataclasses look their module up
-    known = dict(STRATEGIES)
-    with global_generators(0):
+    with forgotten_afterwards(), global_generators(0):
         yield made
-    STRATEGIES.clear()
-    STRATEGIES.update(known)
 
 
 # ---- the tests -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ from deni.engine.fold import Fold
 from deni.strategies import STRATEGIES, Strategy, make_strategy
 from deni.strategies.periodic import Periodic
 from deni.tuning import TUNINGS
+from tests.helpers.registered import forgotten_afterwards
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -88,18 +89,32 @@ def examples(kind: str) -> str:
 
 
 @pytest.fixture
-def run_examples(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+def run_examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], dict[str, Any]]]:
     def run(kind: str) -> dict[str, Any]:
         module = ModuleType("example_of_extending")
         monkeypatch.setitem(sys.modules, module.__name__, module)  # dataclasses look their module up
         exec(compile(examples(kind), "extending.md", "exec"), module.__dict__)
         return module.__dict__
 
-    return run
+    with forgotten_afterwards():
+        yield run
 
 
 def test_every_strategy_has_a_card_and_every_card_a_strategy() -> None:
     assert {card.stem for card in CARDS.glob("*.md")} - {"index"} == set(STRATEGIES)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("README.md", "[{0}](docs/strategies/{0}.md)"),
+        ("docs/concepts.md", "[{0}](strategies/{0}.md)"),
+        ("mkdocs.yml", "    - {0}: strategies/{0}.md"),
+    ],
+)
+def test_tables_and_the_navigation_have_every_strategy(file: str, line: str) -> None:
+    text = (ROOT / file).read_text()
+    assert [name for name in STRATEGIES if line.format(name) not in text] == []
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -196,7 +211,7 @@ def test_the_shortest_deni_run_is_as_long_as_its_card_says() -> None:
 
 def test_the_table_of_hooks_has_their_arguments() -> None:
     hooks = re.findall(r"^\| `(\w+)\((.*?)\)` \|", (ROOT / "docs" / "concepts.md").read_text(), flags=re.M)
-    assert len(hooks) == 12
+    assert len(hooks) == 11
     for name, arguments in hooks:
         assert ["self", *re.findall(r"\w+", arguments)] == list(inspect.signature(getattr(Strategy, name)).parameters)
 

@@ -24,7 +24,10 @@ PAGES = {
     "Studies": ("Grid, cells, store, runners, diagnosis.", "study diagnose"),
     "Measures": ("Functions of NumPy arrays: scores, spread, differences.", "measures"),
     "Reports": ("Statistics of a study; tables, figures, the page.", "analysis report"),
-    "Errors and settings": ("What is raised, and how settings are read.", "errors settings deprecation provenance"),
+    "Errors and settings": (
+        "What is raised, and how settings are read.",
+        "errors settings registry deprecation provenance",
+    ),
 }
 LEFT_OUT = {"cli", "_version"}  # the command line has pages of its own
 

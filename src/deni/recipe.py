@@ -17,8 +17,10 @@ from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.models.loading import load_config
 from deni.randomness import Sources
 from deni.settings import check_choices
-from deni.strategies import ARGUMENTS, DENI, Strategy, has_setting, make_strategy
-from deni.tuning import Full, Tuning, make_tuning
+from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
+from deni.strategies.deni import DENI
+from deni.tuning import Tuning, make_tuning
+from deni.tuning.full import Full
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deni.deprecation import renamed_settings
 from deni.errors import short
+from deni.registry import Registry
 
 T = TypeVar("T")
 
@@ -48,7 +49,7 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
 
     Args:
         kind: what the table holds, for messages: `strategy`, `tuning`.
-        table: name -> class.
+        table: name -> class, such as a registry.
         name: which one.
         settings: its fields; None means not given.
 
@@ -56,7 +57,8 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
         ValueError: a name or setting that does not exist, or a value that the class refuses.
     """
     if not isinstance(name, str) or name not in table:
-        raise ValueError(f"unknown {kind} {short(name)}: choose from {', '.join(table)}")
+        names = table.names() if isinstance(table, Registry) else table
+        raise ValueError(f"unknown {kind} {short(name)}: choose from {', '.join(names)}")
     given = without_missing(table[name], settings)
     known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
     unknown = sorted(set(given) - set(known), key=str)

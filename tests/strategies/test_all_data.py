@@ -10,10 +10,10 @@ from tests.helpers.plain import make, rows, same, trained, values
 
 
 def test_fewer_labelled_texts_are_refused():
-    message = "all_data trains on all 300 labelled texts, not on 100: leave --labelled away or choose another strategy"
+    message = "all_data trains on all 300 labeled texts, not on 100: omit --labelled or choose another strategy"
     with pytest.raises(ValueError, match=message):
         AllData().labelled(100, 300)
-    with pytest.raises(ValueError, match="on all 50 labelled texts, not on 49"):
+    with pytest.raises(ValueError, match="on all 50 labeled texts, not on 49"):
         AllData(most_texts=50).labelled(49, 300)
 
 

@@ -249,9 +249,9 @@ def test_a_saved_population_votes_as_it_did(tmp_path, model_folder):
 def test_the_cost_and_the_scope_are_those_of_all_parts():
     assert str((PriorNoise() + DENI()).schedule(1250)) == str(DENI().schedule(1250))
     assert (SWA() + Ensemble(members=4)).schedule(100).cost == 400
-    assert (SWA() + WeightNoise(scope="trainable")).noise_scope == "trainable"
-    assert (SWA() + WeightNoise()).noise_scope == "auto"
-    assert (SWA() + LLRD()).noise_scope == "head"
+    assert (SWA() + WeightNoise(scope="trainable")).scope == "trainable"
+    assert (SWA() + WeightNoise()).scope == "auto"
+    assert (SWA() + LLRD()).scope == "head"
 
 
 def test_resumed_is_not_stopped(tmp_path):

@@ -87,7 +87,7 @@ def test_the_metric_is_the_one_that_chooses_the_best_model(tmp_path, greater, si
 
 
 def test_a_greedy_soup_without_a_development_part_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="a greedy soup is chosen on a development part: give --dev, or an evaluation"):
+    with pytest.raises(ValueError, match="a greedy soup is chosen on a dev split: give --dev, or an evaluation"):
         make(tmp_path, Soup(ingredients="greedy"))
 
 

@@ -21,7 +21,8 @@ from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.recipe import Recipe
 from deni.schedule import Fork
-from deni.tuning import TUNINGS, make_tuning, mean_of_products
+from deni.tuning import TUNINGS, make_tuning
+from deni.tuning.lora import mean_of_products
 from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters, toy_rows, write_csv
 
 ARCHITECTURES = ("bert", "roberta", "albert", "distilbert")
@@ -211,7 +212,7 @@ def test_the_probe_lets_it_stack(tuned, batch, architecture):
 
 @needs_adapters
 def test_members_that_a_twin_mixes_are_found_by_the_probe(tuned, batch, monkeypatch):
-    from deni.tuning.unipelt import StackedLora
+    from deni.engine.stacked_lora import StackedLora
 
     right = StackedLora.forward
 

@@ -15,7 +15,7 @@ from deni.artifact.loading import load, read_info
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.population import mean_of_members
-from deni.tuning import mean_of_products
+from deni.tuning.lora import mean_of_products
 
 
 def export(

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from deni.cli import example
-from deni.cli.options.fields import field_options, taken
+from deni.cli.options.fields import PluginCommand, field_options, taken
 from deni.strategies import PRESETS, STRATEGIES
 
 
-@click.command("show", epilog=example("deni show deni --steps 1250"))
+@click.command("show", cls=PluginCommand, epilog=example("deni show deni --steps 1250"))
 @click.argument("strategy", required=False)
-@click.option("--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimiser steps of a run.")
-@click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
+@click.option("--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimizer steps of a run.")
+@click.option("--preset", type=click.Choice(PRESETS), help="Preset for settings not given on the command line.")
 @field_options(STRATEGIES)
 def command(strategy: str | None, steps: int, preset: str | None, **settings: Any) -> None:
     """Show the schedule of STRATEGY and its cost; without one, list all."""
@@ -23,6 +23,8 @@ def command(strategy: str | None, steps: int, preset: str | None, **settings: An
     if strategy is None:
         for each in show_strategies(steps=steps, preset=preset):
             click.echo(f"{each.name:22}{each.schedule.cost:8} member-steps {each.share:8.1%}   {each.schedule}")
+        for name in STRATEGIES.names()[len(STRATEGIES) :]:
+            click.echo(f"{name:22}of a plug-in, see deni show {name}")
         return
     (shown,) = show_strategies(strategy, steps=steps, preset=preset, **taken(settings, STRATEGIES.values()))
     click.echo(shown.schedule)

@@ -11,7 +11,7 @@ import click
 from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.data import LABEL, data_options
-from deni.cli.options.fields import field_options, taken
+from deni.cli.options.fields import PluginCommand, field_options, taken
 from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
@@ -33,7 +33,7 @@ def _seed_options(function: Any) -> Any:
     return function
 
 
-class _Remembers(click.Command):
+class _Remembers(PluginCommand):
     """Keeps what was typed, so that the report can say how to repeat it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -112,7 +112,7 @@ def train_file(
         "pairs": preset is None,
     }
     texts = read_data(path, **columns, split=split, config_name=config_name)
-    if protocol == "paper" and labelled is None and not recipe.strategy.takes_all:
+    if protocol == "paper" and labelled is None and recipe.strategy.most_texts is None:
         labelled = PAPER_LABELLED
     train, tested, developed = divide(
         texts,

@@ -14,7 +14,12 @@ from deni.data.partition import PAPER_LABELLED
 from deni.errors import InputError
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
-from deni.strategies import Augmentation, Forking, InputNoise, PriorNoise, Strategy, WeightNoise, make_strategy
+from deni.strategies import Strategy, make_strategy
+from deni.strategies.augmentation import Augmentation
+from deni.strategies.forking import Forking
+from deni.strategies.input_noise import InputNoise
+from deni.strategies.prior_noise import PriorNoise
+from deni.strategies.weight_noise import WeightNoise
 from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named, Planned
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.plan import Study
@@ -155,7 +160,7 @@ def ask(
     """
     if data == "-":
         raise InputError("a diagnosis reads its texts more than once: give a file, not standard input")
-    if protocol == "paper" and labelled is None and not make_strategy(strategy, preset or protocol).takes_all:
+    if protocol == "paper" and labelled is None and make_strategy(strategy, preset or protocol).most_texts is None:
         labelled = PAPER_LABELLED
     known = {each.name: each for each in CANDIDATES}
     tried = CANDIDATES if candidates is None else [known.get(name, Named(name)) for name in candidates]

@@ -1,4 +1,7 @@
-"""When members exist: one file for each strategy."""
+"""When members exist: one file for each strategy.
+
+A class is imported when it is asked for, from the file of its name: `NoisyInterpolation` from noisy_interpolation.py.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from deni.errors import short
+from deni.registry import class_of
 from deni.settings import as_it_is, make, without_missing
-from deni.strategies.all_data import AllData
-from deni.strategies.augmentation import Augmentation
-from deni.strategies.averaging import Averaging
-from deni.strategies.base import ARGUMENTS, Setup, Strategy
-from deni.strategies.best_practices import BestPractices
-from deni.strategies.composed import Composed
-from deni.strategies.default import Default
-from deni.strategies.delayed_ensemble import DelayedEnsemble
-from deni.strategies.deni import DENI
-from deni.strategies.denials import Denials
-from deni.strategies.ema import EMA
-from deni.strategies.ensemble import Ensemble
-from deni.strategies.forking import Forking
-from deni.strategies.input_noise import InputNoise
-from deni.strategies.l2_sp import L2SP
-from deni.strategies.linear_probe import LinearProbe
-from deni.strategies.llrd import LLRD
-from deni.strategies.mixout import Mixout
-from deni.strategies.noisy_interpolation import NoisyInterpolation
-from deni.strategies.prior_noise import PriorNoise
-from deni.strategies.reinit import Reinit
-from deni.strategies.soup import Soup
-from deni.strategies.swa import SWA
-from deni.strategies.weight_noise import WeightNoise
+from deni.strategies.base import ARGUMENTS, STRATEGIES, Setup, Strategy
 
-# Those of the paper in the order of its tables, then others.
-_CLASSES: tuple[type[Strategy], ...] = (
-    *(Default, AllData, BestPractices, Ensemble, InputNoise, WeightNoise, PriorNoise, SWA, EMA, Mixout, Augmentation),
-    *(DelayedEnsemble, NoisyInterpolation, DENI, Denials),
-    *(Reinit, LLRD, L2SP, Soup, LinearProbe),
-)
-STRATEGIES: dict[str, type[Strategy]] = {cls.name: cls for cls in _CLASSES}
 ALIASES = {"de": "delayed_ensemble", "ni": "noisy_interpolation"}
 PRESETS = ("paper", "released")
 
@@ -54,8 +28,8 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
             strategies each takes those that it has; under the name of one, a dictionary of settings for it alone.
 
     Raises:
-        ValueError: a name, preset or setting that does not exist, a strategy with settings beside it, strategies that
-            contradict each other.
+        ValueError: a name, preset or setting that does not exist, a strategy given together with settings,
+            strategies that contradict each other.
 
     >>> make_strategy("de", members=3).members
     3
@@ -69,6 +43,8 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     given, names = dict(settings), _names(name)
     if len(names) == 1:
         return _make_one(names[0], preset, given)
+    from deni.strategies.composed import Composed
+
     own = {each: dict(given.pop(each)) for each in names if isinstance(given.get(each), Mapping)}
     unknown = sorted(key for key in given if given[key] is not None and not any(key in _fields(each) for each in names))
     if unknown:
@@ -104,36 +80,8 @@ def _make_one(name: Any, preset: str | None, given: Mapping[str, Any]) -> Strate
     return make("strategy", STRATEGIES, name, {**defaults, **own})
 
 
-__all__ = [
-    "ALIASES",
-    "ARGUMENTS",
-    "DENI",
-    "EMA",
-    "L2SP",
-    "LLRD",
-    "PRESETS",
-    "STRATEGIES",
-    "SWA",
-    "AllData",
-    "Augmentation",
-    "Averaging",
-    "BestPractices",
-    "Composed",
-    "Default",
-    "DelayedEnsemble",
-    "Denials",
-    "Ensemble",
-    "Forking",
-    "InputNoise",
-    "LinearProbe",
-    "Mixout",
-    "NoisyInterpolation",
-    "PriorNoise",
-    "Reinit",
-    "Setup",
-    "Soup",
-    "Strategy",
-    "WeightNoise",
-    "has_setting",
-    "make_strategy",
-]
+def __getattr__(name: str) -> Any:
+    return class_of(__name__, name)
+
+
+__all__ = ["ALIASES", "ARGUMENTS", "PRESETS", "STRATEGIES", "Setup", "Strategy", "has_setting", "make_strategy"]

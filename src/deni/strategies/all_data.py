@@ -1,38 +1,25 @@
-"""Every labelled text there is."""
+"""Every labeled text there is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from deni.strategies.base import Setup, Strategy
 
 
 @dataclass(frozen=True)
-class AllData(Strategy):
-    """Train on all labelled texts instead of a sample: what more data would buy (arXiv 2406.12471).
+class AllData(Strategy, name="all_data", paper_row=2):
+    """Train on all labeled texts instead of a sample: what more data would buy (arXiv 2406.12471).
 
     Args:
         most_texts: the largest number of texts, at least 1; 55000 in the paper.
     """
-
-    name: ClassVar[str] = "all_data"
-    takes_all: ClassVar[bool] = True
 
     most_texts: int = 55_000
 
     def __post_init__(self) -> None:
         if self.most_texts < 1:
             raise ValueError(f"most_texts must be at least 1, not {self.most_texts}")
-
-    def labelled(self, wanted: int | None, available: int) -> int | None:
-        most = min(self.most_texts, available)
-        if wanted is not None and wanted < most:
-            raise ValueError(
-                f"all_data trains on all {most} labelled texts, not on {wanted}: leave --labelled away or choose "
-                "another strategy"
-            )
-        return most if most < available else None
 
     def prepare(self, setup: Setup) -> Setup:
         if setup.train is None or not hasattr(setup.train, "select") or len(setup.train) <= self.most_texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from deni.strategies.base import Setup, Strategy
 
 
 @dataclass(frozen=True)
-class Augmentation(Strategy):
+class Augmentation(Strategy, name="augmentation", paper_row=11):
     """Add augmented texts with the label of the text that they were made from (arXiv 2406.12471).
 
     Args:
@@ -24,8 +24,6 @@ class Augmentation(Strategy):
             Parquet.
         epochs: passes over all texts; 12 in the paper. None leaves that of the training.
     """
-
-    name: ClassVar[str] = "augmentation"
 
     augmentations: int = 1
     augmented: str | None = None

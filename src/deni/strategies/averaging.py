@@ -1,15 +1,13 @@
-"""What strategies with a mean over time have in common: it is kept beside the members, and it predicts."""
+"""What strategies with a mean over time have in common: it is kept next to the members, and it predicts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-import torch
-
-from deni.strategies.base import Strategy
+from deni.strategies.base import LONG, Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,14 +21,21 @@ COUNT = "count"
 class Averaging(Strategy):
     """A strategy whose model is a mean of the parameters over time."""
 
-    averages: ClassVar[bool] = True
-
     def mean_function(self) -> Callable:
         """How the mean moves, as a `multi_avg_fn` of `torch.optim.swa_utils.AveragedModel`."""
         raise NotImplementedError
 
+    def conflicts_with(self, other: Strategy) -> str:
+        if isinstance(other, Averaging):
+            return "each would predict with a mean of its own"
+        if other.phases(LONG):
+            return "a mean over time needs one model from beginning to end, and a fork makes several"
+        return ""
+
     def update(self, population: Population) -> None:
         """Take the parameters of this moment into the mean."""
+        import torch
+
         kept = population.kept.get(self.name)
         if kept is None:
             start = {name: value.detach().clone() for name, value in population.values.items()}

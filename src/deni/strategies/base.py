@@ -1,4 +1,29 @@
-"""What a strategy is: a frozen dataclass over a few hooks, each with a neutral default."""
+"""What a strategy is: a frozen dataclass over a few hooks, each with a neutral default.
+
+When a hook is called, `<-` in training as pseudocode; what is in brackets is not the strategy's:
+
+    [read texts]                              <- most_texts, in place of the number of labeled texts that is asked for
+    for each run:
+        [tokenize the training set]           <- prepare(setup)
+        [load or initialize a model]          <- prepare_model(model)
+    [fill the steps]                          <- phases(steps)
+    [make the optimizer]                      <- rate_of(name, names), for each parameter
+    [begin, unless the run is resumed]        <- start(population, outputs)
+    for step in range(steps):
+        [merge, or fork, where a phase ends or begins]
+        with                                  <- training(population, step, steps)
+            [forward, backward]
+        [clip the gradients, set the rates]   <- rate_at(step, steps)
+        [update]
+                                              <- after_step(population, step + 1, steps)
+        with                                  <- predicting(population), where an evaluation or a checkpoint is due
+            [predict or save]
+                                              <- finish(population, score)
+    [let the members vote, or the runs]       <- combine, runs
+
+What a strategy keeps between hooks (a mean, the values at the start) is in `population.kept` under its name, and so in
+checkpoints. Strategies that are combined are asked `conflicts_with(other)` once, when they are put together.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +34,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.deprecation import Renamed
+from deni.registry import Registry
 from deni.schedule import Phase, Schedule
+from deni.tasks.voting import Combine
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,13 +44,16 @@ if TYPE_CHECKING:
 
     from deni.population import Population
     from deni.randomness import Sources
-    from deni.tasks.voting import Combine
 
-# What the model of a run says about its labelled texts: run -> batches of outputs `(B, C)` or `(B, T, C)`, and labels.
-Answers = Callable[[int], "Iterable[tuple[Tensor, Tensor]]"]
+STRATEGIES: Registry[Strategy] = Registry("strategy", "deni.strategies")
+
+# What the model of a run predicts for its labeled texts: run -> batches of outputs `(B, C)` or `(B, T, C)`, and labels.
+Outputs = Callable[[int], "Iterable[tuple[Tensor, Tensor]]"]
 
 # Settings of a strategy that are settings of the training, too, under these names: the strategy's win.
 ARGUMENTS = ("epochs", "weight_decay", "warmup_ratio")
+
+LONG = 10_000  # steps in which the phases of any strategy fit; whether two overlap, or vote, does not depend on it
 
 
 @dataclass(frozen=True)
@@ -51,23 +81,63 @@ class Setup:
 class Strategy:
     """A mitigation: what is prepared, who trains when, what happens in and after a step, what predicts.
 
-    The fields of a subclass are its settings, its command-line flags and its columns in tables. Strategies compose:
+    The fields of a subclass are its settings, its command-line flags and its columns in tables. A name registers it:
+    `class DENI(DelayedEnsemble, NoisyInterpolation, name="deni")`. Strategies compose:
     `Augmentation(1, "texts.csv") + DENI()`.
     """
 
     name: ClassVar[str]
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
-    votes: ClassVar[bool] = False  # whether several members or runs predict in the end
-    averages: ClassVar[bool] = False  # whether a mean over time predicts in the end
-    takes_all: ClassVar[bool] = False  # whether it trains on all labelled texts
-    pulls: ClassVar[bool] = False  # whether it pulls the parameters back to where they began
+    of_forks: ClassVar[tuple[str, ...]] = ()  # settings of a class that decide nothing before the first fork
+
+    def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:
+        """Register a class that has a name.
+
+        Args:
+            name: what it is called on the command line and in studies; without one it is not registered.
+            paper_row: its row in the tables of arXiv 2406.12471, which is its place in listings.
+
+        Raises:
+            ValueError: another strategy has the name.
+        """
+        super().__init_subclass__(**options)
+        if name is not None:
+            cls.name = name
+            STRATEGIES.add(name, cls, paper_row)
+
+    # ---- what it declares, as a property or a field ----------------------------------------------------------------
+
+    @property
+    def combine(self) -> Combine:
+        """How members, or runs, vote in predictions: a rule of `deni.tasks.voting.vote`."""
+        return "soft"
+
+    @property
+    def runs(self) -> int:
+        """How many independent runs make one model."""
+        return 1
+
+    @property
+    def scope(self) -> str:
+        """Which tensors its noise reaches, see `deni.noise.Noise`; what nothing moves may be left out of training."""
+        return "head"
+
+    @property
+    def most_texts(self) -> int | None:
+        """Train on all labeled texts up to this number, whatever is asked for; None: on as many as are asked for."""
+        return None
+
+    @property
+    def votes(self) -> bool:
+        """Whether several members or runs predict in the end."""
+        return self.runs > 1 or any(not phase.merge for phase in self.phases(LONG))
+
+    def conflicts_with(self, other: Strategy) -> str:
+        """Why it makes no sense together with another strategy; empty if it does. Either of the two may know."""
+        return ""
 
     # ---- before training -------------------------------------------------------------------------------------------
-
-    def labelled(self, wanted: int | None, available: int) -> int | None:
-        """How many labelled texts to train on; None for all. Raises ValueError for a number that makes no sense."""
-        return wanted
 
     def prepare(self, setup: Setup) -> Setup:
         """Change what is trained on."""
@@ -77,23 +147,18 @@ class Strategy:
         """Change a fresh model; the global generators are those of its initialisation. The same layers for each run."""
         return model
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
         """Change the members before the first step; not called for a run that is resumed.
 
         Args:
-            answers: asks a run about all its labelled texts, in their order and in evaluation mode, with the values
-                that it has now; a forward pass each time. None where nobody knows the texts.
+            outputs: what a run predicts for all its labeled texts, in their order and in evaluation mode, with the
+                values that it has now; a forward pass each time. None where nobody knows the texts.
         """
-
-    def arguments(self) -> dict[str, float]:
-        """The training arguments that it decides: its settings of the names in `ARGUMENTS` that are not None."""
-        given = {name: getattr(self, name, None) for name in ARGUMENTS}
-        return {name: value for name, value in given.items() if value is not None}
 
     # ---- training --------------------------------------------------------------------------------------------------
 
     def phases(self, steps: int) -> list[Phase]:
-        """The phases with more than one member, for a run of `steps` optimiser steps."""
+        """The phases with more than one member, for a run of `steps` optimizer steps."""
         return []
 
     def rate_of(self, name: str, names: Mapping[str, Any]) -> float:
@@ -106,14 +171,14 @@ class Strategy:
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
-        """Around the forward and backward passes of optimiser step `step`, counted from 0.
+        """Around the forward and backward passes of optimizer step `step`, counted from 0.
 
         When it is left the gradients are there: not yet clipped, nor summed over processes.
         """
         yield
 
     def after_step(self, population: Population, step: int, steps: int) -> None:
-        """Perturb or average when `step` of `steps` optimiser steps are done."""
+        """Perturb or average when `step` of `steps` optimizer steps are done."""
 
     # ---- predicting ------------------------------------------------------------------------------------------------
 
@@ -130,26 +195,11 @@ class Strategy:
                 without such a set.
         """
 
-    @property
-    def combine(self) -> Combine:
-        """How members vote, see `deni.tasks.voting.vote`; an artifact holds it and predicts without the strategy."""
-        return "soft"
-
-    # ---- what it is ------------------------------------------------------------------------------------------------
+    # ---- what follows from these ------------------------------------------------------------------------------------
 
     def schedule(self, steps: int) -> Schedule:
         """All phases of a run; raises ValueError where they do not fit into `steps`."""
         return Schedule.of(self.phases(steps), steps, self.runs)
-
-    @property
-    def runs(self) -> int:
-        """How many independent runs make one model."""
-        return 1
-
-    @property
-    def noise_scope(self) -> str:
-        """Which tensors its noise reaches, for those who leave out tensors that nothing moves."""
-        return "head"
 
     @property
     def parts(self) -> tuple[Strategy, ...]:
@@ -167,7 +217,29 @@ class Strategy:
 
     def before_fork(self) -> dict[str, Any]:
         """Those of `settings` that count before the first fork: runs that share them are the same until then."""
-        return self.settings()
+        late = {name for cls in type(self).__mro__ for name in vars(cls).get("of_forks", ())}
+        return {name: value for name, value in self.settings().items() if name not in late}
+
+    def arguments(self) -> dict[str, float]:
+        """The training arguments that it decides: its settings of the names in `ARGUMENTS` that are not None."""
+        given = {name: getattr(self, name, None) for name in ARGUMENTS}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def labelled(self, wanted: int | None, available: int) -> int | None:
+        """How many labeled texts to train on, None for all.
+
+        Raises:
+            ValueError: fewer are asked for than `most_texts` and the available ones.
+        """
+        if self.most_texts is None:
+            return wanted
+        most = min(self.most_texts, available)
+        if wanted is not None and wanted < most:
+            raise ValueError(
+                f"{self.name} trains on all {most} labeled texts, not on {wanted}: omit --labelled or choose another "
+                "strategy"
+            )
+        return most if most < available else None
 
     def __add__(self, other: Strategy) -> Strategy:
         """Both at once; raises ValueError where that makes no sense."""

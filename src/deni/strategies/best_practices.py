@@ -10,10 +10,10 @@ from deni.strategies.base import Strategy
 
 
 @dataclass(frozen=True)
-class BestPractices(Strategy):
+class BestPractices(Strategy, name="best_practices", paper_row=3):
     """Train longer, with AdamW, bias correction and warm-up (Mosbach et al. 2021; arXiv 2406.12471).
 
-    The optimisers of torch correct the bias by themselves. A setting of None leaves that of the training.
+    The optimizers of torch correct the bias by themselves. A setting of None leaves that of the training.
 
     Args:
         epochs: passes over the texts, above 0; 20 in the paper.
@@ -21,7 +21,6 @@ class BestPractices(Strategy):
         warmup_ratio: part of the steps with a rising rate, in [0, 1); 0.1 in the paper.
     """
 
-    name: ClassVar[str] = "best_practices"
     presets: ClassVar = {"released": {"weight_decay": 0.0}}
 
     epochs: float | None = 20

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deni.schedule import Phase, Schedule
-from deni.strategies.base import Answers, Setup, Strategy
+from deni.strategies.base import LONG, Outputs, Setup, Strategy
+from deni.tasks.voting import Combine
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deni.population import Population
-    from deni.tasks.voting import Combine
-
-STEPS = 10_000  # long enough that phases of any strategy fit; whether two overlap does not depend on it
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Composed(Strategy):
 
     def __post_init__(self) -> None:
         for one, other in itertools.combinations(self.of, 2):
-            if why := _why_not(one, other):
+            if why := _conflict(one, other):
                 raise ValueError(f"{one.name} and {other.name} cannot be combined: {why}")
         self.arguments()
 
@@ -54,37 +52,32 @@ class Composed(Strategy):
         return self.of
 
     @property
-    def votes(self) -> bool:  # type: ignore[override]
-        """Whether one of them votes."""
+    def combine(self) -> Combine:
+        """That of the part whose members vote in the end; without one, of the first that forks."""
+        return min(self.of, key=lambda part: (not part.votes, not part.phases(LONG))).combine
+
+    @property
+    def runs(self) -> int:
+        return math.prod(part.runs for part in self.of)
+
+    @property
+    def scope(self) -> str:
+        scopes = [part.scope for part in self.of]
+        return next((scope for scope in ("trainable", "auto") if scope in scopes), "head")
+
+    @property
+    def most_texts(self) -> int | None:
+        return next((part.most_texts for part in self.of if part.most_texts is not None), None)
+
+    @property
+    def votes(self) -> bool:
         return any(part.votes for part in self.of)
-
-    @property
-    def averages(self) -> bool:  # type: ignore[override]
-        """Whether one of them averages."""
-        return any(part.averages for part in self.of)
-
-    @property
-    def pulls(self) -> bool:  # type: ignore[override]
-        """Whether one of them pulls."""
-        return any(part.pulls for part in self.of)
-
-    @property
-    def takes_all(self) -> bool:  # type: ignore[override]
-        """Whether one of them takes all labelled texts."""
-        return any(part.takes_all for part in self.of)
 
     def settings(self) -> dict[str, Any]:
         return {part.name: part.settings() for part in self.of}
 
     def before_fork(self) -> dict[str, Any]:
         return {part.name: part.before_fork() for part in self.of}
-
-    def labelled(self, wanted: int | None, available: int) -> int | None:
-        chosen = wanted
-        for part in self.of:
-            own = part.labelled(wanted, available)
-            chosen = own if own != wanted else chosen
-        return chosen
 
     def prepare(self, setup: Setup) -> Setup:
         for part in self.of:
@@ -96,9 +89,9 @@ class Composed(Strategy):
             model = part.prepare_model(model)
         return model
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
         for part in self.of:
-            part.start(population, answers)
+            part.start(population, outputs)
 
     def arguments(self) -> dict[str, float]:
         given: dict[str, float] = {}
@@ -144,36 +137,17 @@ class Composed(Strategy):
         for part in self.of:
             part.finish(population, score)
 
-    @property
-    def combine(self) -> Combine:
-        """The vote of the one that votes; where none does, the first that is not the usual one."""
-        return min(self.of, key=lambda part: (not part.votes, part.combine == "soft")).combine
 
-    @property
-    def runs(self) -> int:
-        return math.prod(part.runs for part in self.of)
-
-    @property
-    def noise_scope(self) -> str:
-        scopes = [part.noise_scope for part in self.of]
-        return next((scope for scope in ("trainable", "auto") if scope in scopes), "head")
-
-
-def _why_not(one: Strategy, other: Strategy) -> str:
+def _conflict(one: Strategy, other: Strategy) -> str:
     """Why two strategies make no sense together; empty if they do."""
     if isinstance(one, type(other)) or isinstance(other, type(one)):
         return "one is a part of the other"
-    if one.averages and other.averages:
-        return "each would predict with a mean of its own"
-    if one.pulls and other.pulls:
-        return "both pull the parameters back to where they began"
-    forks = [bool(part.phases(STEPS)) for part in (one, other)]
-    if (one.averages and forks[1]) or (other.averages and forks[0]):
-        return "a mean over time needs one model from beginning to end, and a fork makes several"
+    if why := one.conflicts_with(other) or other.conflicts_with(one):
+        return why
     if one.votes and other.votes:
         return "both decide how members vote, and each would need the other's members"
     try:
-        Schedule.of([*one.phases(STEPS), *other.phases(STEPS)], STEPS)
+        Schedule.of([*one.phases(LONG), *other.phases(LONG)], LONG)
     except ValueError:
         return "both fork at the same time"
     return ""

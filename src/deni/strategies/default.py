@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from deni.strategies.base import Strategy
 
 
 @dataclass(frozen=True)
-class Default(Strategy):
+class Default(Strategy, name="default", paper_row=1):
     """Plain fine-tuning of one model: what every strategy is compared with."""
-
-    name: ClassVar[str] = "default"

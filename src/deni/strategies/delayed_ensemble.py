@@ -10,15 +10,13 @@ from deni.strategies.forking import Forking, check_fraction, part
 
 
 @dataclass(frozen=True)
-class DelayedEnsemble(Forking):
+class DelayedEnsemble(Forking, name="delayed_ensemble", paper_row=12):
     """Fork near the end, train the members to the end, let them vote (arXiv 2406.12471).
 
     Args:
         ensemble_from: where the fork is, as a fraction of all steps; 0.9 in the paper.
     """
 
-    name: ClassVar[str] = "delayed_ensemble"
-    votes: ClassVar[bool] = True
     of_forks: ClassVar[tuple[str, ...]] = ("ensemble_from",)
 
     ensemble_from: float = 0.9

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from deni.strategies.delayed_ensemble import DelayedEnsemble
 from deni.strategies.noisy_interpolation import NoisyInterpolation
 
 
 @dataclass(frozen=True)
-class DENI(DelayedEnsemble, NoisyInterpolation):
+class DENI(DelayedEnsemble, NoisyInterpolation, name="deni", paper_row=14):
     """Noisy interpolation in the middle of training, a delayed ensemble at the end (arXiv 2406.12471).
 
     >>> print(DENI().schedule(1250), DENI().schedule(1250).cost)
     1x375 10x125 1x125 10x125 1x375 10x125 4625
     """
-
-    name: ClassVar[str] = "deni"
-    of_forks: ClassVar[tuple[str, ...]] = (*DelayedEnsemble.of_forks, *NoisyInterpolation.of_forks)

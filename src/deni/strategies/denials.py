@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from deni.strategies.augmentation import Augmentation
 from deni.strategies.deni import DENI
 
 
 @dataclass(frozen=True)
-class Denials(DENI, Augmentation):
+class Denials(DENI, Augmentation, name="denials", paper_row=15):
     """One augmented text for each labelled one, and DENI (arXiv 2406.12471).
 
     Args:
         epochs: passes over all texts; 10 in the released code, not augmentation's 12.
     """
-
-    name: ClassVar[str] = "denials"
 
     epochs: float | None = 10
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from typing import TYPE_CHECKING
 
 from deni.strategies.averaging import Averaging
 
@@ -18,14 +16,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class EMA(Averaging):
+class EMA(Averaging, name="ema", paper_row=9):
     """The exponential mean of the parameters since the first step predicts (arXiv 2406.12471).
 
     Args:
         ema_decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
     """
-
-    name: ClassVar[str] = "ema"
 
     ema_decay: float = 0.999
 
@@ -34,6 +30,8 @@ class EMA(Averaging):
             raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
 
     def mean_function(self) -> Callable:
+        from torch.optim.swa_utils import get_ema_multi_avg_fn
+
         return get_ema_multi_avg_fn(self.ema_decay)
 
     def after_step(self, population: Population, step: int, steps: int) -> None:

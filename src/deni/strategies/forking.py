@@ -5,32 +5,30 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from deni.noise import Noise, faded
 from deni.schedule import Fork, ForkSettings
-from deni.settings import check_choices, subset
-from deni.strategies.base import Strategy
-from deni.tasks.voting import Combine
+from deni.settings import subset
+from deni.strategies.voting import Voting
 
 
 @dataclass(frozen=True)
-class Forking(ForkSettings, Noise, Strategy):
+class Forking(ForkSettings, Noise, Voting):
     """A strategy that forks one model into members.
 
     The settings of its noise are those of `deni.noise.Noise`, those of its copies of `deni.schedule.ForkSettings`.
 
     Args:
-        members: how many members a fork makes, the parent among them; 10 in the paper.
-        combine: how members vote: `soft`, `hard` (majority) or `parent`.
         shift: begin every phase so many steps earlier; the released code counts steps from 1 and so forks one early.
     """
 
-    members: int = 10
-    combine: Combine = "soft"  # type: ignore[assignment]
     shift: int = 0
 
-    of_forks: ClassVar[tuple[str, ...]] = ()  # further settings that decide nothing before the first fork
+    of_forks: ClassVar = (
+        *("members", "combine", "shift"),
+        *(field.name for each in (Noise, ForkSettings) for field in dataclasses.fields(each)),
+    )
 
     presets: ClassVar = {
         "paper": {"combine": "hard"},
@@ -38,26 +36,15 @@ class Forking(ForkSettings, Noise, Strategy):
     }
 
     def __post_init__(self) -> None:
-        if self.members < 1:
-            raise ValueError(f"members must be at least 1, not {self.members}")
+        Voting.__post_init__(self)
         if self.shift < 0:
             raise ValueError(f"shift must be at least 0, not {self.shift}")
-        check_choices(self)
         self.fork(0)  # checks the rest
 
     def fork(self, step: int, fade: bool = False) -> Fork:
         """The fork before optimizer step `step`; `fade` divides the variance by the step, as interpolation does."""
         noise = subset(Noise, self)
         return Fork(noise=faded(noise, step) if fade else noise, **vars(subset(ForkSettings, self)))
-
-    def before_fork(self) -> dict[str, Any]:
-        """Without how it forks; a subclass that has settings for that names them in `of_forks`."""
-        late = {field.name for field in dataclasses.fields(Forking)} | set(self.of_forks)
-        return {name: value for name, value in self.settings().items() if name not in late}
-
-    @property
-    def noise_scope(self) -> str:
-        return self.scope
 
 
 def part(fraction: float, steps: int) -> int:

@@ -6,23 +6,20 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch.nn import functional as F
-
-from deni.models.architectures import embeddings_path, pooled_path
 from deni.settings import check_choices
 from deni.strategies.periodic import Periodic
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from deni.population import Population
 
 
 @dataclass(frozen=True)
-class InputNoise(Periodic):
+class InputNoise(Periodic, name="input_noise", paper_row=5):
     """Add noise to the pooled output, or to the embeddings, on some steps (arXiv 2406.12471).
 
     The gradient passes. The noise comes from the noise source of the run, so masks of dropout stay what they were.
@@ -34,8 +31,6 @@ class InputNoise(Periodic):
         neftune_alpha: above 0: uniform noise of this size in place of the normal one, alpha / sqrt(T * D) with T
             tokens of D features (NEFTune, Jain et al. 2023, who use 5 to 15); only on embeddings.
     """
-
-    name: ClassVar[str] = "input_noise"
 
     variance: float = 0.15
     noise_where: Literal["pooled", "embeddings"] = "pooled"
@@ -55,6 +50,7 @@ class InputNoise(Periodic):
         if step not in self.due(steps) or not (self.variance or self.neftune_alpha):
             yield
             return
+        from deni.models.architectures import embeddings_path, pooled_path
 
         model, waits = population.model, False
 
@@ -90,6 +86,9 @@ class InputNoise(Periodic):
 
     def _noise(self, folded: Tensor, population: Population) -> Tensor:
         """Noise for the members in focus, each from its run's source: `(members * B, ...)`."""
+        import torch
+        from torch.nn import functional as F
+
         module = population.module
         rows = len(folded) // len(module.in_focus)
         tokens = module.lengths or [folded.shape[1]] * len(module.in_focus)
@@ -106,6 +105,8 @@ class InputNoise(Periodic):
         return torch.cat(parts).to(folded.device)
 
     def _draw(self, shape: list[int], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+        import torch
+
         if self.neftune_alpha:
             uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=dtype) * 2 - 1
             return uniform * (self.neftune_alpha / math.sqrt(shape[-1] * shape[-2]))

@@ -6,18 +6,17 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-import torch
-
-from deni.strategies.base import Answers, Strategy
+from deni.strategies.base import Outputs, Strategy
+from deni.strategies.mixout import Mixout
 
 if TYPE_CHECKING:
     from deni.population import Population
 
 
 @dataclass(frozen=True)
-class L2SP(Strategy):
+class L2SP(Strategy, name="l2_sp"):
     """A penalty on the way from the pre-trained weights, in place of one on the weights (L2-SP, Li et al. 2018).
 
     The loss gets l2_strength/2 * |theta - theta0|^2 over all tensors that train and are not of the head, which has no
@@ -27,16 +26,16 @@ class L2SP(Strategy):
         l2_strength: of the penalty, at least 0; Li et al. search 0.001 to 1.
     """
 
-    name: ClassVar[str] = "l2_sp"
-    pulls: ClassVar[bool] = True
-
     l2_strength: float = 0.01
 
     def __post_init__(self) -> None:
         if not (self.l2_strength >= 0 and math.isfinite(self.l2_strength)):
             raise ValueError(f"l2_strength must be finite and at least 0, not {self.l2_strength}")
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
+    def conflicts_with(self, other: Strategy) -> str:
+        return "both pull the parameters back to where they began" if isinstance(other, Mixout) else ""
+
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if self.l2_strength:
             head = population.scope("head")
             population.kept[self.name] = {
@@ -45,6 +44,8 @@ class L2SP(Strategy):
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
+        import torch
+
         yield
         with torch.no_grad():
             for name, start in population.kept.get(self.name, {}).items():

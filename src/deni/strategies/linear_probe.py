@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from deni.strategies.base import Answers, Strategy
+from deni.strategies.base import Outputs, Strategy
 from deni.tasks.voting import NUMBER, ONE, SEVERAL, problem_of
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
+    from torch import Tensor, nn
 
     from deni.population import Population
 
@@ -23,11 +22,11 @@ MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
-class LinearProbe(Strategy):
+class LinearProbe(Strategy, name="linear_probe"):
     """Begin with a fitted output layer: linear probing, then fine-tuning (LP-FT, Kumar et al. 2022).
 
     The output layer becomes the logistic regression (ridge regression for numbers) on what the model feeds into it for
-    the labelled texts, in place of its random initialisation.
+    the labeled texts, in place of its random initialisation.
 
     Args:
         probe_c: C of the regression, the inverse strength of its L2 penalty, finite and at least 0, on standardised
@@ -35,20 +34,20 @@ class LinearProbe(Strategy):
             learn from.
     """
 
-    name: ClassVar[str] = "linear_probe"
-
     probe_c: float = 0.001
 
     def __post_init__(self) -> None:
         if not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
             raise ValueError(f"probe_c must be finite and at least 0, not {self.probe_c}")
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
-        if not self.probe_c or answers is None:
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
+        if not self.probe_c or outputs is None:
             return
+        import torch
+
         weight, bias = _output_layer(population)
         for run in range(population.runs):
-            features, labels = _features(population.slots[weight][0][0], answers(run))
+            features, labels = _features(population.slots[weight][0][0], outputs(run))
             fitted = fit(
                 features.numpy(),
                 labels.numpy(),
@@ -117,7 +116,7 @@ def _fit_classes(
         raise ValueError("linear_probe needs one class for each text, or a model that says which other problem it has")
     present = np.unique(labels)
     if len(present) < 2:
-        raise ValueError("linear_probe needs labelled texts of at least two classes, and all have the same one")
+        raise ValueError("linear_probe needs labeled texts of at least two classes, and all have the same one")
     logistic.fit(x, labels)
     coefficients, intercepts = logistic.coef_, logistic.intercept_
     if len(present) == 2:  # scikit-learn has one row for two classes: the difference of their logits
@@ -129,6 +128,8 @@ def _fit_classes(
 
 def _output_layer(population: Population) -> tuple[str, str | None]:
     """The names of its weight and, where it has one, its bias."""
+    from torch import nn
+
     names = population.scope("head")
     of = {population.slots[name][0][1]: name for name in names}
     layer = population.slots[names[0]][0][0] if names else None
@@ -137,15 +138,17 @@ def _output_layer(population: Population) -> tuple[str, str | None]:
     return of["weight"], of.get("bias")
 
 
-def _features(layer: nn.Module, said: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+def _features(layer: nn.Module, outputs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """What is fed into the output layer, `(N, D)`, and the labels; of words, where these are labelled."""
+    import torch
+
     batches = []
-    # The layer lets its input pass: what the model says then is that input, pooled as the model pools its outputs.
+    # The layer lets its input pass: what the model returns then is that input, pooled as the model pools its outputs.
     hook = layer.register_forward_hook(lambda module, given, output: given[0])
     try:
-        for features, labels in said:
-            labelled = labels != -100 if features.dim() == 3 else slice(None)
-            batches.append((features[labelled].double().cpu(), labels[labelled].cpu()))
+        for features, labels in outputs:
+            labeled = labels != -100 if features.dim() == 3 else slice(None)
+            batches.append((features[labeled].double().cpu(), labels[labeled].cpu()))
     finally:
         hook.remove()
     features, labels = map(torch.cat, zip(*batches, strict=True))

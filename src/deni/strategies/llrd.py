@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
-from deni.models.architectures import LAYER
 from deni.strategies.base import Strategy
 
 _EMBEDDINGS = re.compile(r"embed|(?:^|\.)wte\.|(?:^|\.)wpe\.")  # the latter two are GPT-2's
 
 
 @dataclass(frozen=True)
-class LLRD(Strategy):
+class LLRD(Strategy, name="llrd"):
     """Lower layers learn more slowly, layer by layer (Zhang et al. 2021).
 
     The head, the pooler and the top layer have the peak rate, each layer below the rate of the one above times the
@@ -23,8 +22,6 @@ class LLRD(Strategy):
     Args:
         layer_decay: in (0, 1]; 0.95 in Zhang et al.
     """
-
-    name: ClassVar[str] = "llrd"
 
     layer_decay: float = 0.95
 
@@ -39,6 +36,8 @@ class LLRD(Strategy):
         >>> [LLRD(layer_decay=0.5).rate_of(name, names) for name in names]
         [0.25, 0.5, 1.0, 1.0]
         """
+        from deni.models.architectures import LAYER
+
         depth = 1 + max((int(found[1]) for each in names if (found := LAYER.search(each))), default=-1)
         if found := LAYER.search(name):
             return self.layer_decay ** (depth - 1 - int(found[1]))

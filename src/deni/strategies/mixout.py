@@ -5,37 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import nn
-
-from deni.models.architectures import pooled_path
 from deni.settings import check_choices
-from deni.strategies.base import Answers, Strategy
+from deni.strategies.base import Outputs, Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
+    from torch import Tensor, nn
 
     from deni.population import Population
 
 
 @dataclass(frozen=True)
-class Mixout(Strategy):
+class Mixout(Strategy, name="mixout", paper_row=10):
     """Each weight is replaced by its initial value with probability p, in training (Lee et al. 2020).
 
     A step computes with W' = t + keep * (W - t) / (1 - p), where t is the weight at the start of training and keep is
     1 with probability 1 - p, else 0; the gradient of W is that of W' times keep / (1 - p). Dropout in front of mixed
-    layers is off. Masks come from the members' own streams of dropout, one for each optimiser step.
+    layers is off. Masks come from the members' own streams of dropout, one for each optimizer step.
 
     Args:
         mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471).
         mixout_layers: `head`: the output layer, whose target is its random initialisation, as in the paper; `linear`:
             all linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
     """
-
-    name: ClassVar[str] = "mixout"
-    pulls: ClassVar[bool] = True
 
     mixout: float = 0.9
     mixout_layers: Literal["head", "linear"] = "head"
@@ -46,6 +40,10 @@ class Mixout(Strategy):
             raise ValueError(f"mixout must be in [0, 1), not {self.mixout}")
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
+        from torch import nn
+
+        from deni.models.architectures import pooled_path
+
         if not self.mixout:
             return model
         chosen = [model.get_submodule(pooled_path(model))] if self.mixout_layers == "head" else list(model.modules())
@@ -57,7 +55,7 @@ class Mixout(Strategy):
                     setattr(module, key, 0.0)
         return model
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if self.mixout:
             population.kept[self.name] = {
                 name: population.values[name].detach().clone() for name in self._names(population)
@@ -70,6 +68,8 @@ class Mixout(Strategy):
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:
+        import torch
+
         kept = population.kept.get(self.name, {})
         targets = {name: kept[name] for name in population.slots if name in kept}  # a checkpoint has its own order
         own = {name: population.values[name].detach().clone() for name in targets}
@@ -91,5 +91,7 @@ class Mixout(Strategy):
 
     def _keep(self, weight: Tensor, stream: torch.Generator) -> Tensor:
         """1/(1-p) with probability 1-p, else 0, in the shape of a weight."""
+        import torch
+
         kept = torch.rand(weight.shape, generator=stream, device=stream.device) >= self.mixout
         return kept.to(weight) / (1 - self.mixout)

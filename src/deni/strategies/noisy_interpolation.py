@@ -10,7 +10,7 @@ from deni.strategies.forking import Forking, check_fraction, part
 
 
 @dataclass(frozen=True)
-class NoisyInterpolation(Forking):
+class NoisyInterpolation(Forking, name="noisy_interpolation", paper_row=13):
     """Fork, train briefly, merge, train alone, and again (arXiv 2406.12471).
 
     Args:
@@ -20,7 +20,6 @@ class NoisyInterpolation(Forking):
         apart: how long the merged model trains alone before the next fork; 0.1 in the paper.
     """
 
-    name: ClassVar[str] = "noisy_interpolation"
     of_forks: ClassVar[tuple[str, ...]] = ("interpolate_from", "interpolate_until", "together", "apart")
 
     interpolate_from: float = 0.3

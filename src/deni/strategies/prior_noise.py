@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
-from deni.models.architectures import has_adapter
 from deni.noise import Noise
 from deni.settings import check_choices
-from deni.strategies.base import Answers, Strategy
+from deni.strategies.base import Outputs, Strategy
 
 if TYPE_CHECKING:
     from torch import nn
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PriorNoise(Strategy):
+class PriorNoise(Strategy, name="prior_noise", paper_row=7):
     """Perturb the weights before the first step (Wu et al. 2022, NoisyTune; arXiv 2406.12471).
 
     Args:
@@ -28,8 +27,6 @@ class PriorNoise(Strategy):
         floor: the least s of scaled noise; fresh LoRA and IA3 tensors have none of their own.
         intensity: of NoisyTune, at least 0; 0.15 in Wu et al.
     """
-
-    name: ClassVar[str] = "prior_noise"
 
     prior: Literal["normal", "noisytune"] = "normal"
     variance: float = 0.15
@@ -47,6 +44,8 @@ class PriorNoise(Strategy):
         return Noise(variance=self.variance, scale=self.scale, scope="trainable", floor=self.floor)
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
+        from deni.models.architectures import has_adapter
+
         if self.prior == "noisytune" and has_adapter(model):
             raise ValueError(
                 "prior='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose prior='normal' "
@@ -54,7 +53,7 @@ class PriorNoise(Strategy):
             )
         return model
 
-    def start(self, population: Population, answers: Answers | None = None) -> None:
+    def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if self.prior == "noisytune":
             head = population.scope("head")
             population.shake([name for name in population.slots if name not in head], self.intensity)
@@ -62,5 +61,5 @@ class PriorNoise(Strategy):
             population.perturb(self._normal())
 
     @property
-    def noise_scope(self) -> str:
+    def scope(self) -> str:
         return "trainable"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from deni.models.architectures import has_adapter, layers_of, pooler_of
 from deni.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -13,15 +12,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reinit(Strategy):
+class Reinit(Strategy, name="reinit"):
     """Initialise the pooler and the top layers anew, since they are specialised in pre-training (Zhang et al. 2021).
 
     Args:
         reinit_layers: how many layers from the top, at least 0; Zhang et al. find 1 to 6 of BERT-large's 24
             best, by task.
     """
-
-    name: ClassVar[str] = "reinit"
 
     reinit_layers: int = 1
 
@@ -30,6 +27,8 @@ class Reinit(Strategy):
             raise ValueError(f"reinit_layers must be at least 0, not {self.reinit_layers}")
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
+        from deni.models.architectures import has_adapter, layers_of, pooler_of
+
         if not self.reinit_layers:
             return model
         if has_adapter(model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from deni.schedule import Phase
 from deni.strategies.base import Setup
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Soup(Forking):
+class Soup(Forking, name="soup"):
     """Fork like a delayed ensemble, and average the members in the end (model soups, Wortsman et al. 2022).
 
     Args:
@@ -26,8 +26,6 @@ class Soup(Forking):
             their scores on the development texts, does not make the mean worse.
     """
 
-    name: ClassVar[str] = "soup"
-
     soup_from: float = 0.9
     ingredients: Literal["uniform", "greedy"] = "uniform"
 
@@ -35,10 +33,14 @@ class Soup(Forking):
         super().__post_init__()
         check_fraction("soup_from", self.soup_from)
 
+    @property
+    def votes(self) -> bool:
+        return False  # what is left in the end is one model
+
     def prepare(self, setup: Setup) -> Setup:
         if self.ingredients == "greedy" and setup.train is not None:
             if not setup.evaluates:
-                raise ValueError("a greedy soup is chosen on a development part: give --dev, or an evaluation set")
+                raise ValueError("a greedy soup is chosen on a dev split: give --dev, or an evaluation set")
             if setup.runs > 1:
                 raise ValueError("a greedy soup can be chosen for one run at a time: use ingredients='uniform'")
         return setup

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-from torch.optim.swa_utils import get_swa_multi_avg_fn
+from typing import TYPE_CHECKING
 
 from deni.strategies.averaging import Averaging
 from deni.strategies.forking import check_fraction, part
@@ -16,15 +14,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SWA(Averaging):
+class SWA(Averaging, name="swa", paper_row=8):
     """The running mean of the parameters predicts (Izmailov et al. 2018; arXiv 2406.12471).
 
     Args:
         average_from: where the mean begins, as a fraction of all steps; 0.25 in the paper. Every step counts.
         swa_rate: a constant learning rate from there on, as a part of the peak; None (the paper) leaves the schedule.
     """
-
-    name: ClassVar[str] = "swa"
 
     average_from: float = 0.25
     swa_rate: float | None = None
@@ -35,6 +31,8 @@ class SWA(Averaging):
             raise ValueError(f"swa_rate must be above 0, not {self.swa_rate}")
 
     def mean_function(self) -> Callable:
+        from torch.optim.swa_utils import get_swa_multi_avg_fn
+
         return get_swa_multi_avg_fn()
 
     def rate_at(self, step: int, steps: int) -> float | None:

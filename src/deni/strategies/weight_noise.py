@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from deni.noise import Noise, faded
 from deni.settings import subset
@@ -14,13 +14,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class WeightNoise(Noise, Periodic):
+class WeightNoise(Noise, Periodic, name="weight_noise", paper_row=6):
     """Add noise that fades as 1/step to the weights in the middle of training (arXiv 2406.12471).
 
     After `step` steps the variance of the noise is v/step. Its other settings are those of `deni.noise.Noise`.
     """
-
-    name: ClassVar[str] = "weight_noise"
 
     def __post_init__(self) -> None:
         Periodic.__post_init__(self)
@@ -29,7 +27,3 @@ class WeightNoise(Noise, Periodic):
     def after_step(self, population: Population, step: int, steps: int) -> None:
         if self.variance and step in self.due(steps):
             population.perturb(faded(subset(Noise, self), step))
-
-    @property
-    def noise_scope(self) -> str:
-        return self.scope

@@ -16,7 +16,8 @@ from deni.models.loading import load_config, locate
 from deni.provenance import canonical, digest, digest_of_file, digest_of_text
 from deni.randomness import Sources
 from deni.recipe import Recipe
-from deni.strategies import Augmentation, Strategy
+from deni.strategies import Strategy
+from deni.strategies.augmentation import Augmentation
 from deni.study.cell import Cell, Fingerprints
 
 _OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
@@ -44,7 +45,7 @@ class Library:
         """The texts to train on and those to measure on."""
         seeds = {name: cell.seeds[name] for name in ("data_split", "label_choice")}
         preset = cell.preset or cell.protocol
-        all_data = [part.settings() for part in strategy.parts if part.takes_all]
+        all_data = [part.settings() for part in strategy.parts if part.most_texts is not None]
         at = canonical([self._place(cell), cell.labelled, cell.measure, cell.test_size, preset, seeds, all_data])
         if at not in self._parts:
             developing: dict[str, Any] = {"dev": HELD_OUT, "dev_size": cell.test_size}

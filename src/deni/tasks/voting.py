@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
-
-from deni.models.architectures import for_tokens
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Combine = Literal["soft", "hard", "parent"]
 COMBINES = get_args(Combine)
@@ -22,6 +19,8 @@ PROBLEMS = {"single_label": ONE, "multi_label": SEVERAL, "regression": NUMBER, "
 
 def problem_of(model: Any) -> str:
     """The kind of problem that a model and its config say."""
+    from deni.models.architectures import for_tokens
+
     if for_tokens(model):
         return TOKENS
     return model.config.problem_type or (NUMBER if model.config.num_labels == 1 else ONE)
@@ -39,6 +38,8 @@ def member_outputs(logits: Tensor, problem: str = ONE) -> Tensor:
         logits: `(..., C)`, of any number of members.
         problem: as `problem_of` gives it.
     """
+    import torch
+
     outputs = logits if logits.dtype == torch.float64 else logits.float()
     return outputs if problem in (SEVERAL, NUMBER) else outputs.log_softmax(-1)
 
@@ -46,6 +47,7 @@ def member_outputs(logits: Tensor, problem: str = ONE) -> Tensor:
 def choices(outputs: Tensor, problem: str = ONE) -> Tensor | None:
     """What members choose: classes `(...)`, whether each label is there `(..., C)`, or None for numbers.
 
+    >>> import torch
     >>> choices(torch.tensor([[0.0, 2.0]]), "multi_label_classification")
     tensor([[False,  True]])
     """
@@ -69,6 +71,7 @@ def vote(outputs: Tensor, combine: Combine = "soft", problem: str = ONE) -> Tens
         a vote has -inf in a hard vote. Several labels: log odds; those above 0 are chosen, and a label on which all
         agree has inf or -inf in a hard vote. Regression: numbers.
 
+    >>> import torch
     >>> two_to_one = torch.tensor([[[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]]])
     >>> vote(two_to_one.log()).exp().argmax(-1), vote(two_to_one.log(), "hard").argmax(-1)
     (tensor([1]), tensor([0]))
@@ -77,6 +80,8 @@ def vote(outputs: Tensor, combine: Combine = "soft", problem: str = ONE) -> Tens
     >>> vote(two_to_one, "hard", "regression")
     tensor([[0.6000, 0.4000]])
     """
+    from torch.nn.functional import logsigmoid, one_hot
+
     if combine not in COMBINES:
         raise ValueError(f"unknown vote {combine!r}: choose soft, hard or parent")
     if combine == "parent":

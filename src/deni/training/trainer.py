@@ -26,7 +26,8 @@ from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate,
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase
-from deni.strategies import Default, Setup, Strategy
+from deni.strategies import Setup, Strategy
+from deni.strategies.default import Default
 from deni.training.batches import LENGTHS, SampleOrder
 from deni.training.compat import renamed
 from deni.training.engine_choice import why_loop
@@ -35,7 +36,7 @@ from deni.training.features import answers
 from deni.training.fork_monitor import Comparison
 from deni.training.saving import SavingTrainer
 from deni.training.voting import MeanOverSeeds
-from deni.tuning import mean_of_products
+from deni.tuning.lora import mean_of_products
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +217,7 @@ class PopulationTrainer(SavingTrainer):
             moves_own_rows_only(self.args, self.data_collator)
             and self.optimizer is None
             and self.optimizer_cls_and_kwargs is None
-            and self.strategy.noise_scope != "trainable"
+            and self.strategy.scope != "trainable"
         )
         return token_ids(self._sets["train"] or [self.train_dataset]) if exact else None
 

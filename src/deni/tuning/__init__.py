@@ -1,20 +1,18 @@
-"""Which parameters train: one file for each tuning."""
+"""Which parameters train: one file for each tuning.
+
+A class is imported when it is asked for, from the file of its name: `UniPELT` from unipelt.py.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
+from deni.registry import class_of
 from deni.settings import as_it_is, make
-from deni.tuning.base import Tuning
-from deni.tuning.full import Full
-from deni.tuning.ia3 import IA3
-from deni.tuning.lora import Lora, mean_of_products
-from deni.tuning.prompt import Prompt
-from deni.tuning.unipelt import UniPELT
+from deni.tuning.base import TUNINGS, Tuning
 
-TUNINGS: dict[str, type[Tuning]] = {cls.name: cls for cls in (Full, Lora, IA3, UniPELT, Prompt)}
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
@@ -25,7 +23,7 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
         settings: the tuning's own; None means not given.
 
     Raises:
-        ValueError: a name or setting that does not exist, or a tuning with settings beside it.
+        ValueError: a name or setting that does not exist, or a tuning given together with settings.
 
     >>> make_tuning("lora", lora_r=8).lora_r
     8
@@ -43,15 +41,8 @@ def tuning_of(model: nn.Module) -> str:
     return {"prompt_tuning": "prompt"}.get(kind, kind)
 
 
-__all__ = [
-    "IA3",
-    "TUNINGS",
-    "Full",
-    "Lora",
-    "Prompt",
-    "Tuning",
-    "UniPELT",
-    "make_tuning",
-    "mean_of_products",
-    "tuning_of",
-]
+def __getattr__(name: str) -> Any:
+    return class_of(__name__, name)
+
+
+__all__ = ["TUNINGS", "Tuning", "make_tuning", "tuning_of"]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from peft import TaskType
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.deprecation import Renamed
-from deni.models.architectures import for_tokens
+from deni.registry import Registry
+
+if TYPE_CHECKING:
+    from peft import TaskType
+    from torch import nn
+
+TUNINGS: Registry[Tuning] = Registry("tuning", "deni.tuning")
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Which parameters of a model train. The fields of a subclass are its settings and command-line flags."""
+    """Which parameters of a model train. The fields of a subclass are its settings and command-line flags.
+
+    A name registers it: `class Full(Tuning, name="full")`.
+    """
 
     name: ClassVar[str]
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
@@ -24,6 +30,21 @@ class Tuning:
     paper_learning_rate: ClassVar[float]  # arXiv 2406.12471
     paper_learning_rates: ClassVar[Mapping[str, float]] = {}  # of families (`model_type`) where it is another
     pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
+
+    def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:
+        """Register a class that has a name.
+
+        Args:
+            name: what it is called on the command line and in studies; without one it is not registered.
+            paper_row: its place among the tunings of arXiv 2406.12471, and so in listings.
+
+        Raises:
+            ValueError: another tuning has the name.
+        """
+        super().__init_subclass__(**options)
+        if name is not None:
+            cls.name = name
+            TUNINGS.add(name, cls, paper_row)
 
     @classmethod
     def paper_rate(cls, family: str) -> float:
@@ -51,4 +72,8 @@ class Tuning:
 
 def task_type(model: nn.Module) -> TaskType:
     """What PEFT calls the task of a model; with it the output layer trains, too."""
+    from peft import TaskType
+
+    from deni.models.architectures import for_tokens
+
     return TaskType.TOKEN_CLS if for_tokens(model) else TaskType.SEQ_CLS

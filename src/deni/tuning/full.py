@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.tuning.base import Tuning
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 @dataclass(frozen=True)
-class Full(Tuning):
+class Full(Tuning, name="full", paper_row=1):
     """Train every parameter of the model."""
 
-    name: ClassVar[str] = "full"
     learning_rate: ClassVar[float] = 1e-4
     paper_learning_rate: ClassVar[float] = 1e-5  # arXiv 2406.12471
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
-
-from peft import IA3Config, get_peft_model
-from torch import nn
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.tuning.base import Tuning, task_type
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Keys, values and the second feed-forward layer, as PEFT has it for BERT, of architectures that PEFT does not know.
 # The last one is scaled at its input.
@@ -24,17 +24,18 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class IA3(Tuning):
+class IA3(Tuning, name="ia3", paper_row=3):
     """Train one factor for each feature of keys, values and feed-forward layers, and the output layer.
 
     The factors start at 1, so scaled noise does not reach them at first: their standard deviation is 0 (see `floor`).
     """
 
-    name: ClassVar[str] = "ia3"
     learning_rate: ClassVar[float] = 1e-2
     paper_learning_rate: ClassVar[float] = 7.5e-3
 
     def apply(self, model: nn.Module) -> nn.Module:
+        from peft import IA3Config, get_peft_model
+
         family = getattr(getattr(model, "config", None), "model_type", "")
         targets = TARGETS.get(family)
         settings = {"target_modules": targets, "feedforward_modules": targets[-1:]} if targets else {}

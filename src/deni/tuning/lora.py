@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
-from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
-
-from deni.population import mean_of_members
 from deni.settings import check_choices
 from deni.tuning.base import Tuning, task_type
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Query and value, as PEFT has it for BERT, of architectures that PEFT does not know.
 # ModernBERT has one layer for query, key and value.
@@ -26,8 +24,8 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Lora(Tuning):
-    """Train low-rank factors beside frozen weights, and the output layer.
+class Lora(Tuning, name="lora", paper_row=2):
+    """Train low-rank factors next to frozen weights, and the output layer.
 
     Args:
         lora_r: rank r, at least 1; 64 in the paper (arXiv 2406.12471).
@@ -37,7 +35,6 @@ class Lora(Tuning):
         rslora: scale by alpha/sqrt(r) instead of alpha/r (rank-stabilised, Kalajdzievski 2023), as in the paper.
     """
 
-    name: ClassVar[str] = "lora"
     learning_rate: ClassVar[float] = 3e-4
     paper_learning_rate: ClassVar[float] = 1e-4
     paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 1e-5}
@@ -56,6 +53,8 @@ class Lora(Tuning):
             raise ValueError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
 
     def apply(self, model: nn.Module) -> nn.Module:
+        from peft import LoraConfig, get_peft_model
+
         # PEFT knows which layers of most architectures to adapt.
         family = getattr(getattr(model, "config", None), "model_type", "")
         return get_peft_model(
@@ -82,6 +81,10 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
         values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...` `(K, out, r)`,
             as in PEFT and in `adapters`.
     """
+    import torch
+
+    from deni.population import mean_of_members
+
     mean = mean_of_members(values)
     for name in values:
         if ".lora_A." not in f"{name}." or values[name].dim() != 3:
@@ -99,6 +102,3 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
         new_b[:, :rank] = (u[:, :rank] * root).to(b.dtype)
         mean[name], mean[partner] = new_a, new_b
     return mean
-
-
-__all__ = ["Lora", "mean_of_products"]

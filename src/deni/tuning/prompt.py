@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-from peft import PromptTuningConfig, TaskType, get_peft_model
-from torch import nn
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.errors import InputError
-from deni.models.architectures import for_tokens
 from deni.tuning.base import Tuning
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
-class Prompt(Tuning):
+class Prompt(Tuning, name="prompt"):
     """Train the embeddings of virtual tokens in front of each text, and the output layer.
 
     Args:
         prompt_tokens: how many virtual tokens, at least 1; 100 in Lester et al. They count towards the model's limit.
     """
 
-    name: ClassVar[str] = "prompt"
     learning_rate: ClassVar[float] = 0.1
     paper_learning_rate: ClassVar[float] = 0.1  # not one of the paper's tunings
 
@@ -36,6 +34,10 @@ class Prompt(Tuning):
         return self.prompt_tokens
 
     def apply(self, model: nn.Module) -> nn.Module:
+        from peft import PromptTuningConfig, TaskType, get_peft_model
+
+        from deni.models.architectures import for_tokens
+
         if for_tokens(model):
             raise InputError("prompt tuning puts tokens without labels in front of a text: choose another tuning")
         config: Any = model.config

@@ -6,23 +6,20 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-import transformers
-from torch import Tensor, nn
-
-from deni.engine.fold import Fold
-from deni.engine.layers import TWINS, Twin
 from deni.errors import InputError, short
 from deni.tuning.base import Tuning
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "unipelt"  # of the adapter in the model
 
 
 @dataclass(frozen=True)
-class UniPELT(Tuning):
-    """Train LoRA, a prefix and a bottleneck beside frozen weights, each behind a gate, and the output layer.
+class UniPELT(Tuning, name="unipelt", paper_row=4):
+    """Train LoRA, a prefix and a bottleneck next to frozen weights, each behind a gate, and the output layer.
 
     A gate is the mean over all tokens of a text, padding included, as in Mao et al. (2022, arXiv 2110.07577). So all
     texts are padded to `max_length`, or a prediction would depend on the other texts of its batch.
@@ -33,7 +30,6 @@ class UniPELT(Tuning):
         unipelt_reduction: the bottleneck has 1/reduction of the hidden size, at least 1; 16 in the paper.
     """
 
-    name: ClassVar[str] = "unipelt"
     learning_rate: ClassVar[float] = 1e-3
     paper_learning_rate: ClassVar[float] = 1e-4
     paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 2.5e-4, "albert": 6e-5}
@@ -85,6 +81,8 @@ def package() -> Any:
     Raises:
         InputError: it is not there, or not together with the transformers that it needs.
     """
+    import transformers
+
     here = transformers.__version__
     needs = "tuning unipelt needs the package adapters and transformers 4.57"
     extra = f'pip install "deni[unipelt]" (installed: transformers {here})'
@@ -95,6 +93,9 @@ def package() -> Any:
         from adapters.methods.lora import LoRA
     except ImportError as error:
         raise InputError(f"{needs}: {extra}") from error
+
+    from deni.engine.layers import TWINS
+    from deni.engine.stacked_lora import StackedLora
 
     TWINS[LoRA] = StackedLora
     return adapters
@@ -119,23 +120,3 @@ def _train(model: nn.Module, name: str) -> nn.Module:
     with _quiet():
         model.train_adapter(Stack(name))  # type: ignore[operator]
     return model
-
-
-class StackedLora(Twin):
-    """`LoRA` of `adapters`: factors of its own, beside a gate and a dropout that are layers."""
-
-    def __init__(self, original: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -> None:
-        super().__init__(original, stacked, fold, name)
-        # The same dictionary: the engine swaps the gate in it.
-        self._modules = original._modules
-
-    def forward(self, hidden: Tensor | None, inputs: Tensor) -> tuple[Tensor, Tensor | None]:
-        rows = inputs if hidden is None else hidden
-        h = self.fold.unfold(self.lora_dropout(rows), self.name).flatten(1, -2)  # (M, B*T, D)
-        h = torch.bmm(torch.bmm(h, self.lora_A.transpose(1, 2)), self.lora_B.transpose(1, 2))  # (M, B*T, out)
-        out = h.view(*rows.shape[:-1], h.shape[-1])  # (M*B, T, out)
-        gate = torch.sigmoid(self.gate(inputs)).mean(1).unsqueeze(-1)  # (M*B, 1, 1)
-        return out * gate, gate
-
-
-__all__ = ["UniPELT", "adapted", "package"]

@@ -11,6 +11,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
+from deni.strategies import STRATEGIES
+from deni.tuning import TUNINGS
+
 
 def describe(cls: type) -> dict[str, str]:
     """What the docstrings of a dataclass and its bases say of its fields, one line each.
@@ -33,6 +36,31 @@ def field_options(table: Mapping[str, type], skip: Collection[str] = ()) -> Call
     Args:
         skip: fields for which the command has an option already.
     """
+
+    def decorate(function: Any) -> Any:
+        for declaration, attributes in reversed(_options(table, skip)):
+            function = click.option(*declaration, **attributes)(function)
+        return function
+
+    return decorate
+
+
+class PluginCommand(click.Command):
+    """A command that has options for the settings of the plug-ins that are named in its arguments, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Load the plug-ins that are named; others stay where they are."""
+        named = {part.strip() for arg in args for part in arg.rpartition("=")[2].split("+")}
+        for registry in (STRATEGIES, TUNINGS):
+            chosen = {name: registry[name] for name in sorted(named & set(registry.plugins()))}
+            there = {option.name for option in self.params}
+            for declaration, attributes in _options(chosen, {name for name in there if name}):
+                self.params.append(click.Option(declaration, **attributes))
+        return super().parse_args(ctx, args)
+
+
+def _options(table: Mapping[str, type], skip: Collection[str]) -> list[tuple[list[str], dict[str, Any]]]:
+    """Declaration and attributes of an option for each field; experimental settings come last."""
     owners: dict[str, list[str]] = {}
     kinds: dict[str, Any] = {}
     texts: dict[str, str] = {}
@@ -42,19 +70,17 @@ def field_options(table: Mapping[str, type], skip: Collection[str] = ()) -> Call
             owners.setdefault(field.name, []).append(name)
             kinds.setdefault(field.name, hints[field.name])
             texts.setdefault(field.name, described.get(field.name, ""))
-
-    def decorate(function: Any) -> Any:
-        for name in reversed([each for each in owners if each not in skip]):
-            flag = "--" + name.replace("_", "-")
-            text = f"{texts[name]} [{', '.join(owners[name])}]"
-            if kinds[name] is bool:
-                option = click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
-            else:
-                option = click.option(flag, name, type=_type(kinds[name]), default=None, help=text)
-            function = option(function)
-        return function
-
-    return decorate
+    options: list[tuple[list[str], dict[str, Any]]] = []
+    for name in sorted(owners, key=lambda name: texts[name].startswith("experimental")):
+        if name in skip:
+            continue
+        flag = "--" + name.replace("_", "-")
+        help = f"{texts[name]} [{', '.join(owners[name])}]"
+        if kinds[name] is bool:
+            options.append(([f"{flag}/--no-{flag[2:]}", name], {"default": None, "help": help}))
+        else:
+            options.append(([flag, name], {"type": _type(kinds[name]), "default": None, "help": help}))
+    return options
 
 
 def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from deni.data import DATASETS, TASKS
 from deni.data.hub import is_hub_id
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
-from deni.strategies import ALIASES, STRATEGIES, Default, make_strategy
+from deni.registry import Registry
+from deni.strategies import ALIASES, STRATEGIES, make_strategy
+from deni.strategies.default import Default
 from deni.study.cell import OPTIMISATION_SOURCES, Named
 from deni.study.spec.document import Spot, did_you_mean, mentioned
 from deni.tuning import TUNINGS, make_tuning
@@ -157,7 +159,7 @@ def tuning(spot: Spot) -> Choice:
 
 def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
     """A strategy, or several, likewise."""
-    name, pairs = _name_and_settings(spot, "strategy", {**STRATEGIES, **ALIASES}, parts)
+    name, pairs = _name_and_settings(spot, "strategy", STRATEGIES, parts)
     settings = _typed(pairs, parts(name), folder)
     with _at(pairs, spot):
         make_strategy(name, preset, **settings)
@@ -179,7 +181,7 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
     return settings
 
 
-def _name_and_settings(spot: Spot, kind: str, table: Mapping[str, Any], parts: Any) -> tuple[str, dict[str, Spot]]:
+def _name_and_settings(spot: Spot, kind: str, table: Registry[Any], parts: Any) -> tuple[str, dict[str, Spot]]:
     """A name, or a mapping of `name` and settings; every part of the name is in the table."""
     pairs = spot.pairs() if spot.is_mapping else {}
     if spot.is_mapping and "name" not in pairs:
@@ -188,9 +190,10 @@ def _name_and_settings(spot: Spot, kind: str, table: Mapping[str, Any], parts: A
     name = at.as_type(str)
     for part in parts(name):
         if part not in table:
-            raise at.wrong(f"unknown {kind} {part!r}; {did_you_mean(part, table)}")
+            names = [*table.names(), *(ALIASES if table is STRATEGIES else ())]
+            raise at.wrong(f"unknown {kind} {part!r}; {did_you_mean(part, names)}")
     own = parts(name)
-    known = [field for part in own for field in fields(STRATEGIES[part] if kind == "strategy" else table[part])]
+    known = [field for part in own for field in fields(table[part])]
     if len(own) > 1:
         known += own
     if pairs:

@@ -71,7 +71,7 @@ class Grid:
         for chosen in itertools.product(*(self.axes[name] for name in outer)):
             choices = dict(zip(outer, chosen, strict=True))
             strategy, tuning = choices["strategies"].value, choices["tunings"].value
-            takes_all = _make(strategy, self.common["preset"] or self.common["protocol"]).takes_all
+            takes_all = _make(strategy, self.common["preset"] or self.common["protocol"]).most_texts is not None
             applied = {
                 name: values
                 for name, values in self.factors.items()
