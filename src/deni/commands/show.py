@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deni.schedule import Schedule
-from deni.strategies import STRATEGIES, Ensemble, make_strategy
+from deni.strategies import STRATEGIES, make_strategy
+from deni.strategies.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
