@@ -72,6 +72,13 @@ def test_imports_point_one_way():
     assert list(wrong_imports(SOURCE)) == []
 
 
+def test_the_documentation_lists_the_same_order():
+    text = (SOURCE.parents[1] / "docs" / "concepts.md").read_text(encoding="utf-8")
+    listed = text.partition("## Imports point one way")[2].partition("```text\n")[2].partition("```")[0]
+    rows = [[name for name in row.split() if name[0] != "_"] for row in ROWS.strip().splitlines()]
+    assert [line.split(", ") for line in listed.splitlines()] == rows
+
+
 def circle(source):
     """Modules that import each other in a circle when they are loaded; empty if there is none."""
     files = {".".join(("deni", *file.relative_to(source).with_suffix("").parts)): file for file in source.rglob("*.py")}
@@ -107,6 +114,13 @@ def test_measures_are_functions_of_arrays():
     assert own == {"deni.measures", "deni.errors"}
     others = {name.partition(".")[0] for name in names} - {"deni"}
     assert others == {"__future__", "collections", "numpy", "scipy", "typing"}
+
+
+def test_analysis_draws_nothing():
+    """It computes: neither figures nor pages nor tables of a terminal are made there."""
+    files = (SOURCE / "analysis").rglob("*.py")
+    names = {name.partition(".")[0] for file in files for name in imported(ast.parse(file.read_text()).body)}
+    assert not names & {"altair", "jinja2", "vl_convert", "rich", "html"}
 
 
 def test_the_order_names_nothing_that_is_gone():
