@@ -10,11 +10,12 @@ import transformers
 
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, TrainingDivergedError
-from deni.finetune import fine_tune, last_checkpoint, scores
+from deni.finetune import fine_tune, last_checkpoint
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenising import choose_max_length, encode
 from deni.recipe import Recipe
 from deni.strategies import DENI, Default
+from deni.tasks.metrics import of_classes
 from deni.tuning import Full, Lora, make_tuning
 from tests.helpers.tiny import toy_rows, write_csv
 
@@ -214,8 +215,8 @@ def test_a_label_that_training_never_saw_is_named(texts):
 
 
 def test_scores_are_those_of_scikit_learn():
-    assert scores([0, 1, 2], [0, 1, 2]) == {"macro_f1": 1, "accuracy": 1, "mcc": 1}
-    assert scores([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx({"macro_f1": 1 / 3, "accuracy": 0.5, "mcc": 0})
+    assert of_classes([0, 1, 2], [0, 1, 2]) == {"macro_f1": 1, "accuracy": 1, "mcc": 1}
+    assert of_classes([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx({"macro_f1": 1 / 3, "accuracy": 0.5, "mcc": 0})
 
 
 def test_the_last_checkpoint_is_the_one_with_the_highest_step(tmp_path):

@@ -7,7 +7,6 @@ import logging
 import signal
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from seqeval.metrics import classification_report
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from torch import nn
 from transformers import (
     DataCollatorForTokenClassification,
@@ -39,6 +36,7 @@ from deni.models.tokenising import choose_max_length, encode, tokenise
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
+from deni.tasks import TASKS, Task
 from deni.training.compat import renamed
 from deni.training.loggers import Bar
 from deni.training.trainer import PopulationTrainer
@@ -58,7 +56,7 @@ class Evaluation:
         gold: as `deni.models.tokenising.encode` gives it.
         members: per-member predictions, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
         votes: of the members, `(N, C)` or `(W, C)`.
-        metrics: of the votes, see `scores_of`.
+        metrics: of the votes, see `deni.tasks.Task.scores`.
     """
 
     texts: Texts
@@ -134,10 +132,10 @@ class FineTuneResult:
         classifier = self.classifier(progress)
         members = classifier.members(texts.texts)
         votes = classifier.combined(members)
-        return Evaluation(texts, gold, members, votes, scores_of(self.recipe.task, gold, votes, self.labels))
+        return Evaluation(texts, gold, members, votes, TASKS[self.recipe.task].scores(gold, votes, self.labels))
 
     def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
-        """How good the vote is on labelled texts, see `scores_of`."""
+        """How good the vote is on labelled texts, see `deni.tasks.Task.scores`."""
         return self.test(texts, progress).metrics
 
     def save(
@@ -159,76 +157,13 @@ class FineTuneResult:
         )
 
 
-def scores(gold: Sequence[int], predicted: Sequence[int]) -> dict[str, float]:
-    """Macro F1, accuracy and MCC, each from 0 (MCC: -1) to 1."""
-    return {
-        "macro_f1": float(f1_score(gold, predicted, average="macro")),
-        "accuracy": float(accuracy_score(gold, predicted)),
-        "mcc": float(matthews_corrcoef(gold, predicted)),
-    }
-
-
-METRICS = {
-    "single_label": ("macro_f1", "accuracy", "mcc"),
-    "multi_label": ("micro_f1", "macro_f1"),
-    "regression": ("pearson", "rmse"),
-    "token": ("entity_f1", "entity_precision", "entity_recall", "accuracy"),
-}
-BEST = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "rmse", "token": "entity_f1"}  # epoch
-
-
-def scores_of(task: str, gold: Sequence[Any], votes: np.ndarray, labels: Sequence[str] = ()) -> dict[str, float]:
-    """The metrics of a task: `METRICS`; Pearson's correlation is 0 where all numbers are equal, as MCC is.
-
-    Those of entities are seqeval's, over all entities of all types: an entity counts if its type and all its words are
-    right. Accuracy is that of words.
-
-    Args:
-        gold: as `deni.models.tokenising.encode` gives it.
-        votes: what the vote says, `(N, C)`; of words `(W, C)`, those of all texts one after another.
-        labels: class names, of words.
-    """
-    if task == "token":
-        every = entity_scores(gold, votes, labels)["micro avg"]
-        return {
-            "entity_f1": every["f1-score"],
-            "entity_precision": every["precision"],
-            "entity_recall": every["recall"],
-            "accuracy": float(np.mean(np.concatenate(gold) == np.asarray(votes).argmax(-1))),
-        }
-    if task == "regression":
-        truth, numbers = np.asarray(gold, dtype=np.float64), np.asarray(votes, dtype=np.float64)[:, 0]
-        constant = not truth.std() or not numbers.std()
-        return {
-            "pearson": 0.0 if constant else float(np.corrcoef(truth, numbers)[0, 1]),
-            "rmse": float(np.sqrt(np.mean((truth - numbers) ** 2))),
-        }
-    if task == "multi_label":
-        right, chosen = np.asarray(gold).astype(int), (np.asarray(votes) > 0).astype(int)
-        f1 = {kind: float(f1_score(right, chosen, average=kind, zero_division=0)) for kind in ("micro", "macro")}
-        return {"micro_f1": f1["micro"], "macro_f1": f1["macro"]}
-    return scores(gold, np.asarray(votes).argmax(-1))  # type: ignore[arg-type]
-
-
-def entity_scores(
-    gold: Sequence[Sequence[int]], votes: np.ndarray, labels: Sequence[str]
-) -> dict[str, dict[str, float]]:
-    """seqeval's report of each type of entity, and of all as `micro avg`; arguments as those of `scores_of`."""
-    chosen = np.split(np.asarray(votes).argmax(-1), np.cumsum([len(own) for own in gold])[:-1])
-    right, said = ([[labels[at] for at in own] for own in every] for every in (gold, chosen))
-    with warnings.catch_warnings():  # of tags that are not IOB2, of which the user was told; of a mean over no type
-        warnings.simplefilter("ignore")
-        report = classification_report(right, said, output_dict=True, zero_division=0)
-    return {kind: {name: float(value) for name, value in scores.items()} for kind, scores in report.items()}
-
-
-def _scored(said: EvalPrediction, task: str, labels: Sequence[str]) -> dict[str, float]:
+def _scored(said: EvalPrediction, task: Task, labels: Sequence[str]) -> dict[str, float]:
     """The metrics of what the trainer evaluates; of tokens only those that have a label count."""
     gold, votes = said.label_ids, said.predictions
-    if task == "token":
+    if task.of_words:
         counted = gold != -100  # (N, T)
         gold, votes = [own[there].tolist() for own, there in zip(gold, counted, strict=True)], votes[counted]
-    return scores_of(task, gold, votes, labels)
+    return task.scores(gold, votes, labels)
 
 
 def fine_tune(
@@ -268,8 +203,8 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
-    labels = ["value"] if recipe.task == "regression" else names(train)
-    if len(labels) < 2 and recipe.task == "single_label":
+    task, labels = TASKS[recipe.task], names(train)
+    if len(labels) < 2 and task.one_class:
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
@@ -285,7 +220,7 @@ def fine_tune(
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
     padding = _padding(recipe)
-    collator = DataCollatorForTokenClassification if recipe.task == "token" else DataCollatorWithPadding
+    collator = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
 
     def model_init() -> nn.Module:
         return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
@@ -303,12 +238,13 @@ def fine_tune(
             at_a_time=recipe.members_at_a_time,
             class_weights=weights,
             source_seeds=recipe.source_seeds,
+            task=recipe.task,
             origin=_origin(recipe, train, dev),
             train_dataset=tokenise(train, tokenizer, max_length, labels),
             eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
             data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
-            compute_metrics=lambda said: _scored(said, recipe.task, labels),
+            compute_metrics=lambda said: _scored(said, task, labels),
             callbacks=[
                 *callbacks,
                 *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
@@ -342,8 +278,8 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
             "save_total_limit": 1,
             "eval_strategy": "epoch",
             "load_best_model_at_end": True,
-            "metric_for_best_model": BEST[recipe.task],
-            "greater_is_better": recipe.task != "regression",
+            "metric_for_best_model": TASKS[recipe.task].best,
+            "greater_is_better": TASKS[recipe.task].best_is_highest,
         }
     return TrainingArguments(
         str(folder),
@@ -406,7 +342,8 @@ def _padding(recipe: Recipe) -> Literal["longest", "max_length"]:
 
 def _digest(texts: Texts) -> str:
     """A short name of these texts and labels in this order."""
-    content = json.dumps([list(texts.texts), list(texts.labels or ())])
+    order = [list(texts.order)] if texts.order else []
+    content = json.dumps([list(texts.texts), list(texts.labels or ()), *order])
     return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
 
 

@@ -19,6 +19,7 @@ from deni.randomness import Sources
 from deni.settings import check_choices
 from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
 from deni.strategies.deni import DENI
+from deni.tasks import DEFAULT, TASKS, find_task
 from deni.tuning import Tuning, make_tuning
 from deni.tuning.full import Full
 
@@ -35,7 +36,7 @@ class Recipe:
 
     Args:
         model: `minilm`, a folder, or a hub id.
-        task: what a text has: one label, several, a number, or a label for each word.
+        task: what a text has, one of `deni.tasks.TASKS`.
         tuning: which parameters train.
         strategy: who trains when.
         epochs: passes over the training texts, above 0.
@@ -53,13 +54,13 @@ class Recipe:
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
-        early_stopping_patience: stop after so many epochs without a better macro F1 (regression: RMSE; token:
-            F1 of entities) on the development texts.
+        early_stopping_patience: stop after so many epochs without a better score on the development texts, by the
+            metric `best` of the task (macro F1, for one label a text).
         class_weights: weigh the loss so that all classes count alike.
     """
 
     model: str = "minilm"
-    task: Literal["single_label", "multi_label", "regression", "token"] = "single_label"
+    task: str = DEFAULT
     tuning: Tuning = field(default_factory=Full)
     strategy: Strategy = field(default_factory=DENI)
     epochs: float = 10
@@ -103,11 +104,14 @@ class Recipe:
         if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
             near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
             raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
-        if self.class_weights and self.task != "single_label":
-            raise ValueError(f"class_weights needs the task single_label, not {self.task}: leave it away")
-        if self.task == "token" and self.tuning.virtual_tokens:
+        task = find_task(self.task)
+        if self.class_weights and not task.class_weights:
+            weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
+            raise ValueError(f"class_weights needs the task {weighing}, not {self.task}: leave it away")
+        if task.of_words and self.tuning.virtual_tokens:
             raise ValueError(
-                f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for token"
+                f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for "
+                f"{self.task}"
             )
         if self.max_length is not None and self.max_length < 4:
             raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")

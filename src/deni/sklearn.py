@@ -20,6 +20,7 @@ from deni.data import Texts, why_no_text
 from deni.errors import InputError, short
 from deni.finetune import FineTuneResult, fine_tune
 from deni.recipe import Recipe
+from deni.tasks import DEFAULT, TASKS, find_task
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
@@ -30,6 +31,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
     X is a list, array or Series of texts, or a table with one column of texts; y are labels of any one kind: strings,
     numbers or booleans, one for each text. Several labels, numbers to predict and labels of words are refused.
+    Classes with an order are a task: numbers, or with `label_order`.
 
     scikit-learn's own estimator checks give numbers as X. With a text in place of each row of numbers they all pass,
     but for those that do not apply to texts:
@@ -40,6 +42,9 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         model, epochs, learning_rate, batch_size, max_length, engine: as in `deni.recipe.Recipe`.
+        task: one in which each text has one class, see `deni.tasks.TASKS`.
+        label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
+            of numbers.
         strategy, tuning: names; `strategy_settings` and `tuning_settings` are their settings.
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.
@@ -47,7 +52,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         progress: show a progress bar.
 
     Attributes:
-        classes_: the labels, sorted, `(C,)`.
+        classes_: the labels, sorted, or in their order, `(C,)`.
         fitted_: the trained population (`deni.finetune.FineTuneResult`); not there after unpickling.
         classifier_: the population as a function of texts.
 
@@ -60,6 +65,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         strategy: str = "deni",
         tuning: str = "full",
         *,
+        task: str = DEFAULT,
+        label_order: Sequence[Any] | None = None,
         epochs: float | None = None,
         learning_rate: float | None = None,
         batch_size: int = 8,
@@ -75,6 +82,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.model = model
         self.strategy = strategy
         self.tuning = tuning
+        self.task = task
+        self.label_order = label_order
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.batch_size = batch_size
@@ -103,11 +112,13 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         labels = as_labels(y)
         texts = as_texts(X)
         check_consistent_length(texts, labels)
-        classes, numbers = np.unique(labels, return_inverse=True)
+        classes, numbers = self._classes(labels)
         if len(classes) < 2:
             raise InputError(f"y has one class only ({short(classes.tolist()[0])}): a classifier needs 2 or more")
         width = len(str(len(classes)))  # names that sort as the classes do
-        named = Texts(texts, [f"{number:0{width}d}" for number in numbers], "X", None)  # type: ignore[arg-type]
+        names = [f"{number:0{width}d}" for number in range(len(classes))]
+        order = names if find_task(self.task).ordered else ()
+        named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)  # type: ignore[arg-type]
         if "data_split" in (self.source_seeds or {}):
             raise InputError("source_seeds names data_split, but fit trains on all of X: leave it away")
         seed = self.random_state
@@ -122,6 +133,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             self.strategy_settings,
             self.tuning_settings,
             model=self.model,
+            task=self.task,
             epochs=self.epochs,
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
@@ -135,6 +147,28 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         # All at once: a fit that fails leaves the one before as it was.
         self.classes_, self.fitted_, self.classifier_ = classes, fitted, classifier
         return self
+
+    def _classes(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The classes, and of each label its class."""
+        task = find_task(self.task)
+        if not task.one_class:
+            known = " or ".join(name for name, each in TASKS.items() if each.one_class)
+            raise InputError(f"task {self.task} gives a text not exactly one class: choose {known}. {_OTHERS}")
+        if self.label_order is not None and not task.ordered:
+            raise InputError(f"label_order is not for the task {self.task}: omit it")
+        if self.label_order is None:
+            if task.ordered and labels.dtype.kind not in "biuf":
+                raise InputError(f"task {self.task} needs the order of the classes of y: give label_order")
+            return np.unique(labels, return_inverse=True)
+        classes = as_labels(list(self.label_order))
+        if len(np.unique(classes)) < len(classes):
+            raise InputError("label_order names a class twice: name each once")
+        sorter = classes.argsort()
+        at = np.minimum(np.searchsorted(classes, labels, sorter=sorter), len(classes) - 1)
+        numbers = sorter[at]
+        if (wrong := np.flatnonzero(classes[numbers] != labels)).size:
+            raise InputError(f"y[{wrong[0]}] is {short(labels[wrong[0]].item())}, which is not in label_order: add it")
+        return classes, numbers
 
     classes_: np.ndarray
     fitted_: FineTuneResult

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from deni import finetune
+from deni import finetune, measures
 from deni.analysis import performance
 from deni.data import Texts
-from deni.finetune import scores_of
+from deni.tasks import TASKS
 
 LABELS = {
     "single_label": ["a", "b", "c"],
@@ -39,7 +39,7 @@ def evaluated(task, texts=40, members=3, seed=0):
     labels = gold.reshape(texts, 5).tolist() if task == "token" else gold.tolist()
     given = [tuple(words)] * texts if task == "token" else [f"text {at}" for at in range(texts)]
     return finetune.Evaluation(
-        Texts(given, None, "made", None, task), labels, outputs, votes, scores_of(task, labels, votes, LABELS[task])
+        Texts(given, None, "made", None, task), labels, outputs, votes, TASKS[task].scores(labels, votes, LABELS[task])
     )
 
 
@@ -56,10 +56,10 @@ def test_what_is_drawn_again_is_the_metric_itself_and_lies_in_its_interval(task,
         scored.append(float(score(np.asarray(counts, dtype=float)[None])[0]))
         return other_texts(score, counts, **options)
 
-    other_texts = performance.other_texts
-    monkeypatch.setattr(performance, "other_texts", kept)
+    other_texts = measures.other_texts
+    monkeypatch.setattr(measures, "other_texts", kept)
     found, _ = measured(given)
-    assert scored == [pytest.approx(given.metrics[performance.MAIN[task][0]])]
+    assert scored == [pytest.approx(given.metrics[TASKS[task].headline])]
     assert found.score.value == pytest.approx(scored[0])
     assert found.score.low < found.score.value < found.score.high
 
@@ -86,7 +86,7 @@ def test_members_are_compared_with_each_other_and_with_the_vote():
     pairs = [np.mean(said[:, one] != said[:, other]) for one, other in ((0, 1), (0, 2), (1, 2))]
     assert found.disagreement == pytest.approx(np.mean(pairs))
     assert found.parent_differs == np.mean(said[:, 0] != given.votes.argmax(-1))
-    alone = [scores_of("single_label", given.gold, given.members[:, at])["macro_f1"] for at in range(3)]
+    alone = [TASKS["single_label"].scores(given.gold, given.members[:, at])["macro_f1"] for at in range(3)]
     assert found.member_scores == pytest.approx(alone)
     assert measured(given, parent=False)[0].parent_differs is None
 

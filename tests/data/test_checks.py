@@ -13,9 +13,11 @@ import pytest
 from deni.data import Texts, check_trainable, read_texts
 from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, check_held_out
 from deni.data.checks.characters import TROUBLE
-from deni.data.checks.labels import baseline, class_counts, labels_per_text, number_summary
+from deni.data.checks.labels import class_counts
 from deni.data.checks.lengths import cut_texts, fitting_length, short_texts, unknown_tokens
 from deni.errors import InputError, InputWarning
+from deni.tasks import TASKS
+from deni.tasks.single_label import baseline
 from tests.helpers.tiny import toy_rows
 
 real = pytest.mark.skipif("DENI_DATA" not in os.environ, reason="DENI_DATA names no folder with the research datasets")
@@ -298,19 +300,18 @@ def test_texts_without_any_of_several_labels():
     texts, _ = sound(20)
     several = made(texts, [(), ("a",), ("a", "b"), ("b",)] * 5, "multi_label")
     assert found(several)["without_label"].count == 5
-    assert labels_per_text(several) == {0: 5, 1: 10, 2: 5}
+    assert TASKS["multi_label"].figures(several.labels) == {"labels_per_text": {0: 5, 1: 10, 2: 5}}
     assert class_counts(several) == {"a": 10, "b": 10}
     assert "without_label" not in found(made(texts, [("a",), ("b",)] * 10, "multi_label"))
 
 
 def test_numbers_are_summarised():
-    numbers = number_summary(made("abcde", [1.0, 2.0, 3.0, 4.0, 10.0], "regression"))
+    numbers = TASKS["regression"].figures([1.0, 2.0, 3.0, 4.0, 10.0])["numbers"]
     assert numbers == {
         "mean": 4.0,
         "sd": pytest.approx(np.sqrt(10)),
         **{"min": 1.0, "25%": 2.0, "50%": 3.0, "75%": 4.0, "max": 10.0, "different": 5},
     }
-    assert number_summary(made("ab", "ab")) == {}
 
 
 # ---- tokens --------------------------------------------------------------------------------------------------------
@@ -394,9 +395,10 @@ def test_the_documentation_names_every_kind_of_finding():
     root = Path(__file__).parents[2]
     code = "".join(file.read_text() for file in (root / "src/deni/data/checks").glob("*.py"))
     code += (root / "src/deni/commands/inspect.py").read_text()
+    code += "".join(file.read_text() for file in (root / "src/deni/tasks").glob("*.py"))
     first = re.findall(r"^\| (`.*?) \|", (root / "docs/inspect.md").read_text(), flags=re.M)
     documented = {kind for cell in first for kind in re.findall(r"`(\w+)`", cell)}
-    assert set(re.findall(r'Finding\(\s*"(\w+)"', code)) | set(TROUBLE) <= documented
+    assert set(re.findall(r'(?:Finding|Remark)\(\s*"(\w+)"', code)) | set(TROUBLE) <= documented
     assert [kind for kind in documented if f'"{kind}"' not in code] == []
 
 

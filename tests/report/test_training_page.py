@@ -6,9 +6,9 @@ import pytest
 from deni.analysis.performance import Performance
 from deni.commands.train import train_file
 from deni.data import Texts
-from deni.finetune import scores_of
 from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport, page
+from deni.tasks import TASKS
 from tests.helpers.tiny import toy_rows, write_csv
 
 SCRIPT = "<script>alert(1)</script>"
@@ -108,13 +108,13 @@ def wide(hostile, tmp_path_factory):
     """The same page with a confusion matrix of 40 classes."""
     import dataclasses
 
-    from deni.analysis.performance import measured
+    from deni.analysis.performance import measure_performance
     from deni.finetune import Evaluation
 
     texts, gold, members = many_classes()
-    metrics = scores_of("single_label", gold.tolist(), members[:, 0])
+    metrics = TASKS["single_label"].scores(gold.tolist(), members[:, 0])
     given = Evaluation(texts, gold.tolist(), members, members[:, 0], metrics)
-    found, missing = measured("single_label", CLASSES, given, False, np.random.default_rng(0))
+    found, missing = measure_performance("single_label", CLASSES, given, False, np.random.default_rng(0))
     file = tmp_path_factory.mktemp("wide") / PAGE
     summary = dataclasses.replace(hostile[1], on_test=found, missing=missing)
     file.write_text(page.build_page(summary, "wide"), encoding="utf-8")

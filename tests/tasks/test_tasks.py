@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import deni
 from deni.cli import main
 from deni.data import names, read_texts, strata, stratified_split
-from deni.finetune import scores_of
+from deni.tasks import TASKS
 from tests.helpers.tiny import toy_rows
 
 
@@ -109,8 +109,8 @@ def test_predictions_are_the_members_vote(trained, tmp_path):
 
 
 def test_metrics_of_equal_numbers_and_of_no_label():
-    assert scores_of("regression", [1.0, 3.0], np.array([[2.0], [2.0]])) == {"pearson": 0.0, "rmse": 1.0}
-    assert scores_of("multi_label", [[0.0, 0.0]], np.array([[-1.0, -1.0]])) == {"micro_f1": 0.0, "macro_f1": 0.0}
+    assert TASKS["regression"].scores([1.0, 3.0], np.array([[2.0], [2.0]])) == {"pearson": 0.0, "rmse": 1.0}
+    assert TASKS["multi_label"].scores([[0.0, 0.0]], np.array([[-1.0, -1.0]])) == {"micro_f1": 0.0, "macro_f1": 0.0}
 
 
 def test_labels_are_split_at_semicolons_and_may_be_none(tmp_path):

@@ -18,12 +18,12 @@ from transformers import AutoTokenizer, RobertaConfig, RobertaModel, pipeline
 import deni
 from deni.cli import main
 from deni.data import check_trainable, names, read_texts, strata
-from deni.data.labels import misplaced, whole
 from deni.errors import InputError, InputWarning
-from deni.finetune import scores_of
 from deni.models.loading import load_model, load_tokenizer
 from deni.models.tokenising import tokenise
 from deni.recipe import Recipe
+from deni.tasks import TASKS
+from deni.tasks.iob2 import misplaced, whole
 from deni.tuning import Prompt
 from tests.helpers.tiny import SIZES
 
@@ -284,8 +284,8 @@ def test_metrics_count_entities_as_a_whole():
     labels = ["O", "B-A", "I-A", "B-B"]
     gold, said = [[1, 2, 0], [3]], np.eye(4)[[1, 0, 0, 3]]  # one of two entities; three of four words
     expected = {"entity_f1": 0.5, "entity_precision": 0.5, "entity_recall": 0.5, "accuracy": 0.75}
-    assert scores_of("token", gold, said, labels) == expected
-    assert scores_of("token", [[0]], np.eye(4)[[0]], labels)["entity_f1"] == 0.0
+    assert TASKS["token"].scores(gold, said, labels) == expected
+    assert TASKS["token"].scores([[0]], np.eye(4)[[0]], labels)["entity_f1"] == 0.0
 
 
 def test_a_file_of_words_is_inspected(model_folder, tmp_path):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deni.tasks.voting import NUMBER, SEVERAL, member_outputs, vote
+from deni.tasks import TASKS
+from deni.tasks.voting import vote
 
 
 @pytest.fixture
@@ -48,34 +49,34 @@ def test_an_unknown_vote_is_refused(log_probabilities):
 def test_labels_are_voted_on_one_by_one():
     odds = torch.tensor([[[2.0, 1.0, -3.0], [-1.0, 1.0, -0.5], [0.5, -4.0, 9.0]]], dtype=torch.float64)
     share = (1 / (1 + np.exp(-odds.numpy()))).mean(1)
-    np.testing.assert_allclose(vote(odds, "soft", SEVERAL).numpy(), np.log(share / (1 - share)), rtol=1e-12)
-    np.testing.assert_allclose(vote(odds, "hard", SEVERAL).sigmoid().numpy(), [[2 / 3, 2 / 3, 1 / 3]], rtol=1e-12)
-    assert torch.equal(vote(odds, "parent", SEVERAL), odds[:, 0])
+    np.testing.assert_allclose(vote(odds, "soft", "multi_label").numpy(), np.log(share / (1 - share)), rtol=1e-12)
+    np.testing.assert_allclose(vote(odds, "hard", "multi_label").sigmoid().numpy(), [[2 / 3, 2 / 3, 1 / 3]], rtol=1e-12)
+    assert torch.equal(vote(odds, "parent", "multi_label"), odds[:, 0])
 
 
 def test_a_tie_leaves_a_label_out_and_agreement_is_certain():
     odds = torch.tensor([[[5.0, 1.0, -1.0], [-0.1, 2.0, -2.0]]])
-    assert vote(odds, "hard", SEVERAL).tolist() == [[0.0, float("inf"), float("-inf")]]
-    assert (vote(odds, "hard", SEVERAL) > 0).tolist() == [[False, True, False]]
+    assert vote(odds, "hard", "multi_label").tolist() == [[0.0, float("inf"), float("-inf")]]
+    assert (vote(odds, "hard", "multi_label") > 0).tolist() == [[False, True, False]]
 
 
 def test_numbers_are_averaged_or_their_median_is_taken():
     numbers = torch.tensor([[[1.0], [2.0], [9.0], [4.0]], [[0.0], [0.0], [-8.0], [4.0]]])
-    assert vote(numbers, "soft", NUMBER).tolist() == [[4.0], [-1.0]]
-    assert vote(numbers, "hard", NUMBER).tolist() == [[3.0], [0.0]]
-    assert vote(numbers[:, :3], "hard", NUMBER).tolist() == [[2.0], [0.0]]
-    assert vote(numbers, "parent", NUMBER).tolist() == [[1.0], [0.0]]
+    assert vote(numbers, "soft", "regression").tolist() == [[4.0], [-1.0]]
+    assert vote(numbers, "hard", "regression").tolist() == [[3.0], [0.0]]
+    assert vote(numbers[:, :3], "hard", "regression").tolist() == [[2.0], [0.0]]
+    assert vote(numbers, "parent", "regression").tolist() == [[1.0], [0.0]]
 
 
-@pytest.mark.parametrize("problem", [NUMBER, SEVERAL])
-def test_large_numbers_and_odds_stay_finite(problem):
+@pytest.mark.parametrize("task", ["regression", "multi_label"])
+def test_large_numbers_and_odds_stay_finite(task):
     large = torch.tensor([[[300.0], [-300.0], [300.0]]])
-    expected = 100.0 if problem == NUMBER else float(np.log(2))
-    assert float(vote(large, "soft", problem)) == pytest.approx(expected, rel=1e-6)
+    expected = 100.0 if task == "regression" else float(np.log(2))
+    assert float(vote(large, "soft", task)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("problem", [NUMBER, SEVERAL])
-def test_what_members_say_is_at_least_float32(problem):
+@pytest.mark.parametrize("task", ["regression", "multi_label"])
+def test_what_members_say_is_at_least_float32(task):
     logits = torch.tensor([[1.5, -2.0]], dtype=torch.bfloat16)
-    assert member_outputs(logits, problem).dtype == torch.float32
-    assert member_outputs(logits, problem).tolist() == [[1.5, -2.0]]
+    assert TASKS[task].outputs(logits).dtype == torch.float32
+    assert TASKS[task].outputs(logits).tolist() == [[1.5, -2.0]]

@@ -12,33 +12,33 @@ import deni
 from deni.errors import InputError
 from deni.randomness import Sources
 from deni.strategies import DENI, Ensemble
-from deni.tasks.voting import NUMBER, SEVERAL
+from deni.tasks import TASKS
 from deni.training.losses import member_losses
 from tests.helpers.tiny import toy_rows
 from tests.helpers.trainers import make, rows, seeded
 
 STEPS, BATCH, RATE, SEED = 40, 4, 1e-3, 42
 SCHEDULE = [(12, 1), (4, 3), (4, 1), (4, 3), (12, 1), (4, 3)]
-PROBLEMS = [NUMBER, SEVERAL]
+BOTH = ["regression", "multi_label"]
 ENGINES = ["stacked", "loop"]
 
 
-def model(problem=NUMBER):
-    outputs = {NUMBER: 1, SEVERAL: 3}[problem]
+def model(task="regression"):
+    outputs = {"regression": 1, "multi_label": 3}[task]
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return seeded(num_labels=outputs, problem_type=problem, **still)
+    return seeded(num_labels=outputs, problem_type=TASKS[task].problem_type, **still)
 
 
-def texts(problem, count=40, seed=1):
+def texts(task, count=40, seed=1):
     """A number, or three labels, that can be learnt from the second token."""
     ids = [row["input_ids"] for row in rows(count, seed)]
-    labels = [each[1] / 60 if problem == NUMBER else [float(each[1] % k == 0) for k in (2, 3, 5)] for each in ids]
+    labels = [each[1] / 60 if task == "regression" else [float(each[1] % k == 0) for k in (2, 3, 5)] for each in ids]
     return Dataset.from_dict({"input_ids": ids, "labels": labels})
 
 
-def trained(folder, problem, engine="stacked", strategy=None, **options):
+def trained(folder, task, engine="stacked", strategy=None, **options):
     strategy = strategy or DENI(members=3)
-    trainer = make(folder, strategy, model=model(problem), train=texts(problem), engine=engine, **options)
+    trainer = make(folder, strategy, model=model(task), train=texts(task), engine=engine, **options)
     trainer.train()
     return trainer
 
@@ -46,8 +46,8 @@ def trained(folder, problem, engine="stacked", strategy=None, **options):
 class Plain:
     """One model that computes its own loss."""
 
-    def __init__(self, problem):
-        self.model, self.data = model(problem).train(), texts(problem)
+    def __init__(self, task):
+        self.model, self.data = model(task).train(), texts(task)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
 
     def train(self, first, stop):
@@ -74,9 +74,9 @@ class Plain:
         return other
 
 
-def plain_deni(problem):
+def plain_deni(task):
     """The members of DENI after 40 steps."""
-    parent, noise, step = Plain(problem), Sources(SEED)["noise"], 0
+    parent, noise, step = Plain(task), Sources(SEED)["noise"], 0
     for length, members in SCHEDULE:
         variance = 0.15 if step == 36 else 0.15 / max(step, 1)
         each = [parent, *[parent.copy(variance, noise) for _ in range(1, members)]]
@@ -91,18 +91,18 @@ def plain_deni(problem):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_forks_merges_and_votes_are_those_of_plain_pytorch(tmp_path, problem, engine):
-    trainer = trained(tmp_path, problem, engine)
+@pytest.mark.parametrize("task", BOTH)
+def test_forks_merges_and_votes_are_those_of_plain_pytorch(tmp_path, task, engine):
+    trainer = trained(tmp_path, task, engine)
     assert trainer.population.engine_name == engine
     assert str(trainer.schedule) == " ".join(f"{members}x{length}" for length, members in SCHEDULE)
-    held_out = texts(problem, 10, seed=7)
+    held_out = texts(task, 10, seed=7)
     ids = torch.tensor(held_out["input_ids"])
-    said = [one(ids).logits.detach().numpy() for one in plain_deni(problem)]
+    said = [one(ids).logits.detach().numpy() for one in plain_deni(task)]
     members = np.stack(said, 1)  # (N, M, C)
     assert np.abs(members[:, 0] - members[:, 1]).max() > 1e-4
     np.testing.assert_allclose(trainer.predict_members(held_out), members, atol=1e-9)
-    if problem == NUMBER:
+    if task == "regression":
         expected = members.mean(1)
         loss = np.mean((expected[:, 0] - np.float32(held_out["labels"])) ** 2)
     else:
@@ -115,15 +115,15 @@ def test_forks_merges_and_votes_are_those_of_plain_pytorch(tmp_path, problem, en
     assert output.metrics["test_loss"] == pytest.approx(loss, abs=1e-7)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("task", BOTH)
 @pytest.mark.parametrize("combine", ["hard", "parent"])
-def test_other_votes_are_the_median_the_majority_and_the_parent(tmp_path, problem, combine):
-    trainer = trained(tmp_path, problem, strategy=DENI(members=4, combine=combine))
-    held_out = texts(problem, 10, seed=7)
+def test_other_votes_are_the_median_the_majority_and_the_parent(tmp_path, task, combine):
+    trainer = trained(tmp_path, task, strategy=DENI(members=4, combine=combine))
+    held_out = texts(task, 10, seed=7)
     members, output = trainer.predict_members(held_out), trainer.predict(held_out)
     if combine == "parent":
         np.testing.assert_array_equal(output.predictions, members[:, 0])
-    elif problem == NUMBER:
+    elif task == "regression":
         np.testing.assert_allclose(output.predictions, np.median(members, 1), rtol=1e-12)
     else:
         majority = (members > 0).sum(1) > 2
@@ -131,42 +131,42 @@ def test_other_votes_are_the_median_the_majority_and_the_parent(tmp_path, proble
     assert not np.isnan(output.metrics["test_loss"])
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_one_member_says_what_transformers_says(tmp_path, problem):
+@pytest.mark.parametrize("task", BOTH)
+def test_one_member_says_what_transformers_says(tmp_path, task):
     from deni.strategies import Default
 
-    trainer = trained(tmp_path, problem, strategy=Default())
-    plain = Plain(problem)
+    trainer = trained(tmp_path, task, strategy=Default())
+    plain = Plain(task)
     plain.train(0, STEPS)
-    held_out = texts(problem, 6, seed=7)
+    held_out = texts(task, 6, seed=7)
     with torch.no_grad():
         expected = plain.model.eval()(torch.tensor(held_out["input_ids"])).logits.numpy()
     np.testing.assert_allclose(trainer.predict(held_out).predictions, expected, atol=1e-9)
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_an_ensemble_and_a_pack_vote_for_each_seed(tmp_path, problem):
-    made = {"model_init": lambda: model(problem), "train": texts(problem), "seeds": [5, 6]}
+@pytest.mark.parametrize("task", BOTH)
+def test_an_ensemble_and_a_pack_vote_for_each_seed(tmp_path, task):
+    made = {"model_init": lambda: model(task), "train": texts(task), "seeds": [5, 6]}
     pack = make(tmp_path, Ensemble(members=2), **made)
     pack.train()
-    held_out = texts(problem, 6, seed=7)
+    held_out = texts(task, 6, seed=7)
     output, members = pack.predict(held_out), pack.predict_members(held_out)
     assert members.shape[1] == 4
     for seed in range(2):
         own = members[:, 2 * seed : 2 * seed + 2]
         share = (1 / (1 + np.exp(-own))).mean(1)
-        expected = own.mean(1) if problem == NUMBER else np.log(share / (1 - share))
+        expected = own.mean(1) if task == "regression" else np.log(share / (1 - share))
         np.testing.assert_allclose(output.predictions[:, seed], expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("combine", ["soft", "hard"])
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_forks_are_compared_by_what_members_choose(tmp_path, problem, combine):
-    held_out = texts(problem, 8, seed=7)
-    trainer = trained(tmp_path, problem, strategy=DENI(members=3, combine=combine), eval_dataset=held_out)
+@pytest.mark.parametrize("task", BOTH)
+def test_forks_are_compared_by_what_members_choose(tmp_path, task, combine):
+    held_out = texts(task, 8, seed=7)
+    trainer = trained(tmp_path, task, strategy=DENI(members=3, combine=combine), eval_dataset=held_out)
     record = trainer.diagnostics.records[-1]
     members = trainer.predict_members(held_out)
-    if problem == NUMBER:
+    if task == "regression":
         assert record.end.disagreement is None
         losses = ((members[:, :, 0] - np.float32(held_out["labels"])[:, None]) ** 2).mean(0)
         assert "disagreed" not in trainer.diagnostics.story()
@@ -182,51 +182,56 @@ def test_forks_are_compared_by_what_members_choose(tmp_path, problem, combine):
 
 
 def test_what_labels_show_of_the_problem_is_remembered(tmp_path):
-    shown = model(SEVERAL)
+    shown = model("multi_label")
     shown.config.problem_type = None
-    trainer = make(tmp_path, DENI(members=2), model=shown, train=texts(SEVERAL))
+    trainer = make(tmp_path, DENI(members=2), model=shown, train=texts("multi_label"))
     trainer.train()
-    assert trainer.population.config.problem_type == SEVERAL
-    alone = trainer.predict(texts(SEVERAL, 5, seed=7).remove_columns("labels")).predictions
-    np.testing.assert_array_equal(alone, trainer.predict(texts(SEVERAL, 5, seed=7)).predictions)
+    assert trainer.population.config.problem_type == "multi_label_classification"
+    alone = trainer.predict(texts("multi_label", 5, seed=7).remove_columns("labels")).predictions
+    np.testing.assert_array_equal(alone, trainer.predict(texts("multi_label", 5, seed=7)).predictions)
 
 
-@pytest.mark.parametrize(("problem", "outputs"), [(NUMBER, 1), (NUMBER, 3), (SEVERAL, 3)])
-def test_the_loss_of_each_member_is_that_of_transformers(problem, outputs):
-    one = seeded(num_labels=outputs, problem_type=problem).eval()
+@pytest.mark.parametrize(("task", "outputs"), [("regression", 1), ("regression", 3), ("multi_label", 3)])
+def test_the_loss_of_each_member_is_that_of_transformers(task, outputs):
+    one = seeded(num_labels=outputs, problem_type=TASKS[task].problem_type).eval()
     ids = torch.tensor([row["input_ids"] for row in rows(12)])
     generator = torch.Generator().manual_seed(0)
     labels = torch.rand(12, outputs, generator=generator, dtype=torch.float64)
-    labels = labels.round() if problem == SEVERAL else labels.squeeze(-1)
+    labels = labels.round() if task == "multi_label" else labels.squeeze(-1)
     logits = one(ids).logits
-    losses = member_losses(logits, labels, 3, problem)
+    losses = member_losses(logits, labels, 3, task)
     for member, at in enumerate(range(0, 12, 4)):
         theirs = one(ids[at : at + 4], labels=labels[at : at + 4]).loss
         torch.testing.assert_close(losses[member], theirs, rtol=1e-12, atol=1e-14)
-    whole = member_losses(logits, labels, 1, problem)
+    whole = member_losses(logits, labels, 1, task)
     (ours,) = torch.autograd.grad(whole.sum(), one.classifier.weight, retain_graph=True)
     (theirs,) = torch.autograd.grad(one(ids, labels=labels).loss, one.classifier.weight)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
 
 
 @pytest.mark.parametrize("combine", ["soft", "hard"])
-@pytest.mark.parametrize("problem", PROBLEMS)
-def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, problem, combine):
+@pytest.mark.parametrize("task", BOTH)
+def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, task, combine):
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    size = {"num_labels": {NUMBER: 1, SEVERAL: 3}[problem], "vocab_size": len(tokenizer)}
+    size = {"num_labels": {"regression": 1, "multi_label": 3}[task], "vocab_size": len(tokenizer)}
     sentences = [text for text, _ in toy_rows(7)]
-    data = tokenise_with(tokenizer, sentences, texts(problem, len(sentences))["labels"])
+    data = tokenise_with(tokenizer, sentences, texts(task, len(sentences))["labels"])
     options = {"train": data, "processing_class": tokenizer}
-    trainer = make(tmp_path, DENI(members=3, combine=combine), model=seeded(problem_type=problem, **size), **options)
+    trainer = make(
+        tmp_path,
+        DENI(members=3, combine=combine),
+        model=seeded(problem_type=TASKS[task].problem_type, **size),
+        **options,
+    )
     trainer.train()
     trainer.save_model(str(tmp_path / "model"))
     classifier = deni.load(tmp_path / "model", "cpu")
-    assert classifier.problem == problem
+    assert classifier.task == task
     card = (tmp_path / "model" / "README.md").read_text()
     what, keys = {
-        NUMBER: ("A model that gives a text a number", "value, standard_deviation"),
-        SEVERAL: ("A classifier that gives a text none, one or several labels", "labels, probabilities"),
-    }[problem]
+        "regression": ("A model that gives a text a number", "value, standard_deviation"),
+        "multi_label": ("A classifier that gives a text none, one or several labels", "labels, probabilities"),
+    }[task]
     assert what in card
     assert f"a dictionary for each text: {keys}" in card
     assert list(classifier(sentences[0])[0]) == keys.split(", ")
@@ -235,7 +240,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, proble
     members, votes = trainer.predict_members(data), trainer.predict(data).predictions
     np.testing.assert_allclose(classifier.members(sentences), members, atol=1e-5)
     said = classifier(sentences)
-    if problem == NUMBER:
+    if task == "regression":
         assert [each["value"] for each in said] == pytest.approx(votes[:, 0].tolist(), abs=1e-5)
         assert [each["standard_deviation"] for each in said] == pytest.approx(members[:, :, 0].std(1), abs=1e-5)
         assert classifier.predict(sentences) == [each["value"] for each in said]
@@ -245,7 +250,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, proble
         np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-votes)), atol=1e-5)
         expected = [[name for name, odds in zip(names, row, strict=True) if odds > 0] for row in votes]
         assert classifier.predict(sentences) == expected
-    with pytest.raises(InputError, match=f"a model of {problem} has no log probabilities"):
+    with pytest.raises(InputError, match=f"a model of {task} has no log probabilities"):
         classifier.predict_log_probabilities(sentences)
 
 

@@ -27,6 +27,7 @@ from deni.measures import (
     pitman_morgan,
     sd_permutation,
 )
+from deni.tasks import TASKS
 
 ALPHA = 0.05
 LEAST_PAIRS = 5  # for a claim about the mean: a bootstrap over fewer seeds knows too little of their spread
@@ -73,7 +74,8 @@ class Comparison:
             return "higher"
         if self.p_mean < ALPHA and self.high < 0:
             return "lower"
-        margin = self.first.setting.task != "regression" and self.low > -F1_MARGIN  # the margin is one of F1
+        of_f1 = TASKS[self.first.setting.task].compared.endswith("f1")  # which the margin is one of
+        margin = of_f1 and self.low > -F1_MARGIN
         return "at least as good" if margin and self.p_margin < ALPHA else "not shown"
 
     @property

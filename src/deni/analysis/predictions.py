@@ -14,8 +14,8 @@ from deni.measures import (
     pairwise_disagreement,
     reliability,
 )
+from deni.tasks.examining import BINS
 
-BINS = 10  # of the reliability diagram
 NAN = float("nan")
 
 

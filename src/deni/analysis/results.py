@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.analysis.runs import SCORES, Group, Runs, Setting, mean_score
+from deni.analysis.runs import Group, Runs, Setting, mean_score
 from deni.measures import gain_per_step, mean_interval, pareto_front, sd_interval
+from deni.tasks import TASKS
+from deni.tasks.metrics import called
 
 NAN = float("nan")
 
@@ -77,7 +79,7 @@ def result_row(group: Group) -> dict[str, Any]:
     texts = sorted({block.texts for block in group.blocks})
     return {
         **group.where,
-        "score": SCORES[group.setting.task],
+        "score": called(TASKS[group.setting.task].compared),
         "seeds": len(group.scores),
         "blocks": len(group.blocks),
         "texts": texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}",

@@ -19,11 +19,10 @@ from deni.provenance import canonical, digest
 from deni.study.cell import HOW, MEASURES, Cell
 from deni.study.store.database import Row, Store
 from deni.study.store.table import called, flat
-from deni.tasks.voting import PROBLEMS, vote
+from deni.tasks import TASKS
+from deni.tasks.voting import vote
 
 WHERE = ("strategy", "dataset", "model", "tuning", "labelled", "other")  # what a row of a table is about
-SCORES = {"single_label": "macro F1", "multi_label": "macro F1", "regression": "Pearson's r"}
-_MEASURED = {"single_label": "macro_f1", "multi_label": "macro_f1", "regression": "pearson"}
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
 
 
@@ -35,7 +34,7 @@ class Setting:
         dataset, model, tuning: as they are shown.
         labelled: texts to train on; None for all.
         other: what else differs between the settings of the store, and always a development part.
-        task: see `deni.data.TASKS`.
+        task: see `deni.tasks.TASKS`.
         measure: the part that was measured on, see `deni.study.cell.Cell`.
         label: what tells it from the other settings of the store, on one line.
         curve: the same without the number of labelled texts.
@@ -71,7 +70,7 @@ class Block:
         rows: the cells.
         seeds: what pairs a run with that of another strategy: its seed and the seeds of single sources.
         scores: `(S,)`, from 0 to 1.
-        chance: score of the majority class; NaN where there is none.
+        chance: score of the majority class; NaN where it is not known.
         texts: how many were measured on.
         predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
         gold: `(N,)`, likewise.
@@ -220,17 +219,17 @@ class _Reader:
         return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
 
     def _merges(self, row: Row) -> bool:
-        return self.as_one_model and f"merged_{_MEASURED[row.cell.task]}" in row.metrics
+        return self.as_one_model and f"merged_{TASKS[row.cell.task].compared}" in row.metrics
 
     def _block(self, number: int, rows: Sequence[Row]) -> Block:
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
-        task = rows[0].cell.task
+        task = TASKS[rows[0].cell.task]
         outputs = [self.store.outputs(row.key) for row in rows]
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
-        if task != "single_label":
-            names = [f"{'merged_' * self._merges(row)}{_MEASURED[task]}" for row in rows]
+        if not task.compares_classes:
+            names = [f"{'merged_' * self._merges(row)}{task.compared}" for row in rows]
             scores = np.array([float(row.metrics[name]) for row, name in zip(rows, names, strict=True)])
-            return Block(number, rows, seeds, scores, float("nan"), texts, None, None, None)
+            return Block(number, rows, seeds, scores, task.chance, texts, None, None, None)
         votes = [
             each.merged if self._merges(row) and each.merged is not None else self.vote(row, each.log_probs)
             for row, each in zip(rows, outputs, strict=True)
@@ -259,7 +258,7 @@ class _Reader:
             return cell.voter()
         except ValueError:  # a strategy of another version, or of somebody's own
             self.guessed.add(cell.strategy.name)
-            return lambda members: vote(torch.from_numpy(members), "soft", PROBLEMS[cell.task]).numpy()
+            return lambda members: vote(torch.from_numpy(members), "soft", cell.task).numpy()
 
 
 def _own_sources(cell: Cell) -> dict[str, int]:

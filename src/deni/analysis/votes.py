@@ -9,6 +9,7 @@ import numpy as np
 
 from deni.analysis.runs import Group
 from deni.measures import mean_interval
+from deni.tasks import TASKS
 
 # What `deni.study.votes` measures: majority, the first member for all, the mean of the members' own scores, the mean of
 # the members' parameters as one model.
@@ -21,12 +22,13 @@ COLUMNS = (
 
 def compute_votes(group: Group) -> Iterator[dict[str, Any]]:
     """One row, scores in points, where the runs of a group have members that vote; NaN for what was not measured."""
+    metric = TASKS[group.setting.task].compared
     runs = [
-        (block.number, {name: row.metrics.get(f"{name}_macro_f1", float("nan")) for name in ("soft", *OTHERS)},
+        (block.number, {name: row.metrics.get(f"{name}_{metric}", float("nan")) for name in ("soft", *OTHERS)},
          row.metrics.get("disagreement", float("nan")))
         for block in group.blocks
         for row in block.rows
-        if "soft_macro_f1" in row.metrics
+        if f"soft_{metric}" in row.metrics
     ]  # fmt: skip
     if not runs:
         return

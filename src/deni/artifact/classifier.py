@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
-from seqeval.metrics.sequence_labeling import get_entities
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from deni.data import Text, fed, first_tokens, is_iob2, why_no_text, why_no_words
+from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import InputError, short
 from deni.population import Population
-from deni.tasks.voting import NUMBER, ONE, SEVERAL, TOKENS, Combine, member_outputs, problem_of, task_of, vote
+from deni.tasks import find_task, task_of
+from deni.tasks.iob2 import first_tokens
+from deni.tasks.voting import Combine, vote
 
 
 class Classifier:
@@ -53,19 +54,16 @@ class Classifier:
     ) -> None:
         self.population, self.tokenizer, self.progress = population, tokenizer, progress
         self.labels, self.info = list(labels), dict(info)
+        known = self.info.get("task")
+        self._task = task_of(population.model) if known is None else find_task(known)
         self.combine: Combine = self.info["vote"]["combine"]
         self.max_length: int | None = self.info["max_length"]
         self.padding: str = self.info["padding"]
 
     @property
-    def problem(self) -> str:
-        """`single_label_classification`, `multi_label_classification`, `regression` or `token_classification`."""
-        return problem_of(self.population.model)
-
-    @property
     def task(self) -> str:
-        """The problem under its name on the command line."""
-        return task_of(self.problem)
+        """What a text has, one of `deni.tasks.TASKS`; where nobody has said it, what transformers would think."""
+        return self._task.name
 
     @property
     def pairs(self) -> bool:
@@ -78,77 +76,13 @@ class Classifier:
         if not given:
             return []
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
-        votes = vote(members, self.combine, self.problem)
-        if self.problem == NUMBER:
-            return self._numbers(members, votes)
-        if self.problem == SEVERAL:
-            return self._several(votes)
-        if self.problem == TOKENS:
-            return self._tagged([words_of(text) for text in given], members, votes)
-        chosen = votes.argmax(-1)
-        mean = vote(members, "soft")
-        agreement = (members.argmax(-1) == chosen[:, None]).double().mean(1)
-        entropy = torch.special.entr(mean.exp()).sum(-1)
-        return [
-            {
-                "label": self.labels[int(label)],
-                "confidence": float(votes[row, label].exp()),
-                "agreement": float(agreement[row]),
-                "entropy": float(entropy[row]),
-            }
-            for row, label in enumerate(chosen)
-        ]
-
-    def _numbers(self, members: Tensor, votes: Tensor) -> list[dict[str, Any]]:
-        one = votes.shape[-1] == 1
-        spread = members.double().std(1, correction=0)
-        values, spreads = (each[:, 0].tolist() if one else each.tolist() for each in (votes, spread))
-        return [{"value": value, "standard_deviation": sd} for value, sd in zip(values, spreads, strict=True)]
-
-    def _several(self, votes: Tensor) -> list[dict[str, Any]]:
-        return [
-            {
-                "labels": [label for label, odds in zip(self.labels, row, strict=True) if odds > 0],
-                "probabilities": dict(zip(self.labels, row.sigmoid().tolist(), strict=True)),
-            }
-            for row in votes
-        ]
-
-    def _tagged(self, texts: list[list[str]], members: Tensor, votes: Tensor) -> list[dict[str, Any]]:
-        """Members `(W, M, C)` and votes `(W, C)` of all words."""
-        result, end = [], 0
-        for words in texts:
-            at = slice(end, end := end + len(words))
-            best = votes[at].max(-1)
-            said = members[at].argmax(-1)  # (words, M)
-            labels = [self.labels[label] for label in best.indices.tolist()]
-            confidences = best.values.exp().tolist()
-            found = [set(entities_of([self.labels[label] for label in own])) for own in said.T.tolist()]
-            result.append(
-                {
-                    "words": words,
-                    "labels": labels,
-                    "confidences": confidences,
-                    "agreements": (said == best.indices[:, None]).double().mean(1).tolist(),
-                    "entities": [
-                        {
-                            "type": kind,
-                            "text": " ".join(words[start : last + 1]),
-                            "start": start,
-                            "stop": last + 1,
-                            "confidence": float(np.mean(confidences[start : last + 1])),
-                            "agreement": float(np.mean([(kind, start, last) in each for each in found])),
-                        }
-                        for kind, start, last in entities_of(labels)
-                    ],
-                }
-            )
-        return result
+        votes = vote(members, self.combine, self.task)
+        shown = [words_of(text) for text in given] if self._task.of_words else given
+        return self._task.predictions(shown, members, votes, self.labels)
 
     def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[Any]:
         """The label of each text; its labels, where it or its words can have several; its value, in regression."""
-        name = {ONE: "label", NUMBER: "value"}.get(self.problem, "labels")
-        return [each[name] for each in self(texts, batch_size)]
+        return [each[self._task.answer] for each in self(texts, batch_size)]
 
     def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
@@ -158,7 +92,7 @@ class Classifier:
 
     def combined(self, members: np.ndarray) -> np.ndarray:
         """What the vote makes of what `members` gives."""
-        return vote(torch.from_numpy(members), self.combine, self.problem).numpy()
+        return vote(torch.from_numpy(members), self.combine, self.task).numpy()
 
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
@@ -171,10 +105,10 @@ class Classifier:
         Raises:
             InputError: a model of several labels, of numbers or of words.
         """
-        if self.problem != ONE:
-            raise InputError(f"a model of {self.problem} has no log probabilities: call it, or use members()")
+        if not self._task.one_class:
+            raise InputError(f"a model of {self.task} has no log probabilities: call it, or use members()")
         members = torch.from_numpy(self.members(texts, batch_size))
-        return vote(members, combine or self.combine).numpy()
+        return vote(members, combine or self.combine, self.task).numpy()
 
     @torch.no_grad()
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
@@ -187,7 +121,7 @@ class Classifier:
         for at, text in enumerate(texts):
             if why := self._why_unfit(text):
                 raise InputError(f"text {at} is {short(text)}: {why}")
-        tokens = self.problem == TOKENS
+        tokens = self._task.of_words
         given: list[Any] = [words_of(text) for text in texts] if tokens else list(texts)
         ends = np.cumsum([len(words) if tokens else 1 for words in given], dtype=int)
         starts = [0, *ends[:-1].tolist()]  # of the text's first row in the result
@@ -224,7 +158,7 @@ class Classifier:
             population.module.focus(chunk)
             outputs = population.module(**population.module.fold(inputs))
             logits = outputs.logits.float()  # (members in focus * B, C) or (..., T, C)
-            own = member_outputs(logits, self.problem).unflatten(0, (len(chunk), -1))
+            own = self._task.outputs(logits).unflatten(0, (len(chunk), -1))
             if places is not None:
                 own = own.flatten(1, 2)[:, places]
             result[rows, chunk.start : chunk.stop] = own.transpose(0, 1).cpu()
@@ -245,7 +179,7 @@ class Classifier:
 
     def _why_unfit(self, text: Any) -> str | None:
         """Why this is no text of the model; None if it is one."""
-        if self.problem == TOKENS and not isinstance(text, str):
+        if self._task.of_words and not isinstance(text, str):
             listed = isinstance(text, list | tuple)
             return why_no_words(text) if listed else "give a list of words, or a string that is split at white space"
         if not self.pairs:
@@ -264,12 +198,3 @@ class Classifier:
 def words_of(text: Text) -> list[str]:
     """A list of words as it is, a string split at white space."""
     return text.split() if isinstance(text, str) else list(text)
-
-
-def entities_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Type, first and last word of each entity, as seqeval finds them; tags that are not IOB2 name none.
-
-    >>> entities_of(["B-PER", "I-PER", "O", "I-LOC"])
-    [('PER', 0, 1), ('LOC', 3, 3)]
-    """
-    return get_entities([tag if is_iob2(tag) else "O" for tag in tags])

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from deni.tasks import DEFAULT
+
 VOTING = ("ensemble", "delayed_ensemble", "deni", "denials")  # of several strategies at once, one of these decides
 PADDED_FULLY = ("unipelt",)  # tunings with padding to `max_length`
 
@@ -26,7 +28,7 @@ def converted(info: Mapping[str, Any]) -> dict[str, Any]:
         **info,
         "vote": {"combine": _combine(info.get("strategy", {}))},
         "engine": info.get("diagnostics", {}).get("engine", "stacked"),
-        "task": info.get("task", "single_label"),
+        "task": info.get("task", DEFAULT),
         "max_length": max_length,
         "padding": "max_length" if fully else "longest",
         "text_pair_column": info.get("text_pair_column"),

@@ -25,7 +25,7 @@ from deni.errors import ArtifactError
 from deni.models.architectures import auto_class
 from deni.population import Population
 from deni.randomness import Sources, global_generators
-from deni.tasks.voting import TOKENS, task_of
+from deni.tasks import DEFAULT, TASKS
 from deni.tuning.unipelt import adapted
 
 
@@ -54,6 +54,8 @@ def read_info(folder: str | Path) -> dict[str, Any]:
             f"{folder} was written by deni {info.get('deni', '?')} in format {written}, this is deni {__version__} "
             f"and reads up to {FORMAT}: upgrade with pip install --upgrade deni"
         )
+    if info.get("task", DEFAULT) not in TASKS:
+        raise ArtifactError(f"{folder} is of the task {info['task']!r}, which is not there: import what registers it")
     return info
 
 
@@ -128,7 +130,7 @@ def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
     with global_generators(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = AutoConfig.from_pretrained(folder)
-        model = auto_class(info["task"] == task_of(TOKENS)).from_config(config).to(torch.float32)
+        model = auto_class(TASKS[info["task"]].of_words).from_config(config).to(torch.float32)
         if (folder / "adapter_config.json").is_file():
             peft_config = PeftConfig.from_pretrained(folder)
             peft_config.inference_mode = False

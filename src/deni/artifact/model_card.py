@@ -5,35 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Of each task: the tag of its pipeline, what such a model is, what its outputs are called, and what it gives.
-CARDS = {
-    "single_label": ("text-classification", "A text classifier", "Classes", "label, confidence, agreement, entropy"),
-    "multi_label": (
-        "text-classification",
-        "A classifier that gives a text none, one or several labels,",
-        "Labels",
-        "labels, probabilities",
-    ),
-    "regression": (
-        "text-classification",
-        "A model that gives a text a number (regression),",
-        "Outputs",
-        "value, standard_deviation",
-    ),
-    "token": (
-        "token-classification",
-        "A model that labels the words of a text (token classification),",
-        "Tags",
-        "words, labels, confidences, agreements, entities",
-    ),
-}
+from deni.tasks import DEFAULT, TASKS
+
 # How a tuning's artifact becomes a model without `deni`; UniPELT's does not.
 EXPORTS = {"prompt": ("--as single --adapter", "PEFT adapter"), "unipelt": None}
 
 
 def card(name: str, info: Mapping[str, Any]) -> str:
     """The model card, in Markdown."""
-    pipeline, what, outputs, keys = CARDS[info.get("task", "single_label")]
+    task = TASKS[info.get("task", DEFAULT)]
     strategy, tuning = info.get("strategy", {}), info.get("tuning", {}).get("name", "not stated")
     measured = {key: value for key, value in info.get("metrics", {}).items() if isinstance(value, int | float)}
     rows = [f"| {key} | {value if isinstance(value, int) else f'{value:.4f}'} |" for key, value in measured.items()]
@@ -47,16 +27,16 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     exported = f"\n`deni export {name} out {export[0]}` writes one ordinary {export[1]}.\n" if export else ""
     return f"""---
 library_name: deni
-pipeline_tag: {pipeline}
-tags: [deni, {pipeline}]
+pipeline_tag: {task.pipeline}
+tags: [deni, {task.pipeline}]
 ---
 
 # {name}
 
-{what} fine-tuned with [deni](https://arxiv.org/abs/2406.12471): {info["runs"] * info["members"]} member(s)
+{task.model_is} fine-tuned with [deni](https://arxiv.org/abs/2406.12471): {info["runs"] * info["members"]} member(s)
 of one model that vote.
 
-- {outputs}: {labels}
+- {task.outputs_are}: {labels}
 - Base model: {info.get("recipe", {}).get("model", "not stated")}
 - Tuning: {tuning}
 - Strategy: {strategy.get("name", "not stated")}{f" ({settings})" if settings else ""}
@@ -69,6 +49,6 @@ of one model that vote.
 import deni
 
 classifier = deni.load("{name}")
-classifier([{example}])  # a dictionary for each text: {keys}
+classifier([{example}])  # a dictionary for each text: {", ".join(task.keys)}
 ```
 {exported}"""

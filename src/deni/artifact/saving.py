@@ -19,7 +19,7 @@ from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.population import Population
 from deni.provenance import versions
-from deni.tasks.voting import problem_of, task_of
+from deni.tasks import task_of
 
 
 def save(
@@ -50,7 +50,7 @@ def save(
     folder = Path(folder)
     with writing(folder, overwrite) as target:
         with population.plain() as model:
-            task = info.get("task") or task_of(problem_of(model))
+            task = info.get("task") or task_of(model).name
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}

@@ -8,9 +8,10 @@ import click
 
 from deni.augmentation import AUGMENTERS
 from deni.cli import example
-from deni.cli.options.data import LABEL, single_text_options
+from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import field_options, taken
-from deni.data import DATASETS, TASKS
+from deni.data import DATASETS
+from deni.tasks import DEFAULT
 
 
 @click.command("augment", epilog=example("deni augment tickets.csv --method easy --n 2 --output new.csv"))
@@ -21,7 +22,7 @@ from deni.data import DATASETS, TASKS
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts of each labelled one.")
 @single_text_options
 @LABEL
-@click.option("--task", type=click.Choice(list(TASKS)), default="single_label", show_default=True)
+@task_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @click.option("--yes", is_flag=True, default=None, help="Send paid requests without a question. [llm]")
@@ -36,7 +37,8 @@ def command(
     label_column: str | None,
     split: str | None,
     config_name: str | None,
-    task: str,
+    task: str | None,
+    label_order: tuple[str, ...],
     seed: int,
     progress: bool,
     **settings: Any,
@@ -61,7 +63,8 @@ def command(
         label_column=label_column,
         split=split,
         config_name=config_name,
-        task=task,
+        task=task or DEFAULT,
+        label_order=label_order,
         seed=seed,
         overwrite=overwrite,
         progress=progress,

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from deni.cli import example
-from deni.cli.options.data import data_options
-from deni.data import TASKS
-from deni.data.checks.finding import many, percent
+from deni.cli.options.data import data_options, task_options
+from deni.tasks import DEFAULT
+from deni.tasks.remarks import many, percent
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,13 +26,14 @@ MOST_CLASSES = 20  # rows of the table
 @click.option("--model", help="Whose tokens to count: minilm, a folder, or a hub id.  [default: minilm]")
 @data_options
 @click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label, if there is one]")
-@click.option("--task", type=click.Choice(list(TASKS)), default="single_label", show_default=True)
+@task_options
 @click.option("--json", "json_file", help="Write all of it as JSON to this file; - for standard output, no tables.")
 def command(
     file: str,
     test: str | None,
     model: str | None,
-    task: str,
+    task: str | None,
+    label_order: tuple[str, ...],
     json_file: str | None,
     **columns: str | None,
 ) -> None:
@@ -51,7 +52,8 @@ def command(
         file,
         test=test,
         model=model,
-        task=task,
+        task=task or DEFAULT,
+        label_order=label_order,
         **columns,
         progress=True,
     )

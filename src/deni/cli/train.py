@@ -10,11 +10,11 @@ import click
 
 from deni.cli import example
 from deni.cli.options import training
-from deni.cli.options.data import LABEL, data_options
+from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.fields import PluginCommand, field_options, taken
-from deni.data import TASKS
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
+from deni.tasks import TASKS
 from deni.training.loggers import TOOLS, curves_folder
 from deni.tuning import TUNINGS
 
@@ -64,9 +64,7 @@ class _Remembers(PluginCommand):
 @click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
 @data_options
 @LABEL
-@click.option(
-    "--task", type=click.Choice(list(TASKS)), help="One label a text, several (a;b), a number, or a tag for each word."
-)
+@task_options
 @training.EPOCHS
 @training.LEARNING_RATE
 @training.BATCH_SIZE
@@ -113,7 +111,6 @@ def command(
     from rich.text import Text
 
     from deni.commands.train import train_file
-    from deni.finetune import METRICS
     from deni.recipe import Recipe
     from deni.report.training import PAGE, TrainingReport
 
@@ -127,7 +124,7 @@ def command(
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
         *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
-        *("text_column", "text_pair_column", "label_column", "split", "config_name"),
+        *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
         *("overwrite", "resume", "save_steps", "report_to", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
@@ -138,9 +135,9 @@ def command(
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
-    page = done.output / PAGE
+    page, measured = done.output / PAGE, TASKS[plan.task].metrics
     rows = {
-        **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in METRICS[plan.task] if name in done.metrics},
+        **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in measured if name in done.metrics},
         "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test",
         "schedule": done.result.schedule,
         "member-steps": done.result.member_steps,

@@ -21,6 +21,7 @@ from deni.data import Texts, check_output, local_file, read_data, sides, why_no_
 from deni.data.augmented import SEED
 from deni.errors import InputError, InputWarning, short
 from deni.randomness import Sources, derive
+from deni.tasks import DEFAULT, TASKS, find_task
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def augment_file(
     label_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
-    task: str = "single_label",
+    task: str = DEFAULT,
+    label_order: Sequence[str] = (),
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = False,
@@ -66,7 +68,9 @@ def augment_file(
         path: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`.
         n: how many new texts a labelled one gets; one that is there twice gets them once.
-        task: what the labels are (`deni.data.TASKS`), but not `token`: a new text has one label, not a tag a word.
+        task: what the labels are (`deni.tasks.TASKS`), but none of words: a new text has one label, not
+            a tag a word.
+        label_order: as in `deni.data.read_data`.
         seed: what the texts are drawn from, each independently of the others.
 
     Raises:
@@ -78,11 +82,11 @@ def augment_file(
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
-    if task == "token":
-        raise InputError("--task token: a new text would have no tag for each word; words cannot be augmented")
+    if find_task(task).of_words:
+        raise InputError(f"--task {task}: a new text would have no tag for each word; words cannot be augmented")
     _check_file(path, output, overwrite)
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
-    texts = read_data(path, **columns, pairs=False, task=task)  # type: ignore[arg-type]
+    texts = read_data(path, **columns, pairs=False, task=task, label_order=label_order)  # type: ignore[arg-type]
     pairs = list(dict.fromkeys(zip(sides(texts.texts)[0], _labels(texts), strict=True)))
     source = Sources(seed).seeds["augmentation"]
     run = {
@@ -171,9 +175,7 @@ def _kept(text: str, candidates: Iterable[str], n: int) -> list[str]:
 
 def _labels(texts: Texts) -> list[str]:
     assert texts.labels is not None
-    if texts.task == "multi_label":
-        return [";".join(own) for own in texts.labels]
-    return [str(label) for label in texts.labels]
+    return [TASKS[texts.task].written(label) for label in texts.labels]
 
 
 def _digest(pairs: Sequence[tuple[str, str]]) -> str:

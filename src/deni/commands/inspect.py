@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deni.data import Texts, read_data
 from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
-from deni.data.checks.finding import SEVERITIES, many
-from deni.data.checks.labels import baseline, class_counts, labels_per_text, number_summary, tag_counts
+from deni.data.checks.finding import SEVERITIES
+from deni.data.checks.labels import class_counts
 from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, short_texts, unknown_tokens
 from deni.data.write import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.models.loading import load_tokenizer, token_limit
 from deni.models.tokenising import token_ids
+from deni.tasks import DEFAULT, TASKS
+from deni.tasks.remarks import many
 
 MOST_COUNTED = 20_000  # texts whose tokens are counted; evenly spaced where there are more
 AT_ONCE = 1000
@@ -74,11 +76,11 @@ class Part:
     pairs: bool
     labelled: bool
     classes: dict[str, int]
-    tags: dict[str, int]
-    labels_per_text: dict[int, int]
-    numbers: dict[str, Any]
-    baseline: dict[str, float]
-    lengths: Lengths | None
+    tags: dict[str, int] = field(default_factory=dict)
+    labels_per_text: dict[int, int] = field(default_factory=dict)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, float] = field(default_factory=dict)
+    lengths: Lengths | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def inspect_file(
     *,
     test: str | Path | None = None,
     model: str | None = None,
-    task: str = "single_label",
+    task: str = DEFAULT,
+    label_order: Sequence[str] = (),
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
@@ -140,14 +143,15 @@ def inspect_file(
             `config_name`; with labels or without.
         test: a file or dataset on which a model will be measured.
         model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded.
-        task: what the labels are.
+        task, label_order: what the labels are, see `deni.data.read_data`.
         label_column: None for the column `label`, if there is one.
         progress: show a bar on standard error.
 
     Raises:
         InputError: a file that cannot be read, a column or a model that is not there.
     """
-    columns = {"text_column": text_column, "text_pair_column": text_pair_column, "task": task}
+    columns: dict[str, Any] = {"text_column": text_column, "text_pair_column": text_pair_column, "task": task}
+    columns["label_order"] = label_order
     with _bar(progress) as advance:
         advance("reading")
         train, findings = _read(path, label_column, {**columns, "split": split, "config_name": config_name})
@@ -235,18 +239,15 @@ def _lengths(texts: Texts, model: str | None, advance: Advance) -> tuple[Lengths
 
 
 def _part(texts: Texts, lengths: Lengths | None) -> Part:
-    counts = class_counts(texts)
+    labels = texts.labels or []
     return Part(
         source=texts.source,
         texts=len(texts),
         pairs=texts.pairs,
         labelled=texts.labels is not None,
-        classes=counts,
-        tags=tag_counts(texts),
-        labels_per_text=labels_per_text(texts),
-        numbers=number_summary(texts),
-        baseline=baseline(counts) if texts.task == "single_label" and counts else {},
+        classes=class_counts(texts),
         lengths=lengths,
+        **(TASKS[texts.task].figures(labels) if labels else {}),
     )
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import classification_report, f1_score
 
 from deni.artifact import Classifier, load
-from deni.data import DATASETS, Text, Texts, check_output, format_of, is_conll, read_data, write_table
+from deni.data import DATASETS, Texts, check_output, format_of, is_conll, read_data, write_table
 from deni.errors import InputError, short
-from deni.finetune import entity_scores, scores_of
 from deni.models.tokenising import encode
-from deni.tasks.voting import NUMBER, ONE, TOKENS
-
-COLUMNS = ("label", "confidence", "agreement", "entropy")
+from deni.tasks import TASKS
 
 
 def evaluate_file(
@@ -33,7 +28,7 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file or dataset with labels.
 
-    Other tasks have the metrics of `deni.finetune.METRICS`; of words F1 of each type of entity.
+    Other tasks have their own metrics, `deni.tasks.Task.metrics`; of words F1 of each type of entity.
 
     Args:
         path: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
@@ -45,25 +40,11 @@ def evaluate_file(
     classifier.progress = progress
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = _read(classifier, path, text_pair_column, **columns)
-    task = classifier.task
+    task = TASKS[classifier.task]
     gold, votes = encode(texts, classifier.labels), classifier.votes(texts.texts)
-    measured = {"texts": len(texts), **scores_of(task, gold, votes, classifier.labels)}
-    if task == "token":
-        report = entity_scores(gold, votes, classifier.labels)
-        types = sorted(kind for kind in report if not kind.endswith(" avg"))
-        return {**measured, "f1": {kind: report[kind]["f1-score"] for kind in types}}
-    if task == "regression":
-        return measured
-    if task == "multi_label":
-        each = f1_score(np.asarray(gold).astype(int), (votes > 0).astype(int), average=None, zero_division=0)
-        return {**measured, "f1": dict(zip(classifier.labels, each.tolist(), strict=True))}
-    predicted = votes.argmax(-1)
-    every = list(range(len(classifier.labels)))
-    report = classification_report(
-        gold, predicted, labels=every, target_names=classifier.labels, output_dict=True, zero_division=0
-    )
-    per_class = {label: report[label]["f1-score"] for label in classifier.labels}
-    return {**measured, "f1": per_class}
+    by_class = task.scores_by_class(gold, votes, classifier.labels)
+    scores = task.scores(gold, votes, classifier.labels)
+    return {"texts": len(texts), **scores, **({"f1": by_class} if by_class or task.chooses else {})}
 
 
 def predict_file(
@@ -99,17 +80,17 @@ def predict_file(
     check_output(output, overwrite, words=True)  # before the model is loaded
     classifier = load(model)
     classifier.progress = progress
-    check_output(output, overwrite, words=classifier.problem == TOKENS)
+    check_output(output, overwrite, words=TASKS[classifier.task].of_words)
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
     texts = _read(classifier, path, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
-    predictions = _predictions(classifier, texts.texts)
+    predictions = TASKS[classifier.task].table(classifier(texts.texts), classifier.labels)
     own = [name for name in predictions.columns if name in frame.columns]
     frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
-    if classifier.problem == TOKENS:
+    if TASKS[classifier.task].of_words:
         given = frame["label"] if is_conll(path) and "label" in frame else None
         table = _tagged(frame, predictions, texts, given, format_of(output))
     else:
@@ -124,24 +105,14 @@ def _read(classifier: Classifier, path: str | Path, text_pair_column: str | None
         raise InputError("the model was trained on one text a row: leave --text-pair-column away")
     if text_pair_column is None and str(path) not in DATASETS:
         text_pair_column = classifier.info.get("text_pair_column")
-    return read_data(path, text_pair_column=text_pair_column, pairs=classifier.pairs, task=classifier.task, **options)
-
-
-def _predictions(classifier: Classifier, texts: Sequence[Text]) -> pd.DataFrame:
-    """The new columns."""
-    said = classifier(texts)  # type: ignore[arg-type]
-    if classifier.problem == TOKENS:
-        return pd.DataFrame(said, columns=["labels", "confidences", "agreements"])
-    if classifier.problem == ONE:
-        return pd.DataFrame(said, columns=list(COLUMNS))
-    if classifier.problem == NUMBER:
-        return pd.DataFrame(said, columns=["value", "standard_deviation"])
-    rows = [
-        {"labels": ";".join(each["labels"])}
-        | {f"probability_{label}": probability for label, probability in each["probabilities"].items()}
-        for each in said
-    ]
-    return pd.DataFrame(rows, columns=["labels", *(f"probability_{label}" for label in classifier.labels)])
+    return read_data(
+        path,
+        text_pair_column=text_pair_column,
+        pairs=classifier.pairs,
+        task=classifier.task,
+        label_order=classifier.labels if TASKS[classifier.task].ordered else (),
+        **options,
+    )
 
 
 def _tagged(

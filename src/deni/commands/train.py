@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +57,7 @@ def train_file(
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
+    label_order: Sequence[str] = (),
     split: str | None = None,
     config_name: str | None = None,
     block: int = 0,
@@ -81,6 +82,7 @@ def train_file(
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
         text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
+        label_order: the classes from the lowest to the highest, see `deni.data.read_data`.
         split, config_name: of the hub, see `deni.data.read_data`.
         block: seed of the choice of the test part and of the labelled texts, where `recipe.source_seeds` has none;
             `recipe.seed` decides the rest.
@@ -108,6 +110,7 @@ def train_file(
         "text_column": text_column,
         "text_pair_column": text_pair_column,
         "label_column": label_column,
+        "label_order": label_order,
         "task": recipe.task,
         "pairs": preset is None,
     }
@@ -139,7 +142,7 @@ def train_file(
     )
     named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
     parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
-    result.data = {**named, **parts}
+    result.data = {**named, **parts, **({"label_order": list(label_order)} if label_order else {})}
     if result.interrupted:
         return TrainingRun(result, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}

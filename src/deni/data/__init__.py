@@ -4,7 +4,6 @@ from deni.data.augmented import read_augmented
 from deni.data.checks import Finding, check_trainable
 from deni.data.files import read_texts
 from deni.data.formats import is_conll
-from deni.data.labels import TASKS, first_tokens, is_iob2
 from deni.data.load import local_file, read_data
 from deni.data.named_datasets import DATASETS, NamedDataset
 from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
@@ -14,7 +13,6 @@ from deni.data.write import check_output, format_of, write_table
 
 __all__ = [
     "DATASETS",
-    "TASKS",
     "Finding",
     "NamedDataset",
     "Text",
@@ -24,10 +22,8 @@ __all__ = [
     "choose_balanced",
     "choose_stratified",
     "fed",
-    "first_tokens",
     "format_of",
     "is_conll",
-    "is_iob2",
     "local_file",
     "names",
     "read_augmented",

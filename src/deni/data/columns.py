@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from deni.data.label_column import labels_of, numbers_of, several_of, tags_of
 from deni.data.texts import Text, Texts
-from deni.data.values import and_others, has_surrogate, is_null, listed, row_of, why_no_words
+from deni.data.values import has_surrogate, row_of, why_no_words
 from deni.errors import InputError, short, shown
+from deni.tasks import DEFAULT, find_task
+from deni.tasks.column import Column, and_others, is_null, listed
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 
@@ -23,17 +25,19 @@ def texts_of(
     text_pair_column: str | None = None,
     label_column: str | None = "label",
     labels_required: bool = True,
-    task: str = "single_label",
+    task: str = DEFAULT,
+    label_order: Sequence[str] = (),
 ) -> Texts:
     """Check texts and labels of a table, as `read_texts` does it; the index of the table names its rows."""
     flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
     for (flag, name), (other, second) in itertools.combinations(flags.items(), 2):
         if name is not None and name == second:
             raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
-    if task == "token" and text_pair_column is not None:
-        raise InputError(f"--task token has one text a row, not pairs: leave {PAIR_FLAG} away")
+    chosen = find_task(task)
+    if chosen.of_words and text_pair_column is not None:
+        raise InputError(f"--task {task} has one text a row, not pairs: leave {PAIR_FLAG} away")
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
-    if task == "token":
+    if chosen.of_words:
         texts = _words_of(texts, frame, text_column, source)
     else:
         _check_texts(texts, frame, text_column, TEXT_FLAG, source)
@@ -42,17 +46,22 @@ def texts_of(
         _check_texts(seconds, frame, text_pair_column, PAIR_FLAG, source)
         texts = list(zip(texts, seconds, strict=True))
     labels: list[Any] | None = None
+    order: tuple[str, ...] = ()
     if label_column is not None and (labels_required or label_column in frame.columns):
         values = _column(frame, label_column, LABEL_FLAG, source).tolist()
-        if task == "regression":
-            labels = numbers_of(values, frame, label_column, source)
-        elif task == "multi_label":
-            labels = several_of(values, frame, label_column, source)
-        elif task == "token":
-            labels = tags_of(values, texts, frame, text_column, label_column, source)
-        else:
-            labels = labels_of(values, frame, label_column, source, labels_required)
-    return Texts(texts, labels, source, frame, task)
+        column = Column(
+            label_column,
+            source,
+            values,
+            lambda row: row_of(frame, row),
+            texts=texts,
+            text_name=text_column,
+            required=labels_required,
+            order=label_order,
+        )
+        labels = chosen.parse(column)
+        order = chosen.order_of(column) if labels is not None else ()
+    return Texts(texts, labels, source, frame, task, order)
 
 
 def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deni.data.columns import texts_of
@@ -9,6 +10,7 @@ from deni.data.formats import frame_of, is_conll
 from deni.data.formats.content import STDIN
 from deni.data.texts import Texts
 from deni.errors import InputError
+from deni.tasks import DEFAULT, TASKS, find_task
 
 
 def read_texts(
@@ -19,7 +21,8 @@ def read_texts(
     label_column: str | None = "label",
     labels_required: bool = True,
     suffix: str | None = None,
-    task: str = "single_label",
+    task: str = DEFAULT,
+    label_order: Sequence[str] = (),
 ) -> Texts:
     """Read texts from a CSV, TSV, JSONL, Parquet or CoNLL file, each also gzipped, or from standard input.
 
@@ -33,8 +36,10 @@ def read_texts(
         text_pair_column: the column of a second text, for pairs.
         label_column: the column of the labels; `None` reads no labels.
         labels_required: without it a file may lack the label column, and where a label is empty no labels are read.
-        task: `single_label`, `multi_label` (labels separated by `;`, none where the field is empty), `regression`, or
-            `token` (words, and as many tags: lists, or strings that are split at white space).
+        task: what the labels are, one of `deni.tasks.TASKS`. `multi_label`: separated by `;`, none where the field is
+            empty; `token`: words, and as many tags: lists, or strings that are split at white space.
+        label_order: the classes from the lowest to the highest, for tasks whose classes have an order; without it they
+            are numbers.
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
@@ -50,8 +55,9 @@ def read_texts(
     source = STDIN if str(path) == "-" else str(path)
     frame = frame_of(path, source, suffix, text_column)
     if is_conll(suffix or path):
-        if task != "token":
-            raise InputError(f"{source}: a CoNLL file has a tag for each word: give --task token")
+        if not find_task(task).of_words:
+            of_words = " or ".join(name for name, each in TASKS.items() if each.of_words)
+            raise InputError(f"{source}: a CoNLL file has a tag for each word: give --task {of_words}")
         if labels_required and label_column is not None and "label" not in frame.columns:
             raise InputError(f"{source}: the lines have one column; expected a word and its tag on each")
         frame = frame.rename(columns={"text": text_column, "label": label_column or "label"})
@@ -63,4 +69,5 @@ def read_texts(
         label_column=label_column,
         labels_required=labels_required,
         task=task,
+        label_order=label_order,
     )

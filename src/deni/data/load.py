@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from deni.data.columns import texts_of
@@ -13,6 +14,7 @@ from deni.data.named_datasets import DATASETS, NamedDataset
 from deni.data.pairs import joined, parted
 from deni.data.texts import Texts
 from deni.errors import InputError
+from deni.tasks import DEFAULT, find_task
 
 FOLDER = "DENI_DATA"  # environment variable: the folder with the named datasets
 
@@ -28,7 +30,8 @@ def read_data(
     pairs: bool = True,
     split: str | None = None,
     config_name: str | None = None,
-    task: str = "single_label",
+    task: str = DEFAULT,
+    label_order: Sequence[str] = (),
 ) -> Texts:
     """Read texts from a file, a dataset of `deni.data.DATASETS`, or any dataset of the hub.
 
@@ -44,13 +47,13 @@ def read_data(
         split: of the hub, such as `train` or `train+test`; None for all splits with labels of a named dataset, else
             `train`.
         config_name: of the hub, where a dataset has several configurations.
-        task: as in `read_texts`.
+        task, label_order: as in `read_texts`.
 
     Raises:
         InputError: one line that names what is wrong, and says what to do.
     """
     name = str(data)
-    both = {"labels_required": labels_required, "task": task}
+    both = {"labels_required": labels_required, "task": task, "label_order": label_order}
     given = {"text_column": text_column or "text", "text_pair_column": text_pair_column, **both}
     given["label_column"] = (label_column or "label") if labels else None
     dataset = DATASETS.get(name)
@@ -79,7 +82,7 @@ def read_data(
         classes=dataset.classes if label == dataset.label else (),
         config=config_name or dataset.config,
         revision=dataset.revision,
-        lists=task == "token",
+        lists=find_task(task).of_words,
         instead=f"put {name}.csv.gz into a folder and name it with {FOLDER}" if name in DATASETS else "give a file",
     )
     columns = {"text_column": text, "text_pair_column": pair, "label_column": label if labels else None}

@@ -13,6 +13,7 @@ from deni.data.splits import choose_balanced, choose_stratified, strata, stratif
 from deni.data.texts import Texts
 from deni.errors import InputError, InputWarning
 from deni.randomness import Sources, derive
+from deni.tasks import TASKS
 
 PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
 HELD_OUT = "0.2"  # of the texts: the part that is measured on
@@ -53,7 +54,7 @@ def divide(
         developed = _some(developed, dev_size, sources, "dev")
     labelled = how_many(labelled, len(train))
     if labelled is not None:
-        rule = "rounded_up" if preset == "released" and texts.task == "single_label" else "exact"
+        rule = "rounded_up" if preset == "released" and TASKS[texts.task].one_class else "exact"
         train = train.select(
             choose_balanced(_strata(train), labelled, sources.numpy("label_choice"), rule=rule)  # type: ignore[arg-type]
         )
@@ -78,7 +79,7 @@ def _part(
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
     with warnings.catch_warnings():
-        if texts.task in ("multi_label", "token"):  # of the rarest labels, which several texts may have beside others
+        if TASKS[texts.task].several:  # of the rarest labels, which several texts may have beside others
             warnings.simplefilter("ignore", InputWarning)
         rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from deni.data.labels import classes_of
 from deni.errors import InputError, InputWarning
+from deni.tasks import TASKS
 
 Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
 
@@ -25,7 +25,7 @@ def strata(labels: Sequence[Any], task: str) -> list[str]:
     >>> strata([("a", "b"), ("a",), ()], "multi_label")
     ['b', 'a', '']
     """
-    classes = [classes_of(label, task) for label in labels]
+    classes = [TASKS[task].classes_in(label) for label in labels]
     counts = Counter(label for own in classes for label in own)
     return [min(own, key=lambda label: (counts[label], label), default="") for own in classes]
 

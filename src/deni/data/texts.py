@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from deni.data import keys
-from deni.data.labels import whole
 from deni.data.values import row_of
 from deni.errors import short
+from deni.tasks import DEFAULT, TASKS
 
 Text = str | tuple[str, ...]  # one text, a pair, or words
 
@@ -28,14 +29,16 @@ class Texts:
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.
-        task: what the labels are, one of `deni.data.TASKS`.
+        task: what the labels are, one of `deni.tasks.TASKS`.
+        order: the classes in their order, where the task has one; also those that no text here has.
     """
 
     texts: Sequence[Text]
     labels: list[Any] | None
     source: str
     frame: pd.DataFrame = field(repr=False, compare=False)
-    task: str = "single_label"
+    task: str = DEFAULT
+    order: Sequence[str] = ()
 
     def __len__(self) -> int:
         """Count the texts."""
@@ -44,7 +47,7 @@ class Texts:
     @property
     def pairs(self) -> bool:
         """Whether each text is a pair."""
-        return self.task != "token" and not isinstance(self.texts[0], str)
+        return not TASKS[self.task].of_words and not isinstance(self.texts[0], str)
 
     @cached_property
     def exact_keys(self) -> list[str]:
@@ -54,12 +57,13 @@ class Texts:
     @cached_property
     def loose_keys(self) -> list[str]:
         """One string a text; equal ones differ by case, white space and punctuation only."""
-        return [keys.loose(" ".join(text) if self.task == "token" else text) for text in self.texts]
+        of_words = TASKS[self.task].of_words
+        return [keys.loose(" ".join(text) if of_words else text) for text in self.texts]
 
     def shown(self, position: int) -> str:
         """A text for a message; words as a sentence."""
         text = self.texts[position]
-        return short(" ".join(text) if self.task == "token" else text)
+        return short(" ".join(text) if TASKS[self.task].of_words else text)
 
     def row(self, position: int) -> str:
         """Say where in its file a text is: "line 7", "record 7", or "text 7" without a file."""
@@ -69,15 +73,13 @@ class Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
         positions = list(indices)
         labels = None if self.labels is None else [self.labels[i] for i in positions]
-        return Texts([self.texts[i] for i in positions], labels, self.source, self.frame.iloc[positions], self.task)
+        texts, frame = [self.texts[i] for i in positions], self.frame.iloc[positions]
+        return dataclasses.replace(self, texts=texts, labels=labels, frame=frame)
 
 
 def names(texts: Texts) -> list[str]:
-    """The different labels of texts, sorted; of words see `deni.data.labels.whole`."""
-    if texts.task in ("multi_label", "token"):
-        given = {label for own in texts.labels or () for label in own}
-        return whole(given) if texts.task == "token" else sorted(given)
-    return sorted(set(texts.labels or ()))
+    """Names of the outputs of a model of these texts, see `deni.tasks.Task.class_names`."""
+    return TASKS[texts.task].class_names(texts.labels or (), texts.order)
 
 
 def fed(texts: Sequence[Text], task: str) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def fed(texts: Sequence[Text], task: str) -> dict[str, Any]:
     >>> fed([("a", "b")], "single_label"), fed([("a", "b")], "token")
     ({'text': ['a'], 'text_pair': ['b']}, {'text': [['a', 'b']], 'is_split_into_words': True})
     """
-    if task == "token":
+    if TASKS[task].of_words:
         return {"text": [list(words) for words in texts], "is_split_into_words": True}
     return dict(zip(("text", "text_pair"), sides(texts), strict=False))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from deni.errors import short
@@ -48,20 +47,3 @@ def why_no_words(words: Sequence[Any]) -> str | None:
         return "an empty sentence has no words"
     reasons = ((at, word, why_no_text(word)) for at, word in enumerate(words, start=1))
     return next((f"word {at} is {short(word)}: {why}" for at, word, why in reasons if why), None)
-
-
-def listed(value: Any) -> list[Any] | None:
-    """A list as it is, a string split at white space; None for anything else."""
-    if isinstance(value, str):
-        return value.split()
-    return list(value) if isinstance(value, list | tuple | np.ndarray) else None
-
-
-def is_null(value: Any) -> bool:
-    """Tell None, NaN and NA."""
-    return bool(pd.isna(value)) if pd.api.types.is_scalar(value) else False
-
-
-def and_others(count: int) -> str:
-    """How many more rows have the same fault."""
-    return f" (and {count} more such row{'s' if count > 1 else ''})" if count else ""

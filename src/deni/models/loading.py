@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from deni.errors import InputError
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
-from deni.tasks.voting import PROBLEMS, TOKENS
+from deni.tasks import DEFAULT, TASKS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -45,19 +45,20 @@ def _named(model: str) -> Iterator[None]:
         raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
 
 
-def load_tokenizer(model: str, task: str = "single_label") -> PreTrainedTokenizerBase:
+def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
     """The tokenizer of a model, or an InputError that names the model.
 
     Args:
-        task: for `token` the tokenizer must be a fast one, which knows the word of a token; one whose words begin with
-            a blank (RoBERTa, GPT-2) puts it in front of each word.
+        task: for one of words the tokenizer must be a fast one, which knows the word of a token; one whose words begin
+            with a blank (RoBERTa, GPT-2) puts it in front of each word.
     """
+    of_words = TASKS[task].of_words
     with _named(model):
         tokenizer = AutoTokenizer.from_pretrained(locate(model))
-        if task == "token" and tokenizer.is_fast and _lacks_blanks(tokenizer):
+        if of_words and tokenizer.is_fast and _lacks_blanks(tokenizer):
             tokenizer = AutoTokenizer.from_pretrained(locate(model), add_prefix_space=True)
-    if task == "token" and not tokenizer.is_fast:
-        raise InputError(f"model {model!r} has no fast tokenizer, which --task token needs to find words: use another")
+    if of_words and not tokenizer.is_fast:
+        raise InputError(f"model {model!r} has no fast tokenizer, which --task {task} needs to find words: use another")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         tokenizer.pad_token = tokenizer.eos_token  # decoders come without one; the mask hides it
     return tokenizer
@@ -75,9 +76,7 @@ def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
     return steps is not None and '"ByteLevel","add_prefix_space":false' in steps.__getstate__().decode()
 
 
-def load_model(
-    model: str, labels: Sequence[str], dropout: float | None = None, task: str = "single_label"
-) -> nn.Module:
+def load_model(model: str, labels: Sequence[str], dropout: float | None = None, task: str = DEFAULT) -> nn.Module:
     """The model with a new output layer for these labels, in float32; its weights come from the global generator.
 
     Args:
@@ -87,15 +86,15 @@ def load_model(
     if config.pad_token_id is None:  # a decoder finds the last token of a text by it
         config.pad_token_id = load_tokenizer(model).pad_token_id
     config.num_labels = len(labels)
-    config.problem_type = None if task == "token" else PROBLEMS[task]
+    config.problem_type, of_words = TASKS[task].problem_type, TASKS[task].of_words
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: at for at, label in enumerate(labels)}
     if dropout is not None:
-        set_head_dropout(config, dropout, task == "token")
-    elif head_dropout_key(config, task == "token"):
-        set_head_dropout(config, HEAD_DROPOUT_RATE, task == "token")
+        set_head_dropout(config, dropout, of_words)
+    elif head_dropout_key(config, of_words):
+        set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
     with _named(model), _quiet_loading():
-        return auto_class(PROBLEMS[task] == TOKENS).from_pretrained(locate(model), config=config, dtype=torch.float32)
+        return auto_class(of_words).from_pretrained(locate(model), config=config, dtype=torch.float32)
 
 
 @contextmanager

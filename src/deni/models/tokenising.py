@@ -10,9 +10,11 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from deni.data import Texts, fed, first_tokens
+from deni.data import Texts, fed
 from deni.data.checks.lengths import cut_texts, fitting_length
 from deni.errors import InputError, InputWarning
+from deni.tasks import TASKS
+from deni.tasks.iob2 import first_tokens
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int]]:
@@ -32,29 +34,16 @@ def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: 
 
 
 def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
-    """Class numbers; 0.0 or 1.0 for each label, where there are several; numbers in regression; lists of class numbers
-    of words.
+    """The labels of texts as numbers, see `deni.tasks.Task.encode`.
+
+    Args:
+        labels: class names, in the order of the model's outputs.
 
     Raises:
         InputError: a label that training never saw.
     """
     assert texts.labels is not None
-    if texts.task == "regression":
-        return list(texts.labels)
-    numbers = {label: at for at, label in enumerate(labels)}
-    several = texts.task in ("multi_label", "token")
-    every = [(row, label) for row, own in enumerate(texts.labels, start=1) for label in (own if several else [own])]
-    for row, label in every:
-        if label not in numbers:
-            known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
-            raise InputError(
-                f"{texts.source}: text {row} has label {label!r}, which training never saw (it saw {known})"
-            )
-    if texts.task == "token":
-        return [[numbers[tag] for tag in own] for own in texts.labels]
-    if several:
-        return [[float(label in own) for label in labels] for own in texts.labels]
-    return [numbers[label] for label in texts.labels]
+    return TASKS[texts.task].encode(texts.labels, labels, texts.source)
 
 
 def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
@@ -64,7 +53,7 @@ def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, 
     """
     given, gold = fed(texts.texts, texts.task), encode(texts, labels)
     tokens = tokenizer(**given, truncation=True, max_length=max_length, verbose=False)
-    if texts.task != "token":
+    if not TASKS[texts.task].of_words:
         return Dataset.from_dict({**given, **tokens, "labels": gold})
     for row, tags in enumerate(gold):
         places = first_tokens(tokens.word_ids(row))

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deni.strategies.base import Outputs, Strategy
-from deni.tasks.voting import NUMBER, ONE, SEVERAL, problem_of
+from deni.tasks import DEFAULT, find_task, task_of
 
 if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
     from torch import Tensor, nn
 
     from deni.population import Population
-
-MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class LinearProbe(Strategy, name="linear_probe"):
                 labels.numpy(),
                 classes=population.values[weight].shape[1],
                 c=self.probe_c,
-                problem=problem_of(population.model),
+                task=task_of(population.model).name,
                 intercept=bias is not None,
             )
             members = slice(run * population.members, (run + 1) * population.members)
@@ -63,7 +60,7 @@ class LinearProbe(Strategy, name="linear_probe"):
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, classes: int, c: float, problem: str = ONE, intercept: bool = True
+    features: np.ndarray, labels: np.ndarray, classes: int, c: float, task: str = DEFAULT, intercept: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """The regression of scikit-learn on standardised features, as weight `(C, D)` and bias `(C,)` for the features.
 
@@ -74,56 +71,24 @@ def fit(
         features: `(N, D)`.
         labels: `(N,)` classes; of several labels `(N, C)`, 0 or 1; numbers `(N,)` or `(N, C)`.
         c: inverse strength of the L2 penalty, above 0.
-        problem: as `deni.tasks.voting.problem_of` gives it.
+        task: what a text has, one of `deni.tasks.TASKS`.
         intercept: whether there is a bias; without one the features are scaled only and the bias is 0.
 
     >>> weight, bias = fit(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), classes=3, c=1.0)
     >>> (np.array([[1.0], [2.0]]) @ weight.T + bias).argmax(1)
     array([0, 1])
     """
-    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.preprocessing import StandardScaler
 
     if not np.isfinite(features).all():
         raise ValueError("what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)")
     scaler = StandardScaler(with_mean=intercept).fit(features)
     x = scaler.transform(features)
-    weight, bias = np.zeros((classes, features.shape[1])), np.zeros(classes)
-    if problem == NUMBER:
-        ridge = Ridge(alpha=1 / c, fit_intercept=intercept).fit(x, labels.reshape(len(x), classes))
-        weight[:], bias[:] = ridge.coef_, ridge.intercept_
-    else:
-        logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS)
-        if problem == SEVERAL:
-            for label, here in enumerate(labels.T > 0.5):
-                if 0 < here.sum() < len(here):
-                    logistic.fit(x, here)
-                    weight[label], bias[label] = logistic.coef_[0], logistic.intercept_[0]
-                elif intercept:
-                    bias[label] = math.log((here.sum() + 1) / ((~here).sum() + 1))
-        else:
-            _fit_classes(logistic, x, labels, weight, bias)
+    weight, bias = find_task(task).fit_output_layer(x, labels, classes, c, intercept)
     weight /= scaler.scale_
     if intercept:
         bias -= weight @ scaler.mean_
     return weight, bias
-
-
-def _fit_classes(
-    logistic: LogisticRegression, x: np.ndarray, labels: np.ndarray, weight: np.ndarray, bias: np.ndarray
-) -> None:
-    if labels.ndim != 1 or labels.dtype.kind != "i":
-        raise ValueError("linear_probe needs one class for each text, or a model that says which other problem it has")
-    present = np.unique(labels)
-    if len(present) < 2:
-        raise ValueError("linear_probe needs labeled texts of at least two classes, and all have the same one")
-    logistic.fit(x, labels)
-    coefficients, intercepts = logistic.coef_, logistic.intercept_
-    if len(present) == 2:  # scikit-learn has one row for two classes: the difference of their logits
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    bias[:] = intercepts.min()
-    weight[present], bias[present] = coefficients, intercepts
 
 
 def _output_layer(population: Population) -> tuple[str, str | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from deni.provenance import canonical, digest
 from deni.randomness import SOURCES
+from deni.tasks import DEFAULT
 
 if TYPE_CHECKING:
     from deni.recipe import Recipe
@@ -95,8 +96,8 @@ class Cell:
 
     @property
     def task(self) -> str:
-        """What a text has, see `deni.data.TASKS`."""
-        return str(self.dataset.get("task") or "single_label")
+        """What a text has, see `deni.tasks.TASKS`."""
+        return str(self.dataset.get("task") or DEFAULT)
 
     def plan(self) -> Recipe:
         """How it is trained; raises ValueError for a name, setting or value that does not exist."""
@@ -130,11 +131,10 @@ class Cell:
         import torch
 
         from deni.strategies import make_strategy
-        from deni.tasks.voting import PROBLEMS, vote
+        from deni.tasks.voting import vote
 
         strategy = make_strategy(self.strategy.name, self.preset or self.protocol, **self.strategy.settings)
-        problem = PROBLEMS[self.task]
-        return lambda members: vote(torch.from_numpy(members), strategy.combine, problem).numpy()
+        return lambda members: vote(torch.from_numpy(members), strategy.combine, self.task).numpy()
 
     # ---- what it is kept under -------------------------------------------------------------------------------------
 
@@ -264,7 +264,7 @@ class CellResult:
         fingerprint: of the dataset, see `Fingerprints.data`.
         merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at
             the end.
-        metrics: of the vote, see `deni.finetune.scores_of`; beside them what other votes would score, see
+        metrics: of the vote, see `deni.tasks.Task.scores`; beside them what other votes would score, see
             `deni.study.votes`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
         diagnostics: what the trainer says of the run.

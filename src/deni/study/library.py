@@ -36,9 +36,9 @@ class Library:
         at = self._place(cell)
         if at not in self._texts:
             options: dict[str, Any] = {name: cell.dataset.get(name) for name in _OPTIONS}
-            task = cell.dataset.get("task") or "single_label"
+            task, order = cell.task, cell.dataset.get("label_order") or ()
             pairs = (cell.preset or cell.protocol) is None
-            self._texts[at] = read_data(cell.dataset["name"], **options, task=task, pairs=pairs)
+            self._texts[at] = read_data(cell.dataset["name"], **options, task=task, pairs=pairs, label_order=order)
         return self._texts[at]
 
     def parts(self, cell: Cell, strategy: Strategy) -> tuple[Texts, Texts]:
@@ -119,8 +119,9 @@ def _augmented(file: str) -> dict[str, list[str]]:
 
 
 def fingerprint_of_texts(texts: Texts) -> str:
-    """SHA-256 of texts and labels in their order."""
-    content = json.dumps([list(texts.texts), list(texts.labels or ()), texts.task])
+    """SHA-256 of texts and labels in their order, and of the order of the classes where they have one."""
+    order = [list(texts.order)] if texts.order else []
+    content = json.dumps([list(texts.texts), list(texts.labels or ()), texts.task, *order])
     return digest_of_text(content)
 
 

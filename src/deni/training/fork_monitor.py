@@ -13,7 +13,8 @@ from torch.utils.data import IterableDataset
 
 from deni.engine.module import in_mode
 from deni.randomness import global_generators
-from deni.tasks.voting import ONE, SEVERAL, TOKENS, choices
+from deni.tasks import TASKS
+from deni.tasks.voting import SEVERAL, TOKENS, choices
 from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
 from deni.training.losses import member_losses
 
@@ -109,7 +110,7 @@ class Comparison:
             chosen = chosen.transpose(1, 2)[real]  # type: ignore[union-attr]  # (tokens, M)
         if chosen is not None:
             measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
-        expected = (outputs[:, 0, ..., 0] if problem in (ONE, TOKENS) else outputs[:, 0]).numel()
+        expected = (outputs[:, 0, ..., 0] if TASKS[problem].distribution else outputs[:, 0]).numel()
         if labels is not None and labels.numel() == expected and not independent:
             folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
             losses = member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size, problem)  # (M,)

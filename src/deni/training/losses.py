@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PretrainedConfig
+
+from deni.tasks import find_task, task_of
 
 
 def problem_type(config: PretrainedConfig, labels: Tensor) -> str:
     """`regression`, `single_label_classification` or `multi_label_classification`, decided as transformers does."""
-    if config.problem_type is not None:
-        return config.problem_type
-    if config.num_labels == 1:
-        return "regression"
-    integer = not labels.is_floating_point()
-    return "single_label_classification" if integer else "multi_label_classification"
+    return str(task_of(SimpleNamespace(config=config), labels).problem_type)
 
 
-def member_losses(logits: Tensor, labels: Tensor, members: int, problem: str, weight: Tensor | None = None) -> Tensor:
-    """The mean loss of each member.
-
-    Args:
-        logits: folded, `(M*B, C)` or `(M*B, T, C)` for token classification.
-        labels: folded, `(M*B,)`, `(M*B, T)` with -100 where there is none, or `(M*B, C)` for several labels or numbers.
-        members: M.
-        problem: as `problem_type` gives it, or any other for classes.
-        weight: of each class, `(C,)`; the mean is weighted, as in `torch.nn.functional.cross_entropy`.
-
-    Returns:
-        `(M,)`.
-    """
-    if problem == "regression":
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        losses = F.mse_loss(logits.to(dtype).view(labels.shape), labels.to(dtype), reduction="none")
-        return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
-    if problem == "multi_label_classification":
-        losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
-        return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
-    classes = logits.shape[-1]
-    if logits.dim() == 3 and logits.shape[:2] != labels.shape:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}: a label for each token is needed "
-            "(prompt tuning puts out more tokens than it is given)"
-        )
-    losses = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
-    counted = (labels.reshape(-1) != -100).to(losses.dtype)
-    if weight is not None:
-        counted = counted * weight.to(losses.dtype)[labels.reshape(-1).clamp(min=0)]
-    total = counted.view(members, -1).sum(1)
-    # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
-    return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
+def member_losses(logits: Tensor, labels: Tensor, members: int, task: str, weight: Tensor | None = None) -> Tensor:
+    """The mean loss of each member, `(M,)`; see `deni.tasks.Task.member_losses`."""
+    return find_task(task).member_losses(logits, labels, members, weight)
 
 
 def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members: int) -> Tensor:

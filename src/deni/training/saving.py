@@ -79,6 +79,7 @@ class SavingTrainer(PackedTrainer):
             self,
             tuning={"name": tuning_of(self.population.model), "settings": {}},
             recipe={"model": config._name_or_path} if config._name_or_path else {},
+            task=self._problem(None),
         )
         labels = [str(config.id2label[at]) for at in range(config.num_labels)]
         with self.strategy.predicting(self.population):

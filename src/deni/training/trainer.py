@@ -28,6 +28,7 @@ from deni.randomness import Sources, derive, global_generators
 from deni.schedule import Phase
 from deni.strategies import Setup, Strategy
 from deni.strategies.default import Default
+from deni.tasks import find_task
 from deni.training.batches import LENGTHS, SampleOrder
 from deni.training.compat import renamed
 from deni.training.engine_choice import why_loop
@@ -62,6 +63,8 @@ class PopulationTrainer(SavingTrainer):
         class_weights: weight of each class in the loss, `(C,)`.
         source_seeds: seeds of single sources of randomness, to vary one and keep the others; all `seeds` share them.
         origin: JSON values that say what the run is made from; a checkpoint with others is not resumed.
+        task: what a text has (`deni.tasks.TASKS`); default: what transformers takes the model for, which knows no
+            classes with an order.
 
     Raises:
         ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
@@ -81,6 +84,7 @@ class PopulationTrainer(SavingTrainer):
         class_weights: Tensor | None = None,
         source_seeds: Mapping[str, int] | None = None,
         origin: Mapping[str, Any] | None = None,
+        task: str | None = None,
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
     ) -> None:
@@ -89,6 +93,7 @@ class PopulationTrainer(SavingTrainer):
         self.strategy = strategy or Default()
         self.engine, self.at_a_time = engine, at_a_time
         self.class_weights = class_weights
+        self.task = None if task is None else find_task(task)
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
         model_init = options.pop("model_init", None) or model_init
         self.origin = {**(origin or {}), **self._told(self.strategy.settings())}
@@ -104,7 +109,7 @@ class PopulationTrainer(SavingTrainer):
         self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
-        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
+        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds, **({"task": task} if task else {})}
         if self.runs > 1 and model_init is None:
             raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:

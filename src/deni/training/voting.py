@@ -17,6 +17,7 @@ from transformers.trainer_utils import PredictionOutput
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.strategies import Strategy
+from deni.tasks import Task
 from deni.tasks.voting import SEVERAL, TOKENS, member_outputs, problem_of, vote
 from deni.training.batches import LENGTHS
 from deni.training.failures import Failures
@@ -42,6 +43,7 @@ class VotingTrainer(Trainer):
     seeds: list[int]
     failures: Failures
     class_weights: Tensor | None = None
+    task: Task | None = None  # what a text has, where somebody says it
     _members_wanted = False  # what every member says in place of their vote
 
     @property
@@ -61,6 +63,9 @@ class VotingTrainer(Trainer):
     def _problem(self, labels: Tensor | None) -> str:
         """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
         model, config = self.population.model, self.population.config
+        if self.task is not None:
+            config.problem_type = self.task.problem_type
+            return self.task.name
         if (problem := problem_of(model)) == TOKENS:
             return problem
         # Labels of a loss of the user's own, such as soft ones, show nothing.

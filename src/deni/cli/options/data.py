@@ -6,9 +6,28 @@ from typing import Any
 
 import click
 
+from deni.tasks import DEFAULT, TASKS
+
+
+def _names(context: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",")) if value else ()
+
+
 TEXT = click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]")
 PAIR = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
 LABEL = click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+ORDER = click.option(
+    "--label-order",
+    metavar="A,B,C",
+    callback=_names,
+    help="Classes from the lowest to the highest, for --task "
+    f"{' or '.join(name for name, task in TASKS.items() if task.ordered)}.  [default: that of the numbers]",
+)
+TASK = click.option(
+    "--task",
+    type=click.Choice(list(TASKS)),
+    help=f"What a text has: {'; '.join(task.help for task in TASKS.values())}.  [default: {DEFAULT}]",
+)
 SPLIT = click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]")
 CONFIG = click.option("--config-name", help="Of a dataset of the hub that has several configurations.")
 
@@ -21,3 +40,8 @@ def data_options(function: Any) -> Any:
 def single_text_options(function: Any) -> Any:
     """The same without pairs."""
     return TEXT(SPLIT(CONFIG(function)))
+
+
+def task_options(function: Any) -> Any:
+    """What the labels are."""
+    return TASK(ORDER(function))

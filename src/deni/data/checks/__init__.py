@@ -10,7 +10,6 @@ from deni.data.checks.copies import contradictions, duplicates, equal_sides, lea
 from deni.data.checks.finding import Finding
 from deni.data.checks.labels import (
     alike_labels,
-    bare_texts,
     fitting_task,
     learnable,
     missing_labels,
@@ -37,7 +36,6 @@ LABEL_CHECKS: dict[str, Check] = {
     "missing": missing_labels,
     "labels": alike_labels,
     "sizes": small_classes,
-    "unlabelled": bare_texts,
 }
 
 

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deni.data import keys
-from deni.data.checks.finding import MOST_EXAMPLES, Finding, examples_of, severity_of, share_of
+from deni.data.checks.finding import MOST_EXAMPLES, Finding, examples_of
 from deni.data.texts import Texts
 from deni.errors import short
+from deni.tasks.remarks import severity_of, share_of
 
 # The bytes 0x80 to 0xbf as Windows-1252 or Latin-1 shows them: what follows the first byte of a character in UTF-8.
 _FOLLOW = "[\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"

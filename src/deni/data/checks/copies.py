@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.data.checks.finding import MOST_EXAMPLES, Finding, Severity, examples_of, many, severity_of, share_of
+from deni.data.checks.finding import MOST_EXAMPLES, Finding, examples_of
 from deni.data.texts import Texts
 from deni.errors import shown
+from deni.tasks import TASKS
+from deni.tasks.remarks import Severity, many, severity_of, share_of
 
 IGNORED = "if case, white space and punctuation are ignored"
 
@@ -59,7 +61,7 @@ def contradictions(texts: Texts) -> list[Finding]:
         return []
     labels, exact, loose = _codes(texts.labels), _codes(texts.exact_keys), _codes(texts.loose_keys)
     exactly = _contradict(exact, labels)
-    nearly = _contradict(loose, labels) & ~np.isin(loose, loose[exactly]) & (texts.task != "token")
+    nearly = _contradict(loose, labels) & ~np.isin(loose, loose[exactly]) & (not TASKS[texts.task].of_words)
     found = []
     for kind, mask, codes, how in (
         ("contradictions", exactly, exact, ""),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deni.data.checks.finding import Finding, examples_of, percent, severity_of
+from deni.data.checks.finding import Finding, examples_of
 from deni.data.texts import Texts
+from deni.tasks.remarks import percent, severity_of
 
 PERCENTILES = (50, 90, 95, 99, 100)
 SHORT = 2  # tokens, without special ones

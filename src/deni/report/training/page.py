@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from deni.analysis.performance import FEW, Performance, UncertainText
+from deni.analysis.performance import FEW, Performance
 from deni.report.html.frame import Column, json_value, render_page, table_of
 from deni.report.html.page import fork_columns
 from deni.report.numbers import number
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
+from deni.tasks.examining import UncertainText
 
 MOST_CLASSES = 30  # of the confusion matrix; of more, those with the most errors
 MOST_CONFUSED = 10  # pairs of classes that are listed

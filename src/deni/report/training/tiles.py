@@ -36,7 +36,7 @@ def build_tiles(summary: TrainingSummary) -> list[Tile]:
 
 
 def _of_test(test: Performance) -> Iterator[Tile]:
-    points = test.task != "regression"
+    points = test.kind.in_points
     value, low, high = (score(each, points) for each in test.score)
     note = f"95 % interval {low} to {high}: other test texts, not other seeds"
     if points and test.score.value == 1:  # a bootstrap knows nothing of errors that did not happen
@@ -56,7 +56,7 @@ def _of_test(test: Performance) -> Iterator[Tile]:
         yield Tile(
             "calibration", f"ECE {100 * float(test.calibration.ece):.1f} %", "confidence minus accuracy, in bins"
         )
-    if test.disagreement is not None and test.task == "regression":
+    if test.disagreement is not None and not test.kind.chooses:
         yield Tile("members", f"SD {test.disagreement:.3g}", f"of their numbers for a text; {_alone(test)}")
     elif test.disagreement is not None:
         differs = ""
@@ -67,9 +67,7 @@ def _of_test(test: Performance) -> Iterator[Tile]:
 
 
 def _alone(test: Performance) -> str:
-    low, high = (
-        score(each, test.task != "regression") for each in (test.member_scores.min(), test.member_scores.max())
-    )
+    low, high = (score(each, test.kind.in_points) for each in (test.member_scores.min(), test.member_scores.max()))
     return f"alone they score {low} to {high}"
 
 

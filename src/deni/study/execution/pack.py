@@ -17,14 +17,15 @@ import numpy as np
 import torch
 
 from deni.errors import InputWarning, TrainingDivergedError
-from deni.finetune import FineTuneResult, fine_tune, scores_of
+from deni.finetune import FineTuneResult, fine_tune
 from deni.models.tokenising import encode, tokenise
 from deni.provenance import environment
 from deni.study.cell import Cell, CellResult
 from deni.study.execution.trunks import KeepTrunk, trunk_of
 from deni.study.library import Library, fingerprint_of_texts
 from deni.study.votes import other_votes
-from deni.tasks.voting import problem_of, vote
+from deni.tasks import TASKS
+from deni.tasks.voting import vote
 
 if TYPE_CHECKING:
     from deni.data import Texts
@@ -93,7 +94,7 @@ def _outcome(
     if len(failures) == strategy.runs:
         return _said(TrainingDivergedError(str(failures[-1])))
     voters = members[:, trainer.voters(at)]
-    votes = vote(torch.from_numpy(voters), strategy.combine, problem_of(trainer.population.model)).numpy()
+    votes = vote(torch.from_numpy(voters), strategy.combine, fitted.recipe.task).numpy()
     gold = encode(measured, fitted.labels)
     return CellResult(
         log_probs=voters,
@@ -103,7 +104,7 @@ def _outcome(
         labels=tuple(fitted.labels),
         fingerprint=fingerprint_of_texts(library.texts(cells[at])),
         metrics={
-            **scores_of(fitted.recipe.task, gold, votes),
+            **TASKS[fitted.recipe.task].scores(gold, votes),
             **other_votes(voters, merged, np.asarray(gold), fitted.recipe.task),
         },
         cost=_cost(fitted, len(cells)),

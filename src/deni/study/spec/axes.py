@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from deni.data import DATASETS, TASKS
+from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -18,13 +18,14 @@ from deni.strategies import ALIASES, STRATEGIES, make_strategy
 from deni.strategies.default import Default
 from deni.study.cell import OPTIMISATION_SOURCES, Named
 from deni.study.spec.document import Spot, did_you_mean, mentioned
+from deni.tasks import TASKS
 from deni.tuning import TUNINGS, make_tuning
 
 MOST = 10_000  # seeds or blocks; whoever writes more means the seed itself
 COLUMNS = ("text_column", "text_pair_column", "label_column")
 OF_THE_HUB = ("split", "config_name")
-OF_TEXTS = tuple(task for task in TASKS if task != "token")  # a store keeps one output a text
-DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "augmented")
+OF_TEXTS = tuple(name for name, task in TASKS.items() if not task.of_words)  # a store keeps one output a text
+DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "label_order", "augmented")
 
 # Of the recipe without what a study says elsewhere, and what needs texts to watch during training: a run has none.
 _ELSEWHERE = ("model", "task", "tuning", "strategy", "seed", "source_seeds", "early_stopping_patience")
@@ -124,6 +125,8 @@ def dataset(spot: Spot, folder: Path) -> Choice:
             value[key] = _file(each, folder)
         elif key == "task":
             value[key] = each.as_type(Literal[OF_TEXTS])  # type: ignore[valid-type]
+        elif key == "label_order":
+            value[key] = [str(label.value) for label in each.items()]
     # Without its name, a word that messages about other settings have, too.
     return Choice(spot, value, {key: each for key, each in pairs.items() if key != place})
 

@@ -15,6 +15,7 @@ from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
 from deni.study.cell import Cell
 from deni.study.store.database import Outputs, Store, arrays_of, pack_arrays
+from deni.tasks import TASKS
 
 SUFFIX = ".parquet"
 
@@ -49,7 +50,7 @@ def _votes_alone(spec: str, arrays: bytes) -> bytes:
     said = arrays_of(arrays)
     cell = Cell.from_json(json.loads(spec))
     vote = cell.voter()(said.log_probs)  # (N, C)
-    kept = _half(vote) if cell.task == "single_label" else vote
+    kept = _half(vote) if TASKS[cell.task].one_class else vote
     return pack_arrays(Outputs(kept[:, None], said.gold, said.text_ids))
 
 

@@ -1,24 +1,8 @@
-"""What the labels of a text are: one, several, a number, or a tag for each word (IOB2)."""
+"""Tags of words: what IOB2 is, and the entities that tags name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
-
-TASKS = ("single_label", "multi_label", "regression", "token")
-
-
-def classes_of(label: Any, task: str) -> tuple[str, ...]:
-    """The classes that a text stands for: its label; its labels; the types of its entities; none for a number.
-
-    >>> classes_of(("O", "B-PER", "I-PER", "B-LOC"), "token")
-    ('LOC', 'PER')
-    """
-    if task == "regression":
-        return ()
-    if task == "token":
-        return tuple(sorted({type_of(tag) for tag in label} - {"O"}))
-    return tuple(label) if task == "multi_label" else (label,)
 
 
 def type_of(tag: str) -> str:
@@ -67,3 +51,14 @@ def misplaced(tags: Sequence[str]) -> int | None:
         if not is_iob2(tag) or (tag[:2] == "I-" and before not in (tag, "B-" + tag[2:])):
             return at
     return None
+
+
+def entities_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Type, first and last word of each entity, as seqeval finds them; tags that are not IOB2 name none.
+
+    >>> entities_of(["B-PER", "I-PER", "O", "I-LOC"])
+    [('PER', 0, 1), ('LOC', 3, 3)]
+    """
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    return get_entities([tag if is_iob2(tag) else "O" for tag in tags])

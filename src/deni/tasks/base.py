@@ -1,0 +1,300 @@
+"""What a task is: everything that depends on what a text has, from the values of a column to the words of a report.
+
+A task is a file: a subclass of `Task` with `@register`. No code outside of this package asks a task for its name.
+
+    the column    parse -> labels -> class_names, encode
+    training      member_losses
+    predicting    outputs -> vote -> choose
+    measuring     scores, scores_by_class, examine
+    showing       predictions, table, and the words of the model card and the report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from deni.errors import InputError, short
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from torch import Tensor
+
+    from deni.tasks.column import Column
+    from deni.tasks.examining import Evaluation
+    from deni.tasks.remarks import Remark
+    from deni.tasks.voting import Combine
+
+DEFAULT = "single_label"
+
+
+class Task:
+    """What a text has, and all that follows from it.
+
+    Shapes: N texts (of words: all words of all texts), M members, C outputs of the model. Outputs are log
+    probabilities of classes, log odds of labels, or numbers.
+
+    Attributes:
+        name: as `--task` has it.
+        help: what a text has, in a few words.
+        problem_type: what transformers calls it in `config.problem_type`, which decides the loss of a plain model.
+        loss_type: what transformers calls the loss of the class of models, where the class alone says the task.
+        of_words: whether a text is a list of words, each with a label.
+        distribution: whether the C outputs are one distribution over classes; gold is then a class number.
+        chooses: whether a prediction is right or wrong; numbers are near or far.
+        ordered: whether the classes have an order, which the user may give.
+        class_weights: whether its loss can be weighted by class.
+        metrics: names of all metrics, in the order in which they are shown.
+        headline: the metric that the report of a training leads with.
+        compared: the metric by which studies compare strategies; "" where studies do not take the task.
+        best: the metric by which the best epoch is chosen.
+        best_is_highest: whether more of it is better.
+        in_points: whether the headline is shown in points (times 100).
+        chance: `compared` of a model that always gives the same answer, where that is the same for all texts.
+        uneven: what to do about classes of very different size.
+        answer: the key of a prediction with what was chosen.
+        keys: the keys of a prediction.
+        pipeline: the tag of a model's pipeline on the hub.
+        model_is: what a model of it is, for the model card.
+        outputs_are: what the C outputs are called there.
+        examples: what is labeled, in the report.
+        unsure: caption of the list of texts about which the members know little.
+        unsure_because: why these are worth reading.
+        unsure_unit: what the list is sorted by.
+    """
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    problem_type: ClassVar[str | None] = None
+    loss_type: ClassVar[str | None] = None
+    of_words: ClassVar[bool] = False
+    distribution: ClassVar[bool] = False
+    chooses: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
+    class_weights: ClassVar[bool] = False
+
+    metrics: ClassVar[tuple[str, ...]]
+    headline: ClassVar[str]
+    compared: ClassVar[str] = ""
+    best: ClassVar[str]
+    best_is_highest: ClassVar[bool] = True
+    in_points: ClassVar[bool] = True
+    chance: ClassVar[float] = float("nan")
+
+    uneven: ClassVar[str] = "look at F1 of each"
+    answer: ClassVar[str] = "labels"
+    keys: ClassVar[tuple[str, ...]]
+    pipeline: ClassVar[Literal["text-classification", "token-classification"]] = "text-classification"
+    model_is: ClassVar[str]
+    outputs_are: ClassVar[str]
+    examples: ClassVar[str] = "texts"
+    unsure: ClassVar[str] = "Test texts with the highest predictive entropy, in nats"
+    unsure_because: ClassVar[str] = "their labels may be wrong, or their classes may overlap"
+    unsure_unit: ClassVar[str] = "entropy"
+
+    @property
+    def one_class(self) -> bool:
+        """Whether each text has exactly one class."""
+        return self.distribution and not self.of_words
+
+    @property
+    def several(self) -> bool:
+        """Whether a text may stand for several classes."""
+        return self.chooses and not self.one_class
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether studies compare macro F1 of one class a text, which `deni.measures` has from predictions alone."""
+        return self.one_class and self.compared == "macro_f1"
+
+    # ---- the column ------------------------------------------------------------------------------------------------
+
+    def parse(self, column: Column) -> list[Any] | None:
+        """The labels of a column, checked; None where an empty one leaves none to read.
+
+        Raises:
+            InputError: one line that names the file, the row and the column, and says what to do.
+        """
+        raise NotImplementedError
+
+    def order_of(self, column: Column) -> tuple[str, ...]:
+        """The classes of a column in their order; empty for a task whose classes have none.
+
+        Raises:
+            InputError: an order that is given for classes that have none.
+        """
+        if column.order:
+            ordered = ", ".join(name for name, task in TASKS.items() if task.ordered)
+            raise InputError(f"an order of the labels is for --task {ordered}, not {self.name}: omit --label-order")
+        return ()
+
+    def classes_in(self, label: Any) -> tuple[str, ...]:
+        """The classes that a text with this label stands for."""
+        return ()
+
+    def class_names(self, labels: Sequence[Any], order: Sequence[str] = ()) -> list[str]:
+        """Names of the C outputs, in order.
+
+        Args:
+            labels: as `parse` gives them.
+            order: as `order_of` gives it.
+        """
+        raise NotImplementedError
+
+    def written(self, label: Any) -> str:
+        """A label as a column of a file has it."""
+        return str(label)
+
+    def encode(self, labels: Sequence[Any], classes: Sequence[str], source: str) -> list[Any]:
+        """Labels as the numbers that the loss and the metrics take.
+
+        Args:
+            classes: names of the C outputs.
+            source: the file, for messages.
+
+        Raises:
+            InputError: a label that is none of the classes.
+        """
+        raise NotImplementedError
+
+    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+
+    def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
+        """Why nothing can be learned from these labels; None if something can.
+
+        Args:
+            flag: what names the column.
+        """
+        return None
+
+    def remarks(self, labels: Sequence[Any], flag: str) -> list[Remark]:
+        """Labels that look as if they were of another task, or are not there."""
+        return []
+
+    def figures(self, labels: Sequence[Any]) -> dict[str, Any]:
+        """Fields of `deni.commands.inspect.Part` that only this task has."""
+        return {}
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
+        """The mean loss of each member, `(M,)`.
+
+        Args:
+            logits: folded, `(M*B, C)`, or `(M*B, T, C)` of words.
+            labels: folded, as `encode` gives them; of words `(M*B, T)`, -100 where there is none.
+            members: M.
+            weight: of each class, `(C,)`, for tasks with `class_weights`.
+        """
+        raise NotImplementedError
+
+    def fit_output_layer(
+        self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A regularized regression in place of an output layer: weight `(C, D)` and bias `(C,)`.
+
+        Args:
+            features: standardized, `(N, D)`.
+            labels: as `encode` gives them, `(N,)` or `(N, C)`.
+            c: inverse strength of the L2 penalty, above 0.
+            intercept: whether there is a bias; without one it is 0.
+        """
+        raise NotImplementedError
+
+    # ---- predicting --------------------------------------------------------------------------------------------------
+
+    def outputs(self, logits: Tensor) -> Tensor:
+        """What logits `(..., C)` say, in float32 or better: log probabilities, log odds, or the numbers themselves."""
+        raise NotImplementedError
+
+    def vote(self, outputs: Tensor, combine: Combine = "soft") -> Tensor:
+        """Members `(B, M, C)`, or `(B, M, T, C)`, as one `(B, C)`, or `(B, T, C)`; see `deni.tasks.voting.vote`."""
+        raise NotImplementedError
+
+    def as_logits(self, votes: Tensor) -> Tensor:
+        """A vote as finite as the loss needs it."""
+        return votes
+
+    def choose(self, outputs: Any) -> Any:
+        """Classes `(...)`, or whether each label is there `(..., C)`, of an array or tensor; None for numbers."""
+        raise NotImplementedError
+
+    # ---- measuring ---------------------------------------------------------------------------------------------------
+
+    def scores(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str] = ()) -> dict[str, float]:
+        """All `metrics`.
+
+        Args:
+            gold: as `encode` gives them.
+            votes: `(N, C)`; of words those of all texts one after another.
+            classes: names of the C outputs.
+        """
+        raise NotImplementedError
+
+    def scores_by_class(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+        """F1 of each class; empty for numbers. Arguments as those of `scores`."""
+        return {}
+
+    def disagreement(self, members: np.ndarray) -> float:
+        """Share of the examples on which two of the members `(N, M, C)` choose differently, mean over pairs."""
+        from deni.measures import pairwise_disagreement
+
+        return pairwise_disagreement(self._flat(members.swapaxes(0, 1)))
+
+    def differs(self, member: np.ndarray, votes: np.ndarray) -> float | None:
+        """Share of the examples on which one member `(N, C)` chooses other than the vote; None for numbers."""
+        return float((self._flat(member[None]) != self._flat(votes[None])).mean())
+
+    def _flat(self, outputs: np.ndarray) -> np.ndarray:
+        return self.choose(outputs).reshape(len(outputs), -1).astype(int)
+
+    def examine(
+        self, evaluation: Evaluation, classes: Sequence[str], generator: np.random.Generator
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Fields of `deni.report.training.evaluation.OnTest`, and why some are missing: part -> sentence."""
+        raise NotImplementedError
+
+    # ---- showing -----------------------------------------------------------------------------------------------------
+
+    def predictions(
+        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """What is said of each text: `keys`.
+
+        Args:
+            texts: the texts; words are lists.
+            members: `(N, M, C)`.
+            votes: `(N, C)`.
+            classes: names of the C outputs.
+        """
+        raise NotImplementedError
+
+    def table(self, predictions: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> pd.DataFrame:
+        """Predictions as the columns that `deni predict` writes."""
+        import pandas as pd
+
+        return pd.DataFrame(predictions, columns=list(self.keys))
+
+
+TASKS: dict[str, Task] = {}
+_T = TypeVar("_T", bound=type[Task])
+
+
+def register(cls: _T) -> _T:
+    """Put a task into `TASKS`."""
+    TASKS[cls.name] = cls()
+    return cls
+
+
+def find_task(name: Any) -> Task:
+    """The task of this name; raises ValueError for a name that does not exist."""
+    if not isinstance(name, str) or name not in TASKS:
+        raise ValueError(f"unknown task {short(name)}: choose from {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def unknown_label(source: str, row: int, label: str, classes: Sequence[str]) -> InputError:
+    """The error for a label that is none of the classes; `row` counts the texts from 1."""
+    known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+    return InputError(f"{source}: text {row} has label {label!r}, which training never saw (it saw {known})")

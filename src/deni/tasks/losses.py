@@ -1,0 +1,50 @@
+"""The mean loss of each member: what a model would compute by itself on its own rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def mean_by_member(losses: Tensor, members: int) -> Tensor:
+    """`(M*B, ...)`, folded, as the mean of each member, `(M,)`."""
+    return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
+
+
+def squared_error(logits: Tensor, labels: Tensor, members: int) -> Tensor:
+    """Of numbers, as `torch.nn.functional.mse_loss`."""
+    import torch
+    from torch.nn.functional import mse_loss
+
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    losses = mse_loss(logits.to(dtype).view(labels.shape), labels.to(dtype), reduction="none")
+    return mean_by_member(losses, members)
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor, members: int) -> Tensor:
+    """Of several labels, as `torch.nn.functional.binary_cross_entropy_with_logits`."""
+    from torch.nn.functional import binary_cross_entropy_with_logits
+
+    return mean_by_member(binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none"), members)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
+    """Of classes, as `torch.nn.functional.cross_entropy`, which leaves out labels of -100 and weighs the mean."""
+    import torch
+    from torch.nn import functional as F
+
+    classes = logits.shape[-1]
+    if logits.dim() == 3 and logits.shape[:2] != labels.shape:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}: a label for each token is needed "
+            "(prompt tuning puts out more tokens than it is given)"
+        )
+    losses = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
+    counted = (labels.reshape(-1) != -100).to(losses.dtype)
+    if weight is not None:
+        counted = counted * weight.to(losses.dtype)[labels.reshape(-1).clamp(min=0)]
+    total = counted.view(members, -1).sum(1)
+    # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
+    return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
