@@ -30,7 +30,7 @@ def cost(file: Path, folder: Path, pack: int, threads: int) -> dict[str, float]:
     path = folder / f"{pack}.db"
     with Store(path, create=True) as store:
         began, worked = time.perf_counter(), time.process_time()
-        failed = Run(study, study.planned, pack=pack, threads=threads, progress=False).into(store)
+        failed = Run(study, study.jobs, pack=pack, threads=threads, progress=False).into(store)
         took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - worked}
         assert not failed
         assert {row.diagnostics["pack"] for row in store.results()} == {pack}

@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def cost_line(file: Path) -> str:
-    planned = read_study(file).planned
+    planned = read_study(file).jobs
     return f"# Cost: {sum(each.member_steps for each in planned):,} member-steps in {len(planned):,} cells."
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from deni.noise import NO_NOISE, Noise
-from deni.settings import check_choices
+from deni.settings import check_choices, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class ForkSettings:
     fork_rate: Literal["schedule", "constant", "restart"] = "schedule"
     merge_optimizer: Literal["parent", "mean"] = "parent"
     merge_lora: Literal["factors", "product"] = "factors"
-    antithetic: bool = False
-    member_order: Literal["shared", "own"] = "shared"
+    antithetic: bool = setting(False, neutral=False)
+    member_order: Literal["shared", "own"] = setting("shared", neutral="shared")
 
     def __post_init__(self) -> None:
         check_choices(self)

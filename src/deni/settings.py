@@ -13,6 +13,29 @@ from deni.registry import Registry
 T = TypeVar("T")
 
 
+def setting(default: T, *, neutral: Any) -> T:
+    """A field of a frozen dataclass that came after results were kept in stores and archives.
+
+    Args:
+        default: of the field.
+        neutral: the value that gives what was before there was the field: at it, results keep their keys. It never
+            changes, whatever becomes of the default.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Noisy:
+    ...     antithetic: bool = setting(False, neutral=False)
+    >>> Noisy().antithetic, neutral_values(Noisy)
+    (False, {'antithetic': False})
+    """
+    return dataclasses.field(default=default, metadata={"neutral": neutral})
+
+
+def neutral_values(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that came later, with their neutral values, see `setting`."""
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    return {field.name: field.metadata["neutral"] for field in fields if "neutral" in field.metadata}
+
+
 def check_choices(settings: Any) -> None:
     """Raise ValueError for a dataclass field with a `Literal` type and another value."""
     for name, hint in get_type_hints(type(settings)).items():

@@ -77,7 +77,7 @@ def store(tmp_path):
 
 
 def trained(diagnosis, store, **how):
-    Run(diagnosis.study, diagnosis.study.planned, threads=1, progress=False, **{"pack": 3, **how}).into(store)
+    Run(diagnosis.study, diagnosis.study.jobs, threads=1, progress=False, **{"pack": 3, **how}).into(store)
     return findings(diagnosis, store)
 
 
@@ -123,7 +123,7 @@ def test_the_golden_runs_move_all_that_is_investigated(planned):
 
 def test_every_cell_is_there_once_and_every_part_is_counted(planned):
     diagnosis = planned(candidates=["swa"])
-    assert len({each.key for each in diagnosis.study.planned}) == len(diagnosis.study.planned)
+    assert len({each.key for each in diagnosis.study.jobs}) == len(diagnosis.study.jobs)
     # 3 seeds, 4 sources x 2 x 3, 2 of swa; golden run 0 is seed 0, whose label choice is the block's
     assert {name: len(cells) for name, cells in diagnosis.parts.items()} == {
         "seeds": 3,
@@ -131,8 +131,8 @@ def test_every_cell_is_there_once_and_every_part_is_counted(planned):
         "all sources at once": 2,
         "trial of swa": 2,
     }
-    assert len(diagnosis.study.planned) == 3 + 24 + 2 + 2
-    assert len({each.pack for each in diagnosis.study.planned}) == len(diagnosis.study.packs)
+    assert len(diagnosis.study.jobs) == 3 + 24 + 2 + 2
+    assert len({each.pack for each in diagnosis.study.jobs}) == len(diagnosis.study.packs)
 
 
 def test_a_candidate_that_does_not_fit_is_left_out_with_its_reason(planned):
@@ -232,7 +232,7 @@ def test_the_findings_are_those_of_the_runs(planned, store):
 def test_a_run_without_a_number_for_its_loss_counts_as_the_majority_class(planned, store):
     diagnosis = planned(sources=["dropout"])
     lost, inside = diagnosis.seeds[1], diagnosis.sources["dropout"][0][2]
-    store.add(diagnosis.study.planned)
+    store.add(diagnosis.study.jobs)
     for each in (lost, inside):
         store.fail(each.key, "deni.errors.TrainingDivergedError: the loss is no number")
     found = trained(diagnosis, store)
@@ -249,8 +249,8 @@ def test_a_run_without_a_number_for_its_loss_counts_as_the_majority_class(planne
 
 def test_a_run_that_failed_otherwise_has_to_be_retried(planned, store):
     diagnosis = planned(sources=["dropout"])
-    store.add(diagnosis.study.planned)
-    for each in diagnosis.study.planned:
+    store.add(diagnosis.study.jobs)
+    for each in diagnosis.study.jobs:
         store.fail(each.key, "RuntimeError: out of memory")
     with pytest.raises(InputError, match="out of memory; `deni study retry"):
         findings(diagnosis, store)
@@ -258,13 +258,13 @@ def test_a_run_that_failed_otherwise_has_to_be_retried(planned, store):
 
 def test_a_diagnosis_goes_on_where_it_stopped(planned, store, monkeypatch):
     diagnosis = planned(sources=["dropout"])
-    begun = diagnosis.study.planned[:3]
+    begun = diagnosis.study.jobs[:3]
     first = Run(dataclasses.replace(diagnosis.study, planned=begun), begun, threads=1, pack=3, progress=False)
     assert first.into(store) == 0
     with pytest.raises(InputError, match="not finished"):
         findings(diagnosis, store)
     left = diagnosis.left(store.path)
-    assert len(left) == len(diagnosis.study.planned) - 3
+    assert len(left) == len(diagnosis.study.jobs) - 3
     assert not {each.key for each in begun} & {each.key for each in left}
     trained(diagnosis, store)
     assert {row.attempts for row in store.results(None)} == {1}

@@ -1,16 +1,28 @@
 """Stores with made-up results, written as a study writes them."""
 
+import dataclasses
+
 import numpy as np
 
-from deni.provenance import digest
-from deni.study.cell import Cell, CellResult, Named, Planned
+from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.execution.job import Job
+from deni.study.keys import RESULTS, key_of, pack_key_of
 from deni.study.store.database import Store
 
-VERSIONS = {"deni": "0.1.0", "torch": "2.13.0"}
+VERSIONS = {"torch": "2.13.0"}
+FILES = Fingerprints("data", "model")
 
 
-def planned(cell):
-    return Planned(cell, {"versions": VERSIONS}, digest(cell.to_json()), "pack")
+def job_of(cell):
+    """As a study makes it; of a strategy that is not known here, as another version would have."""
+    try:
+        return Job.of(cell, FILES, VERSIONS, steps=1000)
+    except ValueError:
+        plain = Job.of(dataclasses.replace(cell, strategy=Named("default")), FILES, VERSIONS, steps=1000)
+        decided = {**plain.decides, "results": RESULTS, "strategy": dataclasses.asdict(cell.strategy)}
+        return dataclasses.replace(
+            plain, cell=cell, decides=decided, key=key_of(decided), pack=pack_key_of(decided, cell.sources)
+        )
 
 
 def cell_of(strategy="default", seed=0, dataset="trec", labelled=100, block=0, **more):
@@ -35,13 +47,13 @@ def make(path, cells, study="made"):
     """A store of `(cell, result)`; a text in place of the result is a traceback, None a cell that waits."""
     cells = list(cells)
     with Store(path, create=True) as store:
-        store.add([planned(cell) for cell, _ in cells], study)
-        for cell, result in cells:
-            key = planned(cell).key
+        jobs = [job_of(cell) for cell, _ in cells]
+        store.add(jobs, study)
+        for job, (_, result) in zip(jobs, cells, strict=True):
             if isinstance(result, str):
-                store.fail(key, result)
+                store.fail(job.key, result)
             elif result is not None:
-                store.finish(key, result)
+                store.finish(job.key, result)
     return path
 
 

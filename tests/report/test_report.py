@@ -404,7 +404,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
         f"measure: {measure}\n"
     )
     study = read_study(file)
-    kept = study.planned[:-5] if broken else study.planned
+    kept = study.jobs[:-5] if broken else study.jobs
     with Store(tmp_path / "study.db", create=True) as store:
         store.add(kept, study.name)
         rows = list(store.results(None))

@@ -186,9 +186,6 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
             f"Where the runs of a block have different {tables.runs.texts}, or a text has several labels or a number, "
             f"intervals speak of other seeds only, not of other {tables.runs.texts}.",
         )
-    if tables.runs.guessed:
-        names = ", ".join(tables.runs.guessed)
-        yield Sentence("limit", f"This version does not know {names}: members vote by their mean probability here.")
 
 
 def _seeds(group: Group) -> frozenset[tuple[int, str]]:

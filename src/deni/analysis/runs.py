@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from deni.analysis.predictions import PredictionMeasures, measure_predictions
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
 from deni.provenance import canonical, digest
-from deni.study.cell import HOW, MEASURES, Cell
-from deni.study.store.database import Row, Store
+from deni.strategies.base import ARGUMENTS
+from deni.study.cell import MEASURES, Cell
+from deni.study.keys import HOW
+from deni.study.store.database import Store
+from deni.study.store.rows import Row
 from deni.study.store.table import called, flat
+from deni.study.vote import voter
 from deni.tasks import TASKS
-from deni.tasks.voting import vote
 
 WHERE = ("strategy", "dataset", "model", "tuning", "labelled", "other")  # what a row of a table is about
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
@@ -136,14 +138,12 @@ class Runs:
         settings, strategies: in order.
         groups: those with a run that is done or failed.
         rows: all cells.
-        guessed: strategies that this version does not know: their members vote by mean probability.
     """
 
     settings: list[Setting]
     strategies: list[str]
     groups: list[Group]
     rows: list[Row]
-    guessed: list[str]
 
     @property
     def texts(self) -> str:
@@ -186,10 +186,11 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
         )
     keys = [_setting_key(row) for row in rows]
     settings = _settings(dict(zip(reversed(keys), reversed(rows), strict=True)))
+    names = _strategies(keys, rows)
     together: dict[tuple[Setting, str], list[Row]] = {}
-    for key, row in zip(keys, rows, strict=True):
+    for key, name, row in zip(keys, names, rows, strict=True):
         if row.status in ("done", "failed"):
-            together.setdefault((settings[key], called(row.cell)), []).append(row)
+            together.setdefault((settings[key], name), []).append(row)
     reader = _Reader(store, as_one_model)
     groups = [reader.group(setting, strategy, some) for (setting, strategy), some in watch(list(together.items()))]
     return Runs(
@@ -197,7 +198,6 @@ def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = it
         strategies=list(dict.fromkeys(group.strategy for group in groups)),
         groups=groups,
         rows=rows,
-        guessed=sorted(reader.guessed),
     )
 
 
@@ -206,8 +206,6 @@ class _Reader:
 
     def __init__(self, store: Store, as_one_model: bool) -> None:
         self.store, self.as_one_model = store, as_one_model
-        self.guessed: set[str] = set()
-        self._voters: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
 
     def group(self, setting: Setting, strategy: str, rows: Sequence[Row]) -> Group:
         """The runs of one strategy in one setting."""
@@ -219,11 +217,11 @@ class _Reader:
         return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
 
     def _merges(self, row: Row) -> bool:
-        return self.as_one_model and f"merged_{TASKS[row.cell.task].compared}" in row.metrics
+        return self.as_one_model and f"merged_{TASKS[row.task].compared}" in row.metrics
 
     def _block(self, number: int, rows: Sequence[Row]) -> Block:
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
-        task = TASKS[rows[0].cell.task]
+        task = TASKS[rows[0].task]
         outputs = [self.store.outputs(row.key) for row in rows]
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
         if not task.compares_classes:
@@ -231,7 +229,7 @@ class _Reader:
             scores = np.array([float(row.metrics[name]) for row, name in zip(rows, names, strict=True)])
             return Block(number, rows, seeds, scores, task.chance, texts, None, None, None)
         votes = [
-            each.merged if self._merges(row) and each.merged is not None else self.vote(row, each.log_probs)
+            each.merged if self._merges(row) and each.merged is not None else voter(row.decides)(each.log_probs)
             for row, each in zip(rows, outputs, strict=True)
         ]
         chosen = [each.argmax(-1) for each in votes]
@@ -245,21 +243,6 @@ class _Reader:
         chance = statistics.fmean(majority_score(each.gold) for each in outputs)
         return Block(number, rows, seeds, np.array(each_score), chance, texts, None, None, None)
 
-    def vote(self, row: Row, members: np.ndarray) -> np.ndarray:
-        """What the members `(N, M, C)` of a cell say together, `(N, C)`."""
-        cell = row.cell
-        named = canonical([cell.strategy.name, dict(cell.strategy.settings), cell.preset, cell.protocol])
-        if named not in self._voters:
-            self._voters[named] = self._voter(row.cell)
-        return self._voters[named](members)
-
-    def _voter(self, cell: Cell) -> Callable[[np.ndarray], np.ndarray]:
-        try:
-            return cell.voter()
-        except ValueError:  # a strategy of another version, or of somebody's own
-            self.guessed.add(cell.strategy.name)
-            return lambda members: vote(torch.from_numpy(members), "soft", cell.task).numpy()
-
 
 def _own_sources(cell: Cell) -> dict[str, int]:
     """Seeds of single sources; those that only repeat the block are left away."""
@@ -267,10 +250,36 @@ def _own_sources(cell: Cell) -> dict[str, int]:
 
 
 def _setting_key(row: Row) -> str:
+    """What the cell's study names, and what these names stood for: a default may have changed while a store grew."""
     cell = row.cell
     tuning = [cell.tuning.name, dict(cell.tuning.settings)]
     rest = [_value_of(cell, name) for name in _OF_A_SETTING]
-    return canonical([_read_columns(cell), cell.model, tuning, cell.labelled, rest, _content(row), _versions(row)])
+    named = [_read_columns(cell), cell.model, tuning, cell.labelled, rest]
+    return canonical([named, _content(row), _versions(row), row.decides["results"], _resolved(row)])
+
+
+def _resolved(row: Row) -> dict[str, Any]:
+    """Tuning and recipe with all their values, without those of the recipe that a strategy may decide."""
+    recipe = {name: value for name, value in row.decides["recipe"].items() if name not in ARGUMENTS}
+    return {**recipe, "tuning": row.decides["tuning"]["settings"]}
+
+
+def _strategies(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """How the strategy of each row is shown: with the settings that are given, and with those that tell it from others
+    of the same setting that are called the same, since a default was another one."""
+    alike: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    own = []
+    for key, row in zip(keys, rows, strict=True):
+        decided = {name: row.decides["recipe"][name] for name in ARGUMENTS if name in row.decides["recipe"]}
+        own.append(flat({**row.decides["strategy"]["settings"], "recipe": decided}))
+        alike.setdefault((key, called(row.cell)), {})[canonical(own[-1])] = own[-1]
+    names = []
+    for key, row, values in zip(keys, rows, own, strict=True):
+        others = alike[key, called(row.cell)].values()
+        differing = [name for name in values if len({canonical(each.get(name)) for each in others}) > 1]
+        told = ", ".join(f"{name}={values[name]}" for name in differing)
+        names.append(f"{called(row.cell)}, {told}" if told else called(row.cell))
+    return names
 
 
 def _content(row: Row) -> dict[str, str]:
@@ -308,9 +317,11 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
         cell, own = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
         dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
         tuning, other = called(cell, "tuning"), ", ".join(own)
-        setting = Setting(dataset, model, tuning, cell.labelled, other, cell.task, cell.measure)
+        setting = Setting(dataset, model, tuning, cell.labelled, other, row.task, cell.measure)
         if setting in found.values():  # the same names, but other files
             setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
+        if setting in found.values():  # the same files, but other values of what was not given
+            setting = dataclasses.replace(setting, other=", ".join([*own, f"settings {digest(key)[:6]}"]))
         found[key] = setting
     return _labelled(found)
 

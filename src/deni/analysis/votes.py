@@ -11,8 +11,8 @@ from deni.analysis.runs import Group
 from deni.measures import mean_interval
 from deni.tasks import TASKS
 
-# What `deni.study.votes` measures: majority, the first member for all, the mean of the members' own scores, the mean of
-# the members' parameters as one model.
+# What `deni.study.execution.other_votes` measures: majority, the first member for all, the mean of the members' own
+# scores, the mean of the members' parameters as one model.
 OTHERS = ("hard", "parent", "members", "merged")
 COLUMNS = (
     *("runs", "soft", "disagreement"),

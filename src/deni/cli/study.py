@@ -13,8 +13,8 @@ from deni.cli.options.running import running_options
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deni.study.cell import Planned
-    from deni.study.store.database import Row
+    from deni.study.execution.job import Job
+    from deni.study.store.rows import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
 SHOWN = 20  # failures that are listed
@@ -49,22 +49,22 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     have = {}
     if Path(store).exists():
         with Store(store) as opened:
-            have = opened.statuses(each.key for each in study.planned)
-    left = [each for each in study.planned if have.get(each.key) not in ("done", "failed")]
+            have = opened.statuses(each.key for each in study.jobs)
+    left = [each for each in study.jobs if have.get(each.key) not in ("done", "failed")]
     packs = f"{len(study.packs)} packs" if len(study.packs) > 1 else "1 pack"
-    vary = study.planned[0].cell.vary
+    vary = study.jobs[0].cell.vary
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
-    if study.planned[0].cell.measure == "development":
+    if study.jobs[0].cell.measure == "development":
         others += "; measured on a development part, the test part is put aside"
-    click.echo(f"{study.name}: {len(study.planned)} cells in {packs}, {len(left)} of them to train{others}")
+    click.echo(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(left)} of them to train{others}")
     running = Run(study, left, **how)
     if dry_run:
-        _print_costs(study.planned, {each.key for each in left})
+        _print_costs(study.jobs, {each.key for each in left})
         click.echo(running.estimate())
         return
     with Store(store, create=True) as opened:
         failed = running.into(opened)
-        keys = {each.key for each in study.planned}
+        keys = {each.key for each in study.jobs}
         waiting = list(opened.statuses(keys).values()).count("waiting")
         _say_who_trains([row for row in opened.results("running") if row.key in keys], store)
     if waiting:
@@ -175,7 +175,7 @@ def merge(store: str, others: tuple[str, ...]) -> None:
 
 def _say_who_trains(rows: Iterable[Row], store: str) -> None:
     """Who works on the cells that run, and what to do where nobody does."""
-    from deni.study.store.database import split_worker, worker_state
+    from deni.study.store.workers import split_worker, worker_state
 
     workers: dict[str, list[Row]] = {}
     for row in rows:
@@ -192,15 +192,15 @@ def _say_who_trains(rows: Iterable[Row], store: str) -> None:
         click.echo(f"running: {len(cells)} since {since}, by {who}{advice[worker_state(worker)]}")
 
 
-def _print_costs(planned: Iterable[Planned], left: set[str]) -> None:
+def _print_costs(jobs: Iterable[Job], left: set[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from deni.study.store.table import called
 
-    groups: dict[tuple[str, str], list[Planned]] = {}
-    for each in planned:
-        groups.setdefault((called(each.cell), each.cell.tuning.name), []).append(each)
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault((called(job.cell), job.cell.tuning.name), []).append(job)
     table = Table()
     table.add_column("strategy")
     table.add_column("tuning", no_wrap=True)

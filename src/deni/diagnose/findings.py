@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from deni.data import Texts
 from deni.diagnose.plan import Diagnosis
@@ -33,9 +32,11 @@ from deni.measures import (
     sd_permutation,
 )
 from deni.randomness import derive
-from deni.study.cell import Named, Planned
-from deni.study.store.database import Row, Store
-from deni.tasks.voting import vote
+from deni.study.cell import Named
+from deni.study.execution.job import Job
+from deni.study.store.database import Store
+from deni.study.store.rows import Row
+from deni.study.vote import voter
 
 ALPHA = 0.05  # of all candidates together
 _DIVERGED = "TrainingDivergedError"
@@ -173,7 +174,7 @@ def findings(diagnosis: Diagnosis, store: Store) -> Findings:
     Raises:
         InputError: cells that are missing or failed, or whose loss became no number everywhere.
     """
-    keys = {each.key for each in diagnosis.study.planned}
+    keys = {each.key for each in diagnosis.study.jobs}
     reading = _Reading(diagnosis, store, {row.key: row for row in store.results(None) if row.key in keys})
     reading.check()
     golden = tuple(reading.score(each) for each in diagnosis.golden)
@@ -223,12 +224,11 @@ class _Reading:
 
     def __init__(self, diagnosis: Diagnosis, store: Store, rows: Mapping[str, Row]) -> None:
         self._diagnosis, self._store, self._rows = diagnosis, store, rows
-        self._strategy = diagnosis.question.cell.plan().strategy
 
     def check(self) -> None:
         """Raise where something is missing."""
         path = self._store.path
-        for each in self._diagnosis.study.planned:
+        for each in self._diagnosis.study.jobs:
             row = self._rows.get(each.key)
             if row is None or row.status in ("waiting", "running"):
                 raise InputError(f"{path}: the diagnosis is not finished: give the same command without --dry-run")
@@ -239,38 +239,36 @@ class _Reading:
             raise InputError("the loss of every seed became no number: give a lower --learning-rate")
         self.gold = self._store.outputs(plain[0].key).gold  # of the block's test part
 
-    def score(self, planned: Planned) -> float:
+    def score(self, job: Job) -> float:
         """Macro F1 of a cell; that of the majority class where the loss became no number."""
-        row = self._rows[planned.key]
+        row = self._rows[job.key]
         if row.status == "done":
             return float(row.metrics["macro_f1"])
-        test = self._diagnosis.study.library.parts(planned.cell, self._strategy)[1]
+        test = job.texts(self._diagnosis.study.library)[1]
         return majority_score(_numbered(test))
 
-    def predictions(self, cells: Sequence[Planned]) -> np.ndarray:
+    def predictions(self, jobs: Sequence[Job]) -> np.ndarray:
         """The votes of cells that share a test part, `(S, N)`."""
-        return np.stack([self._voted(each) for each in cells])
+        return np.stack([self._voted(job) for job in jobs])
 
-    def _voted(self, planned: Planned) -> np.ndarray:
-        if self._rows[planned.key].status != "done":
+    def _voted(self, job: Job) -> np.ndarray:
+        if self._rows[job.key].status != "done":
             return np.full(len(self.gold), np.bincount(self.gold).argmax())
-        members = torch.from_numpy(self._store.outputs(planned.key).log_probs)
-        votes: np.ndarray = vote(members, planned.cell.plan().strategy.combine).argmax(-1).numpy()
-        return votes
+        return voter(job.decides)(self._store.outputs(job.key).log_probs).argmax(-1)
 
-    def spread(self, cells: Sequence[Planned]) -> Spread:
+    def spread(self, jobs: Sequence[Job]) -> Spread:
         """How far these seeds are apart."""
-        predictions = self.predictions(cells)
+        predictions = self.predictions(jobs)
         scores = macro_f1(predictions, self.gold)
         failed = np.flatnonzero(failed_runs(scores, chance=majority_score(self.gold)))
         return Spread(
             scores=tuple(map(float, scores)),
             sd=Estimate(*map(float, sd_interval(scores))),
-            worst_seed=cells[int(scores.argmin())].cell.seed,
-            failed=tuple(cells[at].cell.seed for at in failed.tolist()),
-            diverged=tuple(each.cell.seed for each in cells if self._rows[each.key].status != "done"),
+            worst_seed=jobs[int(scores.argmin())].cell.seed,
+            failed=tuple(jobs[at].cell.seed for at in failed.tolist()),
+            diverged=tuple(job.cell.seed for job in jobs if self._rows[job.key].status != "done"),
             disagreement=pairwise_disagreement(predictions),
-            member_steps=cells[0].member_steps,
+            member_steps=jobs[0].member_steps,
         )
 
 

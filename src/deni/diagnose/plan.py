@@ -14,13 +14,15 @@ from deni.data.partition import PAPER_LABELLED
 from deni.errors import InputError
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
+from deni.recipe import Recipe
 from deni.strategies import Strategy, make_strategy
 from deni.strategies.augmentation import Augmentation
 from deni.strategies.forking import Forking
 from deni.strategies.input_noise import InputNoise
 from deni.strategies.prior_noise import PriorNoise
 from deni.strategies.weight_noise import WeightNoise
-from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named, Planned
+from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named
+from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.plan import Study
 from deni.study.store.database import Store
@@ -36,7 +38,7 @@ CANDIDATES = (
 )
 _NOISY = (Forking, InputNoise, PriorNoise, WeightNoise)
 
-Grid = tuple[tuple[Planned, ...], ...]  # a row a configuration, a column a value
+Grid = tuple[tuple[Job, ...], ...]  # a row a configuration, a column a value
 
 
 @dataclass(frozen=True)
@@ -96,29 +98,29 @@ class Diagnosis:
     study: Study
     train: Texts = field(repr=False)
     test: Texts = field(repr=False)
-    seeds: tuple[Planned, ...]
-    golden: tuple[Planned, ...]
+    seeds: tuple[Job, ...]
+    golden: tuple[Job, ...]
     sources: Mapping[str, Grid]
-    trials: Mapping[str, tuple[Planned, ...]]
+    trials: Mapping[str, tuple[Job, ...]]
     left_out: Mapping[str, str]
 
-    def left(self, path: str | Path) -> list[Planned]:
+    def left(self, path: str | Path) -> list[Job]:
         """The cells that the store at `path`, if there is one, has neither done nor failed."""
         have: Mapping[str, str] = {}
         if Path(path).exists():
             with Store(path) as store:
-                have = store.statuses(each.key for each in self.study.planned)
-        return [each for each in self.study.planned if have.get(each.key) not in ("done", "failed")]
+                have = store.statuses(each.key for each in self.study.jobs)
+        return [each for each in self.study.jobs if have.get(each.key) not in ("done", "failed")]
 
     @property
-    def parts(self) -> dict[str, list[Planned]]:
+    def parts(self) -> dict[str, list[Job]]:
         """What is trained for what, for a table of costs; a cell is counted where it is needed first."""
-        named: dict[str, Iterable[Planned]] = {"seeds": self.seeds}
+        named: dict[str, Iterable[Job]] = {"seeds": self.seeds}
         named |= {f"source {name}": (each for row in grid for each in row) for name, grid in self.sources.items()}
         named |= {"all sources at once": self.golden}
         named |= {f"trial of {name}": cells for name, cells in self.trials.items()}
         seen: set[str] = set()
-        found: dict[str, list[Planned]] = {}
+        found: dict[str, list[Job]] = {}
         for name, cells in named.items():
             new = [each for each in cells if each.key not in seen]
             seen |= {each.key for each in new}
@@ -196,7 +198,7 @@ def plan_diagnosis(question: Question) -> Diagnosis:
         InputError: texts, a model or a setting that does not fit.
     """
     planner, cell = _Planner(), dataclasses.replace(question.cell, seed=0, sources={})
-    strategy = cell.plan().strategy
+    strategy = planner.recipe(cell).strategy
     train, test = planner.library.parts(cell, strategy)
     playing = _playing(question, strategy, len(train), planner.library)
     chosen = [name for name in SOURCES if name in (playing if question.sources is None else question.sources)]
@@ -213,15 +215,15 @@ def plan_diagnosis(question: Question) -> Diagnosis:
     trials, left_out = {}, {}
     for candidate in question.candidates:
         other = dataclasses.replace(cell, strategy=candidate)
-        if other.plan().strategy == strategy:
+        if planner.recipe(other).strategy == strategy:
             continue
         try:
             trials[called(candidate)] = planner.row(_seeded(other, question.trial_seeds, ()))
         except ValueError as error:  # such as phases that do not fit into so few steps
             left_out[called(candidate)] = str(error)
     # Cells that may train in one population stand beside each other.
-    together: dict[str, list[Planned]] = {}
-    for each in planner.planned.values():
+    together: dict[str, list[Job]] = {}
+    for each in planner.jobs.values():
         if each.key in planner.wanted:
             together.setdefault(each.pack, []).append(each)
     name = f"diagnosis of {cell.dataset['name']}"
@@ -299,38 +301,43 @@ def _investigated(cell: Cell, source: str, configuration: int, values: int, movi
 
 
 class _Planner:
-    """Plans cells; a cell that is asked for twice is there once."""
+    """Makes the jobs of cells; a cell that is asked for twice is there once."""
 
     def __init__(self) -> None:
-        self.library, self.planned, self.wanted = Library(), dict[str, Planned](), set[str]()
-        self._specs: dict[str, Planned] = {}
+        self.library, self.jobs, self.wanted = Library(), dict[str, Job](), set[str]()
+        self._of_cells: dict[str, Job] = {}
+        self._recipes: dict[str, Recipe] = {}  # of cells that differ in seeds alone
         self._versions, self._checked = versions(), set[int]()
 
-    def row(self, cells: Iterable[Cell]) -> tuple[Planned, ...]:
+    def row(self, cells: Iterable[Cell]) -> tuple[Job, ...]:
         """These cells, which are to be trained."""
-        found = tuple(self.plan(cell) for cell in cells)
+        found = tuple(self.job(cell) for cell in cells)
         self.wanted |= {each.key for each in found}
         return found
 
-    def plan(self, cell: Cell) -> Planned:
+    def job(self, cell: Cell) -> Job:
         """A cell with its keys and its cost."""
         spec = canonical(cell.to_json())
-        if spec not in self._specs:
-            planned = self._planned(cell)
-            self._specs[spec] = self.planned.setdefault(planned.key, planned)
-        return self._specs[spec]
+        if spec not in self._of_cells:
+            job = self._made(cell)
+            self._of_cells[spec] = self.jobs.setdefault(job.key, job)
+        return self._of_cells[spec]
 
-    def _planned(self, cell: Cell) -> Planned:
-        plan = cell.plan()
-        augmented_files(plan.strategy)
-        train, test = self.library.parts(cell, plan.strategy)
+    def recipe(self, cell: Cell) -> Recipe:
+        """How a cell is trained."""
+        alike = canonical(dataclasses.replace(cell, seed=0, block=0, sources={}, vary="").to_json())
+        if alike not in self._recipes:
+            self._recipes[alike] = cell.resolve()
+        return dataclasses.replace(self._recipes[alike], seed=cell.seed, source_seeds=dict(cell.sources))
+
+    def _made(self, cell: Cell) -> Job:
+        recipe = self.recipe(cell)
+        augmented_files(recipe.strategy)
+        train, test = self.library.parts(cell, recipe.strategy)
         if id(train) not in self._checked:
             if not self._checked:  # other choices of the same texts bring the same warnings
                 check_trainable(train, test)
             self._checked.add(id(train))
-            check_augmented(plan.strategy, train)
-        steps = steps_of(plan, len(train))
-        schedule = plan.strategy.schedule(steps)
-        fingerprints = self.library.fingerprints(cell, plan.strategy)
-        cost = {"steps": steps, "member_steps": schedule.cost, "schedule": str(schedule)}
-        return Planned.of(cell, fingerprints, self._versions, **cost)
+            check_augmented(recipe.strategy, train)
+        fingerprints = self.library.fingerprints(cell, recipe.strategy)
+        return Job.of(cell, fingerprints, self._versions, steps_of(recipe, len(train)), recipe)

@@ -15,7 +15,7 @@ from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.provenance import canonical
 from deni.study.cell import Cell, Named
-from deni.study.store.database import Row
+from deni.study.store.rows import Row
 
 _COMMON = ("protocol", "preset", "measure", "test_size", "recipe", "vary")
 
@@ -42,7 +42,7 @@ def plan_repeat(rows: Sequence[Row], store: str) -> Repeat:
         for document in _documents(study, [row.cell for row in some], list(_AXES)):
             name = "study.yaml" if not found else f"study{len(found) + 1}.yaml"
             found[name] = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-    setup = install([row.decides.get("versions", {}) for row in rows])
+    setup = install([_versions(row) for row in rows])
     runs = [f"deni study run {name} --store {store}" for name in found]
     counted = Counter(_environment(row) for row in rows if row.status == "done")
     return Repeat(
@@ -58,6 +58,12 @@ def install(versions: Sequence[Mapping[str, str]]) -> str:
     told = sorted(set().union(*(each.items() for each in versions)))
     listed = " ".join(f"{name}=={value.partition('+')[0]}" for name, value in told)
     return f"python -m pip install {listed}" if told else ""
+
+
+def _versions(row: Row) -> dict[str, str]:
+    """Those that decided the result, and the deni that it was computed with, where it was."""
+    own = {name: str(row.environment[name]) for name in ("deni",) if name in row.environment}
+    return {**row.decides["versions"], **own}
 
 
 def _environment(row: Row) -> str:

@@ -1,18 +1,16 @@
-"""One point of a study's grid: what decides it, the key under which it is kept, and what it gives."""
+"""One point of a study's grid: what the study says of it, and what it gives."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deni.provenance import canonical, digest
 from deni.randomness import SOURCES
+from deni.settings import neutral_values, setting
 from deni.tasks import DEFAULT
 
 if TYPE_CHECKING:
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
 OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
 MEASURES = ("test", "development")  # the part that a cell is measured on
-# Of the recipe: how it is computed. The result is the same but for rounding, as in packs.
-HOW = ("engine", "members_at_a_time", "eval_batch_size", "gradient_checkpointing")
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class Cell:
     test_size: int | None = None
     protocol: str | None = None
     preset: str | None = None
-    measure: str = "test"
+    measure: str = setting("test", neutral="test")
     recipe: Mapping[str, Any] = field(default_factory=dict)
     vary: str = "optimisation"
     factor: Mapping[str, Any] = field(default_factory=dict)
@@ -99,8 +95,12 @@ class Cell:
         """What a text has, see `deni.tasks.TASKS`."""
         return str(self.dataset.get("task") or DEFAULT)
 
-    def plan(self) -> Recipe:
-        """How it is trained; raises ValueError for a name, setting or value that does not exist."""
+    def resolve(self) -> Recipe:
+        """How it is trained, with today's defaults for what is not given.
+
+        Raises:
+            ValueError: a name, setting or value that does not exist.
+        """
         from deni.recipe import Recipe
 
         own = dict(self.strategy.settings)
@@ -122,46 +122,6 @@ class Cell:
             **given,
         )
 
-    def voter(self) -> Callable[[np.ndarray], np.ndarray]:
-        """How its members vote: what they say `(N, M, C)` becomes `(N, C)`.
-
-        Raises:
-            ValueError: a strategy or setting that does not exist in this version.
-        """
-        import torch
-
-        from deni.strategies import make_strategy
-        from deni.tasks.voting import vote
-
-        strategy = make_strategy(self.strategy.name, self.preset or self.protocol, **self.strategy.settings)
-        return lambda members: vote(torch.from_numpy(members), strategy.combine, self.task).numpy()
-
-    # ---- what it is kept under -------------------------------------------------------------------------------------
-
-    def decides(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> dict[str, Any]:
-        """Everything that decides the result, defaults filled in; labels, places of files and `HOW` do not."""
-        return {
-            **_settled(canonical(dataclasses.replace(self, seed=0, block=0, sources={}, vary="", factor={}).to_json())),
-            "fingerprints": dataclasses.asdict(fingerprints),
-            "versions": dict(versions),
-            "seed": self.seed,
-            "block": self.block,
-            "seeds": self.seeds,
-        }
-
-    def key(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> str:
-        """SHA-256 of what decides the result: a changed setting, default, text or version is another cell."""
-        return digest(self.decides(fingerprints, versions))
-
-    def pack_key(self, fingerprints: Fingerprints, versions: Mapping[str, str]) -> str:
-        """The same for cells that may train in one population: those that differ in `seed` alone.
-
-        A pack shares the seeds of single sources (`deni.PopulationTrainer`) and its texts, so these count.
-        """
-        decided = self.decides(fingerprints, versions)
-        own = dict.fromkeys(BLOCK_SOURCES, self.block) | dict(self.sources)
-        return digest({**decided, "seed": None, "seeds": own})
-
     # ---- as JSON ---------------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
@@ -172,83 +132,13 @@ class Cell:
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
         """The cell that `to_json` wrote."""
         named = {name: Named(**values[name]) for name in ("tuning", "strategy")}
-        return cls(**{**values, **named})
-
-
-@functools.lru_cache(maxsize=4096)
-def _settled(spec: str) -> dict[str, Any]:
-    """The settings of a cell without seeds, defaults filled in; the default for what decides nothing."""
-    from deni.recipe import Recipe
-
-    cell = Cell.from_json(json.loads(spec))
-    settings = cell.plan().settings()
-    strategy, tuning = settings.pop("strategy"), settings.pop("tuning")
-    for name in ("seed", "source_seeds"):
-        settings.pop(name)
-    settings |= {name: getattr(Recipe, name) for name in HOW}
-    return {
-        "model": settings.pop("model"),
-        "tuning": _of_one_spelling(tuning),
-        "strategy": _of_one_spelling(strategy),
-        "labelled": cell.labelled,
-        "test_size": cell.test_size,
-        "protocol": cell.protocol,
-        "preset": cell.preset,
-        **({} if cell.measure == "test" else {"measure": cell.measure}),  # cells are older than the choice
-        "recipe": _of_one_spelling(settings),
-    }
-
-
-# Settings that came after the first stores, with the value that was the only one until then: it leaves the keys alone.
-LATER = {"antithetic": False, "member_order": "shared"}
-
-
-def _of_one_spelling(value: Any) -> Any:
-    """Settings where 10.0 is 10, without those of `LATER`, and without the place of the augmented texts, whose
-    fingerprint counts."""
-    if isinstance(value, Mapping):
-        return {
-            key: _of_one_spelling(each)
-            for key, each in value.items()
-            if key != "augmented" and not (key in LATER and each == LATER[key])
-        }
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+        return cls(**{**neutral_values(cls), **values, **named})  # of fields that came later than it was written
 
 
 def _takes_augmented(strategy: str) -> bool:
     from deni.strategies import has_setting
 
     return has_setting(strategy, "augmented")
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell with the keys that it is kept and packed under.
-
-    Args:
-        cell: what was asked for.
-        decides: all that decides the result; `key` is its SHA-256.
-        key: see `Cell.key`.
-        pack: see `Cell.pack_key`.
-        steps: T, optimiser steps of one run.
-        member_steps: what it costs.
-        schedule: its phases, as text.
-    """
-
-    cell: Cell
-    decides: Mapping[str, Any] = field(repr=False)
-    key: str
-    pack: str
-    steps: int = 0
-    member_steps: int = 0
-    schedule: str = ""
-
-    @classmethod
-    def of(cls, cell: Cell, fingerprints: Fingerprints, versions: Mapping[str, str], **cost: Any) -> Planned:
-        """A cell and its keys."""
-        pack = cell.pack_key(fingerprints, versions)
-        decided = cell.decides(fingerprints, versions)
-        return cls(cell, decided, digest(decided), pack, **cost)
 
 
 @dataclass(frozen=True)
@@ -265,7 +155,7 @@ class CellResult:
         merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at
             the end.
         metrics: of the vote, see `deni.tasks.Task.scores`; beside them what other votes would score, see
-            `deni.study.votes`.
+            `deni.study.execution.other_votes`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
         diagnostics: what the trainer says of the run.
         environment: versions, device, threads, commit.

@@ -64,21 +64,25 @@ class Library:
 
     def fingerprints(self, cell: Cell, strategy: Strategy) -> Fingerprints:
         """What the files of a cell hold at present."""
+        augmented = ",".join(fingerprint_of_file(file) for file in augmented_files(strategy))
+        return Fingerprints(self.fingerprint_of_data(cell), fingerprint_of_model(cell.model), augmented)
+
+    def fingerprint_of_data(self, cell: Cell) -> str:
+        """Of the texts and labels of the cell's dataset, as they were read."""
         at = self._place(cell)
         if at not in self._digests:
             self._digests[at] = fingerprint_of_texts(self.texts(cell))
-        augmented = ",".join(fingerprint_of_file(file) for file in augmented_files(strategy))
-        return Fingerprints(self._digests[at], fingerprint_of_model(cell.model), augmented)
+        return self._digests[at]
 
     def _place(self, cell: Cell) -> str:
         read = {name: value for name, value in cell.dataset.items() if name != "augmented"}
         return canonical([read, (cell.preset or cell.protocol) is None])
 
 
-def steps_of(plan: Recipe, texts: int) -> int:
+def steps_of(recipe: Recipe, texts: int) -> int:
     """T: optimiser steps of a run on so many labelled texts, with the augmented ones."""
-    added = sum(part.augmentations for part in plan.strategy.parts if isinstance(part, Augmentation))
-    return math.ceil(plan.epochs * math.ceil(texts * (1 + added) / plan.batch_size))
+    added = sum(part.augmentations for part in recipe.strategy.parts if isinstance(part, Augmentation))
+    return math.ceil(recipe.epochs * math.ceil(texts * (1 + added) / recipe.batch_size))
 
 
 def augmented_files(strategy: Strategy) -> list[str]:

@@ -15,7 +15,8 @@ from deni.models.loading import load_config
 from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
-from deni.study.cell import Cell, Planned
+from deni.study.cell import Cell
+from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.spec.grid import Point, read_grid
 from deni.tuning.unipelt import UniPELT, package
@@ -27,18 +28,18 @@ class Study:
 
     Args:
         name: what the file calls it.
-        planned: its cells; those that may train in one population stand beside each other.
+        jobs: its cells, resolved; those that may train in one population stand beside each other.
         library: the texts that were read for it.
     """
 
     name: str
-    planned: tuple[Planned, ...]
+    jobs: tuple[Job, ...]
     library: Library = field(repr=False)
 
     @property
-    def packs(self) -> list[tuple[Planned, ...]]:
+    def packs(self) -> list[tuple[Job, ...]]:
         """The cells, those that may train in one population together."""
-        return [tuple(pack) for _, pack in itertools.groupby(self.planned, key=lambda each: each.pack)]
+        return [tuple(pack) for _, pack in itertools.groupby(self.jobs, key=lambda job: job.pack)]
 
 
 def read_study(path: str | Path) -> Study:
@@ -49,29 +50,28 @@ def read_study(path: str | Path) -> Study:
     """
     library = Library()
     grid = read_grid(path)
-    return Study(grid.name, tuple(_plan(grid.points(), library)), library)
+    return Study(grid.name, tuple(_jobs(grid.points(), library)), library)
 
 
-def _plan(points: Iterable[Point], library: Library) -> Iterator[Planned]:
-    """The cells with keys and costs, each checked against its data and model."""
+def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
+    """The cells as jobs, each checked against its data and model."""
     here, seen = versions(), dict[str, Point]()
     checked: set[int] = set()  # parts of the data, which many cells share
     for _, group in itertools.groupby(points, key=_without_seeds):
         alike = list(group)
-        plan = _recipe_of(alike[0])
+        recipe = _recipe_of(alike[0])
         for point in alike:
-            train = _texts_of(point, plan.strategy, library, checked)
-            steps = steps_of(plan, len(train))
+            cell = point.cell
+            own = dataclasses.replace(recipe, seed=cell.seed, source_seeds=dict(cell.sources))
+            steps = steps_of(recipe, len(_texts_of(point, recipe.strategy, library, checked)))
             with _axis(point, "models"):
-                fingerprints = library.fingerprints(point.cell, plan.strategy)
+                fingerprints = library.fingerprints(cell, recipe.strategy)
             with _axis(point, "strategies"):
-                schedule = plan.strategy.schedule(steps)
-            cost = {"steps": steps, "member_steps": schedule.cost, "schedule": str(schedule)}
-            planned = Planned.of(point.cell, fingerprints, here, **cost)
-            if planned.key in seen:
-                raise _twice(point, seen[planned.key])
-            seen[planned.key] = point
-            yield planned
+                job = Job.of(cell, fingerprints, here, steps, own)
+            if job.key in seen:
+                raise _twice(point, seen[job.key])
+            seen[job.key] = point
+            yield job
 
 
 def _texts_of(point: Point, strategy: Strategy, library: Library, checked: set[int]) -> Texts:
@@ -107,14 +107,16 @@ def _recipe_of(point: Point) -> Recipe:
     with _axis(point, "models"):
         limit = getattr(load_config(point.cell.model), "max_position_embeddings", None)
     with _axis(point, "strategies"):
-        plan = point.cell.plan()
+        recipe = point.cell.resolve()
     with _axis(point, "tunings"):
-        if isinstance(plan.tuning, UniPELT):
+        if isinstance(recipe.tuning, UniPELT):
             package()
     with _axis(point, "recipe"):
-        if limit and plan.max_length and plan.max_length > limit - plan.tuning.virtual_tokens:
-            raise ValueError(f"max_length {plan.max_length} is over the limit of {limit} tokens of {point.cell.model}")
-    return plan
+        if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:
+            raise ValueError(
+                f"max_length {recipe.max_length} is over the limit of {limit} tokens of {point.cell.model}"
+            )
+    return recipe
 
 
 def _twice(point: Point, earlier: Point) -> InputError:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from deni.errors import InputError
-from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
+from deni.study.cell import Cell, CellResult, Fingerprints, Named
 from deni.study.execution.driver import ATTEMPTS, Pack, packs_of, run_packs
+from deni.study.execution.job import Job
 from deni.study.execution.progress import Progress
 from deni.study.execution.runners.base import Done, Runner
 from deni.study.store.database import Store
@@ -17,7 +18,7 @@ CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default
 
 def planned(count=4, **changed):
     cells = [replace(CELL, seed=seed, **changed) for seed in range(count)]
-    return [Planned.of(cell, Fingerprints("d", "m"), {"deni": "0"}, member_steps=10) for cell in cells]
+    return [Job.of(cell, Fingerprints("d", "m"), {"torch": "2"}, steps=10) for cell in cells]
 
 
 def result(seed=0):
@@ -32,9 +33,9 @@ class Scripted(Runner):
         super().__init__(slots, threads=1)
         self.says, self.given, self.open, self.closed = says, [], [], False
 
-    def submit(self, number, cells):
+    def submit(self, number, jobs):
         assert len(self.open) < self.slots
-        seeds = [cell.seed for cell in cells]
+        seeds = [job.cell.seed for job in jobs]
         self.given.append(seeds)
         self.open.append((number, seeds))
 
@@ -67,7 +68,7 @@ def store(tmp_path):
 def test_packs_hold_what_may_train_together_up_to_the_size():
     cells = [*planned(5), *planned(2, block=1)]
     packs = packs_of(cells, lambda _: 2)
-    assert [[(each.cell.block, each.cell.seed) for each in pack.cells] for pack in packs] == [
+    assert [[(each.cell.block, each.cell.seed) for each in pack.jobs] for pack in packs] == [
         [(0, 0), (0, 1)],
         [(0, 2), (0, 3)],
         [(0, 4)],
@@ -212,12 +213,12 @@ def test_a_full_disk_ends_the_study_and_the_same_again_finishes_it(store):
 
     cells = planned(4)
     store.add(cells)
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages + 200}")  # room for one cell
+    pages = store._file.sqlite.execute("PRAGMA page_count").fetchone()[0]
+    store._file.sqlite.execute(f"PRAGMA max_page_count = {pages + 200}")  # room for one cell
     with pytest.raises(InputError, match="the disk is full"):
         run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
     assert store.status() == {"waiting": 3, "running": 0, "done": 1, "failed": 0}
-    store._connection.execute("PRAGMA max_page_count = 1000000")
+    store._file.sqlite.execute("PRAGMA max_page_count = 1000000")
     run_packs(packs_of(cells, lambda _: 1), store, Scripted(large), lambda _: None)
     assert [row.attempts for row in store.results()] == [2, 1, 2, 1]
-    assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert store._file.sqlite.execute("PRAGMA integrity_check").fetchone() == ("ok",)

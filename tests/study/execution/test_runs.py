@@ -58,8 +58,8 @@ def writer(file, tickets, model_folder):
     return write
 
 
-def cells_of(file):
-    return [each.cell for each in read_study(file).planned]
+def jobs_of(file):
+    return read_study(file).jobs
 
 
 def command(*arguments):
@@ -79,11 +79,11 @@ ENSEMBLE = {"name": "ensemble", "members": 2}
 
 @pytest.mark.parametrize("strategy", ["default", {"name": "deni", "members": 3}, ENSEMBLE])
 def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy):
-    cells = cells_of(study(strategies=[strategy]))
+    jobs = jobs_of(study(strategies=[strategy]))
     library = Library()
-    together = run_pack(cells, library)
-    for cell, result in zip(cells, together, strict=True):
-        (alone,) = run_pack([cell], library)
+    together = run_pack(jobs, library)
+    for job, result in zip(jobs, together, strict=True):
+        (alone,) = run_pack([job], library)
         assert np.allclose(result.log_probs, alone.log_probs, atol=1e-4)
         assert (result.merged is None) == (alone.merged is None) == (strategy in ("default", ENSEMBLE))
         assert result.merged is None or np.allclose(result.merged, alone.merged, atol=1e-4)
@@ -99,10 +99,10 @@ def test_each_text_has_the_prediction_of_its_own(study, tickets, tmp_path):
     frame["text"] = [" ".join(text.split()[: 2 + row % 5]) for row, text in enumerate(frame["text"])]
     frame.to_csv(tmp_path / "lengths.csv", index=False)
     own = {"datasets": [{"path": str(tmp_path / "lengths.csv")}], "strategies": [{"name": "deni", "members": 3}]}
-    (cell, *_), library = cells_of(study(**own)), Library()
-    (result,) = run_pack([cell], library)
-    _, measured = library.parts(cell, cell.plan().strategy)
-    fitted = fit([cell], library)
+    (job, *_), library = jobs_of(study(**own)), Library()
+    (result,) = run_pack([job], library)
+    _, measured = job.texts(library)
+    fitted = fit([job], library)
     tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
     assert np.allclose(result.log_probs, fitted.classifier().members(measured.texts), atol=1e-4)
     assert np.allclose(result.merged, fitted.trainer.predict_merged(tokens)[:, 0], atol=1e-4)
@@ -110,15 +110,15 @@ def test_each_text_has_the_prediction_of_its_own(study, tickets, tmp_path):
 
 def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
     file = study(strategies=[{"name": "deni", "members": 3}])
-    planned = read_study(file).planned
-    results = run_pack([each.cell for each in planned], Library())
-    for each, result in zip(planned, results, strict=True):
+    jobs = jobs_of(file)
+    results = run_pack(jobs, Library())
+    for each, result in zip(jobs, results, strict=True):
         assert result.cost["member_steps"] == each.member_steps
         assert result.log_probs.shape == (len(result.gold), 3, 3)
         assert result.cost["tokens"] > 0
         assert result.cost["flops"] > result.cost["tokens"]
         assert result.cost["seconds"] > 0
-        assert result.diagnostics["schedule"] == each.schedule
+        assert result.diagnostics["schedule"] == str(each.schedule)
         assert result.environment["threads"] >= 1
         assert 0 <= result.metrics["macro_f1"] <= 1
         assert result.metrics["macro_f1"] == result.metrics["soft_macro_f1"]  # DENI's default
@@ -128,13 +128,13 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
 
 def test_a_pack_leaves_threads_and_warnings_of_its_process_as_they_were(study):
     before = torch.get_num_threads(), list(warnings.filters)
-    done = work(0, cells_of(study(strategies=["default"], seeds=2)), torch.get_num_threads() + 1, None)
+    done = work(0, jobs_of(study(strategies=["default"], seeds=2)), torch.get_num_threads() + 1, None)
     assert not done.error
     assert (torch.get_num_threads(), list(warnings.filters)) == before
 
 
 def test_a_run_without_a_number_for_its_loss_fails(study):
-    results = run_pack(cells_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
+    results = run_pack(jobs_of(study(recipe={**RECIPE, "learning_rate": 1e30})), Library())
     assert all(isinstance(each, str) and each.startswith("deni.errors.TrainingDivergedError") for each in results)
 
 
@@ -142,11 +142,11 @@ def test_a_run_without_a_number_for_its_loss_fails(study):
     torch.cuda.is_available() or not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux and no GPU"
 )
 def test_the_peak_of_memory_is_that_of_the_cell(study):
-    (cell,) = cells_of(study(seeds=1))
+    (job,) = jobs_of(study(seeds=1))
     held = np.ones(2**28, dtype=np.uint8)  # 256 MiB, gone before the cell begins
     before = psutil.Process().memory_info().rss
     del held
-    (result,) = run_pack([cell], Library())
+    (result,) = run_pack([job], Library())
     assert result.cost["peak_bytes"] < before
 
 
@@ -155,8 +155,8 @@ def test_a_trained_cell_leaves_no_tensors_behind(study):
         gc.collect()
         return sum(each.nbytes for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter))
 
-    cells, library = cells_of(study(strategies=[{"name": "ensemble", "members": 2}])), Library()
-    after = [kept() for cell in cells if run_pack([cell], library)]
+    jobs, library = jobs_of(study(strategies=[{"name": "ensemble", "members": 2}])), Library()
+    after = [kept() for job in jobs if run_pack([job], library)]
     assert after[0] == after[1] == after[2]
 
 
@@ -166,7 +166,7 @@ def test_a_trained_cell_leaves_no_tensors_behind(study):
 def trained(file, path, **how):
     study = read_study(file)
     with Store(path, create=True) as store:
-        failed = Run(study, study.planned, threads=1, progress=False, **how).into(store)
+        failed = Run(study, study.jobs, threads=1, progress=False, **how).into(store)
         return failed, {row.key: store.outputs(row.key).log_probs for row in store.results()}
 
 
@@ -210,10 +210,10 @@ def test_a_study_whose_ray_head_is_killed_ends_in_one_line_and_is_finished_later
 
     whole = read_study(file)
     with Store(path, create=True) as store:
-        store.add(whole.planned)
+        store.add(whole.jobs)
         # Ray itself would kill this process after a minute, and say nothing to the caller.
         with pytest.raises(InputError, match=r"the Ray cluster at [\d.:]+ is gone .*: finished cells are safe"):
-            run_packs(packs_of(whole.planned, lambda _: 1), store, OnRay(1, 1), kill_head)
+            run_packs(packs_of(whole.jobs, lambda _: 1), store, OnRay(1, 1), kill_head)
         before = {row.key: row.finished for row in store.results()}
         assert 0 < len(before) < 20
         assert [row.traceback for row in store.results("failed")] == []
@@ -245,7 +245,7 @@ def test_a_study_goes_on_after_a_worker_is_killed(study, tmp_path, monkeypatch):
     killed = []
 
     with Store(tmp_path / "study.db", create=True) as store:
-        running = Run(whole, whole.planned, threads=1, pack=1, runner="processes", workers=2, progress=False)
+        running = Run(whole, whole.jobs, threads=1, pack=1, runner="processes", workers=2, progress=False)
         started = running._started
 
         def start():

@@ -13,7 +13,7 @@ from deni.study.execution.pack import run_pack
 from deni.study.execution.trunks import SECONDS, trunk_of
 from deni.study.library import Library
 from deni.study.store.database import Store
-from tests.study.execution.test_runs import RECIPE, cells_of, writer
+from tests.study.execution.test_runs import RECIPE, jobs_of, writer
 
 OWN = {"members": 3, "ensemble_from": 0.5}
 VARIANTS = (
@@ -35,10 +35,10 @@ def named(name="delayed_ensemble", **settings):
 
 
 def packs(file):
-    """The cells, those of each strategy together."""
+    """The jobs, those of each strategy together."""
     found = {}
-    for cell in cells_of(file):
-        found.setdefault((cell.strategy.name, str(cell.strategy.settings)), []).append(cell)
+    for job in jobs_of(file):
+        found.setdefault((job.cell.strategy.name, str(job.cell.strategy.settings)), []).append(job)
     return list(found.values())
 
 
@@ -62,8 +62,8 @@ def test_a_pack_that_goes_on_from_a_trunk_has_the_numbers_of_one_that_does_not(s
     if not before:
         strategies = [named(**{**OWN, **more}) for more in VARIANTS]
     folder, library = str(tmp_path / "trunks"), Library()
-    for cells in packs(study(strategies=strategies, tunings=[tuning], seeds=2)):
-        plain, shared = run_pack(cells, library), run_pack(cells, library, folder)
+    for jobs in packs(study(strategies=strategies, tunings=[tuning], seeds=2)):
+        plain, shared = run_pack(jobs, library), run_pack(jobs, library, folder)
         assert all(same(*pair) for pair in zip(plain, shared, strict=True))
     (trunk,) = os.listdir(folder)
     assert float((tmp_path / "trunks" / trunk / SECONDS).read_text()) > 0
@@ -87,8 +87,7 @@ def test_the_second_pack_trains_from_its_first_fork_only(study, tmp_path, monkey
 def test_a_trunk_is_of_what_counts_before_the_first_fork(study, tmp_path):
     def trunk(recipe=None, seeds=3, **strategy):
         given = {"strategies": [{**named(**OWN), **strategy}], "seeds": seeds, "recipe": {**RECIPE, **(recipe or {})}}
-        cells = cells_of(study(**given))
-        found = trunk_of(cells, cells[0].plan(), Library(), tmp_path)
+        found = trunk_of(jobs_of(study(**given)), tmp_path)
         return found and found.folder
 
     first = trunk()
@@ -134,8 +133,8 @@ def test_a_trunk_that_cannot_be_kept_is_done_without(study, tmp_path, monkeypatc
         raise OSError("No space left on device")
 
     monkeypatch.setattr("shutil.copytree", full)
-    (cells,) = packs(study(strategies=[named(**OWN)]))
-    results = run_pack(cells, Library(), str(tmp_path / "trunks"))
+    (jobs,) = packs(study(strategies=[named(**OWN)]))
+    results = run_pack(jobs, Library(), str(tmp_path / "trunks"))
     assert all(result.cost["member_steps"] > 0 for result in results)
     assert not (tmp_path / "trunks").exists()
 

@@ -35,7 +35,7 @@ def study(tmp_path, model_folder):
 
 
 def cells(study):
-    return [each.cell for each in study.planned]
+    return [each.cell for each in study.jobs]
 
 
 def test_a_grid_has_every_combination_once_and_seeds_innermost(study):
@@ -43,13 +43,13 @@ def test_a_grid_has_every_combination_once_and_seeds_innermost(study):
     found = [(each.strategy.name, each.labelled, each.seed) for each in cells(read)]
     names = ("default", "deni", "prior_noise+ensemble")
     assert found == [(name, n, seed) for name in names for n in (12, 15) for seed in range(3)]
-    assert len({each.key for each in read.planned}) == 18
+    assert len({each.key for each in read.jobs}) == 18
     assert [len(pack) for pack in read.packs] == [3] * 6
-    assert len({each.pack for each in read.planned}) == 6
+    assert len({each.pack for each in read.jobs}) == 6
 
 
 def test_a_study_is_read_the_same_again(study):
-    assert study(HEAD).planned == study(HEAD).planned
+    assert study(HEAD).jobs == study(HEAD).jobs
 
 
 def test_what_is_left_away_has_a_default(study):
@@ -65,36 +65,35 @@ def test_what_is_left_away_has_a_default(study):
 
 
 def test_steps_and_cost_follow_from_texts_batch_and_epochs(study):
-    planned = {(each.cell.strategy.name, each.cell.labelled): each for each in study(HEAD).planned}
-    assert [planned[name, 12].steps for name in ("default", "deni")] == [12, 12]  # 4 epochs of ceil(12/4)
-    assert planned["default", 15].steps == 16  # 4 epochs of ceil(15/4)
-    assert planned["default", 15].member_steps == 16
-    assert planned["prior_noise+ensemble", 15].member_steps == 160
-    assert planned["deni", 12].member_steps == planned["deni", 12].cell.plan().strategy.schedule(12).cost > 12
+    jobs = {(each.cell.strategy.name, each.cell.labelled): each for each in study(HEAD).jobs}
+    assert [jobs[name, 12].steps for name in ("default", "deni")] == [12, 12]  # 4 epochs of ceil(12/4)
+    assert jobs["default", 15].steps == 16  # 4 epochs of ceil(15/4)
+    assert jobs["default", 15].member_steps == 16
+    assert jobs["prior_noise+ensemble", 15].member_steps == 160
+    assert jobs["deni", 12].member_steps == jobs["deni", 12].recipe.strategy.schedule(12).cost > 12
 
 
 def test_the_steps_are_those_that_the_trainer_takes(study):
     from deni.finetune import fine_tune
 
     read = study(HEAD + "test_size: 3\n")
-    planned = next(each for each in read.planned if each.cell.strategy.name == "deni" and each.cell.labelled == 15)
-    plan = planned.cell.plan()
-    train, test = read.library.parts(planned.cell, plan.strategy)
+    job = next(each for each in read.jobs if each.cell.strategy.name == "deni" and each.cell.labelled == 15)
+    train, test = job.texts(read.library)
     assert (len(train), len(test)) == (15, 3)
-    fitted = fine_tune(train, plan, progress=False)
-    assert (fitted.schedule.steps, fitted.member_steps) == (planned.steps, planned.member_steps)
-    assert str(fitted.schedule) == planned.schedule
+    fitted = fine_tune(train, job.recipe, progress=False)
+    assert (fitted.schedule.steps, fitted.member_steps) == (job.steps, job.member_steps)
+    assert fitted.schedule == job.schedule
 
 
 def test_the_texts_of_a_cell_are_those_of_deni_train(study, tmp_path):
     from deni.commands.train import train_file
 
     read = study(HEAD.replace("seeds: 3", "seeds: [5]\nblocks: [2]"))
-    planned = read.planned[0]
-    train, test = read.library.parts(planned.cell, planned.cell.plan().strategy)
+    job = read.jobs[0]
+    train, test = job.texts(read.library)
     done = train_file(
         study.folder / "tickets.csv",
-        recipe=planned.cell.plan(),
+        recipe=job.recipe,
         output=tmp_path / "model",
         labelled=12,
         block=2,
@@ -132,15 +131,15 @@ def test_varying_all_is_marked_and_draws_other_texts_for_each_seed(study):
     assert {cell.vary for cell in cells(read)} == {"all"}
     assert len({cell.seeds["data_split"] for cell in cells(read)}) == 4
     assert len(read.packs) == 4
-    tests = [read.library.parts(cell, cell.plan().strategy)[1].texts for cell in cells(read)]
+    tests = [job.texts(read.library)[1].texts for job in read.jobs]
     assert len({tuple(each) for each in tests}) == 4
 
 
 def test_all_cells_of_a_block_predict_the_same_texts(study):
     read = study(HEAD + "blocks: 2\ntest_size: 4\n")
     tests = {}
-    for cell in cells(read):
-        tests.setdefault(cell.block, set()).add(tuple(read.library.parts(cell, cell.plan().strategy)[1].frame.index))
+    for job in read.jobs:
+        tests.setdefault(job.cell.block, set()).add(tuple(job.texts(read.library)[1].frame.index))
     assert [len(each) for each in tests.values()] == [1, 1]
     assert tests[0] != tests[1]
 
@@ -155,18 +154,17 @@ def rows(texts):
 def test_a_development_part_is_cut_from_what_the_test_part_leaves(study):
     text = HEAD.replace("[default", "[default, all_data") + "blocks: 2\n"
     on_test, developed = study(text), study(text + "measure: development\n")
-    assert not {each.key for each in on_test.planned} & {each.key for each in developed.planned}
-    assert not {each.pack for each in on_test.planned} & {each.pack for each in developed.planned}
+    assert not {each.key for each in on_test.jobs} & {each.key for each in developed.jobs}
+    assert not {each.pack for each in on_test.jobs} & {each.pack for each in developed.jobs}
     count = len(toy_rows())
-    for there, here in zip(on_test.planned, developed.planned, strict=True):
-        strategy = here.cell.plan().strategy
-        train, dev = developed.library.parts(here.cell, strategy)
-        _, test = on_test.library.parts(there.cell, strategy)
+    for there, here in zip(on_test.jobs, developed.jobs, strict=True):
+        train, dev = here.texts(developed.library)
+        _, test = there.texts(on_test.library)
         assert (len(test), len(dev)) == (round(count / 5), round((count - len(test)) / 5))
         assert len({*rows(train), *rows(dev), *rows(test)}) == len(train) + len(dev) + len(test)
         assert len(train) == (here.cell.labelled or count - len(test) - len(dev))
         assert {*dev.labels} == {*test.labels}
-    parts = {tuple(sorted(rows(developed.library.parts(cell, cell.plan().strategy)[1]))) for cell in cells(developed)}
+    parts = {tuple(sorted(rows(job.texts(developed.library)[1]))) for job in developed.jobs}
     assert len(parts) == 2  # one a block
 
 
@@ -175,17 +173,16 @@ def test_a_development_part_is_that_of_deni_train(study):
     from deni.randomness import Sources
 
     read = study(SEEDS + "seeds: [5]\nblocks: [2]\nmeasure: development")
-    (cell,) = cells(read)
-    strategy = cell.plan().strategy
-    train, dev = read.library.parts(cell, strategy)
-    same, _, part = divide(read.library.texts(cell), Sources(2), dev="0.2", labelled=12)
+    (job,) = read.jobs
+    train, dev = job.texts(read.library)
+    same, _, part = divide(read.library.texts(job.cell), Sources(2), dev="0.2", labelled=12)
     assert (train.texts, dev.texts) == (same.texts, part.texts)
 
 
 def test_the_test_size_limits_the_development_texts_and_leaves_the_rest_as_it_is(study):
     text = SEEDS + "seeds: 1\nmeasure: development\n"
     whole, few = (study(text + more) for more in ("", "test_size: 4"))
-    parts = [each.library.parts(each.planned[0].cell, each.planned[0].cell.plan().strategy) for each in (whole, few)]
+    parts = [each.jobs[0].texts(each.library) for each in (whole, few)]
     (train, dev), (same, some) = parts
     assert train.texts == same.texts
     assert len(some) == 4
@@ -212,7 +209,7 @@ def test_a_factor_reaches_only_those_who_have_the_setting(study):
     assert [f for t, s, f in found if (t, s) == ("full", "deni")] == [{"members": 2}, {"members": 3}]
     assert sorted(map(str, (f for t, s, f in found if (t, s) == ("lora", "deni")))) == sorted(map(str, both))
     deni = next(c for c in cells(read) if c.factor == {"members": 3, "lora_r": 8} and c.strategy.name == "deni")
-    assert (deni.plan().strategy.members, deni.plan().tuning.lora_r) == (3, 8)  # type: ignore[attr-defined]
+    assert (deni.resolve().strategy.members, deni.resolve().tuning.lora_r) == (3, 8)  # type: ignore[attr-defined]
 
 
 def test_all_data_runs_once_on_all_texts_beside_a_choice_of_labelled(study):
@@ -233,9 +230,9 @@ def augmented(study):
 
 
 def test_augmented_texts_come_with_the_dataset(augmented):
-    default, plain, denials = augmented("[default, {name: augmentation, augmentations: 2}, denials]").planned
-    assert default.cell.plan().strategy.settings() == {}
-    assert plain.cell.plan().strategy.augmented.endswith("augmented.csv")  # type: ignore[attr-defined]
+    default, plain, denials = augmented("[default, {name: augmentation, augmentations: 2}, denials]").jobs
+    assert default.recipe.strategy.settings() == {}
+    assert plain.recipe.strategy.augmented.endswith("augmented.csv")  # type: ignore[attr-defined]
     assert (default.steps, plain.steps, denials.steps) == (
         15,
         45,
@@ -255,29 +252,29 @@ def test_the_protocol_means_a_thousand_labelled_texts(study):
     text = (
         "datasets: large.csv\nmodels: MODEL\nstrategies: default\nseeds: 1\nprotocol: paper\nrecipe: {max_length: 8}\n"
     )
-    (planned,) = study(text).planned
-    assert (planned.cell.labelled, planned.steps) == (1000, 1250)
-    (planned,) = study(text + "labelled: all").planned
-    assert (planned.cell.labelled, planned.steps) == (None, 1440)
+    (job,) = study(text).jobs
+    assert (job.cell.labelled, job.steps) == (1000, 1250)
+    (job,) = study(text + "labelled: all").jobs
+    assert (job.cell.labelled, job.steps) == (None, 1440)
 
 
 def test_a_learning_rate_without_a_point_is_a_number(study):
-    assert cells(study(SEEDS + "seeds: 1\nrecipe: {learning_rate: 1e-4}"))[0].plan().rate == 1e-4
+    assert cells(study(SEEDS + "seeds: 1\nrecipe: {learning_rate: 1e-4}"))[0].resolve().rate == 1e-4
 
 
 def test_other_texts_in_the_file_are_other_cells(study):
-    (before,) = study(SEEDS + "seeds: 1").planned
+    (before,) = study(SEEDS + "seeds: 1").jobs
     file = study.folder / "tickets.csv"
     file.write_text(file.read_text() + "one more parcel,delivery\n")
-    (after,) = study(SEEDS + "seeds: 1").planned
+    (after,) = study(SEEDS + "seeds: 1").jobs
     assert before.key != after.key
 
 
 @pytest.mark.skipif("DENI_DATA" not in os.environ, reason="DENI_DATA names no folder with the datasets")
 def test_the_example_is_a_study_of_four_strategies_on_two_datasets():
     read = read_study(Path(__file__).parents[3] / "examples" / "first_study.yaml")
-    assert (len(read.planned), len(read.packs)) == (320, 16)
-    costs = {each.cell.strategy.name: each.member_steps for each in read.planned if each.cell.labelled == 500}
+    assert (len(read.jobs), len(read.packs)) == (320, 16)
+    costs = {each.cell.strategy.name: each.member_steps for each in read.jobs if each.cell.labelled == 500}
     assert costs == {"default": 630, "ensemble": 6300, "deni": 1386, "prior_noise+deni": 2331}
 
 
@@ -413,9 +410,7 @@ def test_an_odd_value_is_refused_in_one_line_or_makes_sense(study, key, value):
         assert re.match(rf"{study.folder}/study.yaml, line \d+: ", str(error)), error
         assert "\n" not in str(error)
     else:
-        assert (key, value) in (("recipe", "{}"), ("factor", "{}"), ("name", "'+'")), [
-            each.cell for each in read.planned
-        ]
+        assert (key, value) in (("recipe", "{}"), ("factor", "{}"), ("name", "'+'")), [each.cell for each in read.jobs]
 
 
 def test_too_many_labelled_texts_are_refused(study):

@@ -14,17 +14,20 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.errors import InputError
 from deni.provenance import canonical
-from deni.study.cell import Cell, CellResult, Fingerprints, Named, Planned
+from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.execution.job import Job
 from deni.study.store import schema
-from deni.study.store.database import Outputs, Store, pack_arrays, worker_name
+from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
+from deni.study.store.rows import Outputs, pack_arrays
+from deni.study.store.workers import worker_name
 
-VERSIONS = {"deni": "0"}
+VERSIONS = {"torch": "2"}
 CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
 
 
-def planned(count: int = 4, **changed) -> list[Planned]:
-    return [Planned.of(replace(CELL, seed=seed, **changed), Fingerprints("d", "m"), VERSIONS) for seed in range(count)]
+def planned(count: int = 4, **changed) -> list[Job]:
+    return [Job.of(replace(CELL, seed=seed, **changed), Fingerprints("d", "m"), VERSIONS, 10) for seed in range(count)]
 
 
 def a_result(seed: int = 0, texts: int = 5, merged: bool = False) -> CellResult:
@@ -211,7 +214,7 @@ from tests.study.store.test_database import a_result
 from deni.study.store.database import Store
 store = Store(sys.argv[1])
 die = lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL)
-store._connection.set_trace_callback(die)
+store._file.sqlite.set_trace_callback(die)
 store.finish(store.waiting()[0].key, a_result(1, 200_000))
 """
 
@@ -223,25 +226,25 @@ def test_a_writer_that_is_killed_before_the_end_of_a_cell_leaves_none_of_it(stor
     assert path.with_name("study.db-wal").stat().st_size > 1_000_000  # it had begun to write
     with Store(path) as again:
         assert [row.key for row in again.waiting()] == before
-        assert again._connection.execute("SELECT count(*) FROM outputs").fetchone() == (0,)
-        assert again._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert again._file.sqlite.execute("SELECT count(*) FROM outputs").fetchone() == (0,)
+        assert again._file.sqlite.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         again.finish(before[0], a_result(1))
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(store, path):
     one, other = keys(store)[:2]
     store.finish(one, a_result(0))
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = store._file.sqlite.execute("PRAGMA page_count").fetchone()[0]
+    store._file.sqlite.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(InputError, match=r"study.db: the disk is full: .* \(database or disk is full\)"):
         store.finish(other, a_result(1, 50_000))
     assert keys(store, "done") == [one]
     assert len(keys(store)) == 3
-    store._connection.execute("PRAGMA max_page_count = 1000000")
+    store._file.sqlite.execute("PRAGMA max_page_count = 1000000")
     store.finish(other, a_result(1, 50_000))
     np.testing.assert_array_equal(store.outputs(one).log_probs, a_result(0).log_probs)
     np.testing.assert_array_equal(store.outputs(other).log_probs, a_result(1, 50_000).log_probs)
-    assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert store._file.sqlite.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 FORMAT_1 = """
@@ -280,8 +283,8 @@ def test_a_store_of_format_1_becomes_one_of_today(path):
     with Store(path) as store:
         rows = list(store.results(None))
         np.testing.assert_array_equal(store.outputs(rows[0].key).log_probs, a_result().log_probs)
-        assert store._connection.execute("PRAGMA user_version").fetchone() == (schema.FORMAT,)
-        assert store._connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert store._file.sqlite.execute("PRAGMA user_version").fetchone() == (schema.FORMAT,)
+        assert store._file.sqlite.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert [row.cell for row in rows] == [each.cell for each in planned(3)]
         assert [row.status for row in rows] == ["done", "failed", "waiting"]
         assert (rows[0].metrics, rows[1].reason, rows[2].attempts) == ({"macro_f1": 0.5}, "ValueError: no", 2)
@@ -307,7 +310,7 @@ def test_the_tables_of_a_migrated_store_are_those_of_a_new_one(path, tmp_path):
     def tables(file):
         with Store(file, create=True) as store:
             return sorted(
-                store._connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+                store._file.sqlite.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
             )
 
     format_1(path)
@@ -315,7 +318,7 @@ def test_the_tables_of_a_migrated_store_are_those_of_a_new_one(path, tmp_path):
 
 
 def test_a_store_of_a_later_version_is_refused(path, store):
-    store._connection.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
+    store._file.sqlite.execute(f"PRAGMA user_version = {schema.FORMAT + 1}")
     with pytest.raises(InputError, match=f"has format {schema.FORMAT + 1}.*install a later version"):
         Store(path)
 
@@ -403,7 +406,7 @@ def test_looking_at_rows_does_not_read_the_arrays(store):
     for key in keys(store):
         store.finish(key, a_result())
     asked: list[str] = []
-    store._connection.set_trace_callback(asked.append)
+    store._file.sqlite.set_trace_callback(asked.append)
     assert len(list(store.results())) == 4
     assert not [each for each in asked if "outputs" in each]
     assert json.loads(canonical(next(store.results()).decides)) == planned()[0].decides

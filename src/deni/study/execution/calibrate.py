@@ -17,7 +17,8 @@ from deni.engine.memory import STATES, available
 from deni.errors import InputWarning
 from deni.finetune import fine_tune
 from deni.provenance import canonical
-from deni.study.cell import Cell, Named, Planned
+from deni.study.cell import Cell, Named
+from deni.study.execution.job import Job
 from deni.study.library import Library
 
 STEPS = 5
@@ -55,14 +56,14 @@ class Calibration:
     threads: int
     _paces: dict[str, Pace] = field(default_factory=dict, repr=False)
 
-    def size(self, pack: Sequence[Planned]) -> int:
+    def size(self, pack: Sequence[Job]) -> int:
         """How many cells of a pack to train at a time: the fastest for a member-step of what fits into memory."""
         pace = self._pace(pack[0].cell, len(pack))
-        peak = pack[0].cell.plan().strategy.schedule(pack[0].steps).peak
+        peak = pack[0].schedule.peak
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return pace.best(min(len(pack), int(available(device) / 2 / max(pace.member_bytes * peak, 1))))
 
-    def seconds(self, pack: Sequence[Planned], size: int) -> float:
+    def seconds(self, pack: Sequence[Job], size: int) -> float:
         """How long a pack takes, trained so many cells at a time."""
         pace = self._pace(pack[0].cell, len(pack))
         near = min(pace.seconds, key=lambda measured: abs(measured - size))
@@ -87,9 +88,9 @@ class Calibration:
 def _measured(cell: Cell, library: Library, most: int, threads: int) -> Pace:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    plan = cell.plan()
-    train, _ = library.parts(cell, plan.strategy)
-    count = min(len(train), STEPS * plan.batch_size)
+    recipe = cell.resolve()
+    train, _ = library.parts(cell, recipe.strategy)
+    count = min(len(train), STEPS * recipe.batch_size)
     few = train.select(np.linspace(0, len(train) - 1, count).astype(int).tolist())
     seconds: dict[int, float] = {}
     held = 0
@@ -99,7 +100,7 @@ def _measured(cell: Cell, library: Library, most: int, threads: int) -> Pace:
             clock = _Clock()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", InputWarning)
-                fitted = fine_tune(few, plan, seeds=range(size), progress=False, callbacks=[clock])
+                fitted = fine_tune(few, recipe, seeds=range(size), progress=False, callbacks=[clock])
             values = fitted.trainer.population.values.values()
             held = sum(value.nbytes for value in values) // size * (2 + STATES)
             seconds[size] = min(clock.steps[1:] or clock.steps) / size

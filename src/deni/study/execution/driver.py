@@ -1,4 +1,4 @@
-"""From planned cells to a store that has them: one process submits packs, and it alone writes."""
+"""From jobs to a store that has them: one process submits packs, and it alone writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deni.errors import InputError
-from deni.study.cell import Planned
+from deni.study.execution.job import Job
 from deni.study.execution.pack import Outcome
 from deni.study.execution.runners import Done, Runner
 from deni.study.store.database import Store
@@ -19,14 +19,14 @@ ATTEMPTS = 3  # of a pack whose worker dies
 
 @dataclass
 class Pack:
-    """Cells that are trained together.
+    """Jobs that are trained together.
 
     Args:
         deaths: how many workers died of it.
         claimed: whether its cells are this driver's.
     """
 
-    cells: Sequence[Planned]
+    jobs: Sequence[Job]
     deaths: int = 0
     claimed: bool = False
 
@@ -37,28 +37,28 @@ class News:
 
     Args:
         what: begun, done, failed, or again: it died or raised, and its cells are tried again.
-        cells: which.
+        jobs: which.
         why: the last line of the traceback, or how the worker died.
     """
 
     what: Literal["begun", "done", "failed", "again"]
-    cells: Sequence[Planned]
+    jobs: Sequence[Job]
     why: str = ""
 
 
-def packs_of(planned: Sequence[Planned], size: Callable[[Sequence[Planned]], int]) -> list[Pack]:
+def packs_of(jobs: Sequence[Job], size: Callable[[Sequence[Job]], int]) -> list[Pack]:
     """Cells cut into packs of those that may train in one population.
 
     Args:
         size: of such cells, how many at a time.
     """
-    together: dict[str, list[Planned]] = {}
-    for each in planned:
-        together.setdefault(each.pack, []).append(each)
+    together: dict[str, list[Job]] = {}
+    for job in jobs:
+        together.setdefault(job.pack, []).append(job)
     packs = []
-    for cells in together.values():
-        step = max(1, size(cells))
-        packs += [Pack(cells[at : at + step]) for at in range(0, len(cells), step)]
+    for alike in together.values():
+        step = max(1, size(alike))
+        packs += [Pack(alike[at : at + step]) for at in range(0, len(alike), step)]
     return packs
 
 
@@ -85,10 +85,10 @@ def run_packs(
         while queue or running:
             while queue and len(running) < runner.slots and not stop():
                 pack = _claimed(queue.popleft(), store)
-                if pack.cells:
+                if pack.jobs:
                     running[number] = pack
-                    runner.submit(number, [each.cell for each in pack.cells])
-                    tell(News("begun", pack.cells))
+                    runner.submit(number, pack.jobs)
+                    tell(News("begun", pack.jobs))
                     number += 1
             if not running:
                 break
@@ -105,35 +105,35 @@ def run_packs(
 def _claimed(pack: Pack, store: Store) -> Pack:
     if pack.claimed:
         return pack
-    ours = set(store.claim([each.key for each in pack.cells]))
-    return Pack([each for each in pack.cells if each.key in ours], pack.deaths, claimed=True)
+    ours = set(store.claim([each.key for each in pack.jobs]))
+    return Pack([each for each in pack.jobs if each.key in ours], pack.deaths, claimed=True)
 
 
 def _record(pack: Pack, done: Done, store: Store, tell: Callable[[News], None]) -> list[Pack]:
     """Write what came of a pack; the packs that are to be trained again."""
     if done.outcomes is not None:
-        for each, outcome in zip(pack.cells, done.outcomes, strict=True):
+        for each, outcome in zip(pack.jobs, done.outcomes, strict=True):
             _write(each, outcome, store, tell)
         return []
     if done.died and pack.deaths + 1 < ATTEMPTS:
-        again = [Pack(pack.cells, pack.deaths + 1, claimed=True)]
-    elif len(pack.cells) > 1:  # which of them is it?
+        again = [Pack(pack.jobs, pack.deaths + 1, claimed=True)]
+    elif len(pack.jobs) > 1:  # which of them is it?
         deaths = ATTEMPTS - 1 if done.died else 0
-        again = [Pack([each], deaths, claimed=True) for each in pack.cells]
+        again = [Pack([each], deaths, claimed=True) for each in pack.jobs]
     else:
-        _write(pack.cells[0], done.error or f"{done.died}, {ATTEMPTS} times", store, tell)
+        _write(pack.jobs[0], done.error or f"{done.died}, {ATTEMPTS} times", store, tell)
         return []
-    tell(News("again", pack.cells, done.died or _last_line(done.error)))
+    tell(News("again", pack.jobs, done.died or _last_line(done.error)))
     return again
 
 
-def _write(planned: Planned, outcome: Outcome, store: Store, tell: Callable[[News], None]) -> None:
+def _write(job: Job, outcome: Outcome, store: Store, tell: Callable[[News], None]) -> None:
     if isinstance(outcome, str):
-        store.fail(planned.key, outcome)
-        tell(News("failed", [planned], _last_line(outcome)))
+        store.fail(job.key, outcome)
+        tell(News("failed", [job], _last_line(outcome)))
     else:
-        store.finish(planned.key, outcome)
-        tell(News("done", [planned]))
+        store.finish(job.key, outcome)
+        tell(News("done", [job]))
 
 
 def _last_line(traceback: str) -> str:

@@ -20,10 +20,11 @@ from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
 from deni.models.tokenising import encode, tokenise
 from deni.provenance import environment
-from deni.study.cell import Cell, CellResult
+from deni.study.cell import CellResult
+from deni.study.execution.job import Job
+from deni.study.execution.other_votes import other_votes
 from deni.study.execution.trunks import KeepTrunk, trunk_of
-from deni.study.library import Library, fingerprint_of_texts
-from deni.study.votes import other_votes
+from deni.study.library import Library
 from deni.tasks import TASKS
 from deni.tasks.voting import vote
 
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
 Outcome = CellResult | str  # a result, or the traceback of a failure
 
 
-def run_pack(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> list[Outcome]:
+def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -> list[Outcome]:
     """Train cells in one population and predict the texts that they are measured on with every member.
 
     Args:
-        cells: that differ in `seed` alone.
+        jobs: of cells that differ in `seed` alone.
         library: what is read already.
         trunks: a folder for what packs share before their first fork; None trains each from its first step.
 
@@ -51,31 +52,30 @@ def run_pack(cells: Sequence[Cell], library: Library, trunks: str | None = None)
     _forget_peak()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
-        _, measured = library.parts(cells[0], cells[0].plan().strategy)
+        _, measured = jobs[0].texts(library)
         try:
-            fitted = fit(cells, library, trunks)
+            fitted = fit(jobs, library, trunks)
         except TrainingDivergedError as error:
-            return [_said(error)] * len(cells)
+            return [_said(error)] * len(jobs)
     tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
     order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # texts of like length, little padding
     back, tokens = order.argsort(), tokens.select(order)
     members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
-    models = members.reshape(len(members), len(cells), -1, members.shape[-1])
-    merged: Sequence[np.ndarray | None] = [None] * len(cells)
+    models = members.reshape(len(members), len(jobs), -1, members.shape[-1])
+    merged: Sequence[np.ndarray | None] = [None] * len(jobs)
     if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
         merged = list(fitted.trainer.predict_merged(tokens)[back].swapaxes(0, 1))  # a cell: (N, C)
-    return [_outcome(at, models[:, at], merged[at], fitted, measured, library, cells) for at in range(len(cells))]
+    return [_outcome(at, models[:, at], merged[at], fitted, measured, library, jobs) for at in range(len(jobs))]
 
 
-def fit(cells: Sequence[Cell], library: Library, trunks: str | None = None) -> FineTuneResult:
-    """Train cells in one population, from where another pack left their trunk, or leaving it there for others."""
-    plan = cells[0].plan()
-    train, _ = library.parts(cells[0], plan.strategy)
-    trunk = trunk_of(cells, plan, library, trunks) if trunks else None
+def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None) -> FineTuneResult:
+    """Train jobs in one population, from where another pack left their trunk, or leaving it there for others."""
+    train, _ = jobs[0].texts(library)
+    trunk = trunk_of(jobs, trunks) if trunks else None
     start, before = (trunk.there, trunk.seconds) if trunk else (None, 0.0)
     keep = [KeepTrunk(trunk)] if trunk and not start else []
-    seeds = [cell.seed for cell in cells]
-    fitted = fine_tune(train, plan, seeds=seeds, start_from=start, progress=False, callbacks=keep)
+    seeds = [job.cell.seed for job in jobs]
+    fitted = fine_tune(train, jobs[0].recipe, seeds=seeds, start_from=start, progress=False, callbacks=keep)
     return dataclasses.replace(fitted, seconds=fitted.seconds + before)
 
 
@@ -86,7 +86,7 @@ def _outcome(
     fitted: FineTuneResult,
     measured: Texts,
     library: Library,
-    cells: Sequence[Cell],
+    jobs: Sequence[Job],
 ) -> Outcome:
     """The result of one cell from what its members `(N, runs*K, C)` say, and their mean as one model `(N, C)`."""
     trainer, strategy = fitted.trainer, fitted.recipe.strategy
@@ -102,17 +102,17 @@ def _outcome(
         gold=np.asarray(gold),
         text_ids=measured.frame.index.to_numpy(),
         labels=tuple(fitted.labels),
-        fingerprint=fingerprint_of_texts(library.texts(cells[at])),
+        fingerprint=library.fingerprint_of_data(jobs[at].cell),
         metrics={
             **TASKS[fitted.recipe.task].scores(gold, votes),
             **other_votes(voters, merged, np.asarray(gold), fitted.recipe.task),
         },
-        cost=_cost(fitted, len(cells)),
+        cost=_cost(fitted, len(jobs)),
         diagnostics={
             "engine": trainer.population.engine_name,
             "schedule": str(fitted.schedule),
             "max_length": fitted.max_length,
-            "pack": len(cells),
+            "pack": len(jobs),
             "failed_runs": [str(each) for each in failures],
             "forks": [record.summary() for record in trainer.diagnostics.records],
         },

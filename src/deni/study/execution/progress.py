@@ -8,24 +8,24 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from deni.study.cell import Planned
 from deni.study.execution.driver import News
+from deni.study.execution.job import Job
 
 
 class Progress:
     """Counts cells by what became of them; the time left follows from the member-steps that are done.
 
     Args:
-        planned: the cells to train.
+        jobs: the cells to train.
         done: how many of the study were done before.
         shown: whether to show anything.
         file: where to, standard error unless told; a bar if it is a terminal.
     """
 
-    def __init__(self, planned: list[Planned], done: int = 0, shown: bool = True, file: TextIO | None = None) -> None:
+    def __init__(self, jobs: list[Job], done: int = 0, shown: bool = True, file: TextIO | None = None) -> None:
         file = file or sys.stderr
-        self.total, self.done, self.failed, self.running = len(planned) + done, done, 0, 0
-        self._left = sum(each.member_steps for each in planned)
+        self.total, self.done, self.failed, self.running = len(jobs) + done, done, 0, 0
+        self._left = sum(each.member_steps for each in jobs)
         self._trained = 0
         self._began = time.monotonic()
         self._said = 0.0
@@ -35,7 +35,7 @@ class Progress:
 
     def tell(self, news: News) -> None:
         """Take in what the driver says."""
-        count = len(news.cells)
+        count = len(news.jobs)
         if news.what == "begun":
             self.running += count
         elif news.what == "again":
@@ -44,7 +44,7 @@ class Progress:
             self.running -= count
             self.done += count * (news.what == "done")
             self.failed += count * (news.what == "failed")
-            self._trained += sum(each.member_steps for each in news.cells)
+            self._trained += sum(each.member_steps for each in news.jobs)
         self._show(news)
 
     def close(self) -> None:
@@ -68,7 +68,7 @@ class Progress:
         if self._file is None:
             return
         if news.why:
-            cell = news.cells[0].cell
+            cell = news.jobs[0].cell
             what = f"{cell.strategy.name} {cell.tuning.name} {cell.dataset['name']} seed {cell.seed}"
             tqdm.write(f"{news.what}: {what}: {news.why}", file=self._file)
         if self._bar is not None:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from deni.errors import InputError
-from deni.study.cell import Planned
 from deni.study.execution.calibrate import Calibration
 from deni.study.execution.driver import packs_of, run_packs
+from deni.study.execution.job import Job
 from deni.study.execution.progress import Progress
 from deni.study.execution.runners import OnRay, Processes, Runner, Serial
 from deni.study.plan import Study
@@ -44,7 +44,7 @@ class Run:
     def __init__(
         self,
         study: Study,
-        left: Sequence[Planned],
+        left: Sequence[Job],
         *,
         runner: str = "serial",
         workers: int | None = None,
@@ -78,8 +78,8 @@ class Run:
         if not self.left:
             return "Nothing is left to train."
         packs = packs_of(self.left, self._size)
-        seconds = sum(self._calibration.seconds(pack.cells, len(pack.cells)) for pack in packs) / self.workers
-        sizes = sorted({len(pack.cells) for pack in packs})
+        seconds = sum(self._calibration.seconds(pack.jobs, len(pack.jobs)) for pack in packs) / self.workers
+        sizes = sorted({len(pack.jobs) for pack in packs})
         cells = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         cells += " cell" if sizes == [1] else " cells"
         minutes = round(seconds / 60)
@@ -91,8 +91,8 @@ class Run:
     def into(self, store: Store) -> int:
         """Train what is left; the number of cells that failed."""
         store.release_stale()
-        store.add(self.study.planned, self.study.name)
-        have = store.statuses(each.key for each in self.study.planned)
+        store.add(self.study.jobs, self.study.name)
+        have = store.statuses(each.key for each in self.study.jobs)
         left = [each for each in self.left if have[each.key] == "waiting"]
         progress = Progress(left, sum(status == "done" for status in have.values()), self.progress)
         try:
@@ -102,11 +102,11 @@ class Run:
                 run_packs(packs, store, runner, progress.tell, lambda: time.monotonic() >= end)
         finally:
             progress.close()
-        have = store.statuses(each.key for each in self.study.planned)
+        have = store.statuses(each.key for each in self.study.jobs)
         return sum(status == "failed" for status in have.values())
 
-    def _size(self, cells: Sequence[Planned]) -> int:
-        return self._pack or self._calibration.size(cells)
+    def _size(self, jobs: Sequence[Job]) -> int:
+        return self._pack or self._calibration.size(jobs)
 
     def _started(self) -> Runner:
         if self.runner == "serial":

@@ -13,10 +13,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from deni.provenance import digest, versions
-from deni.recipe import Recipe
-from deni.study.cell import Cell
-from deni.study.library import Library, steps_of
+from deni.provenance import digest
+from deni.study.execution.job import Job
 
 SECONDS = "seconds.txt"
 
@@ -45,21 +43,21 @@ class Trunk:
         return self.folder if self.folder.is_dir() else None
 
 
-def trunk_of(cells: Sequence[Cell], plan: Recipe, library: Library, folder: str | Path) -> Trunk | None:
+def trunk_of(jobs: Sequence[Job], folder: str | Path) -> Trunk | None:
     """The trunk of a pack; None where it has none: no fork, or one before the first step.
 
     Args:
-        cells: of the pack, of which `plan` is the recipe.
         folder: where trunks are kept.
     """
-    first, strategy = cells[0], plan.strategy
-    train, _ = library.parts(first, strategy)
-    steps = steps_of(plan, len(train))
-    step = next((phase.start for phase in strategy.schedule(steps) if phase.members > 1), 0)
+    first = jobs[0]
+    step = next((phase.start for phase in first.schedule if phase.members > 1), 0)
     if not step:
         return None
-    decided = first.decides(library.fingerprints(first, strategy), versions())
-    shared = {**decided, "strategy": [strategy.name, strategy.before_fork()], "seeds": [cell.seeds for cell in cells]}
+    shared = {
+        **first.decides,
+        "strategy": [first.recipe.strategy.name, first.recipe.strategy.before_fork()],
+        "seeds": [job.cell.seeds for job in jobs],
+    }
     return Trunk(Path(folder) / digest({**shared, "seed": None, "step": step})[:32], step)
 
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
-from deni.study.cell import Cell
-from deni.study.store.database import Outputs, Store, arrays_of, pack_arrays
+from deni.study.keys import task_of
+from deni.study.store.database import Store
+from deni.study.store.rows import Outputs, arrays_of, pack_arrays
+from deni.study.vote import voter
 from deni.tasks import TASKS
 
 SUFFIX = ".parquet"
@@ -37,20 +40,20 @@ def write_archive(store: Store, output: str | Path, overwrite: bool = False) -> 
         raise InputError(f"{output}: an archive is a Parquet file: call it {output.stem}{SUFFIX}")
     if output.exists() and not overwrite:
         raise InputError(f"{output} exists: choose another file or give --overwrite")
-    rows = []
-    for record, arrays in store.records(("done", "failed")):
-        rows.append({**record, "arrays": None if arrays is None else _votes_alone(record["spec"], arrays)})
+    rows = [
+        {**record, "arrays": None if arrays is None else _votes_alone(json.loads(record["decides"]), arrays)}
+        for record, arrays in store.records(("done", "failed"))
+    ]
     if not rows:
         raise InputError(f"{store.path}: no cell is done, so there is nothing to archive")
     write_bytes(output, bytes_of(pd.DataFrame(rows), SUFFIX))
     return len(rows)
 
 
-def _votes_alone(spec: str, arrays: bytes) -> bytes:
+def _votes_alone(decided: Mapping[str, Any], arrays: bytes) -> bytes:
     said = arrays_of(arrays)
-    cell = Cell.from_json(json.loads(spec))
-    vote = cell.voter()(said.log_probs)  # (N, C)
-    kept = _half(vote) if TASKS[cell.task].one_class else vote
+    vote = voter(decided)(said.log_probs)  # (N, C)
+    kept = _half(vote) if TASKS[task_of(decided)].one_class else vote
     return pack_arrays(Outputs(kept[:, None], said.gold, said.text_ids))
 
 
@@ -64,7 +67,7 @@ def _half(vote: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[Store]:
-    """A store, or an archive as a store that is gone afterwards.
+    """A store, or an archive, its cells under the keys of today, as a store that is gone afterwards.
 
     Raises:
         InputError: a file that is neither.
@@ -80,6 +83,7 @@ def opened(path: str | Path) -> Iterator[Store]:
                 store.restore(
                     {str(name): value for name, value in record.items() if name != "arrays"}, record["arrays"]
                 )
+            store.rekey(Path(path))
             yield store
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from deni.study.store.rekey import rekey
+
 APPLICATION = 0x64656E69  # "deni": tells a store from another program's SQLite file
-FORMAT = 2
+FORMAT = 3
 
 # Results are kept apart from rows, so that a look at the rows does not read them.
 TABLES = """
@@ -38,6 +40,16 @@ CREATE TABLE outputs (
 );
 """
 
+# Results that a newer one of the same cell replaced when keys were worked out anew: `record` is the row as it was.
+SUPERSEDED = """
+CREATE TABLE superseded (
+    number INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    record TEXT NOT NULL,
+    arrays BLOB
+);
+"""
+
 # Format 1 kept the results in the row, and knew neither packs, nor studies, nor who works on a cell.
 _FROM_1 = """
 ALTER TABLE cells RENAME TO old;
@@ -62,12 +74,19 @@ def _from_1(connection: sqlite3.Connection) -> None:
     run(connection, _FROM_1.format(tables=TABLES))
 
 
-STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1}  # format -> what makes it the next one
+def _from_2(connection: sqlite3.Connection) -> None:
+    """Format 2 had the version of deni in its keys, and settings that decide nothing."""
+    run(connection, SUPERSEDED)
+    rekey(connection)
+
+
+# Format -> what makes it the next one.
+STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}
 
 
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, in the transaction that is open."""
-    run(connection, TABLES)
+    run(connection, TABLES + SUPERSEDED)
     connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
 

@@ -12,7 +12,7 @@ from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
 from deni.provenance import canonical
 from deni.study.cell import Cell
-from deni.study.store.database import Row
+from deni.study.store.rows import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deni.study.cell import Cell
+from deni.study.execution.job import Job
 
 if TYPE_CHECKING:
     from deni.study.execution.pack import Outcome
@@ -43,7 +43,7 @@ class Runner(ABC):
         self.slots, self.threads, self.trunks = slots, threads, trunks
 
     @abstractmethod
-    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+    def submit(self, number: int, jobs: Sequence[Job]) -> None:
         """Begin a pack; at most `slots` at a time."""
 
     @abstractmethod

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from deni.errors import InputError
-from deni.study.cell import Cell
+from deni.study.execution.job import Job
 from deni.study.execution.runners.base import Done, Runner
 from deni.study.execution.runners.work import work
 
@@ -61,10 +61,10 @@ class OnRay(Runner):
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
         self._running: dict[Any, int] = {}
 
-    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+    def submit(self, number: int, jobs: Sequence[Job]) -> None:
         self._look()
         with self._attached():
-            self._running[self._task.remote(number, list(cells), self.threads, self.trunks)] = number
+            self._running[self._task.remote(number, list(jobs), self.threads, self.trunks)] = number
 
     def wait(self) -> Done:
         ready: list[Any] = []

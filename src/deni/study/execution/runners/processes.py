@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from deni.study.cell import Cell
+from deni.study.execution.job import Job
 from deni.study.execution.runners.base import Done, Runner
 from deni.study.execution.runners.work import work
 
@@ -40,11 +40,11 @@ class Processes(Runner):
         self._devices = list(devices)
         self._workers = [self._started(at) for at in range(slots)]
 
-    def submit(self, number: int, cells: Sequence[Cell]) -> None:
+    def submit(self, number: int, jobs: Sequence[Job]) -> None:
         worker = next(each for each in self._workers if each.number is None)
         worker.number = number
         with suppress(OSError):  # it has died meanwhile: `wait` says so
-            worker.pipe.send((number, list(cells)))
+            worker.pipe.send((number, list(jobs)))
 
     def wait(self) -> Done:
         while True:
@@ -101,8 +101,8 @@ def _serve(pipe: Connection, threads: int, trunks: str | None) -> None:
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
-            number, cells = pipe.recv()
-            pipe.send(work(number, cells, threads, trunks))
+            number, jobs = pipe.recv()
+            pipe.send(work(number, jobs, threads, trunks))
 
 
 def _die_with_parent() -> None:

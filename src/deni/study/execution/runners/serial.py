@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deni.study.cell import Cell
+from deni.study.execution.job import Job
 from deni.study.execution.runners.base import Done, Runner
 from deni.study.execution.runners.work import work
 
@@ -14,15 +14,15 @@ class Serial(Runner):
 
     def __init__(self, threads: int, trunks: str | None = None) -> None:
         super().__init__(1, threads, trunks)
-        self._given: tuple[int, Sequence[Cell]] | None = None
+        self._given: tuple[int, Sequence[Job]] | None = None
 
-    def submit(self, number: int, cells: Sequence[Cell]) -> None:
-        self._given = number, cells
+    def submit(self, number: int, jobs: Sequence[Job]) -> None:
+        self._given = number, jobs
 
     def wait(self) -> Done:
         assert self._given is not None
-        (number, cells), self._given = self._given, None
-        return work(number, cells, self.threads, self.trunks)
+        (number, jobs), self._given = self._given, None
+        return work(number, jobs, self.threads, self.trunks)
 
     def close(self) -> None:
         pass

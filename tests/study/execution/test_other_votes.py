@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from deni.study.votes import other_votes
+from deni.study.execution.other_votes import other_votes
 
 GOLD = np.array([0, 1, 1])
 # Three members for each text: two weak votes against a sure one in the first, then agreement, then the parent alone.

@@ -1,0 +1,116 @@
+"""A store's SQLite file: opened, brought to today's format, written in transactions, with errors of one line."""
+
+from __future__ import annotations
+
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from deni.errors import InputError, InputWarning
+from deni.study.store import schema
+
+
+class Connection:
+    """The SQLite file of a store.
+
+    Args:
+        path: the file.
+        create: make it if it is not there.
+
+    Raises:
+        InputError: a file that is no store, or one of a later version of deni.
+    """
+
+    def __init__(self, path: str | Path, create: bool = False) -> None:
+        self.path = Path(path)
+        if not create and not self.path.exists():
+            raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
+        if create and not self.path.absolute().parent.is_dir():
+            raise InputError(f"{path}: there is no folder {self.path.absolute().parent}: make it first")
+        with self.one_line():
+            # Transactions are begun by hand.
+            self.sqlite = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            with self.one_line():
+                self._open()
+        except BaseException:
+            self.sqlite.close()
+            raise
+
+    def _open(self) -> None:
+        def pragma(name: str) -> int:
+            return int(self.sqlite.execute(f"PRAGMA {name}").fetchone()[0])
+
+        tables = self.sqlite.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        found = pragma("user_version")
+        empty = not tables and not found and not pragma("application_id")
+        if not empty and pragma("application_id") != schema.APPLICATION:
+            raise InputError(f"{self.path} is a database of another program, not a store of `deni study`")
+        if found > schema.FORMAT:
+            raise InputError(
+                f"{self.path} has format {found}, and this version of deni reads up to {schema.FORMAT}: "
+                "install a later version"
+            )
+        self.sqlite.execute("PRAGMA journal_mode = WAL")
+        self.sqlite.execute("PRAGMA synchronous = FULL")  # a cell takes minutes: a wait for the disk is nothing
+        if found < schema.FORMAT:
+            with self.writing():
+                found = pragma("user_version")  # another process may have been first
+                schema.migrate(self.sqlite, found) if found else schema.create(self.sqlite)
+            if found:
+                warn_of_superseded(self.sqlite, self.path)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """One transaction; inside another one a part of it."""
+        if self.sqlite.in_transaction:
+            yield
+            return
+        with self.one_line():
+            self.sqlite.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.sqlite.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # some errors have ended the transaction already
+                    self.sqlite.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def one_line(self) -> Iterator[None]:
+        """Turn what SQLite raises into one line."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL:
+                said = "the disk is full: what was written before is safe; make room and run again"
+            elif code == sqlite3.SQLITE_IOERR:
+                said = "cannot be read or written, perhaps for want of room: what was written before is safe"
+            elif code == sqlite3.SQLITE_NOTADB:
+                said = "is no store of `deni study`"
+            elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                said = "another process has been writing for 30 seconds: wait for it, then run again"
+            elif code == sqlite3.SQLITE_CANTOPEN:
+                said = "cannot be opened: check that it is a file, and that its folder is writable"
+            elif code == sqlite3.SQLITE_READONLY:
+                said = "is not writable: check its permissions"
+            elif code == sqlite3.SQLITE_CORRUPT:
+                said = "is damaged: take a copy of an earlier day, or `deni study export` what can be read"
+            else:
+                raise
+            raise InputError(f"{self.path}: {said} ({error})") from error
+
+
+def warn_of_superseded(connection: sqlite3.Connection, path: Path) -> None:
+    """Say that of some cells there were several results, after their keys were worked out anew."""
+    results = "SELECT count(*) FROM superseded WHERE arrays IS NOT NULL"
+    if count := connection.execute(results).fetchone()[0]:
+        warnings.warn(
+            f"{path}: {count} results were of cells that have a newer one, of another version of deni: the newer one "
+            "counts, the others are kept in the table superseded",
+            InputWarning,
+            stacklevel=2,
+        )
