@@ -19,9 +19,9 @@ import numpy as np
 from common import environment, write
 from tqdm import tqdm
 
-from deni.provenance import digest
 from deni.report import write_report
-from deni.study.cell import Cell, CellResult, Named, Planned
+from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.execution.job import Job
 from deni.study.store.database import Store
 
 LABELS = ("one", "two", "three", "four")
@@ -55,14 +55,15 @@ def result(cell: Cell, texts: int, generator: np.random.Generator) -> CellResult
 
 def build(path: Path, runs: int, seeds: int, strategies: int, texts: int) -> int:
     generator = np.random.default_rng(0)
-    planned = [
-        Planned(cell, {"versions": {}}, digest(cell.to_json()), "pack") for cell in cells(runs, seeds, strategies)
+    jobs = [
+        Job.of(cell, Fingerprints(cell.dataset["name"], cell.model), {}, steps=100)
+        for cell in tqdm(cells(runs, seeds, strategies), "planning", runs)
     ]
     with Store(path, create=True) as store:
-        store.add(planned, "a large study")
-        for each in tqdm(planned, "building"):
+        store.add(jobs, "a large study")
+        for each in tqdm(jobs, "building"):
             store.finish(each.key, result(each.cell, texts, generator))
-    return len(planned)
+    return len(jobs)
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ class Page:
 
         needs_data(block.code)
         Path("block.yaml").write_text(block.code)
-        assert read_study("block.yaml").planned
+        assert read_study("block.yaml").jobs
 
     def deni(self, words: list[str], block: Block) -> None:
         needs_data(" ".join(words))

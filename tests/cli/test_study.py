@@ -38,8 +38,8 @@ def db(study, tmp_path):
     path = tmp_path / "study.db"
     with Store(path, create=True) as store:
         read = read_study(study)
-        store.add(read.planned, read.name)
-        done, failed, running = (each.key for each in read.planned[:3])
+        store.add(read.jobs, read.name)
+        done, failed, running = (each.key for each in read.jobs[:3])
         store.claim([done, failed, running])
         result = CellResult([[[0.0, -1.0, -2.0]]], [0], [7], ("a", "b", "c"), "d", {"macro_f1": 0.5}, {"seconds": 2.0})
         store.finish(done, result)
@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_a_study_costs_and_writes_nothing(study, tmp_path):
     assert result.exit_code == 0, result.output
     rows = [words(line) for line in result.output.splitlines()]
     assert rows[0] == ["a", "test:", "6", "cells", "in", "3", "packs,", "6", "of", "them", "to", "train"]
-    planned = {each.cell.strategy.name: each.member_steps for each in read_study(study).planned}
+    planned = {each.cell.strategy.name: each.member_steps for each in read_study(study).jobs}
     assert planned["default"] == 12
     assert ["default", "full", "2", "1", "12", "24", "24"] in rows
     assert ["deni", "(members=3)", "full", "2", "1", "12", *[str(2 * planned["deni"])] * 2] in rows
@@ -68,7 +68,7 @@ def test_no_figure_is_cut_short_in_a_narrow_terminal(study, tmp_path):
     study.write_text(study.read_text().replace("seeds: 2", "seeds: 200").replace("epochs: 4", "epochs: 400"))
     command = ["study", "run", str(study), "--store", str(tmp_path / "new.db"), "--dry-run"]
     output = CliRunner().invoke(main, command, env={"COLUMNS": "70"}).output
-    total = sum(each.member_steps for each in read_study(study).planned)
+    total = sum(each.member_steps for each in read_study(study).jobs)
     assert total > 1_000_000
     assert ["all", "600", "3", str(total), str(total)] in [words(line) for line in output.splitlines()]
 
@@ -144,7 +144,7 @@ def test_an_export_needs_a_format(db, tmp_path):
 def test_merge_says_what_came_of_it(db, study, tmp_path):
     other = tmp_path / "other.db"
     with Store(other, create=True) as store:
-        store.add(read_study(study).planned)
+        store.add(read_study(study).jobs)
         for row in store.waiting()[:2]:
             store.finish(row.key, CellResult([[[-9.0]]], [0], [7], ("a",), "d"))
     result = run("merge", db, other)

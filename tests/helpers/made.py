@@ -4,25 +4,30 @@ import dataclasses
 
 import numpy as np
 
+from deni.provenance import canonical
+from deni.strategies import ALIASES, STRATEGIES
 from deni.study.cell import Cell, CellResult, Fingerprints, Named
 from deni.study.execution.job import Job
-from deni.study.keys import RESULTS, key_of, pack_key_of
+from deni.study.keys import key_of, pack_key_of
 from deni.study.store.database import Store
+from deni.tuning import TUNINGS
 
 VERSIONS = {"torch": "2.13.0"}
-FILES = Fingerprints("data", "model")
 
 
 def job_of(cell):
-    """As a study makes it; of a strategy that is not known here, as another version would have."""
-    try:
-        return Job.of(cell, FILES, VERSIONS, steps=1000)
-    except ValueError:
-        plain = Job.of(dataclasses.replace(cell, strategy=Named("default")), FILES, VERSIONS, steps=1000)
-        decided = {**plain.decides, "results": RESULTS, "strategy": dataclasses.asdict(cell.strategy)}
-        return dataclasses.replace(
-            plain, cell=cell, decides=decided, key=key_of(decided), pack=pack_key_of(decided, cell.sources)
-        )
+    """As a study makes it; of a strategy or tuning that is not known here, as another version would have."""
+    files = Fingerprints(canonical(cell.dataset), cell.model)
+    known, own = cell, {}
+    for kind, table, plain in (("strategy", {**STRATEGIES, **ALIASES}, "default"), ("tuning", TUNINGS, "full")):
+        named = getattr(cell, kind)
+        if any(part not in table for part in named.name.split("+")):
+            known, own = dataclasses.replace(known, **{kind: Named(plain)}), {**own, kind: dataclasses.asdict(named)}
+    job = Job.of(known, files, VERSIONS, steps=1000)
+    decided = {**job.decides, **own}
+    return dataclasses.replace(
+        job, cell=cell, decides=decided, key=key_of(decided), pack=pack_key_of(decided, cell.sources)
+    )
 
 
 def cell_of(strategy="default", seed=0, dataset="trec", labelled=100, block=0, **more):

@@ -290,8 +290,12 @@ def test_failed_runs_are_counted_listed_and_stay_in_the_mean(tables):
     assert "not finished: 1 run wait" in limits
 
 
-def test_a_strategy_of_another_version_votes_softly_and_is_named(tables):
-    assert any("does not know newest" in text for text in said(tables(runs("newest", 0.7, 3)), "limit"))
+@pytest.mark.parametrize("combine", ["soft", "hard"])
+def test_a_strategy_that_is_not_known_votes_as_its_settings_say(tables, combine):
+    names = [Named(name, {"members": 3, "combine": combine}) for name in ("ensemble", "newest")]
+    cells = [(cell_of(name, seed), result_of(0.6, seed, members=3)) for name in names for seed in range(4)]
+    one, other = tables(cells).results["mean"]
+    assert one == other
 
 
 def test_several_settings_are_told_with_the_ends_of_all_their_intervals(tables):
@@ -414,7 +418,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
     keys = []
     for name, text in repeat.documents.items():
         (tmp_path / name).write_text(text)
-        keys += [each.key for each in read_study(tmp_path / name).planned]
+        keys += [each.key for each in read_study(tmp_path / name).jobs]
         assert f"deni study run {name} --store study.db" in repeat.commands
     assert sorted(keys) == sorted(each.key for each in kept)
     assert any(re.match(r"python -m pip install .*torch==", line) for line in repeat.commands)
