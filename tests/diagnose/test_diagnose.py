@@ -259,7 +259,7 @@ def test_a_run_that_failed_otherwise_has_to_be_retried(planned, store):
 def test_a_diagnosis_goes_on_where_it_stopped(planned, store, monkeypatch):
     diagnosis = planned(sources=["dropout"])
     begun = diagnosis.study.jobs[:3]
-    first = Run(dataclasses.replace(diagnosis.study, planned=begun), begun, threads=1, pack=3, progress=False)
+    first = Run(dataclasses.replace(diagnosis.study, jobs=begun), begun, threads=1, pack=3, progress=False)
     assert first.into(store) == 0
     with pytest.raises(InputError, match="not finished"):
         findings(diagnosis, store)
