@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from deni.analysis.runs import mean_score, read_runs
-from deni.strategies import DENI, STRATEGIES, Default
+from deni.strategies import STRATEGIES
+from deni.strategies.default import Default
+from deni.strategies.deni import DENI
 from deni.study.cell import CellResult
 from deni.study.keys import key_of
 from deni.study.store.database import Store
@@ -41,7 +43,7 @@ def test_members_vote_as_when_they_were_trained(read, monkeypatch):
     today = job_of(cell_of("deni"))
     earlier = another(today, "strategy", combine="hard")
     monkeypatch.setattr(DENI, "__init__", lambda *_, **__: 1 / 0)
-    monkeypatch.setitem(STRATEGIES, "deni", Default)
+    monkeypatch.setitem(STRATEGIES._classes, "deni", Default)
     scores = {group.strategy: mean_score(group) for group in read(today, earlier).groups}
     assert scores == {"deni, combine=soft": pytest.approx(1 / 3), "deni, combine=hard": pytest.approx(1)}
 

@@ -6,18 +6,22 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deni.deprecation import Renamed
 from deni.provenance import canonical, digest
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.settings import neutral_values, setting
-from deni.strategies import DENI, STRATEGIES
+from deni.strategies import STRATEGIES
+from deni.strategies.default import Default
+from deni.strategies.deni import DENI
 from deni.study import keys
 from deni.study.cell import Cell, Fingerprints, Named
 from deni.study.execution.job import Job
 from deni.study.keys import combine_of, key_of, pack_key_of, settled
 from deni.study.vote import voter
 from deni.tasks.voting import vote
-from deni.tuning import TUNINGS, Lora
+from deni.tuning import TUNINGS
+from deni.tuning.lora import Lora
 
 FILES = Fingerprints("data", "model")
 VERSIONS = {"torch": "2", "transformers": "5", "peft": "0.17"}
@@ -126,8 +130,8 @@ def test_strategies_tunings_and_recipes_may_get_settings_later(monkeypatch):
     alone = dataclasses.replace(FIVE, tuning=Named("lora"))
     composed = dataclasses.replace(alone, strategy=Named("linear_probe+deni", {"members": 5}))
     before = [key(alone), key(composed)]
-    monkeypatch.setitem(STRATEGIES, "deni", LaterDENI)
-    monkeypatch.setitem(TUNINGS, "lora", LaterLora)
+    monkeypatch.setitem(STRATEGIES._classes, "deni", LaterDENI)
+    monkeypatch.setitem(TUNINGS._classes, "lora", LaterLora)
     monkeypatch.setattr("deni.recipe.Recipe", LaterRecipe)
     assert key(alone) != before[0]  # the default of today
     neutral = {"members": 5, "warmth": 0.0}
@@ -135,6 +139,14 @@ def test_strategies_tunings_and_recipes_may_get_settings_later(monkeypatch):
     assert [key(each) for each in cells] == before
     assert neutral_values(LaterDENI) == {"antithetic": False, "member_order": "shared", "warmth": 0.0}
     assert key(dataclasses.replace(cells[0], recipe={"patience": 3})) != before[0]
+
+
+def test_a_setting_that_was_renamed_keeps_the_keys(monkeypatch):
+    found = old(FIVE)
+    settings = found["strategy"]["settings"]
+    settings["replicas"] = settings.pop("members")
+    monkeypatch.setattr(DENI, "renamed", {"replicas": Renamed("members", "1.0")})
+    assert settled(found) == decided(FIVE)
 
 
 def test_a_strategy_that_is_not_known_keeps_its_key():
@@ -173,7 +185,7 @@ def test_the_vote_follows_from_what_decides_as_from_the_strategy(
 
 def test_a_vote_that_is_no_setting_is_kept_with_the_cell(monkeypatch):
     before = decided(PLAIN)
-    monkeypatch.setattr(STRATEGIES["default"], "combine", "hard", raising=False)
+    monkeypatch.setattr(Default, "combine", "hard")
     found = decided(PLAIN)
     monkeypatch.undo()
     assert (combine_of(before), combine_of(found), combine_of(settled(found))) == ("soft", "hard", "hard")

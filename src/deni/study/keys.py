@@ -113,7 +113,7 @@ def task_of(decided: Mapping[str, Any]) -> str:
 def _plain_tuning(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     from deni.tuning import TUNINGS
 
-    return _plain(settings, TUNINGS[name] if name in TUNINGS else None)
+    return _plain(settings, TUNINGS.get(name))
 
 
 def _plain_strategy(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _plain_strategy(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
     if "+" in name:
         return {part: _plain_strategy(part, own) for part, own in settings.items()}
-    plain = _plain(settings, STRATEGIES[name] if name in STRATEGIES else None)
+    plain = _plain(settings, STRATEGIES.get(name))
     plain.pop("augmented", None)
     return plain
 
