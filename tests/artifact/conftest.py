@@ -1,15 +1,20 @@
 import pytest
 
+from deni.registry import Registry
 from deni.strategies import STRATEGIES
 from deni.tuning import TUNINGS
 
 
 @pytest.fixture
-def nothing_registered():
-    """Neither strategies nor tunings."""
-    before = [(table, dict(table)) for table in (STRATEGIES, TUNINGS)]
-    for table, _ in before:
-        table.clear()
-    yield
-    for table, entries in before:
-        table.update(entries)
+def nothing_registered(monkeypatch):
+    """Neither strategies nor tunings: looking one up fails."""
+    find = Registry.__getitem__
+
+    def lookup(self, name):
+        if self is STRATEGIES or self is TUNINGS:
+            raise KeyError(name)
+        return find(self, name)
+
+    monkeypatch.setattr(Registry, "__getitem__", lookup)
+    with pytest.raises(KeyError):
+        STRATEGIES["deni"]
