@@ -10,8 +10,8 @@ from click.testing import CliRunner
 import deni
 from deni.cli import main
 from deni.sklearn import DeniClassifier
+from tests.helpers.cases import CASES
 from tests.helpers.tiny import toy_rows
-from tests.strategies.test_properties import CASES
 
 COMPOSED = {
     "best_practices+deni": {"epochs": 4, "members": 2},
