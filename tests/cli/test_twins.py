@@ -11,8 +11,9 @@ from deni.cli import COMMANDS, main
 from deni.commands.augment import augment_file
 from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
+from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
-from deni.commands.predict import evaluate_file, predict_file
+from deni.commands.predict import predict_file
 from deni.commands.show import show_strategies
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
@@ -49,15 +50,12 @@ SHOWN = {
 }
 # What has another name in the function, which takes an object, a mapping, or a folder as the library calls it.
 HELD = {
-    "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}, "path": {"file"}},
+    "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values())},
-    "evaluate": {"path": {"file"}},
     "export": {"folder": {"model"}},
-    "inspect": {"path": {"file"}},
-    "predict": {"path": {"file"}},
     "show": {"settings": fields(STRATEGIES.values())},
     "train": {
-        "path": {"file", "data"},
+        "file": {"data"},
         "strategy_settings": fields(STRATEGIES.values()),
         "tuning_settings": fields(TUNINGS.values()),
         "given": {*fields([Recipe]), *(f"seed_{source}" for source in SOURCES)},

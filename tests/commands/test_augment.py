@@ -223,17 +223,17 @@ def test_an_error_in_the_middle_says_what_is_kept(tickets, tmp_path):
         ({"seed": 3}, r"\(seed: 0 there, 3 here\)"),
         ({"augmenter": Numbered(least=5)}, r"\(least: 0 there, 5 here\)"),
         ({"augmenter": EASY}, r"\(method: 'numbered' there, 'easy' here; "),
-        ({"path": "other"}, r"\(texts: '36 with digest \w+' there, '35 with digest \w+' here\)"),
+        ({"file": "other"}, r"\(texts: '36 with digest \w+' there, '35 with digest \w+' here\)"),
     ],
 )
 def test_a_journal_of_another_run_is_refused_and_kept(tickets, tmp_path, change, message):
     output = tmp_path / "out.csv"
     augment_file(tickets, augmenter=stop_after(3), output=output)
     journal = partial(output).read_bytes()
-    if "path" in change:
-        change = {"path": write_csv(tmp_path / "other.csv", toy_rows()[1:])}
+    if "file" in change:
+        change = {"file": write_csv(tmp_path / "other.csv", toy_rows()[1:])}
     with pytest.raises(InputError, match=message) as raised:
-        augment_file(**{"path": tickets, "augmenter": Numbered(), "output": output, "overwrite": True, **change})
+        augment_file(**{"file": tickets, "augmenter": Numbered(), "output": output, "overwrite": True, **change})
     assert "give the same again to go on, choose another --output, or delete it" in str(raised.value)
     assert partial(output).read_bytes() == journal
     assert not output.exists()

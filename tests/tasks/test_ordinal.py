@@ -20,7 +20,7 @@ import deni
 from deni import measures
 from deni.artifact import export
 from deni.cli import main
-from deni.commands.predict import evaluate_file
+from deni.commands.evaluate import evaluate_file
 from deni.commands.train import train_file
 from deni.data import Texts, check_trainable, names, read_texts
 from deni.errors import ArtifactError, InputError, InputWarning

@@ -21,7 +21,7 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
     from rich.console import Console
     from rich.table import Table
 
-    from deni.commands.predict import evaluate_file
+    from deni.commands.evaluate import evaluate_file
 
     result = evaluate_file(model, file, **columns, progress=True)  # type: ignore[arg-type]
     if as_json:

@@ -25,7 +25,7 @@ from deni.tasks import DEFAULT, TASKS, find_task
 
 
 @dataclass(frozen=True)
-class Augmented:
+class AugmentationRun:
     """A finished or interrupted `deni augment`.
 
     Args:
@@ -44,7 +44,7 @@ class Augmented:
 
 
 def augment_file(
-    path: str | Path,
+    file: str | Path,
     *,
     augmenter: Augmenter,
     output: str | Path,
@@ -58,14 +58,14 @@ def augment_file(
     seed: int = 0,
     overwrite: bool = False,
     progress: bool = False,
-) -> Augmented:
+) -> AugmentationRun:
     """Make n new texts of each labelled one and write them with the columns `seed`, `text` and `label`.
 
     What is made is kept beside the output until that is whole. Where it was interrupted, or killed, the same call
     goes on, and what it writes is what it would have written in one piece.
 
     Args:
-        path: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
+        file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`.
         n: how many new texts a labelled one gets; one that is there twice gets them once.
         task: what the labels are (`deni.tasks.TASKS`), but none of words: a new text has one label, not
@@ -84,9 +84,9 @@ def augment_file(
         raise ValueError(f"n must be at least 1, not {n}")
     if find_task(task).of_words:
         raise InputError(f"--task {task}: a new text would have no tag for each word; words cannot be augmented")
-    _check_file(path, output, overwrite)
+    _check_file(file, output, overwrite)
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
-    texts = read_data(path, **columns, pairs=False, task=task, label_order=label_order)  # type: ignore[arg-type]
+    texts = read_data(file, **columns, pairs=False, task=task, label_order=label_order)  # type: ignore[arg-type]
     pairs = list(dict.fromkeys(zip(sides(texts.texts)[0], _labels(texts), strict=True)))
     source = Sources(seed).seeds["augmentation"]
     run = {
@@ -110,7 +110,7 @@ def augment_file(
         made = _finished(Journal(output, run))  # also what it came in the middle of
         if not made:
             journal.remove()
-        return Augmented(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)
+        return AugmentationRun(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)
     except InputError as error:
         if not made:
             journal.remove()
@@ -119,14 +119,14 @@ def augment_file(
         raise InputError(f"{error} ({kept})") from error
     journal.remove()
     _warn_of_missing([text for text, _ in pairs], made, n, output)
-    return Augmented(Path(output), len(pairs), len(made), len(frame), journal.path)
+    return AugmentationRun(Path(output), len(pairs), len(made), len(frame), journal.path)
 
 
-def _check_file(path: str | Path, output: str | Path, overwrite: bool) -> None:
+def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
     if str(output) == "-":
         raise InputError("--output must be a file: what is made is kept beside it until it is whole")
     check_output(output, overwrite)
-    if str(path) != "-" and (local_file(str(path)) or Path(path)).resolve() == Path(output).resolve():
+    if str(file) != "-" and (local_file(str(file)) or Path(file)).resolve() == Path(output).resolve():
         raise InputError(f"{output} has the labelled texts themselves: choose another --output")
 
 

@@ -123,7 +123,7 @@ class Report:
 
 
 def inspect_file(
-    path: str | Path,
+    file: str | Path,
     *,
     test: str | Path | None = None,
     model: str | None = None,
@@ -139,7 +139,7 @@ def inspect_file(
     """Read a file or dataset, and its test file, and run all checks.
 
     Args:
-        path: as in `deni.commands.train.train_file`, and so are the columns, `split` and
+        file: as in `deni.commands.train.train_file`, and so are the columns, `split` and
             `config_name`; with labels or without.
         test: a file or dataset on which a model will be measured.
         model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded.
@@ -154,7 +154,7 @@ def inspect_file(
     columns["label_order"] = label_order
     with _bar(progress) as advance:
         advance("reading")
-        train, findings = _read(path, label_column, {**columns, "split": split, "config_name": config_name})
+        train, findings = _read(file, label_column, {**columns, "split": split, "config_name": config_name})
         sides = [train]
         if test is not None:
             held_out, own = _read(test, label_column, columns)
@@ -177,12 +177,12 @@ def inspect_file(
     return Report(task, tuple(findings), tuple(parts))
 
 
-def _read(path: str | Path, label_column: str | None, columns: dict[str, Any]) -> tuple[Texts, list[Finding]]:
+def _read(file: str | Path, label_column: str | None, columns: dict[str, Any]) -> tuple[Texts, list[Finding]]:
     """The texts, and what is to be said of labels that are missing."""
     name = label_column or "label"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # of empty labels: said below
-        texts = read_data(path, label_column=label_column, labels_required=False, **columns)
+        texts = read_data(file, label_column=label_column, labels_required=False, **columns)
     if texts.labels is not None:
         return texts, []
     if name not in texts.frame.columns:

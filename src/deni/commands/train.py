@@ -46,7 +46,7 @@ def checkpoint_folder(output: str | Path) -> Path:
 
 
 def train_file(
-    path: str | Path,
+    file: str | Path,
     *,
     recipe: Recipe,
     output: str | Path,
@@ -73,7 +73,7 @@ def train_file(
     """Train on a file or dataset, evaluate on the test part, write the artifact.
 
     Args:
-        path: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input; the name of a dataset
+        file: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input; the name of a dataset
             (`deni.data.DATASETS`), or `user/dataset` of the hub.
         output: folder of the artifact; must not exist, unless `overwrite`.
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
@@ -102,7 +102,7 @@ def train_file(
         raise InputError(f"unknown protocol {protocol!r}: choose paper")
     preset = preset or protocol
     callbacks = curves_to(report_to, curves_folder(output, resume))
-    kept = (path, test, dev, recipe.model, local_file(str(path)))
+    kept = (file, test, dev, recipe.model, local_file(str(file)))
     check_outside(output, *(str(given) for given in kept if given is not None))
     check_free(output, overwrite)
     _check_writable(Path(output))
@@ -114,7 +114,7 @@ def train_file(
         "task": recipe.task,
         "pairs": preset is None,
     }
-    texts = read_data(path, **columns, split=split, config_name=config_name)
+    texts = read_data(file, **columns, split=split, config_name=config_name)
     if protocol == "paper" and labelled is None and recipe.strategy.most_texts is None:
         labelled = PAPER_LABELLED
     train, tested, developed = divide(
@@ -140,7 +140,7 @@ def train_file(
         callbacks=callbacks,
         text_pair_column=text_pair_column,
     )
-    named = {"data": str(path), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
+    named = {"data": str(file), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
     parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
     result.data = {**named, **parts, **({"label_order": list(label_order)} if label_order else {})}
     if result.interrupted:

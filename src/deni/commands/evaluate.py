@@ -1,0 +1,43 @@
+"""What `deni evaluate` does: an artifact is measured on a file of labelled texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deni.artifact import load
+from deni.commands.reading import read_for_model
+from deni.models.tokenising import encode
+from deni.tasks import TASKS
+
+
+def evaluate_file(
+    model: str | Path,
+    file: str | Path,
+    *,
+    text_column: str | None = None,
+    text_pair_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    config_name: str | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file or dataset with labels.
+
+    Other tasks have their own metrics, `deni.tasks.Task.metrics`; of words F1 of each type of entity.
+
+    Args:
+        file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
+
+    Raises:
+        InputError: a label that training never saw, or a file that cannot be read.
+    """
+    classifier = load(model)
+    classifier.progress = progress
+    columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
+    texts = read_for_model(classifier, file, text_pair_column, **columns)
+    task = TASKS[classifier.task]
+    gold, votes = encode(texts, classifier.labels), classifier.votes(texts.texts)
+    by_class = task.scores_by_class(gold, votes, classifier.labels)
+    scores = task.scores(gold, votes, classifier.labels)
+    return {"texts": len(texts), **scores, **({"f1": by_class} if by_class or task.chooses else {})}
