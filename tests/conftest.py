@@ -21,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 from deni.randomness import global_generators
+from tests.helpers.made import make, runs
 from tests.helpers.tiny import SIZES, SMALL_TUNINGS, make_batch, make_tiny, toy_rows, write_csv
 
 torch.set_num_threads(1)
@@ -137,3 +138,24 @@ def opened(chromium):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def tables(tmp_path):
+    """Tables of a store of these cells."""
+
+    from deni.analysis.runs import read_runs
+    from deni.analysis.tables import build_tables
+    from deni.study.store.database import Store
+
+    def read(cells, **how):
+        with Store(make(tmp_path / "study.db", cells)) as store:
+            return build_tables(read_runs(store), **how)
+
+    return read
+
+
+@pytest.fixture
+def db(tmp_path):
+    """A store of two strategies, one with a name of signs."""
+    return make(tmp_path / "study.db", [*runs("default", 0.5, 5), *runs("s_w&a|<b>", 0.9, 5, shift=1)])

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from deni.analysis.claims import state_claims
 from deni.provenance import canonical
 from deni.strategies import ALIASES, STRATEGIES
 from deni.study.cell import Cell, CellResult, Fingerprints, Named
@@ -67,3 +68,24 @@ def runs(strategy, accuracy, seeds, cost=10, labels=("a", "b", "c"), spread=0.0,
     for seed in range(seeds):
         own = accuracy + spread * np.sin(3.7 * seed + shift)
         yield cell_of(strategy, seed, **more), result_of(own, 100 * shift + seed, labels, texts, cost=cost)
+
+
+def said(found, kind):
+    """The sentences of one kind that tables give."""
+    return [each.text for each in state_claims(found) if each.kind == kind]
+
+
+def on_both_parts(seeds=6, **more):
+    """On test texts swa is better than default, on development texts worse."""
+    for measure, best, shift in (("test", "swa", 1), ("development", "default", 3)):
+        for at, strategy in enumerate(("default", "swa")):
+            accuracy = 0.9 if strategy == best else 0.5
+            yield from runs(strategy, accuracy, seeds, shift=shift + at, measure=measure, **more)
+
+
+def of_datasets(gains=(0.05, 0.15), spreads=(0.05, 0.05), seeds=20):
+    """Two datasets on which a strategy gains so much, and spreads so much."""
+    for at, (gain, spread) in enumerate(zip(gains, spreads, strict=True)):
+        name = f"data{at}"
+        yield from runs("default", 0.6, seeds, dataset=name, spread=spread, shift=1 + at, texts=300)
+        yield from runs("swa", 0.6 + gain, seeds, dataset=name, spread=spread / 4, shift=3 + at, texts=300)
