@@ -115,7 +115,7 @@ def dataset(spot: Spot, folder: Path) -> Choice:
         name = _file(named, folder)
     elif not is_hub_id(name := named.as_type(str)):
         raise named.wrong(f"{name!r} is no id of the hub such as user/dataset")
-    value = {"name": name}
+    value: dict[str, Any] = {"name": name}
     for key, each in pairs.items():
         if key in OF_THE_HUB and place == "path":
             raise each.wrong("is of datasets of the hub: leave it away for a file")
