@@ -167,7 +167,7 @@ def test_augmentation_of_pairs_is_refused(pairs, pair_model, tmp_path):
     (tmp_path / "augmented.csv").write_text("seed,text\na,b\n")
     flags = ("--text-column", "first", "--text-pair-column", "second", "--strategy", "augmentation")
     own = ("--augmented", tmp_path / "augmented.csv", "--model", pair_model, "--output", tmp_path / "model")
-    refused(run("train", pairs, *flags, *own), "not pairs", "leave --text-pair-column away, or read", "--preset paper")
+    refused(run("train", pairs, *flags, *own), "not pairs", "omit --text-pair-column, or read", "--preset paper")
 
 
 def test_pairs_with_two_labels_and_pairs_on_both_sides_are_warned_of(tmp_path):

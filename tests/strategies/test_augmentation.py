@@ -1,4 +1,4 @@
-"""Augmented texts beside the labelled ones."""
+"""Augmented texts next to the labeled ones."""
 
 import os
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_the_epochs_are_those_of_the_paper(build, augmented):
 
 def test_too_few_are_refused_with_the_text_and_the_counts(build, augmented):
     message = (
-        "augmented.csv has fewer than 5 augmented texts for 4 of 4 labelled ones, such as 'where is my parcel' with 4"
+        "augmented.csv has fewer than 5 augmented texts for 4 of 4 labeled ones, such as 'where is my parcel' with 4"
     )
     with pytest.raises(InputError, match=message):
         build(Augmentation(5, augmented))
@@ -99,7 +99,7 @@ def test_too_few_are_refused_with_the_text_and_the_counts(build, augmented):
 def test_a_text_without_any_is_refused(build, augmented, labelled):
     other = labelled.select([0, 1]).map(lambda row, at: {"text": "new here"} if at else row, with_indices=True)
     with pytest.raises(
-        InputError, match="fewer than 1 augmented texts for 1 of 2 labelled ones, such as 'new here' with 0"
+        InputError, match="fewer than 1 augmented texts for 1 of 2 labeled ones, such as 'new here' with 0"
     ):
         build(Augmentation(1, augmented), train=other)
 

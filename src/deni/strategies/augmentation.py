@@ -1,4 +1,4 @@
-"""Augmented texts beside the labelled ones."""
+"""Augmented texts next to the labeled ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
     """Add augmented texts with the label of the text that they were made from (arXiv 2406.12471).
 
     Args:
-        augmentations: n, how many for each labelled text, at least 0; 1, 2, 3, 5 and 10 in the paper. Which of those in
+        augmentations: n, how many for each labeled text, at least 0; 1, 2, 3, 5 and 10 in the paper. Which of those in
             the file are taken is chosen by the augmentation source of the run.
-        augmented: a file with the columns `seed` (the labelled text, whose label counts) and `text`: CSV, TSV, JSONL or
+        augmented: a file with the columns `seed` (the labeled text, whose label counts) and `text`: CSV, TSV, JSONL or
             Parquet.
         epochs: passes over all texts; 12 in the paper. None leaves that of the training.
     """
@@ -50,7 +50,7 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
             raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if "text_pair" in setup.train.column_names:
             raise InputError(
-                "augmentation has one text a row, not pairs: leave --text-pair-column away, or read a dataset of pairs "
+                "augmentation has one text a row, not pairs: omit --text-pair-column, or read a dataset of pairs "
                 "as one text with --preset paper"
             )
         if setup.tokenizer is None:
@@ -63,13 +63,13 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
     def _choose(
         self, texts: Sequence[str], augmented: Mapping[str, Sequence[str]], draw: np.random.Generator
     ) -> list[tuple[int, str]]:
-        """Row of a labelled text and an augmented text of it, n for each."""
+        """Row of a labeled text and an augmented text of it, n for each."""
         poor = [text for text in texts if len(augmented.get(text, ())) < self.augmentations]
         if poor:
             has = len(augmented.get(poor[0], ()))
             raise InputError(
                 f"{self.augmented} has fewer than {self.augmentations} augmented texts for {len(poor)} of {len(texts)} "
-                f"labelled ones, such as {short(poor[0])} with {has}: add some or choose fewer --augmentations"
+                f"labeled ones, such as {short(poor[0])} with {has}: add some or choose fewer --augmentations"
             )
         chosen = []
         for row, text in enumerate(texts):

@@ -144,7 +144,7 @@ class Strategy:
         return setup
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
-        """Change a fresh model; the global generators are those of its initialisation. The same layers for each run."""
+        """Change a fresh model; the global generators are those of its initialization. The same layers for each run."""
         return model
 
     def start(self, population: Population, outputs: Outputs | None = None) -> None:

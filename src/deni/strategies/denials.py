@@ -1,4 +1,4 @@
-"""DENI on labelled and augmented texts."""
+"""DENI on labeled and augmented texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deni.strategies.deni import DENI
 
 @dataclass(frozen=True)
 class Denials(DENI, Augmentation, name="denials", paper_row=15):
-    """One augmented text for each labelled one, and DENI (arXiv 2406.12471).
+    """One augmented text for each labeled one, and DENI (arXiv 2406.12471).
 
     Args:
         epochs: passes over all texts; 10 in the released code, not augmentation's 12.

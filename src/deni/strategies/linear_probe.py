@@ -23,7 +23,7 @@ class LinearProbe(Strategy, name="linear_probe"):
     """Begin with a fitted output layer: linear probing, then fine-tuning (LP-FT, Kumar et al. 2022).
 
     The output layer becomes the logistic regression (ridge regression for numbers) on what the model feeds into it for
-    the labeled texts, in place of its random initialisation.
+    the labeled texts, in place of its random initialization.
 
     Args:
         probe_c: C of the regression, the inverse strength of its L2 penalty, finite and at least 0, on standardised
@@ -104,7 +104,7 @@ def _output_layer(population: Population) -> tuple[str, str | None]:
 
 
 def _features(layer: nn.Module, outputs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """What is fed into the output layer, `(N, D)`, and the labels; of words, where these are labelled."""
+    """What is fed into the output layer, `(N, D)`, and the labels; of words, where these are labeled."""
     import torch
 
     batches = []

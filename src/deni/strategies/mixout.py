@@ -27,7 +27,7 @@ class Mixout(Strategy, name="mixout", paper_row=10):
 
     Args:
         mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471).
-        mixout_layers: `head`: the output layer, whose target is its random initialisation, as in the paper; `linear`:
+        mixout_layers: `head`: the output layer, whose target is its random initialization, as in the paper; `linear`:
             all linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
     """
 
