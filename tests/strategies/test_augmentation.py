@@ -152,5 +152,5 @@ def test_real_paraphrases_are_found_for_every_labelled_text(build, tokenizer):
         assert known[text, texts[at // n]] == label == codes[labels[at // n]]
     assert [len(set(rows["text"][250 + n * at : 250 + n * (at + 1)])) for at in range(250)] == [n] * 250
     few = int((counts == n).sum())
-    with pytest.raises(InputError, match=f"fewer than {n + 1} augmented texts for {few} of 250 labelled ones"):
+    with pytest.raises(InputError, match=f"fewer than {n + 1} augmented texts for {few} of 250 labeled ones"):
         build(Augmentation(n + 1, file), train=train, model=model)
