@@ -1,7 +1,5 @@
 """Every strategy works from the command line and from scikit-learn, and does the same there."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -105,4 +103,4 @@ def test_development_texts_choose_a_greedy_soup(model_folder, tickets, tmp_path)
     assert result.exit_code == 0, result.output
     model = deni.load(tmp_path / "model")
     assert model.population.size == 1
-    assert dataclasses.asdict(model.strategy)["ingredients"] == "greedy"
+    assert model.info["strategy"]["settings"]["ingredients"] == "greedy"
