@@ -97,7 +97,7 @@ class FineTuneResult:
     @property
     def schedule(self) -> Schedule:
         """The phases of the run."""
-        return self.trainer._schedule()
+        return self.trainer.phases.planned
 
     @property
     def member_steps(self) -> int:

@@ -128,7 +128,7 @@ def test_active_vocabulary_changes_nothing(tmp_path):
     ended = []
     for active in (True, False):
         trainer = trained(tmp_path, L2SP(l2_strength=STRENGTH), train=data, active_vocabulary=active)
-        assert (trainer._vocabulary is not None) == active
+        assert (trainer.active_ids is not None) == active
         ended.append(trainer.population.member(0))
     assert distance(*map(felt, ended)) < 1e-12
 

@@ -27,7 +27,7 @@ def started(folder, strategy, **options):
     """A trainer whose strategy has begun, before the first step."""
     trainer = make(folder, strategy, **options)
     trainer.create_optimizer()
-    trainer._begin(0)
+    trainer.phases.begin(0)
     return trainer
 
 
@@ -270,7 +270,7 @@ def test_the_order_decides_what_the_start_is(tmp_path):
 def test_it_draws_from_no_source_and_leaves_the_global_generators(tmp_path):
     plain, probed = make(tmp_path, Default()), make(tmp_path, LinearProbe(probe_c=1.0))
     before = torch.get_rng_state()
-    probed._begin(0)
+    probed.phases.begin(0)
     assert torch.equal(before, torch.get_rng_state())
     assert probed.population.module.training == plain.population.module.training
     states = [each.population.sources[0].state_dict() for each in (plain, probed)]

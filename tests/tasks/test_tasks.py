@@ -81,7 +81,7 @@ def test_metrics_are_printed_stored_and_those_of_numpy(trained):
 def test_the_best_epoch_is_chosen_on_development_texts(trained, model_folder, tmp_path, caplog):
     task, file, _, _ = trained
     flags = ("--task", task, "--model", model_folder, "--strategy", "default", "--epochs", 3, "--dev", 0.2)
-    with caplog.at_level("INFO", "deni.training.saving"):
+    with caplog.at_level("INFO", "deni.training.trainer"):
         result = run("train", file, *flags, "--no-progress", "--labelled", 30, "--output", tmp_path / "model")
     assert result.exit_code == 0, result.output
     assert "Loading the population of" in caplog.text

@@ -84,7 +84,7 @@ def test_there_is_a_record_for_each_fork_and_one_for_an_ensemble(tmp_path):
 
 def test_measuring_changes_nothing(tmp_path, monkeypatch):
     with_it = trained(tmp_path, NoisyInterpolation(members=2)).population.member(0)
-    monkeypatch.setattr("deni.training.fork_monitor.Comparison.compare", lambda *_: None)
+    monkeypatch.setattr("deni.training.fork_monitor.ForkMonitor.compare", lambda *_: None)
     without = trained(tmp_path, NoisyInterpolation(members=2)).population.member(0)
     assert all(torch.equal(with_it[name], without[name]) for name in without)
 

@@ -172,7 +172,7 @@ def test_members_are_compared_on_real_tokens_only(tmp_path, labelled):
     trainer = trained(tmp_path, DENI(members=3, variance=40.0), eval_dataset=held_out)
     if not labelled:
         trainer.eval_dataset = held_out.remove_columns("labels")
-        trainer._comparison.compare("vote", trainer.state.global_step)
+        trainer.phases.monitor.compare(trainer.population, trainer.failures.runs, "vote", trainer.state.global_step)
     members, gold = trainer.predict_members(held_out), trainer.predict(held_out).label_ids
     lengths = np.array(list(map(len, held_out["input_ids"])))
     real = gold != NONE if labelled else np.arange(gold.shape[1]) < lengths[:, None]
@@ -203,7 +203,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, tuning
     options = {"processing_class": tokenizer, "data_collator": collator, "train": data, "model_init": model}
     trainer = make(tmp_path, DENI(members=3), **options)
     trainer.train()
-    assert trainer._vocabulary is not None or tuning == "lora"  # the collator of tokens leaves the ids as they are
+    assert trainer.active_ids is not None or tuning == "lora"  # the collator of tokens leaves the ids as they are
     trainer.save_model(str(tmp_path / "model"))
     classifier = deni.load(tmp_path / "model", "cpu")
     output, members = trainer.predict(data), trainer.predict_members(data)

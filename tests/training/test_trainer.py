@@ -329,7 +329,7 @@ def test_active_vocabulary_changes_nothing(tmp_path):
     trained = []
     for active in (True, False):
         trainer = make(tmp_path, DENI(members=2), train=padded(), data_collator=None, active_vocabulary=active)
-        assert (trainer._vocabulary is not None) == active
+        assert (trainer.active_ids is not None) == active
         trainer.data_collator = pad
         trainer.train()
         trained.append(trainer.population.member(1))
@@ -337,8 +337,8 @@ def test_active_vocabulary_changes_nothing(tmp_path):
 
 
 def test_active_vocabulary_is_off_where_it_would_not_be_exact(tmp_path):
-    assert make(tmp_path, DENI(members=2), args={"weight_decay": 0.1})._vocabulary is None
-    assert make(tmp_path, DENI(members=2, scope="trainable"))._vocabulary is None
+    assert make(tmp_path, DENI(members=2), args={"weight_decay": 0.1}).active_ids is None
+    assert make(tmp_path, DENI(members=2, scope="trainable")).active_ids is None
 
 
 def test_checkpointing_draws_the_same_masks(tmp_path):
@@ -367,7 +367,7 @@ def test_too_little_memory_computes_fewer_members_at_a_time(tmp_path, monkeypatc
     monkeypatch.setattr(memory, "available", lambda device: need.peak(4, 2) + 1)
     scarce = make(tmp_path, DENI(members=4), active_vocabulary=False)
     scarce.train()
-    assert scarce.at_a_time == 2
+    assert scarce.engine_plan.at_a_time == 2
     plain = make(tmp_path, DENI(members=4), active_vocabulary=False, engine="loop")
     monkeypatch.undo()
     plain.train()

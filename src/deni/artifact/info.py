@@ -65,7 +65,7 @@ def describe(
         "seconds": None if seconds is None else round(seconds, 1),
         "metrics": dict(metrics or {}),
         "diagnostics": {
-            "why_loop": trainer._why_loop or "",
+            "why_loop": plan.reason if (plan := trainer.engine_plan) else "",
             "failures": [str(failure) for failure in trainer.failures],
             "forks": [record.summary() for record in trainer.diagnostics.records],
             "threads": torch.get_num_threads(),

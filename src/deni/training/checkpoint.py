@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -133,3 +135,24 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         if f"stream/{member}" in states:
             stream.set_state(states[f"stream/{member}"])
     return state
+
+
+@contextmanager
+def readable_states(folder: str | None) -> Iterator[None]:
+    """Around what reads the states of optimizer and scheduler: says in words that they cannot be read.
+
+    Args:
+        folder: the checkpoint; None where nothing is read.
+
+    Raises:
+        ArtifactError: a truncated state, or one of another optimizer.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
+        if folder is None:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ArtifactError(
+            f"{folder} has no readable optimizer state ({reason}): resume from an earlier one"
+        ) from error

@@ -1,12 +1,123 @@
-"""The arguments of `transformers.TrainingArguments`, which has other names for them in other versions."""
+"""Every private name of transformers that training touches, and what has other names in other versions.
+
+Overrides stay in `trainer.py` and `loggers.py`; calls and reads are the functions below. A test checks that the
+installed version has each name. Checked with transformers 5.23 and 4.57. Of accelerate two public methods are replaced,
+see `adapt`; checked with accelerate 1.15.
+"""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from transformers import TrainingArguments
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PretrainedConfig, Trainer, TrainingArguments
+from transformers.trainer_utils import RemoveColumnsCollator
+
+from deni.engine.base import Views
+from deni.engine.optimizer import clip_members
+
+# Methods of `Trainer` that are overridden -> why.
+OVERRIDDEN = {
+    "_get_train_sampler": "it draws a seed from the global generator; the order of rows is a source of its own",
+    "_save": "a checkpoint holds the members and their number, not a state dict",
+    "_save_rng_state": "it saves the global generators only",
+    "_load_from_checkpoint": "the number of members is set before the optimizer's state is loaded",
+    "_load_best_model": "the best population has the number of members that it had then",
+    "_load_optimizer_and_scheduler": "a truncated state is said in words; fused kernels do not check its shapes",
+}
+# Methods of `Trainer` that are called -> why.
+CALLED = {
+    "_prepare_inputs": "moves a batch to the device as Trainer does, also where it has no loader",
+    "_remove_unused_columns": "batches of ours drop the columns that Trainer's would",
+    "_set_signature_columns_if_needed": "has the columns read from the plain model, before the population replaces it",
+}
+# Attributes of a `Trainer` that are read -> why.
+READ = {
+    "_signature_columns": "for datasets that are not of `datasets`, whose columns a collator drops",
+    "_train_batch_size": "of a loader of ours; it is `args.train_batch_size` until Trainer changes it",
+}
+# Names of other classes -> why.
+OTHERS = {
+    "TensorBoardCallback._init_summary_writer": "overridden: each version has another setting for the folder",
+    "TensorBoardCallback._SummaryWriter": "whichever of two packages is installed",
+    "PretrainedConfig._name_or_path": "which model it was",
+    "trainer_utils.RemoveColumnsCollator": "not documented; drops columns as Trainer does",
+}
+
+
+class Columns:
+    """Datasets and batches as a trainer takes them.
+
+    Args:
+        trainer: its columns are read from the model that it has now.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        trainer._set_signature_columns_if_needed()
+        self.trainer = trainer
+
+    def lean(self, dataset: Any, what: str) -> tuple[Any, Any]:
+        """A dataset without the columns that the model does not take, and the collator for its rows.
+
+        Args:
+            what: the dataset is, for the log: `training` or `evaluation`.
+        """
+        collate = self.trainer.data_collator
+        if hasattr(dataset, "select"):  # of `datasets`
+            return self.trainer._remove_unused_columns(dataset, what), collate
+        if self.trainer.args.remove_unused_columns:
+            return dataset, RemoveColumnsCollator(collate, self.trainer._signature_columns)
+        return dataset, collate
+
+    def prepared(self, batch: Any) -> dict[str, Any]:
+        """A collated batch on the device."""
+        return dict(self.trainer._prepare_inputs(batch))
+
+    @property
+    def train_batch_size(self) -> int:
+        """Rows of a training batch, on all devices of a process."""
+        return self.trainer._train_batch_size
+
+
+def adapt(accelerator: Accelerator, views: Callable[[], Views], logs_norm: Callable[[], bool]) -> None:
+    """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself.
+
+    Args:
+        views: of the members that there are, see `deni.engine.base.Views`.
+        logs_norm: whether the norm of this step is logged, where Trainer asks for it without clipping.
+    """
+    prepare = accelerator.prepare_model
+
+    def prepare_model(model: nn.Module, *args: Any, **options: Any) -> nn.Module:
+        return prepare(model, *args, **{**options, "evaluation_mode": True})
+
+    def clip(parameters: Any, max_norm: float, norm_type: float = 2) -> Tensor | None:
+        if math.isinf(max_norm) and not logs_norm():
+            return None
+        accelerator.unscale_gradients()
+        return clip_members(views(), max_norm)
+
+    accelerator.prepare_model = prepare_model  # type: ignore[method-assign]
+    accelerator.clip_grad_norm_ = clip  # type: ignore[method-assign, assignment]
+
+
+def own_arguments(args: TrainingArguments, changes: Mapping[str, Any]) -> TrainingArguments:
+    """A copy of the user's arguments with the strategy's, see `renamed`, and with what population training needs."""
+    args = copy.copy(args)
+    for name, value in renamed(changes).items():
+        setattr(args, name, value)
+    args.logging_nan_inf_filter = False  # it would hide a NaN, see `deni.training.phases.Phases.total`
+    return args
+
+
+def model_name(config: PretrainedConfig) -> str:
+    """The folder or the id on the hub that a model was loaded from; empty if there is none."""
+    return config._name_or_path
 
 
 def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,133 +1,176 @@
-"""Where rows of a batch come from: `transformers.Trainer` whose batches have rows of several runs, or orders."""
+"""Which datasets the runs see, and how rows of several runs, or of several orders, are loaded side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
-from transformers.trainer_utils import RemoveColumnsCollator
+from torch.utils.data import DataLoader, IterableDataset, Sampler
+from transformers import PretrainedConfig, TrainingArguments
 
 from deni.randomness import global_generators
 from deni.schedule import Schedule
-from deni.tasks.voting import TOKENS, problem_of
-from deni.training.batches import InOrder, PackedCollator, PackedDataset, SampleOrder
-from deni.training.voting import VotingTrainer
+from deni.strategies import Setup, Strategy
+from deni.training.batches import PackedCollator, PackedDataset
+from deni.training.compat import Columns
+from deni.training.runs import RunSeeds
 
 
-class PackedTrainer(VotingTrainer):
-    """Loads the rows of several runs side by side: what `PopulationTrainer` is between its data and its members.
+@dataclass(frozen=True)
+class SeedSets:
+    """The datasets of each seed.
 
-    Attributes:
-        schedule: says whether members see orders of their own; None before training.
+    Args:
+        train: one for each seed, or None where all share Trainer's.
+        eval: the same.
     """
 
-    schedule: Schedule | None = None
-    _sets: dict[str, Any]  # `train` and `eval`: a dataset for each seed, or None where all share one
-    _order: SampleOrder | None = None
+    train: Sequence[Any] | None = None
+    eval: Sequence[Any] | None = None
 
-    def _schedule(self) -> Schedule:
-        assert self.schedule is not None
-        return self.schedule
+    @classmethod
+    def taken_from(
+        cls, options: dict[str, Any], strategy: Strategy, args: TrainingArguments, seeds: RunSeeds
+    ) -> SeedSets:
+        """The lists among the options of a trainer, after the strategy changed the training set of each seed.
 
-    def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
-        """Our order where Trainer would draw a random one from the global generator."""
-        theirs = super()._get_train_sampler(*args, **options)
-        if not isinstance(theirs, torch.utils.data.RandomSampler):
-            return theirs
-        self._order = SampleOrder(len(self.train_dataset), self.population.sources[:1])  # type: ignore[arg-type]
-        return self._order
+        In the options, the first of each list takes its place.
 
-    def get_train_dataloader(self) -> DataLoader:
-        """One row of each run, or of each lane, side by side where there are several."""
-        if self.runs * self._lanes == 1:
-            return super().get_train_dataloader()
-        if self.train_dataset is None:
-            raise ValueError("training needs a train_dataset")
-        return self._packed_loader("train", self._train_batch_size)
-
-    @property
-    def _lanes(self) -> int:
-        """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
-        phases = self.schedule or ()
-        return max((phase.members for phase in phases if phase.fork.member_order == "own"), default=1)
-
-    def own_orders(self, step: int) -> bool:
-        """Whether at this optimiser step, counted from 0, each member sees the rows in an order of its own."""
-        return self._schedule().at(step).fork.member_order == "own"
-
-    def _rows_of_lanes(self, inputs: Mapping[str, Any], lengths: Tensor) -> tuple[dict[str, Any], Tensor | None]:
-        """The rows that are trained on at this step: of the parent's lane of each run, or of one for each member.
-
-        Also T that each would have alone, where there are several.
+        Raises:
+            ValueError: a list that has not one dataset for each seed.
         """
-        of_each = self.population.members if self.own_orders(self.state.global_step) else 1
-        lanes = [run * self._lanes + lane for run in range(self.runs) for lane in range(of_each)]
-        chosen, own = self._packed_collator(None).choose(inputs, lengths, lanes)
-        return chosen, own if len(lanes) > 1 else None
+        found: dict[str, Sequence[Any] | None] = {"train": None, "eval": None}
+        for name in found:
+            given = options.get(f"{name}_dataset")
+            if isinstance(given, list) and given and not isinstance(given[0], Mapping):
+                if len(given) != len(seeds.seeds):
+                    raise ValueError(
+                        f"{name}_dataset is a list of {len(given)}, not one for each of {len(seeds.seeds)} seeds"
+                    )
+                options[f"{name}_dataset"], found[name] = given[0], given
+        before = found["train"] or [options.get("train_dataset")] * len(seeds.seeds)
+        evaluates = not isinstance(options.get("eval_dataset"), dict | None)  # of several sets none decides
+        tokenizer = options.get("processing_class")
+        sources = [seeds.sources_of(run) for run in range(0, seeds.runs, seeds.per_model)]
+        prepared = [
+            strategy.prepare(Setup(args, each, tokenizer, own, evaluates, seeds.runs)).train
+            for own, each in zip(sources, before, strict=True)
+        ]
+        if any(each is not changed for each, changed in zip(before, prepared, strict=True)):
+            options["train_dataset"] = prepared[0]
+            found["train"] = prepared if len(seeds.seeds) > 1 else None
+        return cls(**found)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """One row of each run side by side where each has an evaluation set of its own."""
-        own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
-        if own and self._sets["eval"] is not None and len(self.seeds) > 1:
-            return self._packed_loader("eval", self.args.eval_batch_size)
-        return super().get_eval_dataloader(eval_dataset)
+    def train_of(self, seed: int, shared: Any) -> Any:
+        """The training set of the seed in this place; `shared` where all share it."""
+        return shared if self.train is None else self.train[seed]
 
-    def _packed_loader(self, name: str, batch_size: int) -> DataLoader:
-        import datasets
 
-        given = self._sets[name] or [self.train_dataset if name == "train" else self.eval_dataset]
-        lanes = self._lanes if name == "train" else 1
-        per_seed = [given[at % len(given)] for at in range(len(self.seeds)) for _ in range(self.strategy.runs * lanes)]
-        collate = self.data_collator
-        if isinstance(given[0], IterableDataset):
+class Loading:
+    """Loads the rows of several runs side by side.
+
+    Args:
+        columns: which columns the model takes.
+        sets: the datasets of each seed.
+        seeds: of all runs.
+        tokenizer: whose padding counts; None for that of the config.
+        config: of the model.
+        whole: keys of labels that have no axis of tokens.
+    """
+
+    def __init__(
+        self,
+        columns: Columns,
+        sets: SeedSets,
+        seeds: RunSeeds,
+        tokenizer: Any,
+        config: PretrainedConfig,
+        whole: Sequence[str],
+    ) -> None:
+        self.columns, self.sets, self.seeds, self.whole = columns, sets, seeds, whole
+        pad = getattr(tokenizer, "pad_token_id", None)
+        if pad is None:
+            pad = getattr(config, "pad_token_id", None)
+        self.padding = {"input_ids": pad or 0, "labels": -100}
+        self.padding_side = getattr(tokenizer, "padding_side", "right")
+
+    def packed(
+        self,
+        name: Literal["train", "eval"],
+        shared: Any,
+        order: Callable[[int], Sampler],
+        args: TrainingArguments,
+        batch_size: int,
+        lanes: int = 1,
+    ) -> DataLoader:
+        """Batches of one row of each run, or of each lane of a run, side by side.
+
+        Args:
+            name: which datasets.
+            shared: the dataset, where all runs have the same.
+            order: makes the sampler for so many rows.
+            batch_size: B.
+            lanes: how many orders each run's rows come in.
+        """
+        own = self.sets.train if name == "train" else self.sets.eval
+        datasets = own or [shared] * len(self.seeds.seeds)
+        if any(isinstance(each, IterableDataset) for each in datasets):
             raise ValueError("several runs, or orders of members' own, need datasets with a length, not streams")
-        if isinstance(given[0], datasets.Dataset):
-            lean = {id(dataset): self._remove_unused_columns(dataset, name) for dataset in given}
-            per_seed = [lean[id(dataset)] for dataset in per_seed]
-        elif self.args.remove_unused_columns:
-            collate = RemoveColumnsCollator(collate, self._signature_columns)
-        dataset = PackedDataset(per_seed)
-        sampler: Any = InOrder(len(dataset), self.runs)
-        if name == "train":
-            sampler = self._order = SampleOrder(len(dataset), self.population.sources, lanes)
-        loader = DataLoader(
+        distinct = {id(each): each for each in datasets}
+        lean = {key: self.columns.lean(each, name) for key, each in distinct.items()}
+        copies = self.seeds.per_model * lanes
+        dataset = PackedDataset([lean[id(each)][0] for each in datasets for _ in range(copies)])
+        return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=self._packed_collator(collate),
-            drop_last=name == "train" and self.args.dataloader_drop_last,
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+            sampler=order(len(dataset)),
+            collate_fn=self.collator(lean[id(datasets[0])][1]),
+            drop_last=name == "train" and args.dataloader_drop_last,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
         )
-        return self.accelerator.prepare(loader)
 
-    def collated(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
+    def collator(self, collate: Any = None) -> PackedCollator:
+        """For batches of several runs, or lanes, where `collate` is for one of them."""
+        return PackedCollator(collate, self.padding, self.padding_side, self.whole)
+
+    def choose(
+        self, inputs: Mapping[str, Any], lengths: Tensor, runs: int, lanes: int, of_each: int
+    ) -> tuple[dict[str, Any], Tensor | None]:
+        """The rows that are trained on at a step, and T that each part would have alone, where there are several.
+
+        Args:
+            inputs: a batch of all lanes of all runs.
+            lengths: T that each lane would have alone.
+            runs, lanes: R, and how many lanes each run has.
+            of_each: how many lanes of each run are trained on: 1, that of the parent, or one for each member.
+        """
+        chosen = [run * lanes + lane for run in range(runs) for lane in range(of_each)]
+        rows, own = self.collator().choose(inputs, lengths, chosen)
+        return rows, own if len(chosen) > 1 else None
+
+    def batch(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
         """Some rows of a dataset as one batch, which no sampler or process divides.
 
         Args:
             what: the dataset is, for the log: `training` or `evaluation`.
         """
-        collate = self.data_collator
-        if hasattr(dataset, "select"):
-            dataset = self._remove_unused_columns(dataset, what)
-        elif self.args.remove_unused_columns:
-            collate = RemoveColumnsCollator(collate, self._signature_columns)
+        dataset, collate = self.columns.lean(dataset, what)
         with global_generators():
-            return dict(self._prepare_inputs(collate([dataset[row] for row in rows])))
+            return self.columns.prepared(collate([dataset[row] for row in rows]))
 
-    def _packed_collator(self, collate: Any) -> PackedCollator:
-        """For batches of several runs, or lanes."""
-        of_tokens = problem_of(self.population.model) == TOKENS
-        return PackedCollator(collate, self._padding(), self._padding_side(), () if of_tokens else self.label_names)
 
-    def _padding(self) -> dict[str, int]:
-        pad = getattr(self.processing_class, "pad_token_id", None)
-        if pad is None:
-            pad = getattr(self.population.config, "pad_token_id", None)
-        return {"input_ids": pad or 0, "labels": -100}
+def lanes_of(schedule: Schedule | None) -> int:
+    """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
+    return max((phase.members for phase in schedule or () if phase.fork.member_order == "own"), default=1)
 
-    def _padding_side(self) -> str:
-        return getattr(self.processing_class, "padding_side", "right")
+
+def total_steps(args: TrainingArguments, loader: DataLoader) -> int:
+    """How many optimizer steps Trainer will count: the last batches of an epoch make a step, also if they are fewer."""
+    if args.max_steps > 0:
+        return args.max_steps
+    steps_per_epoch = max(1, math.ceil(len(loader) / args.gradient_accumulation_steps))
+    return math.ceil(args.num_train_epochs * steps_per_epoch)

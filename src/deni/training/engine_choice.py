@@ -1,30 +1,90 @@
-"""How the members of a training are computed: by which engine, and whether rows of like length go by themselves."""
+"""How the members of a training are computed: by which engine, how many at a time, in how many passes."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
+from deni.engine import memory, passes
+from deni.engine.module import Compute, in_one_pass
 from deni.engine.probe import why_not_stacked
+from deni.population import Population
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """How members are computed.
+
+    Args:
+        engine: `stacked` or `loop`.
+        reason: why in the loop; empty where members are stacked.
+        at_a_time: how many members one forward pass of the stacked engine computes; None for all.
+        by_length: whether rows of like length are computed in passes of their own, see `deni.engine.passes`.
+    """
+
+    engine: Literal["loop", "stacked"] = "loop"
+    reason: str = ""
+    at_a_time: int | None = None
+    by_length: bool = False
+
+    @property
+    def compute(self) -> Compute:
+        """How a training batch is computed."""
+        return passes.by_length if self.by_length else in_one_pass
+
+
+def choose_engine(
+    population: Population,
+    inputs: Mapping[str, Any],
+    *,
+    engine: Literal["auto", "stacked", "loop"],
+    at_a_time: int | None,
+    peak: int,
+    rows: int,
+    longest: int,
+    padding: Mapping[str, int],
+    divisible: bool,
+) -> EnginePlan:
+    """Decide how members are computed, and have the population compute them so from now on.
+
+    Args:
+        population: before the first step.
+        inputs: a collated batch of the training set on the device, without labels.
+        engine: what the user chose.
+        at_a_time: what the user chose; None for as many as fit into memory.
+        peak: members in the largest phase.
+        rows: B of one run.
+        longest: T of the longest training text.
+        padding: fill values, see `deni.engine.probe.why_not_stacked`.
+        divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
+
+    Raises:
+        ValueError: `stacked` was chosen, and is not exact; not even one member fits into memory.
+    """
+    device = next(iter(population.values.values())).device
+    with population.plain() as model:
+        reason = why_loop(engine, model, inputs, padding)
+        free = not reason and at_a_time is None
+        one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
+        fits = memory.at_a_time(model, one_run, longest, peak, device, free)
+    at_a_time = fits if free else at_a_time
+    population.module.choose("loop" if reason else "stacked", at_a_time)
+    by_length = divisible and not reason and passes.gains(population.module, inputs, population.runs)
+    plan = EnginePlan("loop" if reason else "stacked", reason, at_a_time, by_length)
+    population.module.compute = plan.compute
+    return plan
 
 
 def why_loop(
     engine: Literal["auto", "stacked", "loop"], model: nn.Module, inputs: Mapping[str, Any], padding: Mapping[str, int]
 ) -> str:
-    """Why members are computed one after another; empty where they are stacked.
-
-    Args:
-        engine: what the user chose.
-        model, inputs, padding: see `deni.engine.probe.why_not_stacked`.
-
-    Raises:
-        ValueError: `stacked` was chosen, and is not exact.
-    """
+    """Why members are computed one after another; empty where they are stacked; arguments as of `choose_engine`."""
     if engine == "loop":
         return "asked for"
     reason = why_not_stacked(model, inputs, padding)

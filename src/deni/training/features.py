@@ -1,46 +1,61 @@
-"""What a run says about its labelled texts before it is trained on them."""
+"""What a run predicts of its labeled texts before it is trained on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from tqdm import tqdm
+from transformers import TrainingArguments
 
 from deni.engine.module import in_mode
-
-if TYPE_CHECKING:
-    from deni.training.trainer import PopulationTrainer
+from deni.population import Population
+from deni.training.dataloading import Loading
 
 
 @torch.no_grad()
-def answers(trainer: PopulationTrainer, run: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The logits and labels of all labelled texts of a run, in their order, in evaluation mode, batch by batch.
+def labeled_outputs(
+    population: Population,
+    run: int,
+    batches: Iterable[dict[str, Any]],
+    labels_of: Callable[[dict[str, Any]], Tensor | None],
+    autocast: Callable[[], AbstractContextManager],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The logits and labels of a run's first member on these batches, in evaluation mode. Nothing is drawn.
 
-    Every process asks about all texts, so that all get the same. Nothing is drawn from the sources.
+    Args:
+        batches: of the labeled texts in their order, on the device; see `all_batches`.
+        labels_of: the labels of a batch, which has none afterwards.
+        autocast: the context of a forward pass.
 
     Raises:
-        ValueError: a training set that is a stream, or one without labels.
+        ValueError: texts without labels.
     """
-    sets = trainer._sets["train"] or [trainer.train_dataset]
-    dataset = sets[run // trainer.strategy.runs % len(sets)]
-    if isinstance(dataset, IterableDataset):
-        raise ValueError(
-            f"{trainer.strategy.name} looks at all texts before the first step: not possible with a stream"
-        )
-    size, rows = trainer.args.eval_batch_size, len(dataset)
-    starts = tqdm(range(0, rows, size), "labelled texts", disable=trainer.args.disable_tqdm, leave=False)
-    population = trainer.population
     with population.alone(run * population.members) as model, in_mode(population.module, training=False):
-        for start in starts:
-            inputs = trainer.collated(dataset, range(start, min(start + size, rows)), "training")
-            labels = trainer._labels(inputs)
+        for inputs in batches:
+            labels = labels_of(inputs)
             if labels is None:
-                raise ValueError(f"training needs labels: the texts have none of {', '.join(trainer.label_names)}")
-            trainer._problem(labels)  # the config remembers it
-            with trainer.accelerator.autocast():
+                raise ValueError("training needs labels: the training set has none")
+            with autocast():
                 outputs = model(**inputs)
             yield outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels
+
+
+def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strategy: str) -> Iterator[dict[str, Any]]:
+    """All rows of a training set in their order; every process gets all of them.
+
+    Args:
+        strategy: who asks, for the message.
+
+    Raises:
+        ValueError: a stream.
+    """
+    if isinstance(dataset, IterableDataset):
+        raise ValueError(f"{strategy} looks at all texts before the first step: not possible with a stream")
+    size, rows = args.eval_batch_size, len(dataset)
+    for start in tqdm(range(0, rows, size), "labelled texts", disable=args.disable_tqdm, leave=False):
+        yield loading.batch(dataset, range(start, min(start + size, rows)), "training")

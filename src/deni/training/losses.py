@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,3 +48,36 @@ def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members
             part = type(outputs)(**own)
         losses.append(loss(part, labels[at : at + rows]))
     return torch.stack(losses)
+
+
+@dataclass(frozen=True)
+class MemberLoss:
+    """The mean loss of each member: by the user's function, by label smoothing, or by the model's own kind of loss.
+
+    Args:
+        own: the user's function, as Trainer takes it for `compute_loss_func`.
+        smoother: Trainer's label smoother.
+        weight: of each class, `(C,)`, for the model's own kind.
+    """
+
+    own: Callable[..., Tensor] | None = None
+    smoother: Callable[..., Tensor] | None = None
+    weight: Tensor | None = None
+
+    def __call__(
+        self, outputs: Any, labels: Tensor, members: int, problem: Callable[[], str], items: Any = None
+    ) -> Tensor:
+        """The losses `(M,)`.
+
+        Args:
+            outputs, labels, members: see `losses_by`.
+            problem: gives the kind of problem, where that decides.
+            items: of one member in the whole batch, for the user's function; None where they are not counted.
+        """
+        if self.own is not None:
+            return losses_by(partial(self.own, num_items_in_batch=items), outputs, labels, members)
+        if self.smoother is not None:
+            return losses_by(self.smoother, outputs, labels, members)
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+        weight = None if self.weight is None else self.weight.to(logits)
+        return member_losses(logits, labels, members, problem(), weight)

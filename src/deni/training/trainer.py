@@ -1,48 +1,54 @@
-"""`PopulationTrainer`: transformers' Trainer that walks a schedule of members."""
+"""`PopulationTrainer`: transformers' Trainer that walks a schedule of members.
+
+It holds what Trainer demands of a subclass. What happens when is in `deni.training.phases`.
+"""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import TrainOutput
+from torch.utils.data import DataLoader, RandomSampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import PredictionOutput, TrainOutput
 from transformers.utils.generic import find_labels
 
-from deni.engine import memory, passes
-from deni.engine.active_tokens import activate, moves_own_rows_only, token_ids
-from deni.engine.fold import trainable_slots
-from deni.engine.optimizer import MemberOptimizer, clip_members, groups_by_rate, share_gradients
+from deni.engine import memory
+from deni.engine.active_tokens import moves_own_rows_only, token_ids
 from deni.population import Population
-from deni.randomness import Sources, derive, global_generators
-from deni.schedule import Phase
-from deni.strategies import Setup, Strategy
+from deni.randomness import global_generators
+from deni.schedule import Schedule
+from deni.strategies import Strategy
 from deni.strategies.default import Default
 from deni.tasks import find_task
-from deni.training.batches import LENGTHS, SampleOrder
-from deni.training.compat import renamed
-from deni.training.engine_choice import why_loop
+from deni.tasks.voting import TOKENS, problem_of
+from deni.training import checkpoint, voting
+from deni.training.batches import LENGTHS, InOrder, SampleOrder
+from deni.training.checkpoint import readable_states
+from deni.training.compat import Columns, adapt, own_arguments
+from deni.training.dataloading import Loading, SeedSets, lanes_of, total_steps
+from deni.training.engine_choice import EnginePlan, choose_engine
 from deni.training.failures import Failures
-from deni.training.features import answers
-from deni.training.fork_monitor import Comparison
-from deni.training.saving import SavingTrainer
-from deni.training.voting import MeanOverSeeds
-from deni.tuning.lora import mean_of_products
+from deni.training.features import all_batches, labeled_outputs
+from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
+from deni.training.fork_records import Diagnostics
+from deni.training.losses import MemberLoss
+from deni.training.phases import Phases
+from deni.training.runs import FreshModels, RunSeeds
+from deni.training.saving import before_fork, origin_of, save_artifact
 
 logger = logging.getLogger(__name__)
 
 
-class PopulationTrainer(SavingTrainer):
+class PopulationTrainer(Trainer):
     """Train a population of members in place of one model; everything else is as in `transformers.Trainer`.
 
     Predictions and metrics are the vote of the members `(N, C)`, also during training: log probabilities; log odds
@@ -66,10 +72,21 @@ class PopulationTrainer(SavingTrainer):
         task: what a text has (`deni.tasks.TASKS`); default: what transformers takes the model for, which knows no
             classes with an order.
 
+    Attributes:
+        seeds, runs: of the models that are trained side by side; how many runs they have together, R.
+        population: the members; `model` is the module that computes them.
+        phases: where the training is.
+        engine_plan: how members are computed; None before it is decided, and where there is only one.
+        active_ids: the token ids whose embeddings train; None for all.
+
     Raises:
         ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
             not fit the number of steps (at `train`).
     """
+
+    population: Population
+    engine_plan: EnginePlan | None = None
+    active_ids: Tensor | None = None
 
     def __init__(
         self,
@@ -91,339 +108,181 @@ class PopulationTrainer(SavingTrainer):
         if engine not in ("auto", "stacked", "loop"):
             raise ValueError(f"unknown engine {engine!r}: choose auto, stacked or loop")
         self.strategy = strategy or Default()
-        self.engine, self.at_a_time = engine, at_a_time
-        self.class_weights = class_weights
+        self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
         self.task = None if task is None else find_task(task)
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
         model_init = options.pop("model_init", None) or model_init
-        self.origin = {**(origin or {}), **self._told(self.strategy.settings())}
-        self.source_seeds = dict(source_seeds or {})
-        args = copy.copy(args) if args is not None else TrainingArguments("tmp_trainer")
-        for name, value in renamed(self.strategy.arguments()).items():
-            setattr(args, name, value)
-        args.logging_nan_inf_filter = False  # it would hide a NaN, see `_check_losses`
+        args = own_arguments(args or TrainingArguments("tmp_trainer"), self.strategy.arguments())
         if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
             raise ValueError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
         if args.auto_find_batch_size:
             raise ValueError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
         self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
-        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
-            raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
+        self.source_seeds = dict(source_seeds or {})
+        self.run_seeds = RunSeeds(self.seeds, self.strategy.runs, self.source_seeds)
+        self.runs = self.run_seeds.runs
+        self.origin = {**(origin or {}), **origin_of(self.strategy, self.strategy.settings())}
         self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds, **({"task": task} if task else {})}
         if self.runs > 1 and model_init is None:
             raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
             raise ValueError("give either `model` or `model_init`, not both")
-        self._sets = {"train": options.get("train_dataset"), "eval": options.get("eval_dataset")}
-        for name, given in self._sets.items():
-            if isinstance(given, list) and given and not isinstance(given[0], Mapping):
-                if len(given) != len(self.seeds):
-                    raise ValueError(
-                        f"{name}_dataset is a list of {len(given)}, not one for each of {len(self.seeds)} seeds"
-                    )
-                options[f"{name}_dataset"] = given[0]
-            else:
-                self._sets[name] = None  # one for all
-        self._prepare_sets(args, options)
-        self._vocabulary: Tensor | None = None
-        self.failures = Failures()
-        self._comparison = Comparison(self)
-        self.member_steps = 0
-        self._best_is_loaded = False
-        self.schedule = None
-        self._order: SampleOrder | None = None
-        self._optimizer_of_members: MemberOptimizer | None = None
-        self._why_loop: str | None = None  # None: not probed yet
-        self._by_length = False  # whether rows of like length are computed in passes of their own
-        self._around_step = ExitStack()  # what the strategy does around the passes of the step under way
+        self.sets = SeedSets.taken_from(options, self.strategy, args, self.run_seeds)
+        self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
+        self.model_init = model_init
         with global_generators():
-            if model_init is not None:
-                base: nn.Module | None = self._initialised(model_init, 0)
-            else:
-                torch.manual_seed(self._sources_of(0).seeds["initialisation"])
-                base = model if model is None else self.strategy.prepare_model(model)
+            base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
             if self.args.n_gpu > 1:
                 raise ValueError(
                     "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
                     "or set CUDA_VISIBLE_DEVICES to one GPU"
                 )
-            self._set_signature_columns_if_needed()
+            self.columns = Columns(self)
             self.label_names = self.args.label_names or find_labels(_unwrapped(self.model).__class__) or ["labels"]
             self.model_accepts_loss_kwargs = False  # the model gets no labels; the loss is computed for each member
-            if active_vocabulary:
-                self._vocabulary = self._active_ids()
+            own_optimizer = self.optimizer is not None or self.optimizer_cls_and_kwargs is not None
+            exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
+            if active_vocabulary and exact and not own_optimizer:
+                self.active_ids = token_ids(self.sets.train or [self.train_dataset])
             self.model_init = model_init
+            self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
             self.model = self.model_wrapped = self._populate(self.model)
+        whole = () if problem_of(self.population.model) == TOKENS else tuple(self.label_names)
+        config, tokenizer = self.population.config, self.processing_class
+        self.loading = Loading(self.columns, self.sets, self.run_seeds, tokenizer, config, whole)
+        loss = MemberLoss(self.compute_loss_func, self.label_smoother, class_weights)
+        context = self.compute_loss_context_manager
+        self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, loss, context, self.task)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
-            self.compute_metrics = MeanOverSeeds(self.compute_metrics)
-        self.add_callback(_Walk(self))
+            self.compute_metrics = voting.MeanOverSeeds(self.compute_metrics)
+        self.add_callback(self.phases)
+
+    # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The phases of the training; None before it."""
+        return self.phases.schedule
+
+    @property
+    def member_steps(self) -> int:
+        """Optimizer steps of all members so far."""
+        return self.phases.member_steps
+
+    @property
+    def failures(self) -> Failures:
+        """Runs that are frozen, whose members have no vote."""
+        return self.phases.failures
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """What the forks of the last training did."""
+        return self.phases.monitor.diagnostics
+
+    @property
+    def voters(self) -> Callable[[int], list[int]]:
+        """The members of a model whose runs are not frozen; all, where none is left."""
+        return self.ballots.voters
 
     # ---- the population --------------------------------------------------------------------------------------------
 
-    def _sources_of(self, run: int, device: torch.device | str = "cpu", rank: int = 0) -> Sources:
-        """The randomness of a run: the user's seeds for the first run of a model, derived ones in an ensemble's rest.
-
-        Processes of one training share all sources but dropout: they see different rows.
-        """
-        seed, member = self.seeds[run // self.strategy.runs], run % self.strategy.runs
-        seeds = {"": seed, **self.source_seeds}
-        if member:
-            seeds = {name: derive(each, "ensemble", member) for name, each in seeds.items()}
-        if rank:
-            seeds["dropout"] = derive(seeds.get("dropout", seeds[""]), "rank", rank)
-        return Sources(seeds.pop(""), device, seeds)
-
-    def _initialised(self, model_init: Callable[..., nn.Module], run: int, trial: Any = None) -> nn.Module:
-        with global_generators(self._sources_of(run).seeds["initialisation"]):
-            self.model_init = model_init
-            return self.strategy.prepare_model(Trainer.call_model_init(self, trial))
-
-    def _prepare_sets(self, args: TrainingArguments, options: dict[str, Any]) -> None:
-        """Let the strategy change the training set of each seed."""
-        given = self._sets["train"] or [options.get("train_dataset")] * len(self.seeds)
-        evaluates = not isinstance(options.get("eval_dataset"), dict | None)  # of several sets none decides
-        tokenizer = options.get("processing_class")
-        prepared = [
-            self.strategy.prepare(Setup(args, each, tokenizer, self._sources_of(run), evaluates, self.runs)).train
-            for run, each in zip(range(0, self.runs, self.strategy.runs), given, strict=True)
-        ]
-        if any(before is not after for before, after in zip(given, prepared, strict=True)):
-            options["train_dataset"] = prepared[0]
-            self._sets["train"] = prepared if len(self.seeds) > 1 else None
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A fresh population, each run with its own initialization; Trainer calls it at the start of `train`."""
+        return self._populate(self.fresh.of(0, trial).to(self.args.device), trial)
 
     def _populate(self, model: nn.Module, trial: Any = None) -> nn.Module:
-        """The population whose run 0 starts as `model`."""
-        _activate(model, self._vocabulary)
-        initial = []
-        for run in range(1, self.runs):
-            assert self.model_init is not None
-            other = self._initialised(self.model_init, run, trial)
-            _activate(other, self._vocabulary)
-            slots = trainable_slots(other)
-            initial.append({name: places[0][0]._parameters[places[0][1]].detach() for name, places in slots.items()})  # type: ignore[union-attr]
-        engine: Literal["loop", "stacked"] = "stacked" if self._why_loop == "" else "loop"
+        plan = self.engine_plan or EnginePlan(at_a_time=self.at_a_time)
         rank, device = self.args.process_index, self.args.device
-        sources = [self._sources_of(run, device, rank) for run in range(self.runs)]
-        self.population = Population(model, sources, engine, initial, self.at_a_time)
-        if self._by_length:
-            self.population.module.compute = passes.by_length
-        return self.population.module
-
-    def call_model_init(self, trial: Any = None) -> nn.Module:
-        """A fresh population, each run with its own initialisation; Trainer calls it at the start of `train`."""
-        assert self.model_init is not None
-        model = self._initialised(self.model_init, 0, trial)
-        return self._populate(model.to(self.args.device), trial)
-
-    def _active_ids(self) -> Tensor | None:
-        """The token ids of all training texts, or None where training only their rows would not be exact."""
-        exact = (
-            moves_own_rows_only(self.args, self.data_collator)
-            and self.optimizer is None
-            and self.optimizer_cls_and_kwargs is None
-            and self.strategy.scope != "trainable"
+        self.population = self.phases.population = self.fresh.population(
+            model, plan, device, rank, self.active_ids, trial
         )
-        return token_ids(self._sets["train"] or [self.train_dataset]) if exact else None
+        return self.population.module
 
     # ---- training --------------------------------------------------------------------------------------------------
 
     def train(self, *args: Any, **options: Any) -> TrainOutput:
         """As `Trainer.train`; the global generators stay as they were."""
-        if (
-            self.population.members > 1
-            and self.model_init is None
-            and not (args or options.get("resume_from_checkpoint"))
-        ):
+        resumes = args or options.get("resume_from_checkpoint")
+        if self.population.members > 1 and self.model_init is None and not resumes:
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
-        self.failures, self.member_steps, self._best_is_loaded = Failures(), 0, False
-        self._comparison = Comparison(self)
-        with global_generators(), ExitStack() as self._around_step:
+        with global_generators(), self.phases.walking():
             self._plan()
             output = super().train(*args, **options)
-        phase = self._schedule().at(self.state.global_step - 1)
-        # The best population stays at the size at which it was evaluated.
-        if phase.merge and self.population.members > 1 and not self._best_is_loaded:
-            self._merge(phase, self.state.global_step)
-        elif self.population.size > len(self.seeds):
-            self._comparison.compare("vote" if self.strategy.votes else "merge", self.state.global_step)
-        self.strategy.finish(self.population, self._score if self.eval_dataset is not None else None)
-        self._follow(None)
+        name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
+        score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
+        self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
 
-    def _score(self, values: Mapping[str, Tensor]) -> float:
-        """How good one member of these values is on the evaluation set; the population becomes that member."""
-        self.population.replace({name: value.unsqueeze(0) for name, value in values.items()}, 1)
-        name = self.args.metric_for_best_model or "loss"
-        metrics = self.evaluate()
-        value = metrics[name if name in metrics else f"eval_{name}"]
-        greater = self.args.greater_is_better
-        return value if (greater if greater is not None else not name.endswith("loss")) else -value
-
     def _plan(self) -> None:
         """Make the schedule, choose the engine and check the memory before anything is trained."""
-        self.schedule = None  # which says how many orders of rows there are; here one is enough
+        self.phases.schedule = None  # which says how many orders of rows there are; here one is enough
         loader = self.get_train_dataloader()
-        self.schedule = self.strategy.schedule(self._total_steps(loader))
-        peak = self.schedule.peak * len(self.seeds)
-        if peak == 1 or self._why_loop is not None:
+        self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
+        peak = self.phases.schedule.peak * len(self.seeds)
+        if peak == 1 or self.engine_plan is not None:
             return
-        batch = self._prepare_inputs(next(iter(loader)))
-        inputs = {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)}
-        with self.population.plain() as model:
-            self._why_loop = why_loop(self.engine, model, inputs, self._padding())
-            self._check_memory(model, inputs, peak)
-        self.population.module.choose("stacked" if self._why_loop == "" else "loop", self.at_a_time)
-        self._by_length = self._may_divide(inputs)
-        if self._by_length:
-            self.population.module.compute = passes.by_length
-
-    def _may_divide(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether rows of like length are computed in passes of their own."""
-        own_loss = self.compute_loss_func is not None  # may ask for more than logits
-        if self.runs == 1 or self._why_loop != "" or own_loss or self._padding_side() != "right":
-            return False
-        return passes.gains(self.population.module, inputs, self.runs)
-
-    def _check_memory(self, model: nn.Module, inputs: Mapping[str, Any], peak: int) -> None:
-        rows = self.args.per_device_train_batch_size
-        one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
-        free = self._why_loop == "" and self.at_a_time is None
-        fits = memory.at_a_time(model, one_run, memory.most_tokens(self.train_dataset), peak, self.args.device, free)
-        self.at_a_time = fits if free else self.at_a_time
-
-    def _total_steps(self, loader: DataLoader) -> int:
-        if self.args.max_steps > 0:
-            return self.args.max_steps
-        # As Trainer counts: the last batches of an epoch make a step, also if they are fewer than the others.
-        steps_per_epoch = max(1, math.ceil(len(loader) / self.args.gradient_accumulation_steps))
-        return math.ceil(self.args.num_train_epochs * steps_per_epoch)
-
-    def _begin(self, step: int) -> None:
-        """Before the first optimiser step that is done here: a run that begins, not one that is resumed, is started."""
-        if step == 0:
-            self.population.kept.clear()
-            self.strategy.start(self.population, partial(answers, self))
-
-    def _begin_step(self, step: int) -> None:
-        """Before optimiser step `step`, counted from 0."""
-        self._walk(step)
-        self._around_step.close()  # a step without a gradient, such as one that fp16 skipped, leaves it open
-        self._around_step.enter_context(self.strategy.training(self.population, step, self._schedule().steps))
-
-    def _walk(self, step: int) -> None:
-        """Merge what the last phase left, fork what this one needs."""
-        phase = self._schedule().at(step)
-        if step != phase.start:
-            return
-        if self.population.members > 1:
-            self._merge(self._schedule().at(step - 1), step)
-        if phase.members > 1:
-            self.population.fork(phase.members, phase.fork)
-            self._follow(phase)
-            self._comparison.compare("fork", step)
-
-    def _merge(self, phase: Phase, step: int) -> None:
-        self._comparison.compare("merge", step)
-        if phase.fork.merge_optimizer == "mean" and self._optimizer_of_members is not None:
-            self._optimizer_of_members.average(self.population.views, self.population.members)
-        self.population.merge(mean_of_products if phase.fork.merge_lora == "product" else None)
-        self._follow(None)
-
-    def _follow(self, phase: Phase | None) -> None:
-        if self._optimizer_of_members is not None:
-            how = phase.fork if phase else None
-            self._optimizer_of_members.point(self.population.views, self.population.members, how)
-            self._optimizer_of_members.check()
+        batch = self.columns.prepared(next(iter(loader)))
+        logits_alone = self.compute_loss_func is None  # the user's loss may ask for more
+        self.engine_plan = choose_engine(
+            self.population,
+            {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)},
+            engine=self.engine,
+            at_a_time=self.at_a_time,
+            peak=peak,
+            rows=self.args.per_device_train_batch_size,
+            longest=memory.most_tokens(self.train_dataset),
+            padding=self.loading.padding,
+            divisible=self.runs > 1 and logits_alone and self.loading.padding_side == "right",
+        )
 
     def create_optimizer(self, *args: Any) -> Optimizer:
         """Over the parameters of the plain model, so that names decide on weight decay as ever; then over members."""
-        if self._optimizer_of_members is not None and self.optimizer is not None and self.model_init is None:
+        if self.phases.optimizer is not None and self.optimizer is not None and self.model_init is None:
             return self.optimizer
-        population = self.population
-        with population.plain() as plain:
+        with self.population.plain() as plain:
             try:
                 self.model = plain  # what Trainer takes the parameters and names from
                 optimizer = super().create_optimizer(*args)
-                self._set_rates_by_name(optimizer, plain)
+                self.phases.take(optimizer, plain, scheduled=self.lr_scheduler is not None)
             finally:
-                self.model = population.module
-        names = {id(views[0]): name for name, views in population.views.items()}
-        self._optimizer_of_members = MemberOptimizer(optimizer, names, sisters=self.lr_scheduler is None)
-        self._optimizer_of_members.point(population.views, population.members)
-        optimizer.register_step_pre_hook(self._before_optimizer)
-        optimizer.register_step_post_hook(self._after_optimizer)
+                self.model = self.population.module
+        self.phases.follow(None)
         return optimizer
-
-    def _set_rates_by_name(self, optimizer: Optimizer, plain: nn.Module) -> None:
-        groups = groups_by_rate(optimizer, plain, self.strategy.rate_of)
-        if self.lr_scheduler is not None and len(groups) != len(optimizer.param_groups):
-            raise ValueError(
-                f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
-                "cannot follow: give an optimizer without a scheduler"
-            )
-        optimizer.param_groups[:] = groups
-
-    def _before_optimizer(self, *_: Any) -> None:
-        step, steps = self.state.global_step, self._schedule().steps
-        phase = self._schedule().at(step)
-        assert self._optimizer_of_members is not None
-        constant = self.strategy.rate_at(step, steps)
-        self._optimizer_of_members.set_rates(phase.fork, (step - phase.start) / phase.steps, constant)
-
-    def _after_optimizer(self, *_: Any) -> None:
-        assert self._optimizer_of_members is not None
-        self._optimizer_of_members.restore_rates()
 
     def create_accelerator_and_postprocess(self) -> None:
         """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself."""
         super().create_accelerator_and_postprocess()
-        prepare = self.accelerator.prepare_model
 
-        def prepare_model(model: nn.Module, *args: Any, **options: Any) -> nn.Module:
-            return prepare(model, *args, **{**options, "evaluation_mode": True})
-
-        self.accelerator.prepare_model = prepare_model  # type: ignore[method-assign]
-        self.accelerator.clip_grad_norm_ = self._clip  # type: ignore[method-assign, assignment]
-
-    def _clip(self, parameters: Any, max_norm: float, norm_type: float = 2) -> Tensor | None:
-        """What Trainer calls before each optimiser step, in place of clipping the stack as one model."""
-        if math.isinf(max_norm):  # to measure only, for the log
+        def logs_norm() -> bool:
             every = self.state.logging_steps or 0
-            if not every or (self.state.global_step + 1) % every:
-                return None
-        self.accelerator.unscale_gradients()
-        return clip_members(self.population.views, max_norm)
+            return bool(every) and not (self.state.global_step + 1) % every
+
+        adapt(self.accelerator, lambda: self.population.views, logs_norm)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of all members, chunk by chunk; returns the mean of their losses."""
-        population = self.population
-        inputs = self._prepare_inputs(inputs)
+        population, module, lanes = self.population, self.population.module, lanes_of(self.schedule)
+        inputs = self.columns.prepared(inputs)
         lengths = inputs.pop(LENGTHS, None)
-        if self._lanes > 1:
-            inputs, lengths = self._rows_of_lanes(inputs, lengths)
-        alive = population.size - len(self._frozen()) * population.members
+        if lanes > 1:
+            of_each = population.members if self.phases.own_orders(self.state.global_step) else 1
+            inputs, lengths = self.loading.choose(inputs, lengths, self.runs, lanes, of_each)
+        alive = self.phases.alive
         total = torch.zeros((), device=self.args.device)
-        for chunk in population.module.chunks:
-            population.module.focus(chunk)
-            rows = population.module.fold(inputs, groups=1 if lengths is None else len(lengths))
+        for chunk in module.chunks:
+            module.focus(chunk)
+            rows = module.fold(inputs, groups=1 if lengths is None else len(lengths))
             if lengths is not None:
-                rows["lengths"], rows["padding_side"] = lengths.tolist(), self._padding_side()
+                rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
             total = total + super().training_step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            population.module.collect()
+            module.collect()
             scaler = getattr(self.accelerator, "scaler", None)
             population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
-            self._around_step.close()
-            if self.args.world_size > 1:
-                self.failures.share(self.runs, self.state.global_step, self.args.device)
-                share_gradients(population.views, self.args.world_size)
-            for run in self._frozen():
-                for views in population.views.values():
-                    for view in views[run * population.members : (run + 1) * population.members]:
-                        view.grad = None
+            self.phases.end_passes(self.args.world_size, self.args.device)
         return total / max(alive, 1)
 
     def compute_loss(
@@ -435,84 +294,188 @@ class PopulationTrainer(SavingTrainer):
             inputs: folded, with labels.
         """
         inputs = dict(inputs)
-        labels = self._labels(inputs)
+        labels = self.ballots.labels_of(inputs)
         if labels is None:
             raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
-        chunk = self.population.module.in_focus
         outputs = model(**inputs)
-        items = None if num_items_in_batch is None else num_items_in_batch // self._groups()
-        losses = self._losses(outputs, labels, len(chunk), items)
+        # The rows of a training batch are shared among runs, or lanes.
+        items = None if num_items_in_batch is None else num_items_in_batch // (self.runs * lanes_of(self.schedule))
+        losses = self.ballots.losses(outputs, labels, len(self.population.module.in_focus), items)
         counted = self.compute_loss_func is not None and num_items_in_batch is not None
         if counted and self.args.average_tokens_across_devices:
-            # The items are those of all processes, `share_gradients` takes the mean.
-            losses = losses * self.args.world_size
-        loss = self._check_losses(losses, chunk)
+            losses = losses * self.args.world_size  # the items are those of all processes, whose mean is taken
+        loss = self.phases.total(losses, self.state.global_step)
         return (loss, outputs) if return_outputs else loss
 
-    def _groups(self) -> int:
-        """How many runs, or lanes, the rows of a training batch are shared among."""
-        return self.runs * self._lanes
-
-    def _check_losses(self, losses: Tensor, chunk: range) -> Tensor:
-        """The sum over members of runs that are well; a run with a loss that is no number is frozen and reported."""
-        members = self.population.members
-        for member, loss in zip(chunk, losses.detach().tolist(), strict=True):
-            run = member // members
-            self._comparison.note(member, loss)
-            self.failures.note(run, self.state.global_step, loss)
-        well = [at for at, member in enumerate(chunk) if member // members not in self._frozen()]
-        return losses[well].sum() if well else losses.new_zeros(()).requires_grad_()
-
-    # ---- curves ----------------------------------------------------------------------------------------------------
-
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
-        """As `Trainer.log`; beside the members' mean training loss: which phase, how many members, how different."""
+        """As `Trainer.log`; with the members' mean training loss: which phase, how many members, how different."""
         if "loss" in logs and self.schedule is not None:
-            phase = self.schedule.index(self.schedule.at(self.state.global_step - 1)) + 1
-            alive = self.population.size - len(self._frozen()) * self.population.members
-            logs |= {"phase": phase, "members": alive, **self._comparison.curves()}
+            logs |= self.phases.position(self.state.global_step)
         super().log(logs, *args, **options)
 
+    # ---- predicting ------------------------------------------------------------------------------------------------
 
-class _Walk(TrainerCallback):
-    """Tells a PopulationTrainer where the run is."""
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """The vote: its loss, what it predicts `(B, C)`, the labels.
 
-    def __init__(self, trainer: PopulationTrainer) -> None:
-        self.trainer = trainer
+        Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
+        """
+        inputs = self.columns.prepared(inputs)
+        packed = inputs.pop(LENGTHS, None) is not None
+        loss, outputs, labels = self.ballots.step(model, inputs, packed)
+        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if (schedule := self.trainer._schedule()).steps != state.max_steps:
-            logger.info(f"the run has {state.max_steps} steps, not {schedule.steps}")
-            self.trainer.schedule = self.trainer.strategy.schedule(state.max_steps)
-        self.trainer._begin(state.global_step)
+    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
+        """As `Trainer.evaluate`, by the vote of the members."""
+        few = voting.few_rows(self.args, self.population.size)
+        with global_generators(), self.strategy.predicting(self.population), few:
+            return super().evaluate(*args, **options)
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.trainer._order is not None:
-            self.trainer._order.set_epoch(int((state.epoch or 0) + 1e-6))
+    def predict(self, *args: Any, **options: Any) -> PredictionOutput:
+        """As `Trainer.predict`, by the vote of the members."""
+        with self.strategy.predicting(self.population):
+            return self._predict(*args, **options)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.trainer._begin_step(state.global_step)
+    def predict_members(self, dataset: Any) -> np.ndarray:
+        """Each member's predictions: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        trainer = self.trainer
-        trainer.member_steps += trainer.population.size - len(trainer._frozen()) * trainer.population.members
-        trainer._comparison.after_step()
-        trainer.strategy.after_step(trainer.population, state.global_step, trainer._schedule().steps)
-        self._stop_if_none_is_left(control)
+        Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
+        """
+        with self.strategy.predicting(self.population):
+            return np.asarray(self._predict(dataset, metric_key_prefix="members", of_members=True).predictions)
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._stop_if_none_is_left(control)
+    def predict_merged(self, dataset: Any) -> np.ndarray:
+        """What the mean of each run's members predicts, as one model: `(N, R, C)`, as `predict_members` has it.
 
-    def _stop_if_none_is_left(self, control: Any) -> None:
-        if len(self.trainer._frozen()) == self.trainer.runs:
-            control.should_training_stop = True
-            control.should_save = control.should_evaluate = False  # the last good checkpoint stays the last
+        For a population whose training has ended: no optimizer follows.
+        """
+        with self.strategy.predicting(self.population), self.population.merged():
+            return np.asarray(self._predict(dataset, metric_key_prefix="members", of_members=True).predictions)
+
+    def _predict(self, *args: Any, of_members: bool = False, **options: Any) -> PredictionOutput:
+        """What the population predicts as it is now; without metrics where it is each member that is asked."""
+        compute, self.compute_metrics = self.compute_metrics, None if of_members else self.compute_metrics
+        few = voting.few_rows(self.args, self.population.size)
+        try:
+            with global_generators(), few, self.ballots.asking_members(of_members):
+                output = super().predict(*args, **options)
+        finally:
+            self.compute_metrics = compute
+        return voting.tokens_last(output) if self.ballots.problem() == TOKENS else output
+
+    def _monitor(self) -> ForkMonitor:
+        """What compares the members of one training."""
+
+        def texts() -> tuple[Kind, dict[str, Any] | None]:
+            wanted = self.phases.planned.steps * self.args.train_batch_size // 100
+            sets: dict[Kind, Any] = {"evaluation": self.eval_dataset, "training": self.train_dataset}
+            return texts_to_compare(self.loading, sets, wanted)
+
+        def outputs(batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+            return self.ballots.outputs(self.model, batch)
+
+        def problem() -> str:
+            return self.ballots.problem()
+
+        return ForkMonitor(self.strategy.runs, texts, outputs, problem, self.log)
+
+    def _labeled_outputs(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What the model of a run predicts of its labeled texts, see `Strategy.start`."""
+        dataset = self.sets.train_of(run // self.strategy.runs, self.train_dataset)
+        batches = all_batches(self.loading, dataset, self.args, self.strategy.name)
+        return labeled_outputs(self.population, run, batches, self.ballots.shown_labels_of, self.accelerator.autocast)
+
+    # ---- data ------------------------------------------------------------------------------------------------------
+
+    def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
+        """Our order where Trainer would draw a random one from the global generator."""
+        theirs = super()._get_train_sampler(*args, **options)
+        if not isinstance(theirs, RandomSampler):
+            return theirs
+        self.phases.order = SampleOrder(len(self.train_dataset), self.population.sources[:1])  # type: ignore[arg-type]
+        return self.phases.order
+
+    def get_train_dataloader(self) -> DataLoader:
+        """One row of each run, or of each lane, side by side where there are several."""
+        lanes = lanes_of(self.schedule)
+        if self.runs * lanes == 1:
+            return super().get_train_dataloader()
+        if self.train_dataset is None:
+            raise ValueError("training needs a train_dataset")
+
+        def order(rows: int) -> SampleOrder:
+            self.phases.order = SampleOrder(rows, self.population.sources, lanes)
+            return self.phases.order
+
+        rows = self.columns.train_batch_size
+        return self.accelerator.prepare(self.loading.packed("train", self.train_dataset, order, self.args, rows, lanes))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """One row of each run side by side where each has an evaluation set of its own."""
+        own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
+        if own and self.sets.eval is not None and len(self.seeds) > 1:
+            rows, order = self.args.eval_batch_size, partial(InOrder, runs=self.runs)
+            return self.accelerator.prepare(self.loading.packed("eval", self.eval_dataset, order, self.args, rows))
+        return super().get_eval_dataloader(eval_dataset)
+
+    # ---- files -----------------------------------------------------------------------------------------------------
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the population as an artifact that `deni.load` reads.
+
+        Args:
+            output_dir: default: the folder `model` in `args.output_dir`. An artifact that is there is replaced.
+        """
+        if _internal_call:  # a checkpoint
+            super().save_model(output_dir, _internal_call=True)
+        elif self.args.should_save:
+            from deni.artifact import describe
+
+            folder = output_dir or os.path.join(self.args.output_dir, "model")
+            about = partial(describe, self, task=self.ballots.problem())
+            save_artifact(folder, self.population, self.processing_class, self.strategy, about)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = output_dir or self.args.output_dir
+        os.makedirs(folder, exist_ok=True)
+        extra = {
+            "origin": self.origin,
+            "before_fork": before_fork(self.origin, self.phases, self.state.global_step),
+            "step": self.state.global_step,
+            **self.phases.state(),
+        }
+        checkpoint.save(self.population, folder, extra)
+        if self.processing_class is not None:
+            self.processing_class.save_pretrained(folder)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        checkpoint.save_randomness(self.population, output_dir, self.args.process_index)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        checkpoint.check(resume_from_checkpoint, self.origin, partial(before_fork, self.origin, self.phases))
+        state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
+        self.phases.resume(state)
+
+    def _load_best_model(self) -> None:
+        logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
+        checkpoint.load(self.population, str(self.state.best_model_checkpoint), self.args.process_index)
+        self.phases.best_loaded()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with readable_states(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+        if self.phases.optimizer is not None:
+            self.phases.optimizer.check()
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator, return-value]
-
-
-def _activate(model: nn.Module, ids: Tensor | None) -> None:
-    if ids is not None:
-        activate(model, ids)

@@ -1,217 +1,155 @@
-"""What a population says and how good that is: `transformers.Trainer` whose predictions are the votes of members."""
+"""What the members of a population predict, how they vote, and how good the vote is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
+from deni.engine.module import PopulationModule
 from deni.population import Population
-from deni.randomness import global_generators
-from deni.strategies import Strategy
 from deni.tasks import Task
-from deni.tasks.voting import SEVERAL, TOKENS, member_outputs, problem_of, vote
-from deni.training.batches import LENGTHS
-from deni.training.failures import Failures
-from deni.training.losses import losses_by, member_losses, problem_type
+from deni.tasks.voting import SEVERAL, TOKENS, Combine, member_outputs, problem_of, vote
+from deni.training.losses import MemberLoss, problem_type
+from deni.training.phases import Phases
+from deni.training.runs import RunSeeds
 
-# Texts times members of one forward pass on a processor; measured with MiniLM, 50 members: 400 rows take half the time
+# Texts times members of one forward pass on a CPU; measured with MiniLM, 50 members: 400 rows take half the time
 # of 3,200, and less than 800.
 ROWS = 400
 
 
-class VotingTrainer(Trainer):
-    """Predicts with a population in place of one model, and measures it: what `PopulationTrainer` is beside training.
+def labels_of(inputs: dict[str, Any], names: Sequence[str]) -> Any:
+    """The labels of a batch, which has none of these columns afterwards; None if it had none."""
+    found = [inputs.pop(name) for name in names if inputs.get(name) is not None]
+    return found[0] if found else None
 
-    Attributes:
-        strategy: how members vote.
-        seeds: of the models that are trained side by side, R.
-        failures: runs whose members have no vote.
-        class_weights: weight of each class in the loss, `(C,)`.
+
+def problem_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = None) -> str:
+    """The name of the task; remembered in the config, as transformers does, once labels have shown it.
+
+    Args:
+        labels: None where they show nothing.
+        model: the plain module.
+        task: where somebody says it.
     """
+    if task is not None:
+        model.config.problem_type = task.problem_type
+        return task.name
+    if problem_of(model) != TOKENS and labels is not None and model.config.problem_type is None:
+        model.config.problem_type = problem_type(model.config, labels)
+    return problem_of(model)
 
-    strategy: Strategy
-    population: Population
-    seeds: list[int]
-    failures: Failures
-    class_weights: Tensor | None = None
-    task: Task | None = None  # what a text has, where somebody says it
-    _members_wanted = False  # what every member says in place of their vote
 
-    @property
-    def runs(self) -> int:
-        """R: independent runs, of all seeds."""
-        return len(self.seeds) * self.strategy.runs
+def outputs_of_members(
+    model: nn.Module, module: PopulationModule, inputs: Mapping[str, Any], groups: int, problem: str
+) -> Tensor:
+    """What each member predicts: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.voting.member_outputs`.
 
-    def _frozen(self) -> set[int]:
-        return self.failures.runs
-
-    # ---- losses ------------------------------------------------------------------------------------------------------
-
-    def _labels(self, inputs: dict[str, Any]) -> Any:
-        found = [inputs.pop(name) for name in self.label_names if inputs.get(name) is not None]
-        return found[0] if found else None
-
-    def _problem(self, labels: Tensor | None) -> str:
-        """The kind of problem; remembered in the config, as transformers does, once labels have shown it."""
-        model, config = self.population.model, self.population.config
-        if self.task is not None:
-            config.problem_type = self.task.problem_type
-            return self.task.name
-        if (problem := problem_of(model)) == TOKENS:
-            return problem
-        # Labels of a loss of the user's own, such as soft ones, show nothing.
-        if labels is not None and config.problem_type is None and self.compute_loss_func is None:
-            config.problem_type = problem_type(config, labels)
-        return problem_of(model)
-
-    def _losses(self, outputs: Any, labels: Tensor, members: int, items: Any = None) -> Tensor:
-        """The mean loss of each member, `(M,)`, by the user's loss, label smoothing, or the model's own kind.
-
-        Args:
-            items: of one member in the whole batch, for the user's loss; None where they are not counted.
-        """
+    Args:
+        model: the module as Trainer calls it.
+        module: itself.
+        inputs: `(groups*B, ...)`, see `PopulationModule.fold`.
+        problem: the kind of problem.
+    """
+    parts = []
+    for chunk in module.chunks:
+        module.focus(chunk)
+        outputs = model(**module.fold(inputs, groups))
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-        if self.compute_loss_func is None and self.label_smoother is None:
-            weight = None if self.class_weights is None else self.class_weights.to(logits)
-            return member_losses(logits, labels, members, self._problem(labels), weight)
-        if self.compute_loss_func is None:
-            return losses_by(self.label_smoother, outputs, labels, members)
-        return losses_by(partial(self.compute_loss_func, num_items_in_batch=items), outputs, labels, members)
+        parts.append(logits.unflatten(0, (len(chunk), -1)))
+    return member_outputs(torch.cat(parts).transpose(0, 1), problem)
 
-    # ---- predictions -------------------------------------------------------------------------------------------------
 
-    def prediction_step(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        prediction_loss_only: bool,
-        ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """The vote: its loss, what it says `(B, C)`, the labels.
+def voters(model: int, runs: int, members: int, frozen: Collection[int]) -> list[int]:
+    """The members of a model whose runs are not frozen, counted within it; all, where none is left.
 
-        Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
-        """
-        inputs = dict(self._prepare_inputs(inputs))
-        packed = inputs.pop(LENGTHS, None) is not None
-        labels = self._labels(inputs)
-        with torch.no_grad(), self.compute_loss_context_manager():
-            members = self._member_outputs(model, inputs, packed, labels)  # (B, M, C)
-        problem = self._problem(labels)
-        models = members.unflatten(1, (len(self.seeds), -1))  # (B, R, K, C)
-        votes = torch.stack(
-            [
-                vote(each[:, self.voters(model)], self.strategy.combine, problem)
-                for model, each in enumerate(models.unbind(1))
-            ],
-            1,
-        )  # (B, R, C)
-        loss = None
-        if labels is not None:
-            if packed:  # (R*B, ...) run by run; an ensemble's runs share their rows
-                labels = labels.unflatten(0, (self.runs, -1))[:: self.strategy.runs].transpose(0, 1)
-            else:
-                labels = labels.unsqueeze(1).expand(len(labels), len(self.seeds), *labels.shape[1:])
-            folded = labels.transpose(0, 1).flatten(0, 1)
-            logits = votes.transpose(0, 1).flatten(0, 1)
-            if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
-                logits = logits.nan_to_num(nan=math.nan)
-            loss = self._losses({"logits": logits}, folded, len(self.seeds)).mean()
-        if prediction_loss_only:
-            return loss, None, None
-        if len(self.seeds) == 1:
-            votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
-        said = members if self._members_wanted else votes
-        if problem == TOKENS:
-            said = said.transpose(1, 2) if said.dim() == 4 else said
-            labels = labels.transpose(1, 2) if labels is not None and labels.dim() == 3 else labels
-        return loss, said, labels
+    Args:
+        model: which of those that are trained side by side.
+        runs: of one model.
+        members: K, of each run.
+        frozen: runs that are.
 
-    def voters(self, model: int) -> list[int]:
-        """The members of a model whose runs are not frozen; all, where none is left."""
-        runs, members = self.strategy.runs, self.population.members
-        well = [at for at in range(runs * members) if model * runs + at // members not in self._frozen()]
-        return well or list(range(runs * members))
+    >>> voters(1, runs=2, members=2, frozen={3})
+    [0, 1]
+    """
+    finite = [at for at in range(runs * members) if model * runs + at // members not in frozen]
+    return finite or list(range(runs * members))
 
-    def _member_outputs(self, model: nn.Module, inputs: Mapping[str, Any], packed: bool, labels: Any) -> Tensor:
-        """What every member says: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.voting.member_outputs`."""
-        population = self.population
-        parts = []
-        for chunk in population.module.chunks:
-            population.module.focus(chunk)
-            outputs = model(**population.module.fold(inputs, groups=self.runs if packed else 1))
-            logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
-            parts.append(logits.unflatten(0, (len(chunk), -1)))
-        members = torch.cat(parts).transpose(0, 1)
-        return member_outputs(members, self._problem(labels))
 
-    def predict_members(self, dataset: Any) -> np.ndarray:
-        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
+def votes_of(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Combine, problem: str) -> Tensor:
+    """The vote of each model: `(B, R, C)` or `(B, R, T, C)`.
 
-        Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
-        """
-        with self.strategy.predicting(self.population):
-            return self._members_say(dataset)
+    Args:
+        outputs: of all members, `(B, M, C)` or `(B, M, T, C)`.
+        voters: of each model, counted within it.
+        combine, problem: see `deni.tasks.voting.vote`.
+    """
+    models = outputs.unflatten(1, (len(voters), -1)).unbind(1)  # R of (B, K, C)
+    return torch.stack([vote(own[:, who], combine, problem) for own, who in zip(models, voters, strict=True)], 1)
 
-    def predict_merged(self, dataset: Any) -> np.ndarray:
-        """What the mean of each run's members says, as one model: `(N, R, C)`, as `predict_members` has it.
 
-        For a population whose training has ended: no optimiser follows.
-        """
-        with self.strategy.predicting(self.population), self.population.merged():
-            return self._members_say(dataset)
+def labels_of_models(labels: Tensor, models: int, runs: int | None) -> Tensor:
+    """The labels for the vote of each model: `(B, R, ...)`.
 
-    def _members_say(self, dataset: Any) -> np.ndarray:
-        self._members_wanted = True
-        try:
-            return np.asarray(self._predict(dataset, metric_key_prefix="members").predictions)
-        finally:
-            self._members_wanted = False
+    Args:
+        labels: `(B, ...)`, or `(runs*B, ...)` of a packed batch, run by run; an ensemble's runs share their rows.
+        models: R.
+        runs: in a packed batch; None for one that all share.
+    """
+    if runs is not None:
+        return labels.unflatten(0, (runs, -1))[:: runs // models].transpose(0, 1)
+    return labels.unsqueeze(1).expand(len(labels), models, *labels.shape[1:])
 
-    def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
-        """As `Trainer.evaluate`, by the vote of the members."""
-        with global_generators(), self.strategy.predicting(self.population), self._few_rows():
-            return super().evaluate(*args, **options)
 
-    def predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """As `Trainer.predict`, by the vote of the members."""
-        with self.strategy.predicting(self.population):
-            return self._predict(*args, **options)
+def loss_of(votes: Tensor, labels: Tensor, problem: str, losses: Callable[[Any, Tensor, int], Tensor]) -> Tensor:
+    """The mean loss of the votes, a scalar.
 
-    @contextmanager
-    def _few_rows(self) -> Iterator[None]:
-        """Inside, a batch has fewer texts where many members on a processor would make it too large for its caches."""
-        batch = self.args.per_device_eval_batch_size
-        if self.args.device.type == "cpu":
-            self.args.per_device_eval_batch_size = max(1, min(batch, ROWS // self.population.size))
-        try:
-            yield
-        finally:
-            self.args.per_device_eval_batch_size = batch
+    Args:
+        votes, labels: `(B, R, ...)`.
+        losses: of each model `(R,)`, of outputs and labels `(R*B, ...)`, model by model.
+    """
+    logits = votes.transpose(0, 1).flatten(0, 1)
+    if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
+        logits = logits.nan_to_num(nan=math.nan)
+    return losses({"logits": logits}, labels.transpose(0, 1).flatten(0, 1), votes.shape[1]).mean()
 
-    def _predict(self, *args: Any, **options: Any) -> PredictionOutput:
-        """What the population says as it is now."""
-        with global_generators(), self._few_rows():
-            compute, self.compute_metrics = self.compute_metrics, None if self._members_wanted else self.compute_metrics
-            try:
-                output = super().predict(*args, **options)
-            finally:
-                self.compute_metrics = compute
-        if self._problem(None) != TOKENS:
-            return output
-        said, gold = output.predictions, output.label_ids
-        return output._replace(
-            predictions=_tokens_last(said) if np.ndim(said) == 4 else said,
-            label_ids=_tokens_last(gold) if np.ndim(gold) == 3 else gold,
-        )
+
+def tokens_first(outputs: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Predictions and labels of tokens as `(B, T, R, ...)`: Trainer pads dim 1. Those of one model stay as they are."""
+    if outputs.dim() == 4:
+        outputs = outputs.transpose(1, 2)
+    if labels is not None and labels.dim() == 3:
+        labels = labels.transpose(1, 2)
+    return outputs, labels
+
+
+def tokens_last(output: PredictionOutput) -> PredictionOutput:
+    """What Trainer collected of `tokens_first`, as `(N, R, T, ...)`."""
+    outputs, labels = output.predictions, output.label_ids
+    return output._replace(
+        predictions=np.swapaxes(outputs, 1, 2) if np.ndim(outputs) == 4 else outputs,
+        label_ids=np.swapaxes(labels, 1, 2) if np.ndim(labels) == 3 else labels,
+    )
+
+
+@contextmanager
+def few_rows(args: TrainingArguments, members: int) -> Iterator[None]:
+    """Inside, a batch has fewer texts where many members on a CPU would make it too large for its caches."""
+    batch = args.per_device_eval_batch_size
+    if args.device.type == "cpu":
+        args.per_device_eval_batch_size = max(1, min(batch, ROWS // members))
+    try:
+        yield
+    finally:
+        args.per_device_eval_batch_size = batch
 
 
 class MeanOverSeeds:
@@ -224,7 +162,7 @@ class MeanOverSeeds:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         predictions, labels = prediction.predictions, prediction.label_ids
         if predictions.ndim == 4:  # type: ignore[union-attr]  # of tokens
-            predictions, labels = _tokens_last(predictions), _tokens_last(labels)
+            predictions, labels = np.swapaxes(predictions, 1, 2), np.swapaxes(labels, 1, 2)  # type: ignore[arg-type]
         self.per_run = [
             self.compute(EvalPrediction(predictions[:, run], labels[:, run]))  # type: ignore[index, call-overload]
             for run in range(predictions.shape[1])  # type: ignore[union-attr]
@@ -232,6 +170,116 @@ class MeanOverSeeds:
         return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
 
 
-def _tokens_last(given: Any) -> Any:
-    """What `prediction_step` gives of tokens with the axis of seeds or members at its place: `(N, R, T, ...)`."""
-    return np.swapaxes(given, 1, 2)
+def scores_by(
+    evaluate: Callable[[], Mapping[str, float]],
+    population: Callable[[], Population],
+    metric: str,
+    greater: bool | None,
+) -> Callable[[Mapping[str, Tensor]], float]:
+    """How good one member of some values `(*shape)` is on the evaluation set, more is better.
+
+    The population becomes that member.
+
+    Args:
+        metric: its name, also without `eval_`.
+        greater: whether more of it is better; None to decide by its name.
+    """
+
+    def score(values: Mapping[str, Tensor]) -> float:
+        population().replace({name: value.unsqueeze(0) for name, value in values.items()}, 1)
+        metrics = evaluate()
+        value = metrics[metric if metric in metrics else f"eval_{metric}"]
+        return value if (greater if greater is not None else not metric.endswith("loss")) else -value
+
+    return score
+
+
+class Ballots:
+    """What the members of a training predict, what their vote is, and how good it is.
+
+    Args:
+        phases: which members there are, and which have no vote.
+        seeds: of all runs.
+        label_names: columns of labels.
+        loss: of members.
+        context: of a forward pass.
+        task: what a text has, where somebody says it.
+
+    Attributes:
+        of_members: whether a step gives each member's predictions in place of their vote.
+    """
+
+    def __init__(
+        self,
+        phases: Phases,
+        seeds: RunSeeds,
+        label_names: Sequence[str],
+        loss: MemberLoss,
+        context: Callable[[], AbstractContextManager],
+        task: Task | None = None,
+    ) -> None:
+        self.phases, self.seeds, self.label_names = phases, seeds, label_names
+        self.loss, self.context, self.task = loss, context, task
+        self.of_members = False
+
+    @contextmanager
+    def asking_members(self, wanted: bool = True) -> Iterator[None]:
+        """Inside, each member is asked, if that is wanted."""
+        self.of_members = wanted
+        try:
+            yield
+        finally:
+            self.of_members = False
+
+    def labels_of(self, inputs: dict[str, Any]) -> Any:
+        """The labels of a batch, which has none afterwards."""
+        return labels_of(inputs, self.label_names)
+
+    def shown_labels_of(self, inputs: dict[str, Any]) -> Any:
+        """The same; what they show of the kind of problem is remembered."""
+        labels = self.labels_of(inputs)
+        self.problem(labels)
+        return labels
+
+    def problem(self, labels: Tensor | None = None) -> str:
+        """The name of the task; labels of a loss of the user's own, such as soft ones, show nothing."""
+        return problem_shown_by(labels if self.loss.own is None else None, self.phases.population.model, self.task)
+
+    def losses(self, outputs: Any, labels: Tensor, members: int, items: Any = None) -> Tensor:
+        """The mean loss of each member, `(M,)`; see `deni.training.losses.MemberLoss`."""
+        return self.loss(outputs, labels, members, lambda: self.problem(labels), items)
+
+    def voters(self, model: int) -> list[int]:
+        """The members of a model whose runs are not frozen; all, where none is left."""
+        return voters(model, self.seeds.per_model, self.phases.population.members, self.phases.failures.runs)
+
+    def outputs(self, model: nn.Module, inputs: dict[str, Any], groups: int = 1) -> tuple[Tensor, Tensor | None]:
+        """What every member predicts, `(B, M, C)` or `(B, M, T, C)`, and the labels; `model` is as Trainer calls it."""
+        labels = self.labels_of(inputs)
+        module = self.phases.population.module
+        with torch.no_grad(), self.context():
+            outputs = outputs_of_members(model, module, inputs, groups, self.problem(labels))
+        return outputs, labels
+
+    def step(
+        self, model: nn.Module, inputs: dict[str, Any], packed: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """The loss of the vote, what it predicts `(B, C)`, and the labels.
+
+        Several models: `(B, R, C)`; every member: `(B, M, C)`. Of tokens: `(B, T, C)`, `(B, T, R, C)`, `(B, T, M, C)`.
+
+        Args:
+            packed: whether the rows are those of all runs, one after another.
+        """
+        runs, models = self.seeds.runs if packed else None, len(self.seeds.seeds)
+        members, labels = self.outputs(model, inputs, runs or 1)  # (B, M, C)
+        problem, loss = self.problem(labels), None
+        voters = [self.voters(model) for model in range(models)]
+        votes = votes_of(members, voters, self.phases.strategy.combine, problem)  # (B, R, C)
+        if labels is not None:
+            labels = labels_of_models(labels, models, runs)  # (B, R, ...)
+            loss = loss_of(votes, labels, problem, self.losses)
+        if models == 1:
+            votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
+        outputs = members if self.of_members else votes
+        return loss, *(tokens_first(outputs, labels) if problem == TOKENS else (outputs, labels))

@@ -1,0 +1,46 @@
+"""The private names of transformers that training touches are there in the installed version."""
+
+import inspect
+
+import pytest
+from transformers import PretrainedConfig, Trainer, trainer_utils
+from transformers.integrations import TensorBoardCallback
+
+from deni.training import compat
+from deni.training.trainer import PopulationTrainer
+from tests.helpers.plain import make
+
+
+@pytest.mark.parametrize("name", compat.OVERRIDDEN)
+def test_what_is_overridden_is_a_hook_of_trainer(name):
+    assert callable(getattr(Trainer, name))
+    assert vars(PopulationTrainer)[name] is not getattr(Trainer, name)
+
+
+@pytest.mark.parametrize("name", compat.CALLED)
+def test_what_is_called_is_a_method_of_trainer(name):
+    assert callable(getattr(Trainer, name))
+
+
+def test_no_other_private_hook_is_overridden():
+    private = {name for name in vars(PopulationTrainer) if name.startswith("_") and hasattr(Trainer, name)}
+    dunder = {name for name in private if name.startswith("__")}
+    assert private - dunder == set(compat.OVERRIDDEN)
+
+
+def test_what_is_read_is_an_attribute_of_a_trainer(tmp_path):
+    trainer = make(tmp_path)
+    assert all(getattr(trainer, name) is not None for name in compat.READ)
+
+
+def test_the_other_names_are_there():
+    assert callable(TensorBoardCallback._init_summary_writer)
+    assert "self._SummaryWriter" in inspect.getsource(TensorBoardCallback)
+    assert PretrainedConfig()._name_or_path == ""
+    assert callable(trainer_utils.RemoveColumnsCollator)
+    assert set(compat.OTHERS) == {
+        "TensorBoardCallback._init_summary_writer",
+        "TensorBoardCallback._SummaryWriter",
+        "PretrainedConfig._name_or_path",
+        "trainer_utils.RemoveColumnsCollator",
+    }
