@@ -123,6 +123,12 @@ def test_analysis_draws_nothing():
     assert not names & {"altair", "jinja2", "vl_convert", "rich", "html"}
 
 
+def test_a_test_module_imports_no_other_one():
+    tests = Path(__file__).parent
+    names = {file: imported(ast.parse(file.read_text(encoding="utf-8")).body) for file in tests.rglob("test_*.py")}
+    assert [file.name for file, found in names.items() if any(".test_" in name for name in found)] == []
+
+
 def test_the_order_names_nothing_that_is_gone():
     assert set(PLACE) == {part_of(file, SOURCE) for file in SOURCE.rglob("*.py")}
 

@@ -32,7 +32,7 @@ from deni.strategies import DENI, Default
 from deni.study.store.database import Store
 from deni.tasks import TASKS, Task, find_task, register, task_of
 from tests.helpers.tiny import toy_rows
-from tests.training.test_trainer import make, rows, seeded
+from tests.helpers.trainers import make, rows, seeded
 
 ORDER = ("delivery", "login", "billing")
 STEPS, BATCH, RATE, SEED = 20, 4, 1e-3, 42

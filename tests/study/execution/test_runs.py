@@ -16,7 +16,6 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 
 from deni.cli import main
@@ -30,36 +29,12 @@ from deni.study.execution.runners.work import work
 from deni.study.library import Library
 from deni.study.plan import read_study
 from deni.study.store.database import Store
-
-RECIPE = {"epochs": 2, "max_length": 12, "learning_rate": 0.003}
+from tests.helpers.studies import RECIPE, jobs_of, writer
 
 
 @pytest.fixture
 def study(tmp_path, tickets, model_folder):
     return writer(tmp_path / "study.yaml", tickets, model_folder)
-
-
-def writer(file, tickets, model_folder):
-    """Writes a study over the toy tickets and the tiny model."""
-
-    def write(**given):
-        values = {
-            "datasets": [{"path": tickets}],
-            "models": [model_folder],
-            "strategies": ["default"],
-            "labelled": 18,
-            "seeds": 3,
-            "recipe": RECIPE,
-            **given,
-        }
-        file.write_text(yaml.safe_dump(values))
-        return str(file)
-
-    return write
-
-
-def jobs_of(file):
-    return read_study(file).jobs
 
 
 def command(*arguments):

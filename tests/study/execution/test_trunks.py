@@ -13,7 +13,7 @@ from deni.study.execution.pack import run_pack
 from deni.study.execution.trunks import SECONDS, trunk_of
 from deni.study.library import Library
 from deni.study.store.database import Store
-from tests.study.execution.test_runs import RECIPE, jobs_of, writer
+from tests.helpers.studies import RECIPE, jobs_of, writer
 
 OWN = {"members": 3, "ensemble_from": 0.5}
 VARIANTS = (

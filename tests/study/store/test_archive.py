@@ -8,7 +8,7 @@ from deni.study.cell import Named
 from deni.study.store.archive import opened, write_archive
 from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
-from tests.study.store.test_database import a_result, planned
+from tests.helpers.cells import a_result, planned
 
 
 @pytest.fixture

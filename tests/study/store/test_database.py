@@ -5,7 +5,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,36 +13,12 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.errors import InputError
 from deni.provenance import canonical
-from deni.study.cell import Cell, CellResult, Fingerprints, Named
-from deni.study.execution.job import Job
 from deni.study.store import schema
 from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
 from deni.study.store.rows import Outputs, pack_arrays
 from deni.study.store.workers import worker_name
-
-VERSIONS = {"torch": "2"}
-CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
-
-
-def planned(count: int = 4, **changed) -> list[Job]:
-    return [Job.of(replace(CELL, seed=seed, **changed), Fingerprints("d", "m"), VERSIONS, 10) for seed in range(count)]
-
-
-def a_result(seed: int = 0, texts: int = 5, merged: bool = False) -> CellResult:
-    draw = np.random.default_rng(seed)
-    return CellResult(
-        draw.normal(size=(texts, 3, 2)),
-        draw.integers(2, size=texts),
-        draw.permutation(texts),
-        ("no", "yes"),
-        "d",
-        metrics={"macro_f1": np.float32(0.5), "accuracy": 0.25},
-        cost={"member_steps": np.int64(12), "seconds": 1.5},
-        diagnostics={"engine": "stacked"},
-        environment={"torch": "2"},
-        merged=draw.normal(size=(texts, 2)) if merged else None,
-    )
+from tests.helpers.cells import FORMAT_1, a_result, planned
 
 
 @pytest.fixture
@@ -170,7 +145,7 @@ def test_status_says_who_trains_and_a_dead_machines_cells_can_wait_again(store, 
 WRITER = """
 import sys
 sys.path[:0] = sys.argv[2:]
-from tests.study.store.test_database import a_result
+from tests.helpers.cells import a_result
 from deni.study.store.database import Store
 with Store(sys.argv[1]) as store:
     for at, row in enumerate(store.waiting()):
@@ -210,7 +185,7 @@ def test_a_writer_that_is_killed_loses_no_finished_cell(path):
 DIES = """
 import os, signal, sys
 sys.path[:0] = sys.argv[2:]
-from tests.study.store.test_database import a_result
+from tests.helpers.cells import a_result
 from deni.study.store.database import Store
 store = Store(sys.argv[1])
 die = lambda statement: statement == "COMMIT" and os.kill(os.getpid(), signal.SIGKILL)
@@ -245,18 +220,6 @@ def test_a_full_disk_is_one_line_and_loses_nothing(store, path):
     np.testing.assert_array_equal(store.outputs(one).log_probs, a_result(0).log_probs)
     np.testing.assert_array_equal(store.outputs(other).log_probs, a_result(1, 50_000).log_probs)
     assert store._file.sqlite.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-
-
-FORMAT_1 = """
-CREATE TABLE cells (
-    number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, spec TEXT NOT NULL, decides TEXT NOT NULL,
-    status TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, arrays BLOB, labels TEXT, fingerprint TEXT,
-    metrics TEXT, cost TEXT, diagnostics TEXT, environment TEXT, traceback TEXT, added TEXT NOT NULL, started TEXT,
-    finished TEXT
-);
-PRAGMA application_id = 0x64656e69;
-PRAGMA user_version = 1;
-"""
 
 
 def format_1(path):

@@ -22,7 +22,7 @@ from deni.study.store.archive import opened, write_archive
 from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
 from deni.study.store.rows import Outputs, pack_arrays
-from tests.study.store.test_database import FORMAT_1, a_result, planned
+from tests.helpers.cells import FORMAT_1, a_result, planned
 
 FORMAT_2 = """
 CREATE TABLE cells (
