@@ -31,7 +31,7 @@ def called(metric: str) -> str:
     return CALLED.get(metric, metric.replace("_", " "))
 
 
-def of_classes(gold: Sequence[int], predicted: Sequence[int] | np.ndarray) -> dict[str, float]:
+def of_classes(gold: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray) -> dict[str, float]:
     """Macro F1, accuracy and MCC, each from 0 (MCC: -1) to 1."""
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 

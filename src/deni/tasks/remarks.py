@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 Severity = Literal["error", "warning", "note"]
 
 
-class Remark(NamedTuple):
+@dataclass(frozen=True)
+class Remark:
     """Something about the labels of a file that its owner should know; see `deni.data.checks.finding.Finding`."""
 
     kind: str
