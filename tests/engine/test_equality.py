@@ -14,7 +14,7 @@ from deni.noise import Noise, add_
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.schedule import Fork
-from deni.training.losses import member_losses
+from deni.tasks import TASKS
 from deni.tuning import make_tuning
 from tests.helpers.tiny import SMALL_TUNINGS, needs_adapters
 
@@ -127,7 +127,7 @@ def step(population, optimizer, micro_batches):
             population.module.focus(chunk)
             logits = population.module(**population.module.fold(inputs)).logits
             labels = torch.cat([batch["labels"]] * len(chunk))
-            losses = member_losses(logits, labels, len(chunk), "single_label_classification")
+            losses = TASKS["single_label"].member_losses(logits, labels, len(chunk))
             (losses.sum() / len(micro_batches)).backward()
     population.module.collect()
     optimizer.step()

@@ -18,8 +18,7 @@ from deni.models.loading import load_model, load_tokenizer
 from deni.models.tokenising import tokenise
 from deni.randomness import generator, global_generators
 from deni.strategies import DENI, Default, Ensemble
-from deni.tasks.voting import TOKENS
-from deni.training.losses import member_losses
+from deni.tasks import TASKS
 from deni.tuning import make_tuning
 from tests.helpers.tiny import toy_rows
 from tests.helpers.trainers import CONFIG, make
@@ -221,16 +220,16 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, tuning
 def test_the_loss_of_each_member_is_that_of_transformers():
     batch, model = collate(list(sentences(6))), seeded().eval()
     logits = model(batch["input_ids"], batch["attention_mask"]).logits
-    losses = member_losses(logits, batch["labels"], 2, TOKENS)
+    losses = TASKS["token"].member_losses(logits, batch["labels"], 2)
     for member in range(2):
         own = {key: value[3 * member : 3 * member + 3] for key, value in batch.items()}
         torch.testing.assert_close(losses[member], model(**own).loss, rtol=1e-12, atol=1e-14)
     nothing = torch.full_like(batch["labels"], NONE)
-    assert member_losses(logits, nothing, 2, TOKENS).tolist() == [0.0, 0.0]
+    assert TASKS["token"].member_losses(logits, nothing, 2).tolist() == [0.0, 0.0]
 
 
 def test_outputs_of_virtual_tokens_are_refused():
     with pytest.raises(ValueError, match="choose another tuning"):
         make_tuning("prompt").apply(seeded())
     with pytest.raises(ValueError, match="a label for each token is needed"):
-        member_losses(torch.zeros(2, 9, 3), torch.zeros(2, 7, dtype=torch.long), 1, TOKENS)
+        TASKS["token"].member_losses(torch.zeros(2, 9, 3), torch.zeros(2, 7, dtype=torch.long), 1)

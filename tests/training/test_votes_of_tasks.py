@@ -13,7 +13,6 @@ from deni.errors import InputError
 from deni.randomness import Sources
 from deni.strategies import DENI, Ensemble
 from deni.tasks import TASKS
-from deni.training.losses import member_losses
 from tests.helpers.tiny import toy_rows
 from tests.helpers.trainers import make, rows, seeded
 
@@ -199,11 +198,11 @@ def test_the_loss_of_each_member_is_that_of_transformers(task, outputs):
     labels = torch.rand(12, outputs, generator=generator, dtype=torch.float64)
     labels = labels.round() if task == "multi_label" else labels.squeeze(-1)
     logits = one(ids).logits
-    losses = member_losses(logits, labels, 3, task)
+    losses = TASKS[task].member_losses(logits, labels, 3)
     for member, at in enumerate(range(0, 12, 4)):
         theirs = one(ids[at : at + 4], labels=labels[at : at + 4]).loss
         torch.testing.assert_close(losses[member], theirs, rtol=1e-12, atol=1e-14)
-    whole = member_losses(logits, labels, 1, task)
+    whole = TASKS[task].member_losses(logits, labels, 1)
     (ours,) = torch.autograd.grad(whole.sum(), one.classifier.weight, retain_graph=True)
     (theirs,) = torch.autograd.grad(one(ids, labels=labels).loss, one.classifier.weight)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)

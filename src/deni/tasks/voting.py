@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from deni.tasks.base import DEFAULT, find_task
 
@@ -79,25 +79,3 @@ def at_least_float32(logits: Tensor) -> Tensor:
     import torch
 
     return logits if logits.dtype == torch.float64 else logits.float()
-
-
-# ---- for the trainer, by the name of the task ------------------------------------------------------------------------
-
-ONE, SEVERAL, NUMBER, TOKENS = "single_label", "multi_label", "regression", "token"
-
-
-def problem_of(model: Any) -> str:
-    """The task that a model and its config say."""
-    from deni.tasks.inference import task_of
-
-    return task_of(model).name
-
-
-def member_outputs(logits: Tensor, task: str = DEFAULT) -> Tensor:
-    """What members say."""
-    return find_task(task).outputs(logits)
-
-
-def choices(outputs: Tensor, task: str = DEFAULT) -> Tensor | None:
-    """What members choose."""
-    return find_task(task).choose(outputs)

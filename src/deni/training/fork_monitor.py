@@ -16,11 +16,9 @@ from torch.utils.data import IterableDataset
 from deni.engine.module import in_mode
 from deni.population import Population
 from deni.randomness import global_generators
-from deni.tasks import TASKS
-from deni.tasks.voting import SEVERAL, TOKENS, choices
+from deni.tasks import Task
 from deni.training.dataloading import Loading
 from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
-from deni.training.losses import member_losses
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +35,7 @@ class ForkMonitor:
         texts: gives the texts that members are compared on, and where they are from; None where there are none.
         outputs: what every member predicts of a batch, `(N, M, C)` or `(N, M, T, C)`, and its labels, if it has some;
             the batch has none afterwards.
-        problem: the name of the task.
+        task: gives the task.
         log: takes the numbers.
     """
 
@@ -46,10 +44,10 @@ class ForkMonitor:
         runs: int,
         texts: Callable[[], tuple[Kind, Texts | None]],
         outputs: Callable[[Texts], tuple[Tensor, Tensor | None]],
-        problem: Callable[[], str],
+        task: Callable[[], Task],
         log: Callable[[dict[str, float]], None],
     ) -> None:
-        self.runs, self.texts, self.outputs, self.problem, self.log = runs, texts, outputs, problem, log
+        self.runs, self.texts, self.outputs, self.task, self.log = runs, texts, outputs, task, log
         self.diagnostics = Diagnostics()
         self._losses: dict[int, float] = {}  # of each member, summed over the parts of a step
         self._apart: list[tuple[float, float]] = []  # of each step since the last log, see `curves`
@@ -100,7 +98,7 @@ class ForkMonitor:
         measure, count = self._measure(population, frozen, members, texts)
         if what == "fork" or self.diagnostics.open is None:
             self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
-            self.diagnostics.records[-1].labels = self.problem() in (SEVERAL, TOKENS)
+            self.diagnostics.records[-1].labels = self.task().several
         record = self.diagnostics.records[-1]
         if what == "fork":
             record.start = measure
@@ -124,18 +122,18 @@ class ForkMonitor:
             return measure, 0
         with global_generators(), in_mode(population.module, training=False):
             outputs, labels = self.outputs(texts)
-        problem = self.problem()
-        chosen = choices(outputs, problem)
-        if problem == TOKENS:
-            mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))  # type: ignore[index]
+        task = self.task()
+        chosen = task.choose(outputs)
+        if task.of_words:
+            mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))
             real = mask == 1 if labels is None else labels != -100  # (N, T)
-            chosen = chosen.transpose(1, 2)[real]  # type: ignore[union-attr]  # (tokens, M)
+            chosen = chosen.transpose(1, 2)[real]  # (tokens, M)
         if chosen is not None:
             measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
-        expected = (outputs[:, 0, ..., 0] if TASKS[problem].distribution else outputs[:, 0]).numel()
+        expected = (outputs[:, 0, ..., 0] if task.distribution else outputs[:, 0]).numel()
         if labels is not None and labels.numel() == expected and population.members > 1:
             folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
-            losses = member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size, problem)  # (M,)
+            losses = task.member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size)  # (M,)
             copies = [at for each in groups for at in each[1:]]
             measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
             measure.copies_loss = float(losses[copies].mean())

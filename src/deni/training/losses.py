@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig
 
-from deni.tasks import find_task, task_of
-
-
-def problem_type(config: PretrainedConfig, labels: Tensor) -> str:
-    """`regression`, `single_label_classification` or `multi_label_classification`, decided as transformers does."""
-    return str(task_of(SimpleNamespace(config=config), labels).problem_type)
-
-
-def member_losses(logits: Tensor, labels: Tensor, members: int, task: str, weight: Tensor | None = None) -> Tensor:
-    """The mean loss of each member, `(M,)`; see `deni.tasks.Task.member_losses`."""
-    return find_task(task).member_losses(logits, labels, members, weight)
+from deni.tasks import Task
 
 
 def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members: int) -> Tensor:
@@ -31,7 +19,7 @@ def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members
     Args:
         loss: called with the outputs and labels of each member.
         outputs: folded, of a model of transformers, or a tuple that begins with the logits.
-        labels: folded, see `member_losses`.
+        labels: folded, see `deni.tasks.Task.member_losses`.
         members: M.
 
     Returns:
@@ -52,12 +40,12 @@ def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members
 
 @dataclass(frozen=True)
 class MemberLoss:
-    """The mean loss of each member: by the user's function, by label smoothing, or by the model's own kind of loss.
+    """The mean loss of each member: by the user's function, by label smoothing, or by the task.
 
     Args:
         own: the user's function, as Trainer takes it for `compute_loss_func`.
         smoother: Trainer's label smoother.
-        weight: of each class, `(C,)`, for the model's own kind.
+        weight: of each class, `(C,)`, for the task's.
     """
 
     own: Callable[..., Tensor] | None = None
@@ -65,13 +53,13 @@ class MemberLoss:
     weight: Tensor | None = None
 
     def __call__(
-        self, outputs: Any, labels: Tensor, members: int, problem: Callable[[], str], items: Any = None
+        self, outputs: Any, labels: Tensor, members: int, task: Callable[[], Task], items: Any = None
     ) -> Tensor:
         """The losses `(M,)`.
 
         Args:
             outputs, labels, members: see `losses_by`.
-            problem: gives the kind of problem, where that decides.
+            task: gives the task, where that decides.
             items: of one member in the whole batch, for the user's function; None where they are not counted.
         """
         if self.own is not None:
@@ -80,4 +68,4 @@ class MemberLoss:
             return losses_by(self.smoother, outputs, labels, members)
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         weight = None if self.weight is None else self.weight.to(logits)
-        return member_losses(logits, labels, members, problem(), weight)
+        return task().member_losses(logits, labels, members, weight)

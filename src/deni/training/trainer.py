@@ -28,8 +28,7 @@ from deni.randomness import global_generators
 from deni.schedule import Schedule
 from deni.strategies import Strategy
 from deni.strategies.default import Default
-from deni.tasks import find_task
-from deni.tasks.voting import TOKENS, problem_of
+from deni.tasks import Task, find_task, task_of
 from deni.training import checkpoint, voting
 from deni.training.batches import LENGTHS, InOrder, SampleOrder
 from deni.training.checkpoint import readable_states
@@ -148,7 +147,8 @@ class PopulationTrainer(Trainer):
             self.model_init = model_init
             self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
             self.model = self.model_wrapped = self._populate(self.model)
-        whole = () if problem_of(self.population.model) == TOKENS else tuple(self.label_names)
+        of_words = (self.task or task_of(self.population.model)).of_words
+        whole = () if of_words else tuple(self.label_names)
         config, tokenizer = self.population.config, self.processing_class
         self.loading = Loading(self.columns, self.sets, self.run_seeds, tokenizer, config, whole)
         loss = MemberLoss(self.compute_loss_func, self.label_smoother, class_weights)
@@ -367,7 +367,7 @@ class PopulationTrainer(Trainer):
                 output = super().predict(*args, **options)
         finally:
             self.compute_metrics = compute
-        return voting.tokens_last(output) if self.ballots.problem() == TOKENS else output
+        return voting.tokens_last(output) if self.ballots.find_task().of_words else output
 
     def _monitor(self) -> ForkMonitor:
         """What compares the members of one training."""
@@ -380,10 +380,10 @@ class PopulationTrainer(Trainer):
         def outputs(batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
             return self.ballots.outputs(self.model, batch)
 
-        def problem() -> str:
-            return self.ballots.problem()
+        def task() -> Task:
+            return self.ballots.find_task()
 
-        return ForkMonitor(self.strategy.runs, texts, outputs, problem, self.log)
+        return ForkMonitor(self.strategy.runs, texts, outputs, task, self.log)
 
     def _labeled_outputs(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
         """What the model of a run predicts of its labeled texts, see `Strategy.start`."""
@@ -438,7 +438,7 @@ class PopulationTrainer(Trainer):
             from deni.artifact import describe
 
             folder = output_dir or os.path.join(self.args.output_dir, "model")
-            about = partial(describe, self, task=self.ballots.problem())
+            about = partial(describe, self, task=self.ballots.find_task().name)
             save_artifact(folder, self.population, self.processing_class, self.strategy, about)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -15,9 +14,9 @@ from transformers.trainer_utils import PredictionOutput
 
 from deni.engine.module import PopulationModule
 from deni.population import Population
-from deni.tasks import Task
-from deni.tasks.voting import SEVERAL, TOKENS, Combine, member_outputs, problem_of, vote
-from deni.training.losses import MemberLoss, problem_type
+from deni.tasks import Task, task_of
+from deni.tasks.voting import Combine, vote
+from deni.training.losses import MemberLoss
 from deni.training.phases import Phases
 from deni.training.runs import RunSeeds
 
@@ -32,8 +31,8 @@ def labels_of(inputs: dict[str, Any], names: Sequence[str]) -> Any:
     return found[0] if found else None
 
 
-def problem_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = None) -> str:
-    """The name of the task; remembered in the config, as transformers does, once labels have shown it.
+def task_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = None) -> Task:
+    """The task; remembered in the config, as transformers does, once labels have shown it.
 
     Args:
         labels: None where they show nothing.
@@ -42,22 +41,23 @@ def problem_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None 
     """
     if task is not None:
         model.config.problem_type = task.problem_type
-        return task.name
-    if problem_of(model) != TOKENS and labels is not None and model.config.problem_type is None:
-        model.config.problem_type = problem_type(model.config, labels)
-    return problem_of(model)
+        return task
+    found = task_of(model, labels)
+    if labels is not None and model.config.problem_type is None:
+        model.config.problem_type = found.problem_type
+    return found
 
 
 def outputs_of_members(
-    model: nn.Module, module: PopulationModule, inputs: Mapping[str, Any], groups: int, problem: str
+    model: nn.Module, module: PopulationModule, inputs: Mapping[str, Any], groups: int, task: Task
 ) -> Tensor:
-    """What each member predicts: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.voting.member_outputs`.
+    """What each member predicts: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.Task.outputs`.
 
     Args:
         model: the module as Trainer calls it.
         module: itself.
         inputs: `(groups*B, ...)`, see `PopulationModule.fold`.
-        problem: the kind of problem.
+        task: what a text has.
     """
     parts = []
     for chunk in module.chunks:
@@ -65,7 +65,7 @@ def outputs_of_members(
         outputs = model(**module.fold(inputs, groups))
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         parts.append(logits.unflatten(0, (len(chunk), -1)))
-    return member_outputs(torch.cat(parts).transpose(0, 1), problem)
+    return task.outputs(torch.cat(parts).transpose(0, 1))
 
 
 def voters(model: int, runs: int, members: int, frozen: Collection[int]) -> list[int]:
@@ -84,16 +84,16 @@ def voters(model: int, runs: int, members: int, frozen: Collection[int]) -> list
     return finite or list(range(runs * members))
 
 
-def votes_of(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Combine, problem: str) -> Tensor:
+def votes_of(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Combine, task: Task) -> Tensor:
     """The vote of each model: `(B, R, C)` or `(B, R, T, C)`.
 
     Args:
         outputs: of all members, `(B, M, C)` or `(B, M, T, C)`.
         voters: of each model, counted within it.
-        combine, problem: see `deni.tasks.voting.vote`.
+        combine: see `deni.tasks.voting.vote`.
     """
     models = outputs.unflatten(1, (len(voters), -1)).unbind(1)  # R of (B, K, C)
-    return torch.stack([vote(own[:, who], combine, problem) for own, who in zip(models, voters, strict=True)], 1)
+    return torch.stack([vote(own[:, who], combine, task.name) for own, who in zip(models, voters, strict=True)], 1)
 
 
 def labels_of_models(labels: Tensor, models: int, runs: int | None) -> Tensor:
@@ -109,16 +109,14 @@ def labels_of_models(labels: Tensor, models: int, runs: int | None) -> Tensor:
     return labels.unsqueeze(1).expand(len(labels), models, *labels.shape[1:])
 
 
-def loss_of(votes: Tensor, labels: Tensor, problem: str, losses: Callable[[Any, Tensor, int], Tensor]) -> Tensor:
+def loss_of(votes: Tensor, labels: Tensor, task: Task, losses: Callable[[Any, Tensor, int], Tensor]) -> Tensor:
     """The mean loss of the votes, a scalar.
 
     Args:
         votes, labels: `(B, R, ...)`.
         losses: of each model `(R,)`, of outputs and labels `(R*B, ...)`, model by model.
     """
-    logits = votes.transpose(0, 1).flatten(0, 1)
-    if problem == SEVERAL:  # of infinite log odds, on which all members agree, the loss would be NaN
-        logits = logits.nan_to_num(nan=math.nan)
+    logits = task.as_logits(votes.transpose(0, 1).flatten(0, 1))
     return losses({"logits": logits}, labels.transpose(0, 1).flatten(0, 1), votes.shape[1]).mean()
 
 
@@ -236,18 +234,18 @@ class Ballots:
         return labels_of(inputs, self.label_names)
 
     def shown_labels_of(self, inputs: dict[str, Any]) -> Any:
-        """The same; what they show of the kind of problem is remembered."""
+        """The same; what they show of the task is remembered."""
         labels = self.labels_of(inputs)
-        self.problem(labels)
+        self.find_task(labels)
         return labels
 
-    def problem(self, labels: Tensor | None = None) -> str:
-        """The name of the task; labels of a loss of the user's own, such as soft ones, show nothing."""
-        return problem_shown_by(labels if self.loss.own is None else None, self.phases.population.model, self.task)
+    def find_task(self, labels: Tensor | None = None) -> Task:
+        """The task; labels of a loss of the user's own, such as soft ones, show nothing."""
+        return task_shown_by(labels if self.loss.own is None else None, self.phases.population.model, self.task)
 
     def losses(self, outputs: Any, labels: Tensor, members: int, items: Any = None) -> Tensor:
         """The mean loss of each member, `(M,)`; see `deni.training.losses.MemberLoss`."""
-        return self.loss(outputs, labels, members, lambda: self.problem(labels), items)
+        return self.loss(outputs, labels, members, lambda: self.find_task(labels), items)
 
     def voters(self, model: int) -> list[int]:
         """The members of a model whose runs are not frozen; all, where none is left."""
@@ -258,7 +256,7 @@ class Ballots:
         labels = self.labels_of(inputs)
         module = self.phases.population.module
         with torch.no_grad(), self.context():
-            outputs = outputs_of_members(model, module, inputs, groups, self.problem(labels))
+            outputs = outputs_of_members(model, module, inputs, groups, self.find_task(labels))
         return outputs, labels
 
     def step(
@@ -273,13 +271,13 @@ class Ballots:
         """
         runs, models = self.seeds.runs if packed else None, len(self.seeds.seeds)
         members, labels = self.outputs(model, inputs, runs or 1)  # (B, M, C)
-        problem, loss = self.problem(labels), None
+        task, loss = self.find_task(labels), None
         voters = [self.voters(model) for model in range(models)]
-        votes = votes_of(members, voters, self.phases.strategy.combine, problem)  # (B, R, C)
+        votes = votes_of(members, voters, self.phases.strategy.combine, task)  # (B, R, C)
         if labels is not None:
             labels = labels_of_models(labels, models, runs)  # (B, R, ...)
-            loss = loss_of(votes, labels, problem, self.losses)
+            loss = loss_of(votes, labels, task, self.losses)
         if models == 1:
             votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
         outputs = members if self.of_members else votes
-        return loss, *(tokens_first(outputs, labels) if problem == TOKENS else (outputs, labels))
+        return loss, *(tokens_first(outputs, labels) if task.of_words else (outputs, labels))
