@@ -1,14 +1,18 @@
 """A class registers itself in its own file: built-in, of a plug-in, or of the user."""
 
+import importlib.util
 import json
 import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
+import deni
 import deni.strategies
 from deni.cli import main
 from deni.errors import InputError
@@ -62,6 +66,43 @@ def install(tmp_path, monkeypatch):
         if getattr(each, "__file__", None) and str(tmp_path) in str(each.__file__)
     ]:
         del sys.modules[module]
+
+
+@pytest.fixture
+def built_in(tmp_path, monkeypatch):
+    """Put a strategy's file into the package, as a change of the library would."""
+
+    def file(name, source):
+        (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.setattr(deni.strategies, "__path__", [*deni.strategies.__path__, str(tmp_path)])
+        STRATEGIES.__dict__.pop("_files", None)  # it is listed once
+
+    with forgotten_afterwards():
+        yield file
+    sys.modules.pop("deni.strategies.late", None)
+    STRATEGIES.__dict__.pop("_files", None)
+
+
+def test_a_strategy_of_the_library_is_its_file_its_card_and_its_row_in_the_tests(built_in):
+    """test_docs.py enforces the card, strategies/test_properties.py the row; all else is made of the class."""
+    built_in("late", PLUGIN)
+    assert list(STRATEGIES).index("late") < len(STRATEGIES.built_in())
+    assert deni.Late is STRATEGIES["late"]
+    assert "Late" in dir(deni)
+    assert str(deni.strategies.Late(members=3).schedule(10)) == "1x8 3x2"
+    assert "| [late](late.md) | Fork for the last steps. |" in script("strategies").table()
+    config = SimpleNamespace(nav=[{"Strategies": []}])
+    assert {"late": "strategies/late.md"} in script("strategies").on_config(config).nav[0]["Strategies"]
+    shown = CliRunner().invoke(main, ["show", "late", "--steps", "20", "--members", "2", "--last-steps", "5"])
+    assert shown.output.splitlines()[0] == "1x15 2x5", shown.output
+
+
+def script(name):
+    """A module of the documentation's site."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "website" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_a_plug_in_is_a_strategy_everywhere(install, tmp_path):

@@ -6,10 +6,11 @@ alone loads neither torch nor transformers.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from deni._version import __version__
+from deni._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from deni.artifact import load as load
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
     from deni.tuning.prompt import Prompt as Prompt
     from deni.tuning.unipelt import UniPELT as UniPELT
 
-# Module -> its public names, from what most need to what few do.
+# Module -> its public names, from what most need to what few do. The classes of strategies and tunings are public, too:
+# each is found in the file of its name.
 _PUBLIC = {
     "training.trainer": "PopulationTrainer",
     "sklearn": "DeniClassifier",
@@ -58,32 +60,7 @@ _PUBLIC = {
     "finetune": "fine_tune",
     "recipe": "Recipe",
     "strategies.base": "Strategy",
-    "strategies.default": "Default",
-    "strategies.all_data": "AllData",
-    "strategies.best_practices": "BestPractices",
-    "strategies.ensemble": "Ensemble",
-    "strategies.input_noise": "InputNoise",
-    "strategies.weight_noise": "WeightNoise",
-    "strategies.prior_noise": "PriorNoise",
-    "strategies.swa": "SWA",
-    "strategies.ema": "EMA",
-    "strategies.mixout": "Mixout",
-    "strategies.augmentation": "Augmentation",
-    "strategies.delayed_ensemble": "DelayedEnsemble",
-    "strategies.noisy_interpolation": "NoisyInterpolation",
-    "strategies.deni": "DENI",
-    "strategies.denials": "Denials",
-    "strategies.reinit": "Reinit",
-    "strategies.llrd": "LLRD",
-    "strategies.l2_sp": "L2SP",
-    "strategies.soup": "Soup",
-    "strategies.linear_probe": "LinearProbe",
     "tuning.base": "Tuning",
-    "tuning.full": "Full",
-    "tuning.lora": "Lora",
-    "tuning.ia3": "IA3",
-    "tuning.unipelt": "UniPELT",
-    "tuning.prompt": "Prompt",
     "schedule": "Schedule Phase Fork",
     "noise": "Noise",
 }
@@ -100,11 +77,20 @@ def __getattr__(name: str) -> Any:
         name = now
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
+    if name == "__all__":
+        return __dir__()
+    if not name.startswith("_"):
+        from deni.registry import class_of
+
+        for package in ("strategies", "tuning"):
+            with suppress(AttributeError):
+                return class_of(f"deni.{package}", name)
     raise AttributeError(f"module 'deni' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULES]
+    from deni.strategies import STRATEGIES
+    from deni.tuning import TUNINGS
 
-
-__all__ = ["__version__", *_MODULES]
+    named = [cls.__name__ for table in (STRATEGIES, TUNINGS) for cls in table.built_in().values()]
+    return ["__version__", *_MODULES, *named]

@@ -92,12 +92,17 @@ class Registry(Mapping[str, type[T]]):
             return False
         return True
 
-    def __iter__(self) -> Iterator[str]:
+    def built_in(self) -> dict[str, type[T]]:
+        """The classes of the package, in the order of listings."""
         for name in self._files:
             import_module(f"{self.package}.{name}")
-        builtin = [name for name in self._files if name in self._classes]
-        others = [name for name in self._classes if name not in self._files]
-        return iter([*sorted(builtin, key=lambda name: (self._rows.get(name, len(self._files)), name)), *others])
+        names = [name for name in self._files if name in self._classes]
+        names.sort(key=lambda name: (self._rows.get(name, len(self._files)), name))
+        return {name: self._classes[name] for name in names}
+
+    def __iter__(self) -> Iterator[str]:
+        builtin = self.built_in()
+        return iter([*builtin, *(name for name in self._classes if name not in builtin)])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
