@@ -47,7 +47,7 @@ def test_the_demo_is_json_with_versions_and_settings(result, model_folder):
     rows, values, _ = result
     again = json.loads(json.dumps(values))
     assert again["settings"] == {"model": model_folder, "tuning": "full", "seeds": 1, "labelled": 96, "epochs": 1}
-    assert {"torch", "transformers"} <= set(again["versions"])
+    assert {"torch", "transformers"} <= set(again["environment"])
     assert again["rows"][0]["macro_f1"] == rows[0].macro_f1
     assert again["test_texts"] == len(read_texts(demo_files()[1]))
 

@@ -25,7 +25,7 @@ def test_a_strategy_is_returned_as_it_is():
     ("arguments", "message"),
     [
         ({"name": "magic"}, "unknown strategy 'magic': choose from default"),
-        ({"name": "deni", "speed": 3}, "strategy deni has no setting 'speed': it has members"),
+        ({"name": "deni", "speed": 3}, "strategy deni has no setting 'speed': it has "),
         ({"name": "default", "members": 3}, "strategy default has no setting 'members': it has none"),
         ({"name": "deni", "preset": "secret"}, "unknown preset 'secret': choose from paper, released"),
         ({"name": "ensemble", "members": 0}, "members must be at least 1, not 0"),

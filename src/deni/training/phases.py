@@ -34,7 +34,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -236,7 +236,7 @@ class Phases(TrainerCallback):
         if phase.merge and self.population.members > 1 and not self.best_is_loaded:
             self.merge(phase, done)
         elif self.population.size > models:
-            what = "vote" if self.strategy.votes else "merge"
+            what: Literal["vote", "merge"] = "vote" if self.strategy.votes else "merge"
             self.monitor.compare(self.population, self.failures.runs, what, done)
         self.strategy.finish(self.population, score)
         self.follow(None)

@@ -131,7 +131,8 @@ def tokens_first(outputs: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor
 
 def tokens_last(output: PredictionOutput) -> PredictionOutput:
     """What Trainer collected of `tokens_first`, as `(N, R, T, ...)`."""
-    outputs, labels = output.predictions, output.label_ids
+    outputs: Any = output.predictions
+    labels: Any = output.label_ids
     return output._replace(
         predictions=np.swapaxes(outputs, 1, 2) if np.ndim(outputs) == 4 else outputs,
         label_ids=np.swapaxes(labels, 1, 2) if np.ndim(labels) == 3 else labels,

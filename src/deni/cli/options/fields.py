@@ -45,6 +45,9 @@ def field_options(table: Mapping[str, type], skip: Collection[str] = ()) -> Call
     return decorate
 
 
+PLUGINS = "deni.plugins"  # of a call's context: the options of the plug-ins that it names
+
+
 class PluginCommand(click.Command):
     """A command that has options for the settings of the plug-ins that are named in its arguments, too."""
 
@@ -53,10 +56,14 @@ class PluginCommand(click.Command):
         named = {part.strip() for arg in args for part in arg.rpartition("=")[2].split("+")}
         for registry in (STRATEGIES, TUNINGS):
             chosen = {name: registry[name] for name in sorted(named & set(registry.plugins()))}
-            there = {option.name for option in self.params}
-            for declaration, attributes in _options(chosen, {name for name in there if name}):
-                self.params.append(click.Option(declaration, **attributes))
+            there = {option.name for option in self.get_params(ctx)}
+            options = _options(chosen, {name for name in there if name})
+            ctx.meta.setdefault(PLUGINS, []).extend(click.Option(names, **attributes) for names, attributes in options)
         return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """With those of the plug-ins that this call names."""
+        return [*super().get_params(ctx), *ctx.meta.get(PLUGINS, ())]
 
 
 def _options(table: Mapping[str, type], skip: Collection[str]) -> list[tuple[list[str], dict[str, Any]]]:
