@@ -15,11 +15,13 @@ from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
 from deni.commands.predict import predict_file
 from deni.commands.show import show_strategies
+from deni.commands.study import export_cells, merge_stores, plan_study, retry_cells, study_status
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.report import write_report
 from deni.strategies import STRATEGIES
+from deni.study.execution.run import Run
 from deni.tuning import TUNINGS
 
 
@@ -37,6 +39,11 @@ FUNCTIONS = {
     "predict": (predict_file,),
     "report": (write_report,),
     "show": (show_strategies,),
+    "study export": (export_cells,),
+    "study merge": (merge_stores,),
+    "study retry": (retry_cells,),
+    "study run": (plan_study, Run),
+    "study status": (study_status,),
     "train": (train_file, Recipe.of),
 }
 # What decides how the result is shown, not what it is.
@@ -46,6 +53,7 @@ SHOWN = {
     "diagnose": {"dry_run", "as_json"},
     "evaluate": {"as_json"},
     "inspect": {"json_file"},
+    "study run": {"dry_run"},
     "train": {"explain"},
 }
 # What has another name in the function, which takes an object, a mapping, or a folder as the library calls it.
@@ -68,14 +76,18 @@ def arguments(function):
 
 
 def test_each_command_has_its_twin():
-    groups = {name for name in COMMANDS if hasattr(main.get_command(None, name), "commands")}
-    assert set(COMMANDS) == FUNCTIONS.keys() | groups
-    assert groups == {"study"}
+    groups = {name.partition(" ")[0] for name in FUNCTIONS if " " in name}
+    assert set(COMMANDS) == {name for name in FUNCTIONS if " " not in name} | groups
+    assert {f"study {name}" for name in main.get_command(None, "study").commands} == {
+        name for name in FUNCTIONS if name.startswith("study ")
+    }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_typed_reaches_the_function_under_the_same_name(name):
-    typed = {each.name for each in main.get_command(None, name).params}
+    group, _, below = name.partition(" ")
+    command = main.get_command(None, group)
+    typed = {each.name for each in (command.commands[below] if below else command).params}
     taken = set().union(*map(arguments, FUNCTIONS[name]))
     held = HELD.get(name, {})
     assert held.keys() <= taken

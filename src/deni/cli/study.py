@@ -41,36 +41,26 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 
     After Ctrl-C, a kill or --minutes the same command goes on. Failed cells stay failed until `deni study retry`.
     """
-    from deni.study.execution.run import Run
-    from deni.study.plan import read_study
-    from deni.study.store.database import Store
+    from deni.commands.study import plan_study, run_study
 
-    study = read_study(file)
-    have = {}
-    if Path(store).exists():
-        with Store(store) as opened:
-            have = opened.statuses(each.key for each in study.jobs)
-    left = [each for each in study.jobs if have.get(each.key) not in ("done", "failed")]
+    study, planned = plan_study(file, store, **how)
     packs = f"{len(study.packs)} packs" if len(study.packs) > 1 else "1 pack"
     vary = study.jobs[0].cell.vary
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
     if study.jobs[0].cell.measure == "development":
         others += "; measured on a development part, the test part is put aside"
-    click.echo(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(left)} of them to train{others}")
-    running = Run(study, left, **how)
+    click.echo(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(planned.left)} of them to train{others}")
     if dry_run:
-        _print_costs(study.jobs, {each.key for each in left})
-        click.echo(running.estimate())
+        _print_costs(study.jobs, {each.key for each in planned.left})
+        click.echo(planned.estimate())
         return
-    with Store(store, create=True) as opened:
-        failed = running.into(opened)
-        keys = {each.key for each in study.jobs}
-        waiting = list(opened.statuses(keys).values()).count("waiting")
-        _say_who_trains([row for row in opened.results("running") if row.key in keys], store)
-    if waiting:
-        click.echo(f"{waiting} of {len(keys)} cells are left: the same command goes on")
-    if failed:
-        click.echo(f"{failed} cells failed: see `deni study status {store}`, then `deni study retry {store}`", err=True)
+    done = run_study(study, planned, store)
+    _say_who_trains(done.running, store)
+    if done.waiting:
+        click.echo(f"{done.waiting} of {done.cells} cells are left: the same command goes on")
+    if done.failed:
+        see = f"see `deni study status {store}`, then `deni study retry {store}`"
+        click.echo(f"{done.failed} cells failed: {see}", err=True)
         raise SystemExit(1)
     click.echo(f"Next: deni study status {store}")
 
@@ -79,10 +69,9 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 @click.argument("store")
 def status(store: str) -> None:
     """Say how far the study in STORE is, and what failed."""
-    from deni.study.store.database import Store
+    from deni.commands.study import study_status
 
-    with Store(store) as opened:
-        counts, rows = opened.status(), list(opened.results(None))
+    counts, rows = study_status(store)
     click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
     if developed := sum(row.cell.measure == "development" for row in rows):
         click.echo(f"measured on a development part, not on test texts: {developed} of {len(rows)} cells")
@@ -109,21 +98,11 @@ def status(store: str) -> None:
 @click.option("--running", is_flag=True, help="In place of failed cells those that run on other machines, or no more.")
 def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
     """Let the failed cells of STORE wait again."""
-    from deni.errors import InputError
-    from deni.study.store.database import Store
+    from deni.commands.study import retry_cells
 
     if running and keys:
-        raise click.UsageError("--key is of failed cells: leave it or --running away")
-    with Store(store) as opened:
-        if running:
-            click.echo(f"{opened.release_stale(elsewhere=True)} cells wait again")
-            return
-        failed = [row.key for row in opened.results("failed")]
-        for key in keys:
-            if not any(each.startswith(key) for each in failed):
-                raise InputError(f"{store}: no failed cell {key}: see `deni study status {store}`")
-        chosen = [each for each in failed if any(each.startswith(key) for key in keys)] if keys else failed
-        click.echo(f"{opened.retry(chosen)} cells wait again")
+        raise click.UsageError("--key is of failed cells: omit it or --running")
+    click.echo(f"{retry_cells(store, keys, running)} cells wait again")
 
 
 @command.command("export", epilog=example("deni study export study.db --output cells.csv"))
@@ -134,23 +113,9 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:
     """Write a table of STORE: a row a cell with all settings, metrics and costs."""
-    from deni.study.store.archive import write_archive
-    from deni.study.store.database import Store
-    from deni.study.store.table import write_table
+    from deni.commands.study import export_cells
 
-    if archive:
-        if kind not in (None, "parquet"):
-            raise click.UsageError(f"an archive is a Parquet file: leave --format {kind} away")
-        with Store(store) as opened:
-            rows = write_archive(opened, output, overwrite)
-        click.echo(f"wrote {rows} cells to {output}")
-        return
-    kind = kind or Path(output).suffix[1:]
-    if kind not in FORMATS:
-        raise click.UsageError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
-    with Store(store) as opened:
-        rows = write_table(opened.results(None), output, kind, overwrite)
-    click.echo(f"wrote {rows} cells to {output}")
+    click.echo(f"wrote {export_cells(store, output, kind, archive, overwrite)} cells to {output}")
 
 
 @command.command("merge", epilog=example("deni study merge all.db monday.db tuesday.db"))
@@ -161,9 +126,9 @@ def merge(store: str, others: tuple[str, ...]) -> None:
 
     Where both have a result of a cell, the one in STORE stays; where only one has, it is taken.
     """
-    from deni.study.store.merge import merge_files
+    from deni.commands.study import merge_stores
 
-    for other, merged in merge_files(store, others):
+    for other, merged in merge_stores(store, others):
         click.echo(f"{other}: {merged.new} new cells, {merged.completed} others done now")
         if merged.conflicts:
             shown = ", ".join(key[:12] for key in merged.conflicts[:5]) + (" ..." if len(merged.conflicts) > 5 else "")

@@ -5,22 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from rich.console import Console
-from rich.progress import track
-
 from deni.augmentation import Augmenter
 from deni.augmentation.journal import Journal
-from deni.data import Texts, check_output, local_file, read_data, sides, why_no_text, write_table
-from deni.data.augmented import SEED
-from deni.errors import InputError, InputWarning, short
-from deni.randomness import Sources, derive
+from deni.augmentation.making import as_frame, finished_parts, make_texts, warn_of_missing
+from deni.data import Texts, check_output, local_file, read_data, sides, write_table
+from deni.errors import InputError
+from deni.randomness import Sources
 from deni.tasks import DEFAULT, TASKS, find_task
 
 
@@ -98,16 +92,16 @@ def augment_file(
         "texts": f"{len(pairs)} with digest {_digest(pairs)}",
     }
     journal = Journal(output, run)
-    made = _finished(journal)
+    made = finished_parts(journal)
     try:
-        _make(augmenter, pairs, n, source, journal, made, progress)
-        frame = _frame(pairs, made)
+        make_texts(augmenter, pairs, n, source, journal, made, progress)
+        frame = as_frame(pairs, made)
         if frame.empty:
             made.clear()
             raise InputError(f"{texts.source}: no new text can be made of any text; choose another --method")
         write_table(frame, output)
     except KeyboardInterrupt:
-        made = _finished(Journal(output, run))  # also what it came in the middle of
+        made = finished_parts(Journal(output, run))  # also what it came in the middle of
         if not made:
             journal.remove()
         return AugmentationRun(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)
@@ -118,7 +112,7 @@ def augment_file(
         kept = f"{len(made)} of {len(pairs)} texts are finished and kept: the same command goes on from there"
         raise InputError(f"{error} ({kept})") from error
     journal.remove()
-    _warn_of_missing([text for text, _ in pairs], made, n, output)
+    warn_of_missing([text for text, _ in pairs], made, n, output)
     return AugmentationRun(Path(output), len(pairs), len(made), len(frame), journal.path)
 
 
@@ -130,49 +124,6 @@ def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
         raise InputError(f"{output} has the labelled texts themselves: choose another --output")
 
 
-def _finished(journal: Journal) -> dict[int, list[str]]:
-    """The new texts of the labelled ones that have them, by their position."""
-    return {at: own for part in journal.parts for at, own in enumerate(part["made"], start=part["at"])}
-
-
-def _make(
-    augmenter: Augmenter,
-    pairs: Sequence[tuple[str, str]],
-    n: int,
-    source: int,
-    journal: Journal,
-    made: dict[int, list[str]],
-    progress: bool,
-) -> None:
-    """Make what is not there yet; always in the same batches, on which a model's rounding depends."""
-    batches = [range(at, min(at + augmenter.batch, len(pairs))) for at in range(0, len(pairs), augmenter.batch)]
-    left = [batch for batch in batches if not made.keys() >= set(batch)]
-    if not left:
-        return
-    texts, labels = [text for text, _ in pairs], [label for _, label in pairs]
-    augmenter.start(texts, labels, n, source)
-    try:
-        journal.begin()
-        for batch in _shown(left, len(batches), progress):
-            own = slice(batch.start, batch.stop)
-            generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]
-            new = augmenter.make(texts[own], labels[own], n, generators)
-            kept = [_kept(text, candidates, n) for text, candidates in zip(texts[own], new, strict=True)]
-            journal.add({"at": batch.start, "made": kept})
-            made.update(zip(batch, kept, strict=True))
-    finally:
-        augmenter.finish()
-
-
-def _kept(text: str, candidates: Iterable[str], n: int) -> list[str]:
-    """The first n that are texts, differ from the labelled one in more than white space, and from each other."""
-    found = {" ".join(text.split()): text}
-    for each in candidates:
-        if why_no_text(each) is None:
-            found.setdefault(" ".join(each.split()), each)
-    return list(found.values())[1 : n + 1]
-
-
 def _labels(texts: Texts) -> list[str]:
     assert texts.labels is not None
     return [TASKS[texts.task].written(label) for label in texts.labels]
@@ -180,34 +131,3 @@ def _labels(texts: Texts) -> list[str]:
 
 def _digest(pairs: Sequence[tuple[str, str]]) -> str:
     return hashlib.blake2b(json.dumps(pairs).encode(), digest_size=8).hexdigest()
-
-
-def _frame(pairs: Sequence[tuple[str, str]], made: dict[int, list[str]]) -> pd.DataFrame:
-    rows = [(text, new, label) for at, (text, label) in enumerate(pairs) for new in made[at]]
-    return pd.DataFrame(rows, columns=[SEED, "text", "label"])
-
-
-def _warn_of_missing(texts: Sequence[str], made: dict[int, list[str]], n: int, output: str | Path) -> None:
-    poor = [at for at in made if len(made[at]) < n]
-    if poor:
-        missing = sum(n - len(made[at]) for at in poor)
-        warnings.warn(
-            f"{output}: {missing} of {n * len(texts)} new texts are missing, for {len(poor)} of {len(texts)} labelled "
-            f"ones, such as {short(texts[poor[0]])} with {len(made[poor[0]])}; training refuses a text with fewer than "
-            "--augmentations: add some by hand",
-            InputWarning,
-            stacklevel=3,
-        )
-
-
-def _shown(left: Sequence[range], batches: int, progress: bool) -> Iterable[range]:
-    console = Console(stderr=True)
-    return track(
-        left,
-        "augmenting",
-        total=batches,
-        completed=batches - len(left),
-        console=console,
-        transient=True,
-        disable=not (progress and console.is_terminal),
-    )

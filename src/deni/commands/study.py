@@ -1,0 +1,123 @@
+"""What `deni study` does: a study's cells are trained into a store, looked at, tried again, exported, merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deni.errors import InputError
+from deni.study.execution.run import Run
+from deni.study.plan import Study, read_study
+from deni.study.store.archive import write_archive
+from deni.study.store.database import Merged, Store
+from deni.study.store.merge import merge_files
+from deni.study.store.rows import Row
+from deni.study.store.table import write_table
+
+FORMATS = ("csv", "parquet", "jsonl")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is left of a study after a run.
+
+    Args:
+        cells: how many it has.
+        waiting: how many are not trained yet.
+        failed: how many failed.
+        running: those that another driver trains.
+    """
+
+    cells: int
+    waiting: int
+    failed: int
+    running: tuple[Row, ...]
+
+
+def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, Run]:
+    """Read and check a study, and see what of it a store lacks; nothing is trained.
+
+    Args:
+        file: the study.
+        store: its results; it may not be there yet.
+        how: as `deni.study.execution.run.Run` takes it: runner, workers, pack, threads, trunks, minutes, progress.
+
+    Raises:
+        InputError: one line that names the file, the line, and what is wrong there.
+    """
+    study = read_study(file)
+    have = {}
+    if Path(store).exists():
+        with Store(store) as opened:
+            have = opened.statuses(each.key for each in study.jobs)
+    left = [each for each in study.jobs if have.get(each.key) not in ("done", "failed")]
+    return study, Run(study, left, **how)
+
+
+def run_study(study: Study, run: Run, store: str | Path) -> Progress:
+    """Train what is left of a study into its store, which is made if it is not there."""
+    with Store(store, create=True) as opened:
+        failed = run.into(opened)
+        keys = {each.key for each in study.jobs}
+        waiting = list(opened.statuses(keys).values()).count("waiting")
+        running = tuple(row for row in opened.results("running") if row.key in keys)
+    return Progress(len(keys), waiting, failed, running)
+
+
+def study_status(store: str | Path) -> tuple[dict[str, int], list[Row]]:
+    """How many cells of a store wait, run, are done and failed; and the cells."""
+    with Store(store) as opened:
+        return dict(opened.status()), list(opened.results(None))
+
+
+def retry_cells(store: str | Path, keys: Sequence[str] = (), running: bool = False) -> int:
+    """Let failed cells wait again; how many do.
+
+    Args:
+        keys: the beginnings of their keys; none for all.
+        running: in place of failed cells those that run on other machines, or no more.
+
+    Raises:
+        InputError: a key of no failed cell.
+    """
+    with Store(store) as opened:
+        if running:
+            return opened.release_stale(elsewhere=True)
+        failed = [row.key for row in opened.results("failed")]
+        for key in keys:
+            if not any(each.startswith(key) for each in failed):
+                raise InputError(f"{store}: no failed cell {key}: see `deni study status {store}`")
+        return opened.retry([each for each in failed if not keys or each.startswith(tuple(keys))])
+
+
+def export_cells(
+    store: str | Path, output: str | Path, kind: str | None = None, archive: bool = False, overwrite: bool = False
+) -> int:
+    """Write a row a cell with all settings, metrics and costs; how many there are.
+
+    Args:
+        kind: `csv`, `parquet` or `jsonl`; None: by the suffix of the output.
+        archive: a small copy that `deni study merge` and `deni report` read, as Parquet.
+
+    Raises:
+        InputError: a format that does not exist or fit, an output that is there or cannot be written.
+    """
+    if archive and kind not in (None, "parquet"):
+        raise InputError(f"an archive is a Parquet file: omit --format {kind}")
+    kind = kind or Path(output).suffix[1:]
+    if not archive and kind not in FORMATS:
+        raise InputError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
+    with Store(store) as opened:
+        if archive:
+            return write_archive(opened, output, overwrite)
+        return write_table(opened.results(None), output, kind, overwrite)
+
+
+def merge_stores(store: str | Path, others: Sequence[str | Path]) -> Iterator[tuple[str, Merged]]:
+    """Take the cells of other stores, or archives, over into a store; what came of each.
+
+    Where both have a result of a cell, the one in `store` stays; where only one has, it is taken.
+    """
+    yield from merge_files(store, others)
