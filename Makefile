@@ -12,7 +12,7 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unipelt test-without-data check docs docs-serve install clean
+.PHONY: demo test test-unipelt test-without-data check gpu-bundle docs docs-serve install clean
 
 demo: install
 	$(BIN)/deni demo
@@ -37,6 +37,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What benchmarks/gpu/run.py needs on a machine without a network: wheels, MiniLM, the datasets.
+gpu-bundle: install
+	$(BIN)/python benchmarks/gpu/bundle.py benchmarks/gpu/bundle
+
 # The documentation as a site in site/: open site/index.html, or let docs-serve follow what you write.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -53,4 +57,4 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-unipelt build dist site *.egg-info
+	rm -rf $(VENV) .venv-unipelt build dist site benchmarks/gpu/bundle *.egg-info
