@@ -230,7 +230,7 @@ def test_the_readme_shows_the_commands_of_the_makefile() -> None:
     for name, value in defaults.items():
         makefile = makefile.replace(f" $({name})" if not value else f"$({name})", value)
     makefile = makefile.replace("$(PYTHON) -m venv $(VENV)", "VENV")
-    commands = re.findall(r"^\t((?:BIN/python|BIN/deni|VENV).*)$", makefile, flags=re.M)
+    commands = re.findall(r"^\t((?:BIN/python -m|BIN/deni|VENV).*)$", makefile, flags=re.M)
     assert len(commands) == 5
     assert [command for command in commands if command not in readme] == []
 
