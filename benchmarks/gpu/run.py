@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,11 +101,12 @@ def in_own_process(setting: Setting, dry_run: bool) -> Callable[[Sequence[Case],
     def measure(cases: Sequence[Case], seconds: float) -> dict[str, dict[str, Any]]:
         command = [sys.executable, __file__, "--model", str(setting.model), "--cases", *(case.name for case in cases)]
         command += ["--dry-run"] if dry_run else []
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **pipes, start_new_session=True) as process:
             try:
                 said, complained = process.communicate(timeout=seconds)
             except subprocess.TimeoutExpired:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # compilers that it started, too, which hold the pipes
                 said, complained = process.communicate()
         found: dict[str, dict[str, Any]] = {}
         for line in said.splitlines():
