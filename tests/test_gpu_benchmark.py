@@ -31,7 +31,8 @@ def test_a_dry_run_measures_and_a_second_one_goes_on(model_folder, tmp_path, mon
     out = tmp_path / "gpu.json"
 
     def run(*only):
-        command = [sys.executable, GPU / "run.py", "--dry-run", "--model", model_folder, "--out", out, "--only", *only]
+        command = [sys.executable, GPU / "run.py", "--dry-run", "--minutes", "30", "--model", model_folder]
+        command += ["--out", out, "--only", *only]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(out.read_text())

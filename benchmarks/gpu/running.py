@@ -127,6 +127,7 @@ def measure_all(
     clock: Clock,
     apart: Callable[[Sequence[Case], float], dict[str, dict[str, Any]]],
     clean: Callable[[], None],
+    patience: float = 1.0,
 ) -> list[str]:
     """Measure what is not in the file yet, in this order; returns the names of what the time did not suffice for.
 
@@ -134,6 +135,7 @@ def measure_all(
         apart: measures cases of one part in a process of their own, within so many seconds; a case that it did not
             come to is missing in what it returns.
         clean: called after a case that failed, and before a process of its own starts.
+        patience: times what a case is given on an H100.
     """
     waiting = [case for case in cases if case.name not in results]
     left = []
@@ -147,9 +149,9 @@ def measure_all(
         began = time.monotonic()
         if case.apart:
             clean()  # the device's memory is theirs
-            found = apart(group, min(sum(START + 2 * each.seconds for each in group), clock.left - 1))
+            found = apart(group, min(patience * sum(START + 2 * each.seconds for each in group), clock.left - 1))
         else:
-            found = {case.name: value} if (value := _measured(case, clock)) else {}
+            found = {case.name: value} if (value := _measured(case, clock, patience)) else {}
         took = round((time.monotonic() - began) / len(group), 2)
         for name, value in found.items():
             results.put(name, {"took": took, **value})
@@ -161,9 +163,9 @@ def measure_all(
     return left
 
 
-def _measured(case: Case, clock: Clock) -> dict[str, Any]:
+def _measured(case: Case, clock: Clock, patience: float) -> dict[str, Any]:
     """What a case gives, or its error; nothing where the time of the call was up."""
-    own = max(30.0, 4 * case.seconds)
+    own = patience * max(30.0, 4 * case.seconds)
     allowed = min(own, clock.left - 1)
     try:
         with at_most(allowed):
