@@ -11,7 +11,7 @@ ROWS = """
 _version errors
 registry
 __init__ deprecation
-settings randomness provenance measures
+settings randomness provenance progress measures
 noise
 schedule
 tasks

@@ -252,10 +252,11 @@ def fine_tune(
             ],
         )
         trainer.remove_callback(PrinterCallback)  # prints dictionaries
+        bar = Bar(recipe.strategy)
         if trainer.pop_callback(ProgressCallback) is not None:
-            trainer.add_callback(Bar())
+            trainer.add_callback(bar)
         began = time.perf_counter()
-        with interrupt.listening():
+        with interrupt.listening(), bar:
             trainer.train(resume_from_checkpoint=str(last) if resume else start_from and str(start_from))
     seconds = time.perf_counter() - began
     last = last_checkpoint(checkpoints)

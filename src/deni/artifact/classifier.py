@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +15,7 @@ from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import InputError, short
 from deni.population import Population
+from deni.progress import ProgressBar
 from deni.tasks import find_task, task_of
 from deni.tasks.iob2 import first_tokens
 from deni.tasks.voting import Combine, vote
@@ -129,8 +128,8 @@ class Classifier:
         order = sorted(range(len(given)), key=lambda at: sum(map(len, given[at])))
         shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
         result = torch.full(shape, -math.log(len(self.labels)))
-        with in_mode(population.module, training=False):
-            for at in self._shown(range(0, len(order), batch_size)):
+        with in_mode(population.module, training=False), ProgressBar("predict", len(order), shown=self.progress) as bar:
+            for at in range(0, len(order), batch_size):
                 texts_of_batch = order[at : at + batch_size]
                 batch = self.tokenizer(
                     **fed([given[row] for row in texts_of_batch], self.task),
@@ -144,6 +143,7 @@ class Classifier:
                 if tokens:
                     rows, places = self._first_tokens(batch, rows)
                 self._compute(batch, rows, places, result)
+                bar.advance(len(texts_of_batch))
         return result.numpy()
 
     def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:
@@ -187,12 +187,6 @@ class Classifier:
         if not (isinstance(text, tuple | list) and len(text) == 2):
             return "the model was trained on pairs, give (text, text)"
         return why_no_text(text[0]) or why_no_text(text[1])
-
-    def _shown(self, batches: range) -> Iterable[int]:
-        console = Console(stderr=True)
-        return track(
-            batches, "texts", console=console, transient=True, disable=not (self.progress and console.is_terminal)
-        )
 
 
 def words_of(text: Text) -> list[str]:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.progress import track
 
 from deni.augmentation.base import Augmenter
 from deni.augmentation.journal import Journal
 from deni.data import why_no_text
 from deni.data.augmented import SEED
 from deni.errors import InputWarning, short
+from deni.progress import track
 from deni.randomness import derive
 
 
@@ -42,7 +41,7 @@ def make_texts(
     augmenter.start(texts, labels, n, source)
     try:
         journal.begin()
-        for batch in _shown(left, len(batches), progress):
+        for batch in track(left, "augment", len(batches), len(batches) - len(left), "batches", progress):
             own = slice(batch.start, batch.stop)
             generators = [np.random.default_rng(derive(source, *pair)) for pair in pairs[own]]
             new = augmenter.make(texts[own], labels[own], n, generators)
@@ -80,16 +79,3 @@ def warn_of_missing(texts: Sequence[str], made: dict[int, list[str]], n: int, ou
             InputWarning,
             stacklevel=3,
         )
-
-
-def _shown(left: Sequence[range], batches: int, progress: bool) -> Iterable[range]:
-    console = Console(stderr=True)
-    return track(
-        left,
-        "augmenting",
-        total=batches,
-        completed=batches - len(left),
-        console=console,
-        transient=True,
-        disable=not (progress and console.is_terminal),
-    )

@@ -20,22 +20,12 @@ from deni.cli import example
 def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: Path | None) -> None:
     """Fine-tune on built-in support-desk messages, with and without DENI, and compare."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
 
     from deni.commands.demo import run_demo
 
     console = Console()
-    columns = (TextColumn("{task.description:18}"), BarColumn(), TextColumn("{task.completed}/{task.total} steps"))
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        tasks: dict[tuple[str, int], object] = {}
-
-        def report(strategy: str, seed: int, step: int, steps: int) -> None:
-            if (strategy, seed) not in tasks:
-                tasks[strategy, seed] = progress.add_task(f"{strategy}, seed {seed}", total=steps)
-            progress.update(tasks[strategy, seed], completed=step)  # type: ignore[arg-type]
-
-        rows, result = run_demo(model, tuning, seeds=seeds, labelled=labelled, epochs=epochs, report=report)
+    rows, result = run_demo(model, tuning, seeds=seeds, labelled=labelled, epochs=epochs, progress=True)
     table = Table("strategy", "macro F1 of each seed", title=f"{labelled} labelled texts, {result['test_texts']} test")
     for heading in ("mean", "SD", "min", "member-steps", "seconds"):
         table.add_column(heading, justify="right")

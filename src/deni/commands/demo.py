@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from transformers import TrainerCallback
 
 from deni.data import choose_balanced, read_texts
 from deni.data.demo import demo_files
@@ -16,8 +14,7 @@ from deni.finetune import fine_tune
 from deni.provenance import environment
 from deni.randomness import Sources
 from deni.recipe import Recipe
-
-Report = Callable[[str, int, int, int], None]  # strategy, seed, step, steps
+from deni.training.loggers import Bar
 
 
 @dataclass
@@ -54,13 +51,13 @@ def run_demo(
     seeds: int = 3,
     labelled: int = 90,
     epochs: float = 7,
-    report: Report | None = None,
+    progress: bool = False,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Train every strategy with every seed.
 
     Args:
         labelled: texts to train on, at least one a class.
-        report: is told of every optimiser step.
+        progress: show a bar for each run.
 
     Returns:
         a row for each strategy, and the same as JSON values with versions.
@@ -74,7 +71,8 @@ def run_demo(
         rows.append(row)
         for seed in range(seeds):
             plan = Recipe.of(strategy=strategy, tuning=tuning, model=model, seed=seed, epochs=epochs)
-            fitted = fine_tune(train, plan, progress=False, callbacks=[_Steps(strategy, seed, report)])
+            with Bar(plan.strategy, f"{strategy}, seed {seed + 1} of {seeds}") as bar:
+                fitted = fine_tune(train, plan, progress=False, callbacks=[bar] if progress else [])
             row.macro_f1.append(fitted.evaluate(test)["macro_f1"])
             row.member_steps, row.seconds = fitted.member_steps, row.seconds + fitted.seconds
             del fitted
@@ -87,12 +85,3 @@ def run_demo(
         "rows": [{**vars(row), "mean": row.mean, "sd": row.sd} for row in rows],
     }
     return rows, result
-
-
-class _Steps(TrainerCallback):
-    def __init__(self, strategy: str, seed: int, report: Report | None) -> None:
-        self.strategy, self.seed, self.report = strategy, seed, report
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self.report is not None:
-            self.report(self.strategy, self.seed, state.global_step, state.max_steps)

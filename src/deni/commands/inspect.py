@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from deni.data import Texts, read_data
 from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
@@ -23,6 +20,7 @@ from deni.data.write import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.models.loading import load_tokenizer, token_limit
 from deni.models.tokenising import token_ids
+from deni.progress import ProgressBar
 from deni.tasks import DEFAULT, TASKS
 from deni.tasks.remarks import many
 
@@ -152,7 +150,11 @@ def inspect_file(
     """
     columns: dict[str, Any] = {"text_column": text_column, "text_pair_column": text_pair_column, "task": task}
     columns["label_order"] = label_order
-    with _bar(progress) as advance:
+    with ProgressBar("inspect", unit="parts", shown=progress) as bar:
+
+        def advance(doing: str) -> None:
+            bar.update(bar.done, doing)
+
         advance("reading")
         train, findings = _read(file, label_column, {**columns, "split": split, "config_name": config_name})
         sides = [train]
@@ -249,13 +251,3 @@ def _part(texts: Texts, lengths: Lengths | None) -> Part:
         lengths=lengths,
         **(TASKS[texts.task].figures(labels) if labels else {}),
     )
-
-
-@contextmanager
-def _bar(progress: bool) -> Iterator[Advance]:
-    """A function that shows what is being done."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:14}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda doing: bar.update(task, description=doing)

@@ -12,6 +12,7 @@ from deni.analysis.runs import read_runs
 from deni.analysis.tables import Tables, build_tables
 from deni.data.write import write_bytes
 from deni.errors import InputError
+from deni.progress import track
 from deni.report.html.frame import check_packages
 from deni.report.html.page import build_page
 from deni.report.repeat import plan_repeat
@@ -98,10 +99,7 @@ def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
-    from tqdm import tqdm
-
-    disable = None if progress else True  # None: where there is no terminal
-    return lambda things: tqdm(things, what, disable=disable, leave=False)
+    return lambda things: track(things, what, unit="parts", shown=progress)
 
 
 def _check_place(path: Path, overwrite: bool) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
-from tqdm import tqdm
 from transformers import TrainingArguments
 
 from deni.engine.module import in_mode
 from deni.population import Population
+from deni.progress import track
 from deni.training.dataloading import Loading
 
 
@@ -57,5 +57,5 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
     if isinstance(dataset, IterableDataset):
         raise ValueError(f"{strategy} looks at all texts before the first step: not possible with a stream")
     size, rows = args.eval_batch_size, len(dataset)
-    for start in tqdm(range(0, rows, size), "labelled texts", disable=args.disable_tqdm, leave=False):
+    for start in track(range(0, rows, size), "labeled texts", unit="batches", shown=not args.disable_tqdm):
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers import ProgressCallback, TrainerCallback
+from transformers import TrainerCallback
 from transformers.integrations import (
     TensorBoardCallback,
     WandbCallback,
@@ -15,6 +16,9 @@ from transformers.integrations import (
 )
 
 from deni.errors import InputError
+from deni.progress import ProgressBar
+from deni.strategies import Strategy
+from deni.training.pace import Pace
 
 Tool = Literal["none", "tensorboard", "wandb"]
 TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb")
@@ -68,15 +72,47 @@ def curves_to(tool: str, folder: str | Path) -> list[TrainerCallback]:
     return [_InFolder(Path(folder))] if tool == "tensorboard" else [WandbCallback()]
 
 
-class Bar(ProgressCallback):
-    """A progress bar that shows the last values of the curves; transformers' own prints each of them on a line."""
+class Bar(TrainerCallback):
+    """Shows how far a training is, with the last values of the curves; the time left follows the member-steps.
 
-    def __init__(self) -> None:
-        super().__init__()
+    Args:
+        strategy: who trains when.
+        what: is being trained, for the reader.
+    """
+
+    def __init__(self, strategy: Strategy, what: str = "train") -> None:
+        self.strategy, self.what = strategy, what
         self.last: dict[str, float] = {}
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self._pace = Pace(self.strategy.schedule(state.max_steps))
+            done = self._pace.member_steps(state.global_step)
+            self._bar = ProgressBar(self.what, self._pace.schedule.cost, done, "member-steps")
+            self._since = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is None:
+            return
+        now, done = time.monotonic(), state.global_step
+        self._pace.note(done - 1, now - self._since)
+        self._since = now
+        members = self._pace.schedule.runs * self._pace.schedule.at(done - 1).members
+        values = (f"{name} {value:.4g}" for name, value in self.last.items())
+        text = ", ".join((f"step {done}/{state.max_steps}", f"members {members}", *values))
+        self._bar.update(self._pace.member_steps(done), text, self._pace.seconds_left(done))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        names = ("loss", "members", "eval_macro_f1", "eval_rmse", "eval_entity_f1")
-        self.last |= {name: logs[name] for name in names if name in (logs or {})}
-        if self.training_bar is not None:
-            self.training_bar.set_postfix(self.last)
+        names = ("loss", "eval_macro_f1", "eval_rmse", "eval_entity_f1")
+        self.last |= {name.removeprefix("eval_"): logs[name] for name in names if name in (logs or {})}
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.__exit__()

@@ -161,7 +161,7 @@ def test_progress_counts_what_the_driver_tells(store, capsys):
     cells = planned(4)
     store.add(cells)
     run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
-    assert progress.line() == "6 of 7 done, 0 running, 1 failed, 0:00:00 left"
+    assert progress.line() == "6 of 7 done, 0 running, 1 failed, 0:00 left"
     assert capsys.readouterr() == ("", "")
 
 
@@ -175,7 +175,7 @@ def test_progress_counts_a_pack_that_is_split_once(store):
     progress = Progress(cells, shown=False)
     store.add(cells)
     run_packs(packs_of(cells, lambda _: 2), store, Scripted(says), progress.tell)
-    assert progress.line() == "3 of 5 done, 0 running, 2 failed, 0:00:00 left"
+    assert progress.line() == "3 of 5 done, 0 running, 2 failed, 0:00 left"
 
 
 def test_when_it_is_time_no_pack_is_begun_and_those_under_way_are_finished(store):
