@@ -6,10 +6,13 @@ import hashlib
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Integral
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 SOURCES = ("data_split", "label_choice", "sample_order", "initialisation", "dropout", "noise", "augmentation")
 
@@ -41,11 +44,11 @@ class Sources:
         if unknown:
             raise ValueError(f"unknown source of randomness {unknown[0]!r}: choose from {', '.join(SOURCES)}")
         for name, given in (seeds or {}).items():
-            if not isinstance(given, int | np.integer):
+            if not isinstance(given, Integral):
                 raise ValueError(f"the seed of {name} must be an integer, not {given!r}")
         self.seed = int(seed)
         self.seeds = {name: derive((seeds or {}).get(name, seed), name) for name in SOURCES}
-        self.device = torch.device(device)
+        self.device = device
         self._generators: dict[str, torch.Generator] = {}
 
     def __getitem__(self, name: str) -> torch.Generator:
@@ -57,6 +60,8 @@ class Sources:
 
     def numpy(self, name: str) -> np.random.Generator:
         """A fresh NumPy generator for a source: what it draws depends on the seed alone."""
+        import numpy as np
+
         return np.random.default_rng(self.seeds[name])
 
     def derived(self, name: str, *path: str | int) -> torch.Generator:
@@ -76,6 +81,8 @@ class Sources:
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator that starts at `seed`."""
+    import torch
+
     return torch.Generator(device).manual_seed(seed)
 
 
@@ -85,6 +92,9 @@ def global_generators(seed: int | None = None) -> Iterator[None]:
 
     For code of others that draws from the global generators: the initialisation of a model, `Trainer`.
     """
+    import numpy as np
+    import torch
+
     python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:

@@ -10,11 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from transformers.training_args import OptimizerNames
-
 from deni.data import DATASETS
 from deni.models.architectures import HEAD_DROPOUT_RATE
-from deni.models.loading import load_config
 from deni.randomness import Sources
 from deni.settings import check_choices
 from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
@@ -101,9 +98,8 @@ class Recipe:
         for name in ("dropout", "warmup_ratio"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
                 raise ValueError(f"{name} must be in [0, 1), not {value}")
-        if self.optim not in (known := [str(each.value) for each in OptimizerNames]):
-            near = difflib.get_close_matches(self.optim, known) or ["adamw_torch", "sgd", "adafactor"]
-            raise ValueError(f"unknown optim {self.optim!r}: choose one of transformers, such as {', '.join(near)}")
+        if self.optim != Recipe.optim:
+            _check_optim(self.optim)
         task = find_task(self.task)
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
@@ -153,6 +149,8 @@ class Recipe:
             own = {"max_length": DATASETS[str(data)].max_length} if str(data) in DATASETS else {}
             values = {**PRESETS[preset], **own, **values}
             if "learning_rate" not in values:
+                from deni.models.loading import load_config
+
                 family = load_config(values.get("model", cls.model)).model_type
                 values["learning_rate"] = chosen.paper_rate(family)
         return cls(tuning=chosen, strategy=plan, **values)
@@ -172,3 +170,13 @@ class Recipe:
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
         }
+
+
+def _check_optim(name: str) -> None:
+    """Raise ValueError for an optimizer that transformers does not know; asking it takes seconds."""
+    from transformers.training_args import OptimizerNames
+
+    known = [str(each.value) for each in OptimizerNames]
+    if name not in known:
+        near = difflib.get_close_matches(name, known) or ["adamw_torch", "sgd", "adafactor"]
+        raise ValueError(f"unknown optim {name!r}: choose one of transformers, such as {', '.join(near)}")

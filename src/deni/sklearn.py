@@ -18,12 +18,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from deni.data import Texts, why_no_text
 from deni.errors import InputError, short
-from deni.finetune import FineTuneResult, fine_tune
 from deni.recipe import Recipe
 from deni.tasks import DEFAULT, TASKS, find_task
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
+    from deni.finetune import FineTuneResult
 
 
 class DeniClassifier(ClassifierMixin, BaseEstimator):
@@ -142,6 +142,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             seed=int(seed),
             source_seeds=self.source_seeds,
         )
+        from deni.finetune import fine_tune  # with transformers and PEFT, which `import` alone need not wait for
+
         fitted = fine_tune(named, plan, progress=self.progress)
         classifier = fitted.classifier()
         # All at once: a fit that fails leaves the one before as it was.

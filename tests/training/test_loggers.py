@@ -12,6 +12,7 @@ from deni.data import read_texts
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
 from deni.training import loggers as curves
+from deni.training.curves import curves_folder
 
 SETTINGS = {"strategy_settings": {"members": 3}, "epochs": 2}
 
@@ -61,11 +62,11 @@ def test_tensorboard_gets_the_curves_that_the_trainer_logs(tickets, model_folder
 
 
 def test_a_resumed_run_goes_on_in_its_own_folder(tmp_path):
-    first = curves.curves_folder(tmp_path / "model", resume=False)
-    assert curves.curves_folder(tmp_path / "model", resume=True).parent == first.parent
+    first = curves_folder(tmp_path / "model", resume=False)
+    assert curves_folder(tmp_path / "model", resume=True).parent == first.parent
     first.mkdir(parents=True)
     (first.parent / "1999-01-01_00-00-00").mkdir()
-    assert curves.curves_folder(tmp_path / "model", resume=True) == first
+    assert curves_folder(tmp_path / "model", resume=True) == first
 
 
 def test_nothing_is_written_unless_asked(tickets, model_folder, tmp_path):

@@ -125,13 +125,13 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
     """The model's shape with the right parameters trainable; its values are put in by the caller."""
-    from peft import PeftConfig, get_peft_model
-
     with global_generators(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = AutoConfig.from_pretrained(folder)
         model = auto_class(TASKS[info["task"]].of_words).from_config(config).to(torch.float32)
         if (folder / "adapter_config.json").is_file():
+            from peft import PeftConfig, get_peft_model
+
             peft_config = PeftConfig.from_pretrained(folder)
             peft_config.inference_mode = False
             return get_peft_model(model, peft_config)  # type: ignore[return-value]

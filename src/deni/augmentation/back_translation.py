@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from deni.augmentation.base import Augmenter
 from deni.errors import InputError, InputWarning, short
@@ -150,7 +149,6 @@ class _Translator:
         if source is not None:
             self._language_token(source)
 
-    @torch.no_grad()
     def translate(self, texts: Sequence[str], each: int, how: Mapping[str, Any]) -> list[list[str]]:
         """Translations of each text, at most `each`, the best ones first; none is blank."""
         if not texts:
@@ -181,6 +179,7 @@ class _Translator:
 
 
 def _load(name: str, device: str | None) -> tuple[Any, Any]:
+    import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging

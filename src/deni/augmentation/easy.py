@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import regex
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from deni.augmentation.base import Augmenter
 from deni.augmentation.synonyms import HOW, Thesaurus, find_thesaurus
@@ -158,6 +157,8 @@ OPERATIONS: dict[str, Callable[[Easy, list[str], np.random.Generator], list[str]
 
 def _content(pieces: list[str]) -> list[str]:
     """The words that are no stop words."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
     return [word for word in pieces[1::2] if word.lower() not in ENGLISH_STOP_WORDS]
 
 

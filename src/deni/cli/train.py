@@ -15,7 +15,7 @@ from deni.cli.options.fields import PluginCommand, field_options, taken
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
-from deni.training.loggers import TOOLS, curves_folder
+from deni.training.curves import TOOLS, curves_folder
 from deni.tuning import TUNINGS
 
 

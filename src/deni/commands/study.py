@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deni.errors import InputError
-from deni.study.execution.run import Run
-from deni.study.plan import Study, read_study
-from deni.study.store.archive import write_archive
-from deni.study.store.database import Merged, Store
-from deni.study.store.merge import merge_files
-from deni.study.store.rows import Row
-from deni.study.store.table import write_table
+from deni.study.spec.grid import read_grid
+
+if TYPE_CHECKING:
+    from deni.study.execution.run import Run
+    from deni.study.plan import Study
+    from deni.study.store.database import Merged
+    from deni.study.store.rows import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
 
@@ -47,7 +47,13 @@ def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, 
     Raises:
         InputError: one line that names the file, the line, and what is wrong there.
     """
-    study = read_study(file)
+    grid = read_grid(file)  # what is misspelled is reported before seconds of imports
+
+    from deni.study.execution.run import Run
+    from deni.study.plan import resolve
+    from deni.study.store.database import Store
+
+    study = resolve(grid)
     have = {}
     if Path(store).exists():
         with Store(store) as opened:
@@ -58,6 +64,8 @@ def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, 
 
 def run_study(study: Study, run: Run, store: str | Path) -> Progress:
     """Train what is left of a study into its store, which is made if it is not there."""
+    from deni.study.store.database import Store
+
     with Store(store, create=True) as opened:
         failed = run.into(opened)
         keys = {each.key for each in study.jobs}
@@ -68,8 +76,10 @@ def run_study(study: Study, run: Run, store: str | Path) -> Progress:
 
 def study_status(store: str | Path) -> tuple[dict[str, int], list[Row]]:
     """How many cells of a store wait, run, are done and failed; and the cells."""
+    from deni.study.store.database import Store
+
     with Store(store) as opened:
-        return dict(opened.status()), list(opened.results(None))
+        return {**opened.status()}, list(opened.results(None))
 
 
 def retry_cells(store: str | Path, keys: Sequence[str] = (), running: bool = False) -> int:
@@ -82,6 +92,8 @@ def retry_cells(store: str | Path, keys: Sequence[str] = (), running: bool = Fal
     Raises:
         InputError: a key of no failed cell.
     """
+    from deni.study.store.database import Store
+
     with Store(store) as opened:
         if running:
             return opened.release_stale(elsewhere=True)
@@ -109,6 +121,10 @@ def export_cells(
     kind = kind or Path(output).suffix[1:]
     if not archive and kind not in FORMATS:
         raise InputError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
+    from deni.study.store.archive import write_archive
+    from deni.study.store.database import Store
+    from deni.study.store.table import write_table
+
     with Store(store) as opened:
         if archive:
             return write_archive(opened, output, overwrite)
@@ -120,4 +136,6 @@ def merge_stores(store: str | Path, others: Sequence[str | Path]) -> Iterator[tu
 
     Where both have a result of a cell, the one in `store` stays; where only one has, it is taken.
     """
+    from deni.study.store.merge import merge_files
+
     yield from merge_files(store, others)

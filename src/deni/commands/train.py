@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from deni.artifact import check_free, check_outside
 from deni.data import check_trainable, local_file, read_data
-from deni.data.partition import HELD_OUT, PAPER_LABELLED, divide
+from deni.data.named_datasets import PAPER_LABELLED
+from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
 from deni.randomness import Sources
 from deni.recipe import Recipe
-from deni.training.loggers import Tool, curves_folder, curves_to
+from deni.training.curves import Tool, curves_folder
+from deni.training.loggers import curves_to
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def train_file(
         protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
             otherwise.
         report_to: where the curves go while it trains; TensorBoard's files are in
-            `deni.training.loggers.curves_folder`.
+            `deni.training.curves.curves_folder`.
         extra_files: makes further files of the artifact, by name, when the model is trained and measured; where it
             fails the artifact is written without them, with a warning.
 

@@ -1,15 +1,38 @@
-"""The texts: reading, choosing, splitting, writing."""
+"""The texts: reading, choosing, splitting, writing.
 
-from deni.data.augmented import read_augmented
-from deni.data.checks import Finding, check_trainable
-from deni.data.files import read_texts
-from deni.data.formats import is_conll
-from deni.data.load import local_file, read_data
-from deni.data.named_datasets import DATASETS, NamedDataset
-from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
-from deni.data.texts import Text, Texts, fed, names, sides
-from deni.data.values import why_no_text, why_no_words
-from deni.data.write import check_output, format_of, write_table
+A name is imported at its first use, since most of them need pandas, which takes a third of a second.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deni.data.augmented import read_augmented
+    from deni.data.checks import Finding, check_trainable
+    from deni.data.files import read_texts
+    from deni.data.formats import is_conll
+    from deni.data.load import local_file, read_data
+    from deni.data.named_datasets import DATASETS, NamedDataset
+    from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
+    from deni.data.texts import Text, Texts, fed, names, sides
+    from deni.data.values import why_no_text, why_no_words
+    from deni.data.write import check_output, format_of, write_table
+
+_NAMES = {
+    "augmented": "read_augmented",
+    "checks": "Finding check_trainable",
+    "files": "read_texts",
+    "formats": "is_conll",
+    "load": "local_file read_data",
+    "named_datasets": "DATASETS NamedDataset",
+    "splits": "choose_balanced choose_stratified strata stratified_split",
+    "texts": "Text Texts fed names sides",
+    "values": "why_no_text why_no_words",
+    "write": "check_output format_of write_table",
+}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "DATASETS",
@@ -36,3 +59,9 @@ __all__ = [
     "why_no_words",
     "write_table",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from deni.errors import InputError, InputWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -55,6 +55,8 @@ def read_hub(
     Warns:
         InputWarning: rows without a text.
     """
+    import pandas as pd
+
     with _one_line(name, instead):
         from datasets import load_dataset
 
@@ -82,6 +84,8 @@ def read_hub(
 
 def _named(value: Any, classes: Sequence[str], lists: bool) -> Any:
     """The name of a class from its number; those of a list, separated by `;` or as one; None for -1, no label."""
+    import pandas as pd
+
     if isinstance(value, str) or value is None or value is pd.NA:
         return value
     if hasattr(value, "__len__"):
@@ -92,6 +96,8 @@ def _named(value: Any, classes: Sequence[str], lists: bool) -> Any:
 
 def _is_blank(value: Any) -> bool:
     """Tell a blank text, and a list without words."""
+    import numpy as np
+
     return not value.strip() if isinstance(value, str) else isinstance(value, np.ndarray) and not len(value)
 
 

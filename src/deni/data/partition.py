@@ -15,7 +15,6 @@ from deni.errors import InputError, InputWarning
 from deni.randomness import Sources, derive
 from deni.tasks import TASKS
 
-PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
 HELD_OUT = "0.2"  # of the texts: the part that is measured on
 
 

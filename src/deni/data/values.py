@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from deni.errors import short
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def row_of(frame: pd.DataFrame, position: int) -> str:

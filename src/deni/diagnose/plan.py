@@ -10,7 +10,7 @@ from typing import Any
 
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
-from deni.data.partition import PAPER_LABELLED
+from deni.data.named_datasets import PAPER_LABELLED
 from deni.errors import InputError
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES

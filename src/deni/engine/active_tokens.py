@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +12,11 @@ from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     DefaultDataCollator,
-    TrainingArguments,
     default_data_collator,
 )
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 # Optimizers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PretrainedConfig
 
 # The key of the dropout in front of the output layer; one config has one of them.
@@ -109,6 +108,8 @@ def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
 
 
 def _last_linear(model: nn.Module) -> str:
+    from torch import nn
+
     linear = [name for name in _order(model) if isinstance(model.get_submodule(name), nn.Linear)]
     if not linear:
         raise ValueError(f"{type(model).__name__} has no linear layer that could be its head: use scope='trainable'")
@@ -123,6 +124,8 @@ def _order(model: nn.Module) -> list[str]:
 
 def pooled_path(model: nn.Module) -> str:
     """What the pooled output goes into: the dropout after the last layer, or the head where there is none."""
+    from torch import nn
+
     names = _order(model)
     last = max((at for at, name in enumerate(names) if LAYER.search(name)), default=-1)
     after = [name for name in names[last + 1 :] if isinstance(model.get_submodule(name), nn.Dropout)]
@@ -137,6 +140,8 @@ def embeddings_path(model: nn.Module) -> str:
 
 def layers_of(model: nn.Module) -> list[nn.Module]:
     """The encoder layers, from the lowest to the top one; layers that share parameters count once."""
+    from torch import nn
+
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     inner = {id(each) for other in lists for each in other.modules() if each is not other}
     return max((list(each) for each in lists if id(each) not in inner), key=len, default=[])

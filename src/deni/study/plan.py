@@ -18,7 +18,7 @@ from deni.strategies import Strategy
 from deni.study.cell import Cell
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
-from deni.study.spec.grid import Point, read_grid
+from deni.study.spec.grid import Grid, Point, read_grid
 from deni.tuning.unipelt import UniPELT, package
 
 
@@ -48,8 +48,12 @@ def read_study(path: str | Path) -> Study:
     Raises:
         InputError: one line that names the file, the line, and what is wrong there.
     """
+    return resolve(read_grid(path))
+
+
+def resolve(grid: Grid) -> Study:
+    """Check what a study file says against its data and models; raises InputError as `read_study` does."""
     library = Library()
-    grid = read_grid(path)
     return Study(grid.name, tuple(_jobs(grid.points(), library)), library)
 
 

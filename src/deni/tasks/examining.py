@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BINS = 10  # of the reliability diagram
 MOST_UNCERTAIN = 20  # texts that are listed
@@ -55,6 +57,8 @@ def of_choices(
     classes: Sequence[str], gold: np.ndarray, chosen: np.ndarray, votes: np.ndarray
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The confusion matrix, and what each class and the probabilities of the vote `(N, C)` say."""
+    import pandas as pd
+
     from deni.measures import calibration_scores, reliability
 
     count = len(classes)
@@ -71,6 +75,8 @@ def of_choices(
 
 def per_label(classes: Sequence[str], hits: np.ndarray, gold: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     """How often each class is right, predicted, and both, as F1 in points."""
+    import pandas as pd
+
     f1 = 100 * 2 * hits / np.maximum(gold + predicted, 1)
     return pd.DataFrame({"label": list(classes), "gold": gold, "predicted": predicted, "f1": f1})
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations import (
@@ -18,10 +17,8 @@ from transformers.integrations import (
 from deni.errors import InputError
 from deni.progress import ProgressBar
 from deni.strategies import Strategy
+from deni.training.curves import TOOLS
 from deni.training.pace import Pace
-
-Tool = Literal["none", "tensorboard", "wandb"]
-TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb")
 
 
 class _InFolder(TensorBoardCallback):
@@ -44,23 +41,11 @@ def check_tool(tool: str) -> None:
         raise InputError(f'--report-to {tool} needs the package {tool}: pip install "deni[{tool}]"')
 
 
-def curves_folder(output: str | Path, resume: bool) -> Path:
-    """Where TensorBoard's files are: beside the artifact, a folder for each run; one that is resumed keeps its own.
-
-    Args:
-        output: the artifact.
-        resume: whether the run goes on from a checkpoint.
-    """
-    runs = Path(output).with_name(Path(output).name + ".runs")
-    before = sorted(each for each in runs.glob("*") if each.is_dir()) if resume else []
-    return before[-1] if before else runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
 def curves_to(tool: str, folder: str | Path) -> list[TrainerCallback]:
     """The callbacks that write the curves.
 
     Args:
-        tool: one of `TOOLS`.
+        tool: one of `deni.training.curves.TOOLS`.
         folder: for TensorBoard's files; Weights & Biases has its own environment variables.
 
     Raises:

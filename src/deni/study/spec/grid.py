@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from deni.data.partition import PAPER_LABELLED
+from deni.data.named_datasets import PAPER_LABELLED
 from deni.errors import InputError
 from deni.randomness import SOURCES, derive
 from deni.recipe import PRESETS

@@ -1,0 +1,22 @@
+"""Which tools show the curves of a training, and where the files of TensorBoard are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+Tool = Literal["none", "tensorboard", "wandb"]
+TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb")
+
+
+def curves_folder(output: str | Path, resume: bool) -> Path:
+    """Where TensorBoard's files are: beside the artifact, a folder for each run; one that is resumed keeps its own.
+
+    Args:
+        output: the artifact.
+        resume: whether the run goes on from a checkpoint.
+    """
+    runs = Path(output).with_name(Path(output).name + ".runs")
+    before = sorted(each for each in runs.glob("*") if each.is_dir()) if resume else []
+    return before[-1] if before else runs / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
