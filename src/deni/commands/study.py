@@ -79,7 +79,7 @@ def study_status(store: str | Path) -> tuple[dict[str, int], list[Row]]:
     from deni.study.store.database import Store
 
     with Store(store) as opened:
-        return {**opened.status()}, list(opened.results(None))
+        return {str(name): count for name, count in opened.status().items()}, list(opened.results(None))
 
 
 def retry_cells(store: str | Path, keys: Sequence[str] = (), running: bool = False) -> int:
