@@ -189,7 +189,7 @@ def test_a_text_with_half_a_character_is_named_in_prediction(fitted):
         ({"strategy": DENI(members=2), "strategy_settings": {"members": 3}}, "put 'members' there or give a name"),
         ({"tuning": Lora(lora_r=2), "tuning_settings": {"lora_r": 3}}, "put 'lora_r' there or give a name"),
         ({"strategy": 99 * "a"}, r"unknown strategy 'a{56}\.\.\.: choose from default"),
-        ({"strategy": ["deni"]}, r"unknown strategy \['deni'\]: choose from default"),
+        ({"strategy": ["deni"]}, r"unknown strategy \['deni'\]: did you mean deni\?"),
         ({"strategy_settings": {99 * "a": 3}}, r"no setting 'a{56}\.\.\.: it has .*members"),
         ({"engine": 99 * "a"}, r"unknown engine 'a{56}\.\.\.: choose from auto"),
     ],

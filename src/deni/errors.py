@@ -1,5 +1,6 @@
 """The errors a user can cause: one line that says what is wrong and what to do."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -43,3 +44,21 @@ def shown(names: Iterable[Any], most: int = 12) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(short(name) for name in names[:most]) + more
+
+
+def did_you_mean(name: str, known: Iterable[str], instead: str | None = None) -> str:
+    """The end of a message about a name that does not exist.
+
+    Args:
+        instead: where no known name resembles it; None for a list of all.
+
+    >>> did_you_mean("membrs", ["members", "variance"]), did_you_mean("x", ["members", "variance"])
+    ('did you mean members?', 'choose from members, variance')
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.65)
+    if near:
+        return f"did you mean {near[0]}?"
+    if instead is not None:
+        return instead
+    return f"choose from {', '.join(known)}" if known else "there are none"

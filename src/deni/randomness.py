@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING
 
+from deni.errors import did_you_mean
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -42,7 +44,7 @@ class Sources:
     def __init__(self, seed: int, device: torch.device | str = "cpu", seeds: Mapping[str, int] | None = None) -> None:
         unknown = sorted(set(seeds or {}) - set(SOURCES))
         if unknown:
-            raise ValueError(f"unknown source of randomness {unknown[0]!r}: choose from {', '.join(SOURCES)}")
+            raise ValueError(f"unknown source of randomness {unknown[0]!r}: {did_you_mean(str(unknown[0]), SOURCES)}")
         for name, given in (seeds or {}).items():
             if not isinstance(given, Integral):
                 raise ValueError(f"the seed of {name} must be an integer, not {given!r}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deni.deprecation import renamed_settings
-from deni.errors import short
+from deni.errors import did_you_mean, short
 from deni.registry import Registry
 
 T = TypeVar("T")
@@ -40,8 +40,8 @@ def check_choices(settings: Any) -> None:
     """Raise ValueError for a dataclass field with a `Literal` type and another value."""
     for name, hint in get_type_hints(type(settings)).items():
         if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
-            choices = ", ".join(map(str, get_args(hint)))
-            raise ValueError(f"unknown {name} {short(getattr(settings, name))}: choose from {choices}")
+            value, choices = getattr(settings, name), map(str, get_args(hint))
+            raise ValueError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
 
 
 def subset(cls: type[T], settings: Any) -> T:
@@ -80,12 +80,12 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
         ValueError: a name or setting that does not exist, or a value that the class refuses.
     """
     if not isinstance(name, str) or name not in table:
-        names = table.names() if isinstance(table, Registry) else table
-        raise ValueError(f"unknown {kind} {short(name)}: choose from {', '.join(names)}")
+        names = table.names() if isinstance(table, Registry) else list(table)
+        raise ValueError(f"unknown {kind} {short(name)}: {did_you_mean(str(name), names)}")
     given = without_missing(table[name], settings)
     known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
     unknown = sorted(set(given) - set(known), key=str)
     if unknown:
-        has = f"it has {', '.join(known)}" if known else "it has none"
+        has = did_you_mean(str(unknown[0]), known, instead=f"it has {', '.join(known) or 'none'}")
         raise ValueError(f"{kind} {name} has no setting {short(unknown[0])}: {has}")
     return table[name](**given)

@@ -307,7 +307,8 @@ def test_ctrl_c_writes_a_checkpoint_from_which_resume_ends_like_an_uninterrupted
     whole = run("train", tickets, *flags, tmp_path / "whole", "--no-progress")
     assert whole.exit_code == 0, whole.output
 
-    command = [sys.executable, "-c", "from deni.cli import main; main()", "train", tickets, *flags]
+    code = "from deni import progress; from deni.cli import main; progress.EVERY = 0; main()"  # a line for each step
+    command = [sys.executable, "-c", code, "train", tickets, *flags]
     process = subprocess.Popen(
         [*command, str(tmp_path / "model")],
         stdout=subprocess.PIPE,
@@ -316,7 +317,7 @@ def test_ctrl_c_writes_a_checkpoint_from_which_resume_ends_like_an_uninterrupted
     )
     seen = b""
     deadline = time.monotonic() + 120
-    while b"/160 [" not in seen or b" 0/160" in seen[-40:]:  # the bar, after the first step
+    while b" step 1/160, " not in seen:
         part = process.stderr.read1(200)
         assert part, seen.decode()
         assert time.monotonic() < deadline
@@ -337,3 +338,44 @@ def test_ctrl_c_writes_a_checkpoint_from_which_resume_ends_like_an_uninterrupted
     infos = [json.loads((tmp_path / name / "deni.json").read_text()) for name in ("whole", "model")]
     assert infos[0]["member_steps"] == infos[1]["member_steps"]
     assert infos[0]["metrics"] == infos[1]["metrics"]
+
+
+# ---- what was meant ------------------------------------------------------------------------------------------------
+
+MISTYPED = {
+    "a strategy": (("--strategy", "deno"), "unknown strategy 'deno': did you mean deni?"),
+    "one of several strategies": (("--strategy", "prior_nose+deni"), "did you mean prior_noise?"),
+    "a tuning": (("--tuning", "loar"), "Invalid value for '--tuning': unknown 'loar': did you mean lora?"),
+    "a task": (("--task", "multilabel"), "unknown 'multilabel': did you mean multi_label?"),
+    "a preset": (("--preset", "papr"), "unknown 'papr': did you mean paper?"),
+    "a setting's value": (("--fork-rate", "shedule"), "unknown 'shedule': did you mean schedule?"),
+    "an option": (("--epoch", "3"), "--epochs"),
+}
+
+
+@pytest.mark.parametrize("what", MISTYPED)
+def test_what_is_mistyped_gets_what_was_meant(train, what):
+    flags, said = MISTYPED[what]
+    result = train(*flags)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_dataset_that_is_mistyped_gets_what_was_meant(train):
+    refused(train(file="ag_new"), "did you mean ag_news?")
+
+
+def test_a_value_that_resembles_none_gets_all():
+    assert "unknown 'xyz': choose from full, lora, ia3, unipelt, prompt" in run("train", "--tuning", "xyz").stderr
+
+
+def test_a_test_size_above_what_there_is_is_a_note(train):
+    result = train("--test-size", 1000)
+    assert result.exit_code == 0, result.output
+    assert "Warning: 1000 test texts asked for, but there are 7: all of them are used\n" in result.stderr
+    assert "29 train, 7 test" in " ".join(result.stdout.split())
+
+
+def test_a_report_of_a_missing_store_says_so_first(tmp_path):
+    refused(run("report", tmp_path / "nothing.db"), f"{tmp_path / 'nothing.db'}: no such store")

@@ -40,7 +40,7 @@ def test_train_prints_scores_cost_and_what_to_do_next(trained, tickets):
     flat = " ".join(output.split())
     assert "macro f1" in flat
     assert "29 train, 7 test" in flat
-    assert f"Next: deni predict {folder} {tickets}" in output
+    assert f"Next: deni predict {folder} FILE --output out.csv" in output  # not the texts that it was trained on
     info = json.loads((folder / "deni.json").read_text())
     assert str(info["member_steps"]) in output
     assert info["schedule"] in flat

@@ -8,6 +8,7 @@ import click
 
 from deni.augmentation import AUGMENTERS
 from deni.cli import example
+from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import field_options, taken
 from deni.data import DATASETS
@@ -18,7 +19,7 @@ from deni.tasks import DEFAULT
 @click.argument("file")
 @click.option("--output", required=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
-@click.option("--method", type=click.Choice(list(AUGMENTERS)), default="easy", show_default=True)
+@click.option("--method", type=Choice(list(AUGMENTERS)), default="easy", show_default=True)
 @click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts of each labelled one.")
 @single_text_options
 @LABEL

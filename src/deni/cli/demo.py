@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from deni.cli import example
+from deni.cli.options.choice import Choice
 
 
 @click.command("demo", epilog=example("deni demo --seeds 3 --labelled 90"))
@@ -15,7 +16,7 @@ from deni.cli import example
 @click.option("--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True)
 @click.option("--epochs", type=float, default=7, show_default=True)
 @click.option("--model", default="minilm", show_default=True, help="minilm, a folder, or a hub id.")
-@click.option("--tuning", type=click.Choice(["full", "lora"]), default="full", show_default=True)
+@click.option("--tuning", type=Choice(["full", "lora"]), default="full", show_default=True)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result as JSON.")
 def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: Path | None) -> None:
     """Fine-tune on built-in support-desk messages, with and without DENI, and compare."""

@@ -10,6 +10,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options import training
+from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.fields import field_options, taken
 from deni.cli.options.running import running_options
@@ -50,7 +51,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @click.option("--seeds", type=int, default=10, show_default=True, help="Runs that tell how much it varies.")
 @click.option(
     "--budget",
-    type=click.Choice(BUDGETS),
+    type=Choice(BUDGETS),
     default="small",
     show_default=True,
     help="Configurations and values of each source: 3 x 3, 5 x 5 or 10 x 10.",
@@ -58,7 +59,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @click.option("--configurations", type=int, help="Of the other sources, for each source.  [default: of the budget]")
 @click.option("--values", type=int, help="Of a source in each configuration.  [default: of the budget]")
 @click.option(
-    "--source", "sources", multiple=True, type=click.Choice(SOURCES), help="To investigate.  [default: all in play]"
+    "--source", "sources", multiple=True, type=Choice(SOURCES), help="To investigate.  [default: all in play]"
 )
 @click.option("--investigate/--no-investigate", default=True, help="Whether to investigate the sources.")
 @click.option(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import click
 
 from deni.cli import example
+from deni.cli.options.choice import Choice
 
 
 @click.command("export", epilog=example("deni export model/ out/ --as single"))
 @click.argument("model")
 @click.argument("out")
-@click.option("--as", "how", type=click.Choice(["single", "members"]), default="single", show_default=True)
+@click.option("--as", "how", type=Choice(["single", "members"]), default="single", show_default=True)
 @click.option("--adapter", is_flag=True, help="Write PEFT adapters in place of whole models.")
-@click.option("--merge-lora", type=click.Choice(["factors", "product"]), default="factors", show_default=True)
+@click.option("--merge-lora", type=Choice(["factors", "product"]), default="factors", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, overwrite: bool) -> None:
     """Write MODEL to OUT: the mean of its members as one model that loads without deni, or each member."""

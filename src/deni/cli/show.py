@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from deni.cli import example
+from deni.cli.options.choice import Choice
 from deni.cli.options.fields import PluginCommand, field_options, taken
 from deni.strategies import PRESETS, STRATEGIES
 
@@ -14,7 +15,7 @@ from deni.strategies import PRESETS, STRATEGIES
 @click.command("show", cls=PluginCommand, epilog=example("deni show deni --steps 1250"))
 @click.argument("strategy", required=False)
 @click.option("--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimizer steps of a run.")
-@click.option("--preset", type=click.Choice(PRESETS), help="Preset for settings not given on the command line.")
+@click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
 @field_options(STRATEGIES)
 def command(strategy: str | None, steps: int, preset: str | None, **settings: Any) -> None:
     """Show the schedule of STRATEGY and its cost; without one, list all."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deni.cli import example
+from deni.cli.options.choice import Choice
 from deni.cli.options.running import running_options
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 @command.command("export", epilog=example("deni study export study.db --output cells.csv"))
 @click.argument("store")
 @click.option("--output", required=True, help="The file to write.")
-@click.option("--format", "kind", type=click.Choice(FORMATS), help="[default: by the suffix of the output]")
+@click.option("--format", "kind", type=Choice(FORMATS), help="[default: by the suffix of the output]")
 @click.option("--archive", is_flag=True, help="A small copy that `study merge` and `report` read, as Parquet.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:

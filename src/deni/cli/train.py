@@ -10,6 +10,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options import training
+from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.fields import PluginCommand, field_options, taken
 from deni.randomness import SOURCES
@@ -75,7 +76,7 @@ class _Remembers(PluginCommand):
 @click.option("--seed", type=int, help="Of order, initialisation, dropout, noise and augmentation.  [default: 0]")
 @training.BLOCK
 @_seed_options
-@click.option("--engine", type=click.Choice(["auto", "stacked", "loop"]), help="How members are computed.")
+@click.option("--engine", type=Choice(["auto", "stacked", "loop"]), help="How members are computed.")
 @click.option("--members-at-a-time", type=int, help="Members in one forward pass.  [default: as many as fit]")
 @click.option("--optim", help="Optimiser, by its name in transformers.  [default: adamw_torch_fused]")
 @click.option("--weight-decay", type=float, help="Decay of AdamW.  [default: 0]")
@@ -89,7 +90,7 @@ class _Remembers(PluginCommand):
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
 @click.option(
     "--report-to",
-    type=click.Choice(TOOLS),
+    type=Choice(TOOLS),
     default="none",
     show_default=True,
     help="Where the curves go while it trains; tensorboard: into OUTPUT.runs.",
@@ -156,4 +157,4 @@ def command(
     report.print_on(table, Console())
     if explain:
         click.echo(f"\n{done.result.trainer.diagnostics.story()}\n")
-    click.echo(f"Next: deni predict {done.output} {file if file != '-' else 'FILE'} --output out.csv")
+    click.echo(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")

@@ -85,8 +85,12 @@ def _part(
 
 
 def _some(texts: Texts | None, size: int, sources: Sources, part: Literal["test", "dev"]) -> Texts:
-    """So many texts of a part, drawn apart so that the other parts stay as they are."""
+    """At most so many texts of a part, drawn apart so that the other parts stay as they are."""
     if texts is None:
         raise InputError(f"--{part}-size needs a {part} part: leave it away, or give --{part}")
+    if size > len(texts):
+        message = f"{size} {part} texts asked for, but there are {len(texts)}: all of them are used"
+        warnings.warn(message, InputWarning, stacklevel=3)
+        return texts
     generator = np.random.default_rng(derive(sources.seeds["data_split"], f"{part}_size"))
     return texts.select(choose_stratified(_strata(texts), size, generator))

@@ -11,7 +11,7 @@ from typing import Any
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
 from deni.data.named_datasets import PAPER_LABELLED
-from deni.errors import InputError
+from deni.errors import InputError, did_you_mean
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -76,7 +76,7 @@ class Question:
                 f"there are {self.seeds}: give fewer trial seeds or more seeds"
             )
         for name in set(self.sources or ()) - set(SOURCES):
-            raise InputError(f"unknown source of randomness {name!r}: choose from {', '.join(SOURCES)}")
+            raise InputError(f"unknown source of randomness {name!r}: {did_you_mean(str(name), SOURCES)}")
 
 
 @dataclass(frozen=True)

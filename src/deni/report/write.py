@@ -57,6 +57,8 @@ def write_report(
     """
     wanted = {"page": output, "markdown": markdown, "latex": latex, "csv": csv}
     places = {name: Path(path) for name, path in wanted.items() if path is not None}
+    if not Path(store).exists():
+        raise InputError(f"{store}: no such store: check the path")
     if not places and figures is None:
         raise InputError("nothing to write: give --output, --figures, --markdown, --latex or --csv")
     if "page" in places or figures is not None:

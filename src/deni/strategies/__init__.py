@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from deni.errors import short
+from deni.errors import did_you_mean, short
 from deni.registry import class_of
 from deni.settings import as_it_is, make, without_missing
 from deni.strategies.base import ARGUMENTS, STRATEGIES, Setup, Strategy
@@ -39,7 +39,7 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     if isinstance(name, Strategy):
         return as_it_is("strategy", name, settings)
     if preset is not None and preset not in PRESETS:
-        raise ValueError(f"unknown preset {short(preset)}: choose from {', '.join(PRESETS)}")
+        raise ValueError(f"unknown preset {short(preset)}: {did_you_mean(str(preset), PRESETS)}")
     given, names = dict(settings), _names(name)
     if len(names) == 1:
         return _make_one(names[0], preset, given)

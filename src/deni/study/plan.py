@@ -102,9 +102,7 @@ def _axis(point: Point, axis: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        size = point.cell.test_size
-        sized = axis == "labelled" and size is not None and str(error).startswith(f"{size} texts asked for")
-        raise point.wrong("test_size" if sized else axis, error) from None
+        raise point.wrong(axis, error) from None
 
 
 def _recipe_of(point: Point) -> Recipe:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from deni.errors import InputError
+from deni.errors import InputError, InputWarning
 from deni.randomness import SOURCES
 from deni.study.plan import read_study
 from deni.study.spec.grid import KEYS
@@ -179,6 +179,16 @@ def test_a_development_part_is_that_of_deni_train(study):
     assert (train.texts, dev.texts) == (same.texts, part.texts)
 
 
+@pytest.mark.parametrize(("measure", "part"), [("test", "test"), ("development", "dev")])
+def test_a_test_size_above_what_there_is_means_all(study, measure, part):
+    text = f"datasets: tickets.csv\nmodels: MODEL\nstrategies: default\nseeds: 1\nmeasure: {measure}\n"
+    whole = study(text)
+    with pytest.warns(InputWarning, match=f"500 {part} texts asked for, but there are [67]: all of them are used"):
+        most = study(text + "test_size: 500")
+    assert most.jobs[0].texts(most.library)[1].texts == whole.jobs[0].texts(whole.library)[1].texts
+    assert most.jobs[0].key != whole.jobs[0].key  # as ever: keys do not depend on the texts there are
+
+
 def test_the_test_size_limits_the_development_texts_and_leaves_the_rest_as_it_is(study):
     text = SEEDS + "seeds: 1\nmeasure: development\n"
     whole, few = (study(text + more) for more in ("", "test_size: 4"))
@@ -320,13 +330,11 @@ REFUSED = {
     "strategies: [default]\nvary: [dropuot]": "vary[0]: unknown source of randomness 'dropuot'; did you mean dropout?",
     "strategies: [default]\nblocks: [1, 1]": "blocks[1]: the same as blocks[0]",
     "strategies: [default]\nblocks: [-1]": "blocks[0]: must be at least 0, not -1",
-    "strategies: [default]\ntest_size: 500": "line 8: test_size: 500 texts asked for, but there are",
     "strategies: [default]\ntest_size: some": "test_size: expected a whole number, not 'some'",
     "strategies: [default]\nmeasure: dev": "line 8: measure: unknown measure 'dev'; choose from test, development",
     "strategies: [default]\nmeasure: [test, development]": "line 8: measure: expected one value, not a list",
     "strategies: [default]\nfactor: {measure: [test, development]}": "line 8: factor.measure: no such setting to vary",
     "strategies: [default]\nmeasure: development\nvary: all": "line 9: vary: with data_split the test texts of",
-    "strategies: [default]\nmeasure: development\ntest_size: 9": "test_size: 9 texts asked for, but there are",
     "strategies: [default]\npreset: papr": "preset: unknown preset 'papr'; did you mean paper?",
     "strategies: [default]\nprotocol: other": "protocol: unknown protocol 'other'; choose from paper",
     "strategies: [default]\nfactor: {labelled: [6, 9]}": "factor.labelled: given in line 4, too",

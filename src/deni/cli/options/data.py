@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from deni.cli.options.choice import Choice
 from deni.tasks import DEFAULT, TASKS
 
 
@@ -25,7 +26,7 @@ ORDER = click.option(
 )
 TASK = click.option(
     "--task",
-    type=click.Choice(list(TASKS)),
+    type=Choice(list(TASKS)),
     help=f"What a text has: {'; '.join(task.help for task in TASKS.values())}.  [default: {DEFAULT}]",
 )
 SPLIT = click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]")

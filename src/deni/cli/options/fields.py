@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
+from deni.cli.options.choice import Choice
 from deni.strategies import STRATEGIES
 from deni.tuning import TUNINGS
 
@@ -98,7 +99,7 @@ def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
 
 def _type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
-        return click.Choice([str(choice) for choice in get_args(hint)])
+        return Choice([str(choice) for choice in get_args(hint)])
     if isinstance(hint, UnionType):
         return _type(next(each for each in get_args(hint) if each is not type(None)))
     return hint

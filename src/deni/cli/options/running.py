@@ -6,15 +6,15 @@ from typing import Any
 
 import click
 
+from deni.cli.options.choice import Choice
+
 RUNNERS = ("serial", "processes", "ray")
 
 
 def running_options(function: Any) -> Any:
     """Runner, workers, pack, threads, a Ray cluster, progress: the arguments of `deni.study.execution.run.Run`."""
     options = (
-        click.option(
-            "--runner", type=click.Choice(RUNNERS), default="serial", show_default=True, help="Where to train."
-        ),
+        click.option("--runner", type=Choice(RUNNERS), default="serial", show_default=True, help="Where to train."),
         click.option("--workers", type=click.IntRange(min=1), help="Packs at a time.  [default: one a GPU; 1 on CPU]"),
         click.option(
             "--pack", default="auto", show_default=True, help="Cells trained in one population: a number, or auto."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from deni.cli.options.choice import Choice
 from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
 
-TUNING = click.option("--tuning", type=click.Choice(list(TUNINGS)), default="full", show_default=True)
-PRESET = click.option("--preset", type=click.Choice(PRESETS), help="Settings that are not given.")
-PROTOCOL = click.option("--protocol", type=click.Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
+TUNING = click.option("--tuning", type=Choice(list(TUNINGS)), default="full", show_default=True)
+PRESET = click.option("--preset", type=Choice(PRESETS), help="Settings that are not given.")
+PROTOCOL = click.option("--protocol", type=Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
 LABELLED = click.option(
     "--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]"
 )

@@ -11,13 +11,14 @@ from typing import Any, Literal, get_type_hints
 
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
+from deni.errors import did_you_mean
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES, make_strategy
 from deni.strategies.default import Default
 from deni.study.cell import OPTIMISATION_SOURCES, Named
-from deni.study.spec.document import Spot, did_you_mean, mentioned
+from deni.study.spec.document import Spot, mentioned
 from deni.tasks import TASKS
 from deni.tuning import TUNINGS, make_tuning
 

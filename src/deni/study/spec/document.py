@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from deni.errors import InputError, short
+from deni.errors import InputError, did_you_mean, short
 
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
@@ -133,18 +132,6 @@ def read_yaml(path: str | Path) -> Spot:
     if node is None:
         raise InputError(f"{file} is empty")
     return Spot(file, "", node.start_mark.line + 1, node)
-
-
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """The end of a message about a name that does not exist.
-
-    >>> did_you_mean("membrs", ["members", "variance"]), did_you_mean("x", ["members", "variance"])
-    ('did you mean members?', 'choose from members, variance')
-    """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"choose from {', '.join(known)}" if known else "there are none"
 
 
 def _convert(value: Any, kind: Any) -> tuple[bool, Any]:
