@@ -8,6 +8,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import functools
 import shutil
 import string
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from deni.randomness import global_generators
 from tests.helpers.made import make, runs
+from tests.helpers.registered import forgotten_afterwards
 from tests.helpers.tiny import SIZES, SMALL_TUNINGS, make_batch, make_tiny, toy_rows, write_csv
 
 torch.set_num_threads(1)
@@ -98,6 +100,28 @@ def fitted(model_folder, tickets) -> Callable[..., Any]:
         return fine_tune(read_texts(tickets), plan, progress=False)
 
     return train
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Install a plug-in: a module with an entry point, as pip would leave them."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def plugin(name, module, source, group="deni.strategies"):
+        (tmp_path / f"{module}.py").write_text(source)
+        metadata = tmp_path / f"{module}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
+
+    with forgotten_afterwards():
+        yield plugin
+    for module in [
+        name
+        for name, each in sys.modules.items()
+        if getattr(each, "__file__", None) and str(tmp_path) in str(each.__file__)
+    ]:
+        del sys.modules[module]
 
 
 # ---- a browser ------------------------------------------------------------------------------------------------------

@@ -49,28 +49,6 @@ class Late(Forking, name="late"):
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Install a plug-in: a module with an entry point, as pip would leave them."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def plugin(name, module, source, group="deni.strategies"):
-        (tmp_path / f"{module}.py").write_text(source)
-        metadata = tmp_path / f"{module}-1.0.dist-info"
-        metadata.mkdir()
-        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
-        (metadata / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}\n")
-
-    with forgotten_afterwards():
-        yield plugin
-    for module in [
-        name
-        for name, each in sys.modules.items()
-        if getattr(each, "__file__", None) and str(tmp_path) in str(each.__file__)
-    ]:
-        del sys.modules[module]
-
-
-@pytest.fixture
 def built_in(tmp_path, monkeypatch):
     """Put a strategy's file into the package, as a change of the library would."""
 

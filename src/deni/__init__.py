@@ -15,6 +15,8 @@ from deni._version import __version__ as __version__
 if TYPE_CHECKING:
     from deni.artifact import load as load
     from deni.deprecation import Renamed
+    from deni.errors import InputError as InputError
+    from deni.errors import SettingError as SettingError
     from deni.finetune import fine_tune as fine_tune
     from deni.noise import Noise as Noise
     from deni.recipe import Recipe as Recipe
@@ -63,6 +65,7 @@ _PUBLIC = {
     "tuning.base": "Tuning",
     "schedule": "Schedule Phase Fork",
     "noise": "Noise",
+    "errors": "InputError SettingError",
 }
 _MODULES = {name: f"deni.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 _RENAMED: dict[str, Renamed] = {}  # public names of earlier versions

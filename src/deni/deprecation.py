@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from deni.errors import DeprecatedWarning
+from deni.errors import DeprecatedWarning, SettingError
 
 _warned: set[str] = set()
 
@@ -47,14 +47,14 @@ def renamed_settings(owner: str, renames: Mapping[str, Renamed], settings: Mappi
         settings: None means not given.
 
     Raises:
-        ValueError: a setting under both of its names.
+        SettingError: a setting under both of its names.
     """
     result = {name: value for name, value in settings.items() if name not in renames}
     for old, (new, removal) in renames.items():
         if settings.get(old) is None:
             continue
         if result.get(new) is not None:
-            raise ValueError(f"{owner} has {new!r} and its old name {old!r} at once: give {new!r} alone")
+            raise SettingError(f"{owner} has {new!r} and its old name {old!r} at once: give {new!r} alone")
         deprecate(f"the setting {old!r} of {owner}", repr(new), removal, stacklevel=4)
         result[new] = settings[old]
     return result

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """Wrong input from the user; the message is one line, the command line prints it and exits with code 2."""
 
 
+class SettingError(ValueError):
+    """A setting or argument that does not fit; the message is one line, as that of an `InputError`."""
+
+
 class InputWarning(UserWarning):
     """Input that works but is likely a mistake; the message is one line, the command line prints it and goes on."""
 

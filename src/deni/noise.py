@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from deni.errors import SettingError
 from deni.settings import check_choices
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class Noise:
     def __post_init__(self) -> None:
         check_choices(self)
         if not (self.variance >= 0 and math.isfinite(self.variance)):
-            raise ValueError(f"the noise variance must be finite and at least 0, not {self.variance}")
+            raise SettingError(f"the noise variance must be finite and at least 0, not {self.variance}")
         if not (self.floor >= 0 and math.isfinite(self.floor)):
-            raise ValueError(f"the noise floor must be finite and at least 0, not {self.floor}")
+            raise SettingError(f"the noise floor must be finite and at least 0, not {self.floor}")
 
 
 NO_NOISE = Noise(variance=0.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deni.engine.fold import trainable_slots
 from deni.engine.module import PopulationModule
+from deni.errors import SettingError
 from deni.models.architectures import has_adapter, head_names
 from deni.noise import Noise, add_, shake_
 from deni.randomness import Sources
@@ -37,7 +38,7 @@ class Population:
         loss_scale: what the gradients are multiplied by (fp16), for those who add to them.
 
     Raises:
-        ValueError: a model without trainable parameters.
+        SettingError: a model without trainable parameters.
         deni.engine.layers.Unstackable: engine `stacked` for a model that cannot be.
     """
 
@@ -51,7 +52,7 @@ class Population:
     ) -> None:
         slots = trainable_slots(model)
         if not slots:
-            raise ValueError("the model has no trainable parameters")
+            raise SettingError("the model has no trainable parameters")
         self.sources = list(sources)
         self.members = 1
         self.forks = 0
@@ -62,7 +63,7 @@ class Population:
         if len(starts) == 1:
             starts *= self.runs
         if len(starts) != self.runs:
-            raise ValueError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
+            raise SettingError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
         stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in slots}
         streams = [each["dropout"] for each in self.sources]
         self.module.install(stacks, streams, [0] + [None] * (self.runs - 1))
@@ -133,7 +134,7 @@ class Population:
         if self.members != 1:
             raise RuntimeError(f"a population of {self.members} members a run cannot fork: merge it first")
         if members < 1:
-            raise ValueError(f"members must be at least 1, not {members}")
+            raise SettingError(f"members must be at least 1, not {members}")
         self.forks += 1
         values = {name: value.repeat_interleave(members, 0) for name, value in self.values.items()}
         origins: list[int | None] = []

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING
 
-from deni.errors import did_you_mean
+from deni.errors import SettingError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,16 +38,16 @@ class Sources:
         seeds: seeds of single sources, to vary one source and keep the others.
 
     Raises:
-        ValueError: a name in `seeds` that is no source, or a seed that is no integer.
+        SettingError: a name in `seeds` that is no source, or a seed that is no integer.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", seeds: Mapping[str, int] | None = None) -> None:
         unknown = sorted(set(seeds or {}) - set(SOURCES))
         if unknown:
-            raise ValueError(f"unknown source of randomness {unknown[0]!r}: {did_you_mean(str(unknown[0]), SOURCES)}")
+            raise SettingError(f"unknown source of randomness {unknown[0]!r}: {did_you_mean(str(unknown[0]), SOURCES)}")
         for name, given in (seeds or {}).items():
             if not isinstance(given, Integral):
-                raise ValueError(f"the seed of {name} must be an integer, not {given!r}")
+                raise SettingError(f"the seed of {name} must be an integer, not {given!r}")
         self.seed = int(seed)
         self.seeds = {name: derive((seeds or {}).get(name, seed), name) for name in SOURCES}
         self.device = device

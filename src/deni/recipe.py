@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deni.data import DATASETS
+from deni.errors import SettingError
 from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.randomness import Sources
 from deni.settings import check_choices
@@ -88,31 +89,31 @@ class Recipe:
         for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} must be above 0, not {value}")
+                raise SettingError(f"{name} must be above 0, not {value}")
         for name in ("members_at_a_time", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise SettingError(f"{name} must be at least 1, not {value}")
         for name in ("weight_decay", "max_grad_norm"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name in ("dropout", "warmup_ratio"):
             if (value := getattr(self, name)) is not None and not 0 <= value < 1:
-                raise ValueError(f"{name} must be in [0, 1), not {value}")
+                raise SettingError(f"{name} must be in [0, 1), not {value}")
         if self.optim != Recipe.optim:
             _check_optim(self.optim)
         task = find_task(self.task)
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
-            raise ValueError(f"class_weights needs the task {weighing}, not {self.task}: leave it away")
+            raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: leave it away")
         if task.of_words and self.tuning.virtual_tokens:
-            raise ValueError(
+            raise SettingError(
                 f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for "
                 f"{self.task}"
             )
         if self.max_length is not None and self.max_length < 4:
-            raise ValueError(f"max_length must be at least 4 tokens, not {self.max_length}")
+            raise SettingError(f"max_length must be at least 4 tokens, not {self.max_length}")
         if self.batch_size % self.gradient_accumulation_steps:
-            raise ValueError(
+            raise SettingError(
                 f"batch_size {self.batch_size} does not divide by gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}"
             )
@@ -136,7 +137,7 @@ class Recipe:
             given: fields of `Recipe`; None means not given. The strategy gets those that are settings of its own, too.
 
         Raises:
-            ValueError: a name, setting or value that does not exist; the message names it.
+            SettingError: a name, setting or value that does not exist; the message names it.
             InputError: a preset for a model that cannot be found.
         """
         chosen = make_tuning(tuning, **(tuning_settings or {}))
@@ -173,10 +174,10 @@ class Recipe:
 
 
 def _check_optim(name: str) -> None:
-    """Raise ValueError for an optimizer that transformers does not know; asking it takes seconds."""
+    """Raise SettingError for an optimizer that transformers does not know; asking it takes seconds."""
     from transformers.training_args import OptimizerNames
 
     known = [str(each.value) for each in OptimizerNames]
     if name not in known:
         near = difflib.get_close_matches(name, known) or ["adamw_torch", "sgd", "adafactor"]
-        raise ValueError(f"unknown optim {name!r}: choose one of transformers, such as {', '.join(near)}")
+        raise SettingError(f"unknown optim {name!r}: choose one of transformers, such as {', '.join(near)}")

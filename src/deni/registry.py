@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 
 T = TypeVar("T")
 
@@ -38,13 +38,13 @@ class Registry(Mapping[str, type[T]]):
             row: its place in listings; those without come after those with one, by name.
 
         Raises:
-            ValueError: another class has the name.
+            SettingError: another class has the name.
         """
         there = self._classes.get(name)
         elsewhere = there is not None and (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__)
         if elsewhere or (name in self._files and cls.__module__ != f"{self.package}.{name}"):
             where = there.__module__ if there is not None else f"{self.package}.{name}"
-            raise ValueError(f"there is a {self.kind} {name} already, in {where}: choose another name")
+            raise SettingError(f"there is a {self.kind} {name} already, in {where}: choose another name")
         self._classes[name] = cls
         if row is not None:
             self._rows[name] = row

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from deni.errors import SettingError
 from deni.noise import NO_NOISE, Noise
 from deni.settings import check_choices, setting
 
@@ -76,9 +77,9 @@ class Phase:
 
     def __post_init__(self) -> None:
         if self.members < 1:
-            raise ValueError(f"members must be at least 1, not {self.members}")
+            raise SettingError(f"members must be at least 1, not {self.members}")
         if self.start < 0 or self.stop <= self.start:
-            raise ValueError(f"a phase needs at least one step, not steps {self.start} to {self.stop}")
+            raise SettingError(f"a phase needs at least one step, not steps {self.start} to {self.stop}")
 
     @property
     def steps(self) -> int:
@@ -116,22 +117,22 @@ class Schedule(Sequence[Phase]):
             runs: independent runs that make one model.
 
         Raises:
-            ValueError: phases that overlap, or that do not fit into `steps`.
+            SettingError: phases that overlap, or that do not fit into `steps`.
 
         >>> print(Schedule.of([Phase(2, 4, members=3)], steps=5))
         1x2 3x2 1x1
         """
         if steps < 1:
-            raise ValueError(f"a run needs at least one optimizer step, not {steps}")
+            raise SettingError(f"a run needs at least one optimizer step, not {steps}")
         tiles: list[Phase] = []
         at = 0
         for phase in sorted(forked, key=lambda phase: phase.start):
             if phase.start < at:
-                raise ValueError(f"phase {phase} begins at step {phase.start}, before step {at}: train longer")
+                raise SettingError(f"phase {phase} begins at step {phase.start}, before step {at}: train longer")
             if phase.stop > steps:
-                raise ValueError(f"phase {phase} ends at step {phase.stop} of {steps}: train longer")
+                raise SettingError(f"phase {phase} ends at step {phase.stop} of {steps}: train longer")
             if not phase.merge and phase.stop != steps:
-                raise ValueError(f"phase {phase} ends at step {phase.stop} of {steps} and does not merge")
+                raise SettingError(f"phase {phase} ends at step {phase.stop} of {steps} and does not merge")
             if phase.start > at:
                 tiles.append(Phase(at, phase.start))
             tiles.append(phase)

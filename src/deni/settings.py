@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deni.deprecation import renamed_settings
-from deni.errors import did_you_mean, short
+from deni.errors import InputError, SettingError, did_you_mean, short
 from deni.registry import Registry
 
 T = TypeVar("T")
@@ -37,11 +37,11 @@ def neutral_values(cls: type) -> dict[str, Any]:
 
 
 def check_choices(settings: Any) -> None:
-    """Raise ValueError for a dataclass field with a `Literal` type and another value."""
+    """Raise SettingError for a dataclass field with a `Literal` type and another value."""
     for name, hint in get_type_hints(type(settings)).items():
         if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
             value, choices = getattr(settings, name), map(str, get_args(hint))
-            raise ValueError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
+            raise SettingError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
 
 
 def subset(cls: type[T], settings: Any) -> T:
@@ -50,10 +50,10 @@ def subset(cls: type[T], settings: Any) -> T:
 
 
 def as_it_is(kind: str, made: T, settings: Mapping[str, Any]) -> T:
-    """What is given in place of a name; raises ValueError where settings are given, too, since it has its own."""
+    """What is given in place of a name; raises SettingError where settings are given, too, since it has its own."""
     given = sorted((key for key, value in settings.items() if value is not None), key=str)
     if given:
-        raise ValueError(f"{kind} is {short(made)} with its own settings: put {short(given[0])} there or give a name")
+        raise SettingError(f"{kind} is {short(made)} with its own settings: put {short(given[0])} there or give a name")
     return made
 
 
@@ -77,15 +77,24 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
         settings: its fields; None means not given.
 
     Raises:
-        ValueError: a name or setting that does not exist, or a value that the class refuses.
+        SettingError: a name or setting that does not exist, or a value that the class refuses.
     """
     if not isinstance(name, str) or name not in table:
         names = table.names() if isinstance(table, Registry) else list(table)
-        raise ValueError(f"unknown {kind} {short(name)}: {did_you_mean(str(name), names)}")
+        raise SettingError(f"unknown {kind} {short(name)}: {did_you_mean(str(name), names)}")
     given = without_missing(table[name], settings)
     known = [field.name for field in dataclasses.fields(table[name])]  # type: ignore[arg-type]
     unknown = sorted(set(given) - set(known), key=str)
     if unknown:
         has = did_you_mean(str(unknown[0]), known, instead=f"it has {', '.join(known) or 'none'}")
-        raise ValueError(f"{kind} {name} has no setting {short(unknown[0])}: {has}")
-    return table[name](**given)
+        raise SettingError(f"{kind} {name} has no setting {short(unknown[0])}: {has}")
+    try:
+        return table[name](**given)
+    except (InputError, SettingError):
+        raise
+    except Exception as error:
+        module = table[name].__module__
+        if module.partition(".")[0] == "deni":  # a fault of ours keeps its traceback
+            raise
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        raise SettingError(f"{kind} {name} of {module} refuses its settings ({why})") from error

@@ -20,7 +20,7 @@ def make_augmenter(name: str | Augmenter, **settings: Any) -> Augmenter:
     """The augmenter of that name; None among its settings means not given.
 
     Raises:
-        ValueError: a name or setting that does not exist, or a value that does not fit.
+        SettingError: a name or setting that does not exist, or a value that does not fit.
     """
     if isinstance(name, Augmenter):
         return as_it_is("method", name, settings)

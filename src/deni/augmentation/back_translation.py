@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from deni.augmentation.base import Augmenter
-from deni.errors import InputError, InputWarning, short
+from deni.errors import InputError, InputWarning, SettingError, short
 from deni.randomness import global_generators
 
 ROUNDS = 4  # of sampling, where translations come out equal
@@ -59,16 +59,16 @@ class BackTranslation(Augmenter):
         for name in ("forward_model", "backward_model"):
             if not getattr(self, name):
                 flag = "--" + name.replace("_", "-")
-                raise ValueError(f"back_translation needs {flag}: a folder or a hub id of a translation model")
+                raise SettingError(f"back_translation needs {flag}: a folder or a hub id of a translation model")
         if (self.language is None) != (self.pivot is None):
-            raise ValueError("language and pivot are given together, or neither")
+            raise SettingError("language and pivot are given together, or neither")
         for name in ("beams", "max_length", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.temperature <= 0:
-            raise ValueError(f"temperature must be above 0, not {self.temperature}")
+            raise SettingError(f"temperature must be above 0, not {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+            raise SettingError(f"top_p must be above 0 and at most 1, not {self.top_p}")
 
     @property
     def batch(self) -> int:  # type: ignore[override]

@@ -12,7 +12,7 @@ import regex
 
 from deni.augmentation.base import Augmenter
 from deni.augmentation.synonyms import HOW, Thesaurus, find_thesaurus
-from deni.errors import InputError, short
+from deni.errors import InputError, SettingError, short
 
 WORD = regex.compile(r"(\w+(?:['’.\-]\w+)*)")  # with its marks, which `re` takes for the end of a Hindi word
 TRIES = (20, 1000)  # of one operation, before another is taken; again, where none had anything new
@@ -44,9 +44,11 @@ class Easy(Augmenter):
         super().__post_init__()
         for name in ("alpha", "p_delete"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
         if not set(self._names) <= set(OPERATIONS) or len(set(self._names)) < len(self._names):
-            raise ValueError(f"operations are some of {','.join(OPERATIONS)}, each once, not {short(self.operations)}")
+            raise SettingError(
+                f"operations are some of {','.join(OPERATIONS)}, each once, not {short(self.operations)}"
+            )
 
     def start(self, texts: Sequence[str], labels: Sequence[str], n: int, seed: int) -> None:
         if "synonym" in self._names and self._thesaurus is None:

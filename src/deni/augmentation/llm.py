@@ -16,7 +16,7 @@ from deni.augmentation.answers import Answers
 from deni.augmentation.base import Augmenter
 from deni.augmentation.chat import Chat
 from deni.augmentation.paraphrases import NEEDED, PROMPT, in_answer, question
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 
 ASKS = 3  # of one text: a model that has not given n paraphrases by then has no more
 CHARACTERS = 4  # of a token, for the estimate: about that of English
@@ -71,15 +71,15 @@ class LLM(Augmenter):
         super().__post_init__()
         lost = [each for each in NEEDED if each not in self.prompt]
         if lost:
-            raise ValueError(f"the prompt lacks {lost[0]}: it needs {' and '.join(NEEDED)}")
+            raise SettingError(f"the prompt lacks {lost[0]}: it needs {' and '.join(NEEDED)}")
         for field in ("temperature", "max_retries", "price_input", "price_output"):
             value = getattr(self, field)
             if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must be at least 0, not {value}")
+                raise SettingError(f"{field} must be at least 0, not {value}")
         for field in ("timeout", "requests_per_minute", "concurrency"):
             value = getattr(self, field)
             if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{field} must be above 0, not {value}")
+                raise SettingError(f"{field} must be above 0, not {value}")
 
     @property
     def batch(self) -> int:  # type: ignore[override]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-import sys
-import traceback
 import warnings
 from typing import Any
 
 import click
 
 from deni._version import __version__
+from deni.cli.boundary import boundary
 
 COMMANDS = (
     "demo",
@@ -42,40 +41,14 @@ class _Commands(click.Group):
         return importlib.import_module(f"deni.cli.{cmd_name}").command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Wrong input becomes one line and exit code 2; `--debug` shows where it came from."""
-        try:
+        """An error becomes one line and an exit code, see `boundary`."""
+        with boundary(debug=bool(ctx.params.get("debug"))):
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(130)
-        except Exception as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-                sys.exit(2)
-            if not _is_input(error):
-                raise
-            click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-            sys.exit(2)
-
-
-def _is_input(error: Exception) -> bool:
-    from deni.errors import InputError, TrainingDivergedError
-
-    # A setting out of range is a ValueError of ours; others' ValueErrors are bugs and keep their traceback.
-    ours = "deni" in str(_module_of_origin(error))
-    return isinstance(error, InputError | TrainingDivergedError) or (isinstance(error, ValueError) and ours)
-
-
-def _module_of_origin(error: BaseException) -> str:
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return frames[-1][0].f_globals.get("__name__", "") if frames else ""
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="deni")
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def main(debug: bool) -> None:
     """Fine-tuning of pre-trained language models without the seed lottery.
 

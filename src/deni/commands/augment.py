@@ -13,7 +13,7 @@ from deni.augmentation import Augmenter
 from deni.augmentation.journal import Journal
 from deni.augmentation.making import as_frame, finished_parts, make_texts, warn_of_missing
 from deni.data import Texts, check_output, local_file, read_data, sides, write_table
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 from deni.randomness import Sources
 from deni.tasks import DEFAULT, TASKS, find_task
 
@@ -75,7 +75,7 @@ def augment_file(
         InputWarning: there are fewer than n new texts of a labelled one.
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
+        raise SettingError(f"n must be at least 1, not {n}")
     if find_task(task).of_words:
         raise InputError(f"--task {task}: a new text would have no tag for each word; words cannot be augmented")
     _check_file(file, output, overwrite)

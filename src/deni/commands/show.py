@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from deni.errors import SettingError
 from deni.schedule import Schedule
 from deni.strategies import STRATEGIES, make_strategy
 from deni.strategies.ensemble import Ensemble
@@ -37,13 +38,13 @@ def show_strategies(
         settings: of the strategy; only where it is named.
 
     Raises:
-        ValueError: a strategy or setting that does not exist, or phases that do not fit into so few steps.
+        SettingError: a strategy or setting that does not exist, or phases that do not fit into so few steps.
 
     >>> [(each.name, each.schedule.cost, each.share) for each in show_strategies("deni")]
     [('deni', 4625, 0.37)]
     """
     if strategy is None and settings:
-        raise ValueError(f"{', '.join(settings)}: name the strategy whose settings these are")
+        raise SettingError(f"{', '.join(settings)}: name the strategy whose settings these are")
     ten = Ensemble(members=10).schedule(steps).cost
     names = list(STRATEGIES) if strategy is None else [strategy]
     schedules = {name: make_strategy(name, preset, **settings).schedule(steps) for name in names}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from deni.errors import InputError, InputWarning
+from deni.errors import InputError, InputWarning, SettingError
 from deni.tasks import TASKS
 
 Indices = np.ndarray[tuple[int], np.dtype[np.intp]]
@@ -123,7 +123,7 @@ def choose_balanced(
     elif rule == "exact":
         quota = _level(counts, n, generator)
     else:
-        raise ValueError(f"no rule {rule!r}: choose 'exact' or 'rounded_up'")
+        raise SettingError(f"no rule {rule!r}: choose 'exact' or 'rounded_up'")
     if not quota.all():
         warnings.warn(
             f"{n} labelled texts for {len(counts)} classes leave {np.sum(quota == 0)} classes out: "

@@ -11,7 +11,7 @@ from typing import Any
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
 from deni.data.named_datasets import PAPER_LABELLED
-from deni.errors import InputError, did_you_mean
+from deni.errors import InputError, SettingError, did_you_mean
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -219,7 +219,7 @@ def plan_diagnosis(question: Question) -> Diagnosis:
             continue
         try:
             trials[called(candidate)] = planner.row(_seeded(other, question.trial_seeds, ()))
-        except ValueError as error:  # such as phases that do not fit into so few steps
+        except (InputError, SettingError) as error:  # such as phases that do not fit into so few steps
             left_out[called(candidate)] = str(error)
     # Cells that may train in one population stand beside each other.
     together: dict[str, list[Job]] = {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.module import in_mode
+from deni.errors import SettingError
 from deni.randomness import generator
 
 logger = logging.getLogger(__name__)
@@ -80,14 +81,14 @@ def at_a_time(
         side_by_side: whether as many as fit are computed side by side; if not, one must fit.
 
     Raises:
-        ValueError: not even one fits.
+        SettingError: not even one fits.
     """
     with in_mode(model, training=True):
         need = estimate(model, inputs, longest)
     free = available(device)
     fits = need.fitting(members, free)
     if fits < 1:
-        raise ValueError(
+        raise SettingError(
             f"{members} members need about {human(need.peak(members, 1))}, {human(free)} are free: "
             "use fewer members, LoRA, or a smaller batch"
         )

@@ -17,6 +17,7 @@ from deni.engine.fold import fold_rows
 from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
+from deni.errors import SettingError
 
 
 class Compute(Protocol):
@@ -292,9 +293,9 @@ class PopulationModule(nn.Module):
 
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):
-            raise ValueError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
+            raise SettingError("reentrant checkpointing would draw other dropout masks: use_reentrant=False")
         if hasattr(self.model, "adapters_config"):
-            raise ValueError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
+            raise SettingError("adapters recomputes with other dropout masks: switch gradient_checkpointing off")
         return {**(kwargs or {}), "use_reentrant": False, "context_fn": checkpoint_contexts}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deni.engine.base import Views
+from deni.errors import SettingError
 from deni.schedule import Fork
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class MemberOptimizer:
         groups = list(optimizer.param_groups)
         unknown = [p for group in groups for p in group["params"] if id(p) not in names]
         if unknown:
-            raise ValueError("the optimizer has parameters that are none of the model's trainable ones")
+            raise SettingError("the optimizer has parameters that are none of the model's trainable ones")
         self.names = [[names[id(p)] for p in group["params"]] for group in groups]
         if sisters:
             for group in groups:

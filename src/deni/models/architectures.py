@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from deni.errors import SettingError
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig
@@ -83,11 +85,11 @@ def set_head_dropout(config: PretrainedConfig, rate: float, tokens: bool = False
     """Set the dropout in front of the output layer, see `head_dropout_key`.
 
     Raises:
-        ValueError: an architecture whose config has no such key.
+        SettingError: an architecture whose config has no such key.
     """
     key = head_dropout_key(config, tokens)
     if key is None:
-        raise ValueError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
+        raise SettingError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
     setattr(config, key, rate)
 
 
@@ -112,7 +114,7 @@ def _last_linear(model: nn.Module) -> str:
 
     linear = [name for name in _order(model) if isinstance(model.get_submodule(name), nn.Linear)]
     if not linear:
-        raise ValueError(f"{type(model).__name__} has no linear layer that could be its head: use scope='trainable'")
+        raise SettingError(f"{type(model).__name__} has no linear layer that could be its head: use scope='trainable'")
     return linear[-1]
 
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from deni.errors import did_you_mean, short
+from deni.errors import SettingError, did_you_mean, short
 from deni.registry import class_of
 from deni.settings import as_it_is, make, without_missing
 from deni.strategies.base import ARGUMENTS, STRATEGIES, Setup, Strategy
@@ -28,7 +28,7 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
             strategies each takes those that it has; under the name of one, a dictionary of settings for it alone.
 
     Raises:
-        ValueError: a name, preset or setting that does not exist, a strategy given together with settings,
+        SettingError: a name, preset or setting that does not exist, a strategy given together with settings,
             strategies that contradict each other.
 
     >>> make_strategy("de", members=3).members
@@ -39,7 +39,7 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     if isinstance(name, Strategy):
         return as_it_is("strategy", name, settings)
     if preset is not None and preset not in PRESETS:
-        raise ValueError(f"unknown preset {short(preset)}: {did_you_mean(str(preset), PRESETS)}")
+        raise SettingError(f"unknown preset {short(preset)}: {did_you_mean(str(preset), PRESETS)}")
     given, names = dict(settings), _names(name)
     if len(names) == 1:
         return _make_one(names[0], preset, given)
@@ -48,7 +48,7 @@ def make_strategy(name: str | Strategy, preset: str | None = None, **settings: A
     own = {each: dict(given.pop(each)) for each in names if isinstance(given.get(each), Mapping)}
     unknown = sorted(key for key in given if given[key] is not None and not any(key in _fields(each) for each in names))
     if unknown:
-        raise ValueError(f"none of {', '.join(map(str, names))} has a setting {short(unknown[0])}")
+        raise SettingError(f"none of {', '.join(map(str, names))} has a setting {short(unknown[0])}")
     parts = [
         _make_one(each, preset, {**{key: given[key] for key in given if key in _fields(each)}, **own.get(each, {})})
         for each in names

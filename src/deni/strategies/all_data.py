@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from deni.errors import SettingError
 from deni.strategies.base import Setup, Strategy
 
 
@@ -19,7 +20,7 @@ class AllData(Strategy, name="all_data", paper_row=2):
 
     def __post_init__(self) -> None:
         if self.most_texts < 1:
-            raise ValueError(f"most_texts must be at least 1, not {self.most_texts}")
+            raise SettingError(f"most_texts must be at least 1, not {self.most_texts}")
 
     def prepare(self, setup: Setup) -> Setup:
         if setup.train is None or not hasattr(setup.train, "select") or len(setup.train) <= self.most_texts:

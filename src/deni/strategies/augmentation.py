@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deni.errors import InputError, short
+from deni.errors import InputError, SettingError, short
 from deni.strategies.base import Setup, Strategy
 
 
@@ -31,9 +31,9 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
 
     def __post_init__(self) -> None:
         if self.augmentations < 0:
-            raise ValueError(f"augmentations must be at least 0, not {self.augmentations}")
+            raise SettingError(f"augmentations must be at least 0, not {self.augmentations}")
         if self.epochs is not None and not (self.epochs > 0 and math.isfinite(self.epochs)):
-            raise ValueError(f"epochs must be above 0, not {self.epochs}")
+            raise SettingError(f"epochs must be above 0, not {self.epochs}")
 
     def prepare(self, setup: Setup) -> Setup:
         if not self.augmentations or setup.train is None:
@@ -47,14 +47,14 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
         if "words" in getattr(setup.train, "column_names", ()):
             raise InputError("augmented texts have one label each, not one for each word: choose another strategy")
         if "text" not in getattr(setup.train, "column_names", ()):
-            raise ValueError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
+            raise SettingError("augmentation needs a training set of `datasets` with its texts in the column 'text'")
         if "text_pair" in setup.train.column_names:
             raise InputError(
                 "augmentation has one text a row, not pairs: omit --text-pair-column, or read a dataset of pairs "
                 "as one text with --preset paper"
             )
         if setup.tokenizer is None:
-            raise ValueError("augmentation needs the tokenizer: give the trainer `processing_class`")
+            raise SettingError("augmentation needs the tokenizer: give the trainer `processing_class`")
         assert setup.sources is not None
         texts = list(setup.train["text"])
         chosen = self._choose(texts, read_augmented(self.augmented), setup.sources.numpy("augmentation"))

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.deprecation import Renamed
+from deni.errors import SettingError
 from deni.registry import Registry
 from deni.schedule import Phase, Schedule
 from deni.tasks.voting import Combine
@@ -99,7 +100,7 @@ class Strategy:
             paper_row: its row in the tables of arXiv 2406.12471, which is its place in listings.
 
         Raises:
-            ValueError: another strategy has the name.
+            SettingError: another strategy has the name.
         """
         super().__init_subclass__(**options)
         if name is not None:
@@ -198,7 +199,7 @@ class Strategy:
     # ---- what follows from these ------------------------------------------------------------------------------------
 
     def schedule(self, steps: int) -> Schedule:
-        """All phases of a run; raises ValueError where they do not fit into `steps`."""
+        """All phases of a run; raises SettingError where they do not fit into `steps`."""
         return Schedule.of(self.phases(steps), steps, self.runs)
 
     @property
@@ -229,20 +230,20 @@ class Strategy:
         """How many labeled texts to train on, None for all.
 
         Raises:
-            ValueError: fewer are asked for than `most_texts` and the available ones.
+            SettingError: fewer are asked for than `most_texts` and the available ones.
         """
         if self.most_texts is None:
             return wanted
         most = min(self.most_texts, available)
         if wanted is not None and wanted < most:
-            raise ValueError(
+            raise SettingError(
                 f"{self.name} trains on all {most} labeled texts, not on {wanted}: omit --labelled or choose another "
                 "strategy"
             )
         return most if most < available else None
 
     def __add__(self, other: Strategy) -> Strategy:
-        """Both at once; raises ValueError where that makes no sense."""
+        """Both at once; raises SettingError where that makes no sense."""
         from deni.strategies.composed import Composed
 
         return Composed((*self.parts, *other.parts))

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deni.errors import SettingError
 from deni.strategies.base import Strategy
 
 
@@ -29,8 +30,8 @@ class BestPractices(Strategy, name="best_practices", paper_row=3):
 
     def __post_init__(self) -> None:
         if self.epochs is not None and not (self.epochs > 0 and math.isfinite(self.epochs)):
-            raise ValueError(f"epochs must be above 0, not {self.epochs}")
+            raise SettingError(f"epochs must be above 0, not {self.epochs}")
         if self.weight_decay is not None and not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, not {self.weight_decay}")
+            raise SettingError(f"weight_decay must be at least 0, not {self.weight_decay}")
         if self.warmup_ratio is not None and not 0 <= self.warmup_ratio < 1:
-            raise ValueError(f"warmup_ratio must be in [0, 1), not {self.warmup_ratio}")
+            raise SettingError(f"warmup_ratio must be in [0, 1), not {self.warmup_ratio}")

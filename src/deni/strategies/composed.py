@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deni.errors import SettingError
 from deni.schedule import Phase, Schedule
 from deni.strategies.base import LONG, Outputs, Setup, Strategy
 from deni.tasks.voting import Combine
@@ -27,7 +28,7 @@ class Composed(Strategy):
         of: two or more strategies.
 
     Raises:
-        ValueError: strategies that contradict each other; the message says why.
+        SettingError: strategies that contradict each other; the message says why.
 
     >>> from deni.strategies import BestPractices, DENI
     >>> (BestPractices() + DENI()).name
@@ -39,7 +40,7 @@ class Composed(Strategy):
     def __post_init__(self) -> None:
         for one, other in itertools.combinations(self.of, 2):
             if why := _conflict(one, other):
-                raise ValueError(f"{one.name} and {other.name} cannot be combined: {why}")
+                raise SettingError(f"{one.name} and {other.name} cannot be combined: {why}")
         self.arguments()
 
     @property
@@ -99,7 +100,7 @@ class Composed(Strategy):
         for part in self.of:
             for name, value in part.arguments().items():
                 if given.get(name, value) != value:
-                    raise ValueError(
+                    raise SettingError(
                         f"{owner[name]} and {part.name} cannot be combined as they are: {name} is {given[name]:g} in "
                         f"one and {value:g} in the other, give both the same {name}"
                     )
@@ -148,6 +149,6 @@ def _conflict(one: Strategy, other: Strategy) -> str:
         return "both decide how members vote, and each would need the other's members"
     try:
         Schedule.of([*one.phases(LONG), *other.phases(LONG)], LONG)
-    except ValueError:
+    except SettingError:
         return "both fork at the same time"
     return ""

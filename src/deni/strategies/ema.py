@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deni.errors import SettingError
 from deni.strategies.averaging import Averaging
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class EMA(Averaging, name="ema", paper_row=9):
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
+            raise SettingError(f"ema_decay must be in [0, 1), not {self.ema_decay}")
 
     def mean_function(self) -> Callable:
         from torch.optim.swa_utils import get_ema_multi_avg_fn

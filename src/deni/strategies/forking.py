@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deni.errors import SettingError
 from deni.noise import Noise, faded
 from deni.schedule import Fork, ForkSettings
 from deni.settings import subset
@@ -38,7 +39,7 @@ class Forking(ForkSettings, Noise, Voting):
     def __post_init__(self) -> None:
         Voting.__post_init__(self)
         if self.shift < 0:
-            raise ValueError(f"shift must be at least 0, not {self.shift}")
+            raise SettingError(f"shift must be at least 0, not {self.shift}")
         self.fork(0)  # checks the rest
 
     def fork(self, step: int, fade: bool = False) -> Fork:
@@ -57,6 +58,6 @@ def part(fraction: float, steps: int) -> int:
 
 
 def check_fraction(name: str, value: float) -> None:
-    """Raise ValueError unless 0 <= value <= 1."""
+    """Raise SettingError unless 0 <= value <= 1."""
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is a fraction of all steps, from 0 to 1, not {value}")
+        raise SettingError(f"{name} is a fraction of all steps, from 0 to 1, not {value}")

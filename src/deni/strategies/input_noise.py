@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from deni.errors import SettingError
 from deni.settings import check_choices
 from deni.strategies.periodic import Periodic
 
@@ -41,9 +42,9 @@ class InputNoise(Periodic, name="input_noise", paper_row=5):
         check_choices(self)
         for name in ("variance", "neftune_alpha"):
             if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be finite and at least 0, not {getattr(self, name)}")
+                raise SettingError(f"{name} must be finite and at least 0, not {getattr(self, name)}")
         if self.neftune_alpha and self.noise_where != "embeddings":
-            raise ValueError("neftune_alpha is for noise on the embeddings: add noise_where='embeddings'")
+            raise SettingError("neftune_alpha is for noise on the embeddings: add noise_where='embeddings'")
 
     @contextmanager
     def training(self, population: Population, step: int, steps: int) -> Iterator[None]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deni.errors import SettingError
 from deni.strategies.base import Outputs, Strategy
 from deni.strategies.mixout import Mixout
 
@@ -30,7 +31,7 @@ class L2SP(Strategy, name="l2_sp"):
 
     def __post_init__(self) -> None:
         if not (self.l2_strength >= 0 and math.isfinite(self.l2_strength)):
-            raise ValueError(f"l2_strength must be finite and at least 0, not {self.l2_strength}")
+            raise SettingError(f"l2_strength must be finite and at least 0, not {self.l2_strength}")
 
     def conflicts_with(self, other: Strategy) -> str:
         return "both pull the parameters back to where they began" if isinstance(other, Mixout) else ""

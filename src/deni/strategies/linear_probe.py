@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deni.errors import SettingError
 from deni.strategies.base import Outputs, Strategy
 from deni.tasks import DEFAULT, find_task, task_of
 
@@ -35,7 +36,7 @@ class LinearProbe(Strategy, name="linear_probe"):
 
     def __post_init__(self) -> None:
         if not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
-            raise ValueError(f"probe_c must be finite and at least 0, not {self.probe_c}")
+            raise SettingError(f"probe_c must be finite and at least 0, not {self.probe_c}")
 
     def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if not self.probe_c or outputs is None:
@@ -81,7 +82,9 @@ def fit(
     from sklearn.preprocessing import StandardScaler
 
     if not np.isfinite(features).all():
-        raise ValueError("what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)")
+        raise SettingError(
+            "what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)"
+        )
     scaler = StandardScaler(with_mean=intercept).fit(features)
     x = scaler.transform(features)
     weight, bias = find_task(task).fit_output_layer(x, labels, classes, c, intercept)
@@ -99,7 +102,7 @@ def _output_layer(population: Population) -> tuple[str, str | None]:
     of = {population.slots[name][0][1]: name for name in names}
     layer = population.slots[names[0]][0][0] if names else None
     if not isinstance(layer, nn.Linear) or set(of) != {key for key, _ in layer.named_parameters()} or len(names) > 2:
-        raise ValueError("linear_probe needs an output layer that is one linear layer and trains as a whole")
+        raise SettingError("linear_probe needs an output layer that is one linear layer and trains as a whole")
     return of["weight"], of.get("bias")
 
 

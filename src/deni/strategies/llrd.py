@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deni.errors import SettingError
 from deni.strategies.base import Strategy
 
 _EMBEDDINGS = re.compile(r"embed|(?:^|\.)wte\.|(?:^|\.)wpe\.")  # the latter two are GPT-2's
@@ -27,7 +28,7 @@ class LLRD(Strategy, name="llrd"):
 
     def __post_init__(self) -> None:
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], not {self.layer_decay}")
+            raise SettingError(f"layer_decay must be in (0, 1], not {self.layer_decay}")
 
     def rate_of(self, name: str, names: Mapping[str, Any]) -> float:
         """See `Strategy.rate_of`.

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from deni.errors import SettingError
 from deni.settings import check_choices
 from deni.strategies.base import Outputs, Strategy
 
@@ -37,7 +38,7 @@ class Mixout(Strategy, name="mixout", paper_row=10):
     def __post_init__(self) -> None:
         check_choices(self)
         if not 0 <= self.mixout < 1:
-            raise ValueError(f"mixout must be in [0, 1), not {self.mixout}")
+            raise SettingError(f"mixout must be in [0, 1), not {self.mixout}")
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
         from torch import nn

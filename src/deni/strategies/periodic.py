@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deni.errors import SettingError
 from deni.strategies.base import Strategy
 from deni.strategies.forking import check_fraction, part
 
@@ -26,7 +27,7 @@ class Periodic(Strategy):
         for name in ("noise_from", "noise_until", "noise_every"):
             check_fraction(name, getattr(self, name))
         if self.noise_every == 0:
-            raise ValueError("noise_every must be above 0: it is a fraction of all steps")
+            raise SettingError("noise_every must be above 0: it is a fraction of all steps")
 
     def due(self, steps: int) -> range:
         """The numbers of steps after which it is due.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from deni.errors import SettingError
 from deni.noise import Noise
 from deni.settings import check_choices
 from deni.strategies.base import Outputs, Strategy
@@ -37,7 +38,7 @@ class PriorNoise(Strategy, name="prior_noise", paper_row=7):
     def __post_init__(self) -> None:
         check_choices(self)
         if not self.intensity >= 0:
-            raise ValueError(f"intensity must be at least 0, not {self.intensity}")
+            raise SettingError(f"intensity must be at least 0, not {self.intensity}")
         self._normal()  # checks the rest
 
     def _normal(self) -> Noise:
@@ -47,7 +48,7 @@ class PriorNoise(Strategy, name="prior_noise", paper_row=7):
         from deni.models.architectures import has_adapter
 
         if self.prior == "noisytune" and has_adapter(model):
-            raise ValueError(
+            raise SettingError(
                 "prior='noisytune' perturbs the pre-trained weights, which are frozen with PEFT: choose prior='normal' "
                 "or full tuning"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deni.errors import SettingError
 from deni.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Reinit(Strategy, name="reinit"):
 
     def __post_init__(self) -> None:
         if self.reinit_layers < 0:
-            raise ValueError(f"reinit_layers must be at least 0, not {self.reinit_layers}")
+            raise SettingError(f"reinit_layers must be at least 0, not {self.reinit_layers}")
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
         from deni.models.architectures import has_adapter, layers_of, pooler_of
@@ -32,10 +33,12 @@ class Reinit(Strategy, name="reinit"):
         if not self.reinit_layers:
             return model
         if has_adapter(model):
-            raise ValueError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
+            raise SettingError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
         layers = layers_of(model)
         if self.reinit_layers >= len(layers):
-            raise ValueError(f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them")
+            raise SettingError(
+                f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them"
+            )
         pooler = pooler_of(model)
         for fresh in [*layers[-self.reinit_layers :], *([pooler] if pooler is not None else [])]:
             for module in fresh.modules():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from deni.errors import SettingError
 from deni.schedule import Phase
 from deni.strategies.base import Setup
 from deni.strategies.forking import Forking, check_fraction, part
@@ -40,9 +41,9 @@ class Soup(Forking, name="soup"):
     def prepare(self, setup: Setup) -> Setup:
         if self.ingredients == "greedy" and setup.train is not None:
             if not setup.evaluates:
-                raise ValueError("a greedy soup is chosen on a dev split: give --dev, or an evaluation set")
+                raise SettingError("a greedy soup is chosen on a dev split: give --dev, or an evaluation set")
             if setup.runs > 1:
-                raise ValueError("a greedy soup can be chosen for one run at a time: use ingredients='uniform'")
+                raise SettingError("a greedy soup can be chosen for one run at a time: use ingredients='uniform'")
         return setup
 
     def phases(self, steps: int) -> list[Phase]:

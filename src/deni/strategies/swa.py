@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deni.errors import SettingError
 from deni.strategies.averaging import Averaging
 from deni.strategies.forking import check_fraction, part
 
@@ -28,7 +29,7 @@ class SWA(Averaging, name="swa", paper_row=8):
     def __post_init__(self) -> None:
         check_fraction("average_from", self.average_from)
         if self.swa_rate is not None and not self.swa_rate > 0:
-            raise ValueError(f"swa_rate must be above 0, not {self.swa_rate}")
+            raise SettingError(f"swa_rate must be above 0, not {self.swa_rate}")
 
     def mean_function(self) -> Callable:
         from torch.optim.swa_utils import get_swa_multi_avg_fn

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deni.errors import SettingError
 from deni.settings import check_choices
 from deni.strategies.base import Strategy
 from deni.tasks.voting import Combine
@@ -27,5 +28,5 @@ class Voting(Strategy):
 
     def __post_init__(self) -> None:
         if self.members < 1:
-            raise ValueError(f"members must be at least 1, not {self.members}")
+            raise SettingError(f"members must be at least 1, not {self.members}")
         check_choices(self)

@@ -99,7 +99,7 @@ class Cell:
         """How it is trained, with today's defaults for what is not given.
 
         Raises:
-            ValueError: a name, setting or value that does not exist.
+            SettingError: a name, setting or value that does not exist.
         """
         from deni.recipe import Recipe
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deni.data import Texts, check_trainable
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 from deni.models.loading import load_config
 from deni.provenance import versions
 from deni.recipe import Recipe
@@ -101,7 +101,7 @@ def _without_seeds(point: Point) -> Cell:
 def _axis(point: Point, axis: str) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except (InputError, SettingError) as error:
         raise point.wrong(axis, error) from None
 
 
@@ -115,7 +115,7 @@ def _recipe_of(point: Point) -> Recipe:
             package()
     with _axis(point, "recipe"):
         if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:
-            raise ValueError(
+            raise SettingError(
                 f"max_length {recipe.max_length} is over the limit of {limit} tokens of {point.cell.model}"
             )
     return recipe

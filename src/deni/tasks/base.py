@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from deni.errors import InputError, did_you_mean, short
+from deni.errors import InputError, SettingError, did_you_mean, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -288,9 +288,9 @@ def register(cls: _T) -> _T:
 
 
 def find_task(name: Any) -> Task:
-    """The task of this name; raises ValueError for a name that does not exist."""
+    """The task of this name; raises SettingError for a name that does not exist."""
     if not isinstance(name, str) or name not in TASKS:
-        raise ValueError(f"unknown task {short(name)}: {did_you_mean(str(name), TASKS)}")
+        raise SettingError(f"unknown task {short(name)}: {did_you_mean(str(name), TASKS)}")
     return TASKS[name]
 
 

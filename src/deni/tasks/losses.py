@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from deni.errors import SettingError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -37,7 +39,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor |
 
     classes = logits.shape[-1]
     if logits.dim() == 3 and logits.shape[:2] != labels.shape:
-        raise ValueError(
+        raise SettingError(
             f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}: a label for each token is needed "
             "(prompt tuning puts out more tokens than it is given)"
         )

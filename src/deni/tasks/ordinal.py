@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deni.errors import InputError, short, shown
+from deni.errors import InputError, SettingError, short, shown
 from deni.tasks import losses, metrics
 from deni.tasks.base import register
 from deni.tasks.column import Column
@@ -97,7 +97,7 @@ class Ordinal(SingleLabel):
         from torch.nn.functional import one_hot
 
         if labels.is_floating_point():
-            raise ValueError(f"task {self.name} needs class numbers, from 0 to {logits.shape[-1] - 1}, not fractions")
+            raise SettingError(f"task {self.name} needs class numbers, from 0 to {logits.shape[-1] - 1}, not fractions")
         predicted = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
         right = one_hot(labels, logits.shape[-1]).to(predicted)
         distances = (predicted - right).cumsum(-1).square().sum(-1)  # (M*B,)

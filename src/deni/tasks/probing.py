@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from deni.errors import SettingError
+
 MOST_ITERATIONS = 1000
 
 
@@ -48,10 +50,10 @@ def on_classes(
     from sklearn.linear_model import LogisticRegression
 
     if labels.ndim != 1 or labels.dtype.kind != "i":
-        raise ValueError("linear_probe needs one class for each text, or a model that says which other task it has")
+        raise SettingError("linear_probe needs one class for each text, or a model that says which other task it has")
     present = np.unique(labels)
     if len(present) < 2:
-        raise ValueError("linear_probe needs labeled texts of at least two classes, and all have the same one")
+        raise SettingError("linear_probe needs labeled texts of at least two classes, and all have the same one")
     weight, bias = _zeros(features, outputs)
     logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS).fit(features, labels)
     coefficients, intercepts = logistic.coef_, logistic.intercept_

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, get_args
 
+from deni.errors import SettingError
 from deni.tasks.base import DEFAULT, find_task
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def vote(outputs: Tensor, combine: Combine = "soft", task: str = DEFAULT) -> Ten
     tensor([[0.6000, 0.4000]])
     """
     if combine not in COMBINES:
-        raise ValueError(f"unknown vote {combine!r}: choose soft, hard or parent")
+        raise SettingError(f"unknown vote {combine!r}: choose soft, hard or parent")
     return outputs[:, 0] if combine == "parent" else find_task(task).vote(outputs, combine)
 
 

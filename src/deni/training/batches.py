@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from deni.errors import SettingError
 from deni.randomness import Sources
 
 LENGTHS = "run_lengths"  # key of a packed batch: T that the rows of each run, or lane, would have alone
@@ -60,13 +61,13 @@ class PackedDataset(Dataset):
     """The data of several runs side by side: an item is one row of each.
 
     Raises:
-        ValueError: datasets of different lengths; their runs would not have the same steps.
+        SettingError: datasets of different lengths; their runs would not have the same steps.
     """
 
     def __init__(self, datasets: Sequence[Any]) -> None:
         lengths = {len(dataset) for dataset in datasets}
         if len(lengths) > 1:
-            raise ValueError(f"the runs of a pack need datasets of one length, not {sorted(lengths)}")
+            raise SettingError(f"the runs of a pack need datasets of one length, not {sorted(lengths)}")
         self.datasets = datasets
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import PretrainedConfig, TrainingArguments
 
+from deni.errors import SettingError
 from deni.randomness import global_generators
 from deni.schedule import Schedule
 from deni.strategies import Setup, Strategy
@@ -40,14 +41,14 @@ class SeedSets:
         In the options, the first of each list takes its place.
 
         Raises:
-            ValueError: a list that has not one dataset for each seed.
+            SettingError: a list that has not one dataset for each seed.
         """
         found: dict[str, Sequence[Any] | None] = {"train": None, "eval": None}
         for name in found:
             given = options.get(f"{name}_dataset")
             if isinstance(given, list) and given and not isinstance(given[0], Mapping):
                 if len(given) != len(seeds.seeds):
-                    raise ValueError(
+                    raise SettingError(
                         f"{name}_dataset is a list of {len(given)}, not one for each of {len(seeds.seeds)} seeds"
                     )
                 options[f"{name}_dataset"], found[name] = given[0], given
@@ -118,7 +119,7 @@ class Loading:
         own = self.sets.train if name == "train" else self.sets.eval
         datasets = own or [shared] * len(self.seeds.seeds)
         if any(isinstance(each, IterableDataset) for each in datasets):
-            raise ValueError("several runs, or orders of members' own, need datasets with a length, not streams")
+            raise SettingError("several runs, or orders of members' own, need datasets with a length, not streams")
         distinct = {id(each): each for each in datasets}
         lean = {key: self.columns.lean(each, name) for key, each in distinct.items()}
         copies = self.seeds.per_model * lanes

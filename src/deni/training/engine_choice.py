@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from deni.engine import memory, passes
 from deni.engine.module import Compute, in_one_pass
 from deni.engine.probe import why_not_stacked
+from deni.errors import SettingError
 from deni.population import Population
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def choose_engine(
         divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
 
     Raises:
-        ValueError: `stacked` was chosen, and is not exact; not even one member fits into memory.
+        SettingError: `stacked` was chosen, and is not exact; not even one member fits into memory.
     """
     device = next(iter(population.values.values())).device
     with population.plain() as model:
@@ -89,7 +90,7 @@ def why_loop(
         return "asked for"
     reason = why_not_stacked(model, inputs, padding)
     if reason and engine == "stacked":
-        raise ValueError(f"this model cannot be stacked: {reason}; use engine='auto' or 'loop'")
+        raise SettingError(f"this model cannot be stacked: {reason}; use engine='auto' or 'loop'")
     if reason:
         logger.warning(f"members are computed one after another: {reason}")
     return reason

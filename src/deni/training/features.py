@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from transformers import TrainingArguments
 
 from deni.engine.module import in_mode
+from deni.errors import SettingError
 from deni.population import Population
 from deni.progress import track
 from deni.training.dataloading import Loading
@@ -33,13 +34,13 @@ def labeled_outputs(
         autocast: the context of a forward pass.
 
     Raises:
-        ValueError: texts without labels.
+        SettingError: texts without labels.
     """
     with population.alone(run * population.members) as model, in_mode(population.module, training=False):
         for inputs in batches:
             labels = labels_of(inputs)
             if labels is None:
-                raise ValueError("training needs labels: the training set has none")
+                raise SettingError("training needs labels: the training set has none")
             with autocast():
                 outputs = model(**inputs)
             yield outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels
@@ -52,10 +53,10 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
         strategy: who asks, for the message.
 
     Raises:
-        ValueError: a stream.
+        SettingError: a stream.
     """
     if isinstance(dataset, IterableDataset):
-        raise ValueError(f"{strategy} looks at all texts before the first step: not possible with a stream")
+        raise SettingError(f"{strategy} looks at all texts before the first step: not possible with a stream")
     size, rows = args.eval_batch_size, len(dataset)
     for start in track(range(0, rows, size), "labeled texts", unit="batches", shown=not args.disable_tqdm):
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")

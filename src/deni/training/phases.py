@@ -42,6 +42,7 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback
 
 from deni.engine.optimizer import MemberOptimizer, groups_by_rate, share_gradients
+from deni.errors import SettingError
 from deni.population import Population
 from deni.schedule import Phase, Schedule
 from deni.strategies import Strategy
@@ -134,11 +135,11 @@ class Phases(TrainerCallback):
             scheduled: whether a scheduler counts its groups already.
 
         Raises:
-            ValueError: the strategy needs more groups than that scheduler counts.
+            SettingError: the strategy needs more groups than that scheduler counts.
         """
         groups = groups_by_rate(optimizer, plain, self.strategy.rate_of)
         if scheduled and len(groups) != len(optimizer.param_groups):
-            raise ValueError(
+            raise SettingError(
                 f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
                 "cannot follow: give an optimizer without a scheduler"
             )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
+from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.strategies import Strategy
@@ -27,7 +28,7 @@ class RunSeeds:
         sources: seeds of single sources of randomness, which all runs share.
 
     Raises:
-        ValueError: no seeds, or equal ones.
+        SettingError: no seeds, or equal ones.
 
     >>> RunSeeds([3, 4], per_model=2).runs
     4
@@ -39,7 +40,7 @@ class RunSeeds:
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
-            raise ValueError(f"seeds must be distinct and at least one, not {self.seeds}")
+            raise SettingError(f"seeds must be distinct and at least one, not {self.seeds}")
 
     @property
     def runs(self) -> int:

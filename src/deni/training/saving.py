@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from deni.errors import SettingError
 from deni.population import Population
 from deni.strategies import Strategy
 from deni.training.compat import model_name
@@ -45,13 +46,13 @@ def save_artifact(
         describe: what `deni.json` says, see `deni.artifact.describe`: called with its `tuning` and `recipe`.
 
     Raises:
-        ValueError: no tokenizer.
+        SettingError: no tokenizer.
         InputError: a folder with other content.
     """
     from deni import artifact
 
     if tokenizer is None:
-        raise ValueError("an artifact needs a tokenizer: give the trainer `processing_class`")
+        raise SettingError("an artifact needs a tokenizer: give the trainer `processing_class`")
     ours = os.path.isfile(os.path.join(folder, artifact.INFO)) or (os.path.isdir(folder) and not os.listdir(folder))
     config = population.config
     name = model_name(config)

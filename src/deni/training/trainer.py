@@ -23,6 +23,7 @@ from transformers.utils.generic import find_labels
 
 from deni.engine import memory
 from deni.engine.active_tokens import moves_own_rows_only, token_ids
+from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.schedule import Schedule
@@ -79,7 +80,7 @@ class PopulationTrainer(Trainer):
         active_ids: the token ids whose embeddings train; None for all.
 
     Raises:
-        ValueError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
+        SettingError: several runs without `model_init`, several GPUs in one process (`nn.DataParallel`), phases that do
             not fit the number of steps (at `train`).
     """
 
@@ -105,7 +106,7 @@ class PopulationTrainer(Trainer):
         **options: Any,
     ) -> None:
         if engine not in ("auto", "stacked", "loop"):
-            raise ValueError(f"unknown engine {engine!r}: choose auto, stacked or loop")
+            raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
         self.strategy = strategy or Default()
         self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
         self.task = None if task is None else find_task(task)
@@ -113,9 +114,9 @@ class PopulationTrainer(Trainer):
         model_init = options.pop("model_init", None) or model_init
         args = own_arguments(args or TrainingArguments("tmp_trainer"), self.strategy.arguments())
         if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
-            raise ValueError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
+            raise SettingError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
         if args.auto_find_batch_size:
-            raise ValueError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
+            raise SettingError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
         self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
         self.source_seeds = dict(source_seeds or {})
         self.run_seeds = RunSeeds(self.seeds, self.strategy.runs, self.source_seeds)
@@ -123,9 +124,9 @@ class PopulationTrainer(Trainer):
         self.origin = {**(origin or {}), **origin_of(self.strategy, self.strategy.settings())}
         self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds, **({"task": task} if task else {})}
         if self.runs > 1 and model_init is None:
-            raise ValueError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
+            raise SettingError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
-            raise ValueError("give either `model` or `model_init`, not both")
+            raise SettingError("give either `model` or `model_init`, not both")
         self.sets = SeedSets.taken_from(options, self.strategy, args, self.run_seeds)
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
         self.model_init = model_init
@@ -133,7 +134,7 @@ class PopulationTrainer(Trainer):
             base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
             if self.args.n_gpu > 1:
-                raise ValueError(
+                raise SettingError(
                     "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
                     "or set CUDA_VISIBLE_DEVICES to one GPU"
                 )
@@ -296,7 +297,7 @@ class PopulationTrainer(Trainer):
         inputs = dict(inputs)
         labels = self.ballots.labels_of(inputs)
         if labels is None:
-            raise ValueError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
+            raise SettingError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
         outputs = model(**inputs)
         # The rows of a training batch are shared among runs, or lanes.
         items = None if num_items_in_batch is None else num_items_in_batch // (self.runs * lanes_of(self.schedule))
@@ -407,7 +408,7 @@ class PopulationTrainer(Trainer):
         if self.runs * lanes == 1:
             return super().get_train_dataloader()
         if self.train_dataset is None:
-            raise ValueError("training needs a train_dataset")
+            raise SettingError("training needs a train_dataset")
 
         def order(rows: int) -> SampleOrder:
             self.phases.order = SampleOrder(rows, self.population.sources, lanes)

@@ -23,7 +23,7 @@ def make_tuning(name: str | Tuning, **settings: Any) -> Tuning:
         settings: the tuning's own; None means not given.
 
     Raises:
-        ValueError: a name or setting that does not exist, or a tuning given together with settings.
+        SettingError: a name or setting that does not exist, or a tuning given together with settings.
 
     >>> make_tuning("lora", lora_r=8).lora_r
     8

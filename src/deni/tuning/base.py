@@ -39,7 +39,7 @@ class Tuning:
             paper_row: its place among the tunings of arXiv 2406.12471, and so in listings.
 
         Raises:
-            ValueError: another tuning has the name.
+            SettingError: another tuning has the name.
         """
         super().__init_subclass__(**options)
         if name is not None:

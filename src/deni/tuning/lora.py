@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from deni.errors import SettingError
 from deni.settings import check_choices
 from deni.tuning.base import Tuning, task_type
 
@@ -48,9 +49,9 @@ class Lora(Tuning, name="lora", paper_row=2):
     def __post_init__(self) -> None:
         check_choices(self)
         if self.lora_r < 1:
-            raise ValueError(f"lora_r must be at least 1, not {self.lora_r}")
+            raise SettingError(f"lora_r must be at least 1, not {self.lora_r}")
         if not 0 <= self.lora_dropout < 1:
-            raise ValueError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
+            raise SettingError(f"lora_dropout must be in [0, 1), not {self.lora_dropout}")
 
     def apply(self, model: nn.Module) -> nn.Module:
         from peft import LoraConfig, get_peft_model

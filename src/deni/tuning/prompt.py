@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 from deni.tuning.base import Tuning
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Prompt(Tuning, name="prompt"):
 
     def __post_init__(self) -> None:
         if self.prompt_tokens < 1:
-            raise ValueError(f"prompt_tokens must be at least 1, not {self.prompt_tokens}")
+            raise SettingError(f"prompt_tokens must be at least 1, not {self.prompt_tokens}")
 
     @property
     def virtual_tokens(self) -> int:

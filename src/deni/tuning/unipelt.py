@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from deni.errors import InputError, short
+from deni.errors import InputError, SettingError, short
 from deni.tuning.base import Tuning
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
     def __post_init__(self) -> None:
         for name, value in self.settings().items():
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise SettingError(f"{name} must be at least 1, not {value}")
 
     def apply(self, model: nn.Module) -> nn.Module:
         adapters = package()

@@ -58,7 +58,7 @@ class Job:
             recipe: what `cell.resolve()` gives, where it is known already.
 
         Raises:
-            ValueError: phases that do not fit into the steps, or a name, setting or value that does not exist.
+            SettingError: phases that do not fit into the steps, or a name, setting or value that does not exist.
         """
         recipe = cell.resolve() if recipe is None else recipe
         decided = decides(cell, recipe, fingerprints, versions)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
-from deni.errors import did_you_mean
+from deni.errors import InputError, SettingError, did_you_mean
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.registry import Registry
@@ -249,5 +249,5 @@ def _at(pairs: Mapping[str, Spot], otherwise: Spot) -> Iterator[None]:
     """Say where it stands what the library refuses."""
     try:
         yield
-    except ValueError as error:
+    except (InputError, SettingError) as error:
         raise mentioned(str(error), pairs, otherwise).wrong(str(error)) from None
