@@ -1,4 +1,4 @@
-"""Write the tables of this folder's README and of docs/reproduction.md from the results; `--check` compares only.
+"""Write the tables of this folder's README from the results; `--check` compares only.
 
 python benchmarks/tables.py
 """
@@ -209,6 +209,7 @@ PAGES = {
         member_step,
         learning_rates,
         tunings,
+        augmentation,
         loading,
         interval_coverage,
         report,
@@ -217,7 +218,6 @@ PAGES = {
         packed_step,
         kills,
     ),
-    HERE.parent / "docs" / "reproduction.md": (augmentation,),
 }
 
 

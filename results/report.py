@@ -1,4 +1,6 @@
-"""Write the pages and figures of docs/reproduction from the archives of this folder; `--check` fails where they differ.
+"""Write a page of each archive of this folder beside it, and its figures; `--check` fails where they differ.
+
+The pages have every number. docs/reproduction.md tells what they show; its figures are here, too.
 
 python results/report.py claims
 """
@@ -23,9 +25,10 @@ from deni.report.svg import draw_svgs
 from deni.report.text_tables import build_overview, markdown_sections, markdown_table, shared_by
 from deni.study.spec.grid import read_grid
 from deni.study.store.archive import opened
+from deni.study.store.table import called
 
 HERE = Path(__file__).parent
-PAGES = HERE.parent / "docs" / "reproduction"
+IMAGES = HERE.parent / "docs" / "images" / "reproduction"
 FIGURES = ("cost-mean", "cost-sd", "seeds")
 BASELINES = {
     "claims": ("default", "best_practices", "ensemble"),
@@ -40,11 +43,17 @@ AS_ONE_MODEL = ("recipes",)  # what is chosen is one model at inference; the vot
 def build_page(name: str) -> tuple[str, dict[str, str]]:
     """The page of a study, and the figures on it: name -> SVG."""
     with opened(HERE / f"{name}.parquet") as store:
-        runs = read_runs(store, as_one_model=name in AS_ONE_MODEL)
+        runs = read_runs(store, as_one_model=name in AS_ONE_MODEL, labels=labels_of(name))
     known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
     tables = {baseline: _without(build_tables(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
     drawn = {_file(title): svg for title, svg in draw_svgs(tables[known[0]]) if title.startswith(FIGURES)}
     return "\n".join([*_head(name, runs, tables[known[0]]), *_body(name, tables, drawn), ""]), drawn
+
+
+def labels_of(name: str) -> dict[str, str]:
+    """Name and settings of each strategy that has a label in the study -> its label; archives may be older than it."""
+    cells = [point.cell for point in read_grid(HERE / f"{name}.yaml").points()]
+    return {called(dataclasses.replace(cell, label="")): called(cell) for cell in cells if cell.label}
 
 
 def _file(title: str) -> str:
@@ -69,7 +78,7 @@ def _head(name: str, runs: Runs, tables: Tables) -> Iterator[str]:
     planned, done = len(list(read_grid(HERE / f"{name}.yaml").points())), len(tables.each_run)
     yield from (f"# {name.capitalize()}", "", question.removeprefix("# "), "")
     yield f"Written by `results/report.py` from `results/{name}.parquet` (SHA-256 {sha_of(name)}), which"
-    yield f"`results/run.py` made of [results/{name}.yaml](../../results/{name}.yaml):"
+    yield f"`results/run.py` made of [results/{name}.yaml]({name}.yaml):"
     yield from ("", "```yaml", rest.strip(), "```", "")
     if done < planned:
         yield from (f"**Not finished: {done} of {planned} runs are done.** What follows is of these.", "")
@@ -117,14 +126,14 @@ def _body(name: str, tables: dict[str, Tables], drawn: dict[str, str]) -> Iterat
             yield from ("", f"## {title}", "", table)
     yield from ("", "## Figures")
     for title in drawn:
-        yield from ("", f"![{title}](../images/reproduction/{name}/{title}.svg)")
+        yield from ("", f"![{title}](../docs/images/reproduction/{name}/{title}.svg)")
 
 
 def write(name: str, check: bool) -> None:
     """Write a page and its figures, or find that they are what the archive says."""
     page, drawn = build_page(name)
-    files = {PAGES / f"{name}.md": page}
-    folder = PAGES.parent / "images" / "reproduction" / name
+    files = {HERE / f"{name}.md": page}
+    folder = IMAGES / name
     files |= {folder / f"{title}.svg": svg for title, svg in drawn.items()}
     for old in folder.glob("*.svg") if not check else ():
         old.unlink()

@@ -1,6 +1,7 @@
 """The studies in `results/`, and the pages that are written of them."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from deni.study.store.database import Store
 from tests.helpers.made import make, runs
 
 RESULTS = Path(__file__).parents[1] / "results"
-PAGES = RESULTS.parent / "docs" / "reproduction"
+DOCS = RESULTS.parent / "docs"
 
 
 def script(name):
@@ -29,19 +30,36 @@ def test_a_study_can_be_run_and_reported_and_is_listed(name):
     assert len(list(read_grid(RESULTS / f"{name}.yaml").points())) > 0
     assert name in run.STUDIES
     assert name in report.BASELINES
-    assert f"[{name}]({name}.yaml)" in (RESULTS / "README.md").read_text()
+    assert f"[{name}]({name}.yaml) | [page]({name}.md)" in (RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.parquet")))
 def test_a_page_is_of_the_archive_and_the_study_beside_it(name):
     """The whole page is compared by `results/report.py --check`, which takes half a minute."""
-    page = (PAGES / f"{name}.md").read_text()
+    page = (RESULTS / f"{name}.md").read_text()
     assert f"`results/{name}.parquet` (SHA-256 {report.sha_of(name)})" in page
     question, _, rest = (RESULTS / f"{name}.yaml").read_text().partition("\n")
     assert question.removeprefix("# ") in page
     assert rest.strip() in page
-    assert f"reproduction/{name}.md" in (RESULTS.parent / "mkdocs.yml").read_text()
-    assert f"reproduction/{name}.md" in (RESULTS.parent / "docs" / "reproduction.md").read_text()
+    told = (DOCS / "reproduction.md").read_text()
+    assert f"(../results/{name}.md" in told
+    assert f"(images/reproduction/{name}/" in told
+
+
+def test_reproduction_is_for_readers():
+    """At most 1,200 words, one figure for each study; what is generated in full is beside the archives."""
+    text = (DOCS / "reproduction.md").read_text()
+    assert len(text.split()) <= 1200
+    assert text.count("![") == len(list(RESULTS.glob("*.parquet"))) == 5
+
+
+@pytest.mark.parametrize("page", [*sorted(RESULTS.glob("*.md")), DOCS / "reproduction.md"], ids=lambda page: page.name)
+def test_figures_of_a_page_are_there_and_every_figure_is_on_a_page(page):
+    images = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text())
+    assert all((page.parent / image).is_file() for image in images)
+    if page.stem in report.BASELINES:
+        drawn = {image.name for image in (DOCS / "images" / "reproduction" / page.stem).glob("*.svg")}
+        assert {Path(image).name for image in images} == drawn
 
 
 def test_the_page_of_an_unfinished_study(tmp_path, monkeypatch):
@@ -53,10 +71,10 @@ def test_the_page_of_an_unfinished_study(tmp_path, monkeypatch):
     with Store(tmp_path / "made.db") as store:
         write_archive(store, tmp_path / "made.parquet")
     monkeypatch.setattr(report, "HERE", tmp_path)
-    monkeypatch.setattr(report, "PAGES", tmp_path / "docs" / "reproduction")
+    monkeypatch.setattr(report, "IMAGES", tmp_path / "docs" / "images" / "reproduction")
     monkeypatch.setitem(report.BASELINES, "made", ("default", "ensemble"))
     report.write("made", check=False)
-    page = (tmp_path / "docs" / "reproduction" / "made.md").read_text()
+    page = (tmp_path / "made.md").read_text()
     assert "\nWhich is better?\n" in page
     assert "**Not finished: 10 of 15 runs are done.**" in page
     assert f"(SHA-256 {report.sha_of('made')})" in page
@@ -67,8 +85,8 @@ def test_the_page_of_an_unfinished_study(tmp_path, monkeypatch):
     assert "## Shown\n\n- " in page
     assert "## Not shown" not in page  # everything is
     for figure in (tmp_path / "docs" / "images" / "reproduction" / "made").glob("*.svg"):
-        assert f"images/reproduction/made/{figure.name}" in page
+        assert f"(../docs/images/reproduction/made/{figure.name})" in page
     report.write("made", check=True)
-    (tmp_path / "docs" / "reproduction" / "made.md").write_text(page.replace("10 of 15", "15 of 15"))
+    (tmp_path / "made.md").write_text(page.replace("10 of 15", "15 of 15"))
     with pytest.raises(SystemExit, match="is not what made"):
         report.write("made", check=True)

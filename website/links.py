@@ -19,6 +19,7 @@ PAGES = {
     **{f"src/deni/cli/{name}.py": f"commands/{name}.md" for name in COMMANDS},
     "src/deni/cli/__init__.py": "commands/index.md",
 }
+RESULTS = "results/"  # its pages are shown as pages, and kept out of the search: they repeat the same words
 LINK = re.compile(r"\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
 
 
@@ -27,7 +28,8 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
 
     added = set()
-    for page in [*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+    outside = [*ROOT.glob("*.md"), ROOT / "benchmarks" / "README.md", *sorted((ROOT / RESULTS).glob("*.md"))]
+    for page in [*outside, *sorted((ROOT / "docs").rglob("*.md"))]:
         for link, _ in LINK.findall(page.read_text(encoding="utf-8")):
             target = (page.parent / link).resolve()
             name = target.relative_to(ROOT).as_posix() if target.is_relative_to(ROOT) else ""
@@ -39,7 +41,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turns links that leave the documentation into links of the site."""
-    here = posixpath.dirname(f"docs/{page.file.src_uri}")
+    shown = posixpath.dirname(f"docs/{page.file.src_uri}")
+    here = RESULTS if shown == f"docs/files/{RESULTS}".rstrip("/") else shown  # where it is in the repository
 
     def turned(match: re.Match[str]) -> str:
         name, anchor = posixpath.normpath(posixpath.join(here, match[1])), match[2] or ""
@@ -47,9 +50,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             module = name.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             return f"][{module}]"
         target = PAGES.get(name) or (f"files/{name}.md" if _shown(name) and (ROOT / name).is_file() else None)
+        if target is None and here != shown and name.startswith("docs/"):
+            target = name.removeprefix("docs/")
         if target is None:
             return match[0]
-        return f"]({posixpath.relpath(f'docs/{target}', here)}{anchor})"
+        return f"]({posixpath.relpath(f'docs/{target}', shown)}{anchor})"
 
     return LINK.sub(turned, markdown)
 
@@ -60,5 +65,7 @@ def _shown(name: str) -> bool:
 
 
 def _listing(file: Path, name: str) -> str:
+    if name.startswith(RESULTS) and file.suffix == ".md":
+        return f"---\nsearch: {{exclude: true}}\n---\n\n{file.read_text(encoding='utf-8')}"
     language = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}.get(file.suffix, "text")
     return f"# {name}\n\n````{language}\n{file.read_text(encoding='utf-8').rstrip()}\n````\n"

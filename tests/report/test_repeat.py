@@ -15,7 +15,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
     file = tmp_path / "first.yaml"
     file.write_text(
         f"name: again\ndatasets: [{{path: {tickets}, task: single_label}}]\nmodels: [{model_folder}]\n"
-        "tunings: [full, {name: lora, lora_r: 4}]\nstrategies: [default, {name: deni, members: 3}]\n"
+        "tunings: [full, {name: lora, lora_r: 4}]\nstrategies: [default, {name: deni, members: 3, label: three}]\n"
         "labelled: [12, 18]\nseeds: 2\nblocks: 2\nrecipe: {epochs: 4, batch_size: 4}\nvary: [dropout, sample_order]\n"
         f"measure: {measure}\n"
     )
@@ -27,6 +27,7 @@ def test_the_study_of_the_page_gives_the_same_cells(tmp_path, model_folder, tick
     repeat = plan_repeat(rows, "study.db")
     assert (len(repeat.documents) > 1) == broken
     assert all(("measure: development" in text) == (measure == "development") for text in repeat.documents.values())
+    assert all("label: three" in text for text in repeat.documents.values() if "name: deni" in text)
     keys = []
     for name, text in repeat.documents.items():
         (tmp_path / name).write_text(text)

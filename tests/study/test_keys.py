@@ -230,7 +230,7 @@ def test_changing_any_one_field_changes_the_key(model_folder, data):
 
 
 def test_every_field_that_is_no_label_is_tried():
-    labels = {"vary", "factor"}
+    labels = {"vary", "factor", "label"}
     assert set(cells("x")) | labels | {"dataset"} == {field.name for field in dataclasses.fields(Cell)}
 
 

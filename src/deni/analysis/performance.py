@@ -32,7 +32,7 @@ class Performance:
         confusion: counts, gold x predicted `(C, C)`; None where a text has several labels or a number.
         per_label: `label`, `gold`, `predicted`, `f1`; empty in regression.
         calibration: of the vote, or None.
-        reliability: `confidence`, `accuracy`, `share` in percent.
+        reliability: `confidence`, `accuracy`, `share` in percent, and `count` of each bin.
         disagreement: share of the examples on which two members differ; their mean SD in regression; None for one.
         parent_differs: share on which the vote differs from the parent, which got no noise; None without one.
         member_scores: the main metric of each member alone, `(M,)`.

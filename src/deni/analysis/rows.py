@@ -71,14 +71,19 @@ def instability(group: Group) -> dict[str, Any]:
     }
 
 
-RELIABILITY = ("confidence", "accuracy", "share")
+RELIABILITY = ("confidence", "accuracy", "share", "count")
 
 
 def reliability(group: Group) -> Iterator[dict[str, Any]]:
-    """Confidence, accuracy and share, in percent, of each bin that has texts, of all runs; blocks count equally."""
-    found = [block.measures.reliability for block in group.blocks if block.measures is not None]
-    if not found:
+    """Confidence, accuracy and share, in percent, of each bin that has texts, of all runs; blocks count equally.
+
+    `count` is how many predictions of all runs are in the bin.
+    """
+    blocks = [(block, block.measures.reliability) for block in group.blocks if block.measures is not None]
+    if not blocks:
         return
+    found = [each for _, each in blocks]
+    counts = sum(np.rint(each.share * block.texts * len(block.rows)).astype(int) for block, each in blocks)
     share, confidence, accuracy = (np.stack(each) for each in zip(*found, strict=True))  # (B, bins)
     for place, total in enumerate(share.sum(0)):
         if total > 0:
@@ -88,6 +93,7 @@ def reliability(group: Group) -> Iterator[dict[str, Any]]:
                 "confidence": 100 * float(weights @ confidence[:, place]),
                 "accuracy": 100 * float(weights @ accuracy[:, place]),
                 "share": 100 * float(total / len(share)),
+                "count": int(counts[place]),
             }
 
 

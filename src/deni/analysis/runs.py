@@ -166,18 +166,25 @@ def mean_score(group: Group) -> float:
     return float(np.mean([block.scores.mean() for block in group.blocks]))
 
 
-def read_runs(store: Store, watch: Callable[[Sequence[Any]], Iterable[Any]] = iter, as_one_model: bool = False) -> Runs:
+def read_runs(
+    store: Store,
+    watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
+    as_one_model: bool = False,
+    labels: Mapping[str, str] | None = None,
+) -> Runs:
     """Read the runs of a store.
 
     Args:
         watch: shows how far it is.
         as_one_model: measure strategies whose members were forked as the mean of these members, which is what
             `deni export --as single` writes, in place of their vote, and call them so. Others stay as they are.
+        labels: name and settings of a strategy, as they are shown without a label -> its label; None for those that
+            the cells have.
 
     Raises:
         InputError: nothing is done in it.
     """
-    rows = list(store.results(None))
+    rows = _with_labels(list(store.results(None)), labels)
     if not any(row.status == "done" for row in rows):
         waiting = sum(row.status in ("waiting", "running") for row in rows)
         raise InputError(
@@ -244,6 +251,17 @@ class _Reader:
         return Block(number, rows, seeds, np.array(each_score), chance, texts, None, None, None)
 
 
+def _with_labels(rows: Sequence[Row], labels: Mapping[str, str] | None) -> list[Row]:
+    """Rows whose cells have the labels of their strategies; another study of the store may give one that gives none."""
+    names = [called(dataclasses.replace(row.cell, label="")) for row in rows]
+    given = {name: row.cell.label for name, row in zip(names, rows, strict=True) if row.cell.label}
+    told = given if labels is None else labels
+    return [
+        dataclasses.replace(row, cell=dataclasses.replace(row.cell, label=told[name])) if name in told else row
+        for name, row in zip(names, rows, strict=True)
+    ]
+
+
 def _own_sources(cell: Cell) -> dict[str, int]:
     """Seeds of single sources; those that only repeat the block are left away."""
     return {name: seed for name, seed in cell.sources.items() if seed != cell.block}
@@ -271,7 +289,8 @@ def _strategies(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
     own = []
     for key, row in zip(keys, rows, strict=True):
         decided = {name: row.decides["recipe"][name] for name in ARGUMENTS if name in row.decides["recipe"]}
-        own.append(flat({**row.decides["strategy"]["settings"], "recipe": decided}))
+        strategy = row.decides["strategy"]
+        own.append(flat({"strategy": strategy["name"], **strategy["settings"], "recipe": decided}))
         alike.setdefault((key, called(row.cell)), {})[canonical(own[-1])] = own[-1]
     names = []
     for key, row, values in zip(keys, rows, own, strict=True):

@@ -131,7 +131,7 @@ def command(
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
-    report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"])
+    report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"]))
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
@@ -157,4 +157,6 @@ def command(
     report.print_on(table, Console())
     if explain:
         click.echo(f"\n{done.result.trainer.diagnostics.story()}\n")
+    if one_model := report.next_step():
+        click.echo(one_model)
     click.echo(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")

@@ -215,14 +215,14 @@ def reliability_figure(styles: Styles) -> Figure:
         x=alt.X("confidence:Q", title="confidence, in %", scale=scale),
         y=alt.Y("accuracy:Q", title="accuracy, in %", scale=scale),
     )
-    tips = tips_of("strategy", "confidence:.1f", "accuracy:.1f", "share:.1f")
+    tips = tips_of("strategy", "confidence:.1f", "accuracy:.1f", "share:.1f", "count:,")
     line = base.mark_line(strokeWidth=1.6).encode(color=styles.colour, strokeDash=styles.dash)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(fill=styles.fill, shape=styles.shape, tooltip=tips)
     return Figure(
         "reliability",
         "Can the probabilities be trusted?",
         "Test texts of all runs in ten bins by the confidence of the vote. On the dashed line confidence is accuracy; "
-        "below it the model is too sure. Bins with few texts (see the share on hover) are uncertain.",
+        "below it the model is too sure. Bins with few texts (see the count on hover) are uncertain.",
         "setting",
         {"reliability": "reliability"},
         spec_of(exact + line + points),

@@ -15,7 +15,9 @@ from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.provenance import canonical
 from deni.study.cell import Cell, Named
+from deni.study.spec.axes import LONGEST_LABEL
 from deni.study.store.rows import Row
+from deni.study.store.table import called
 
 _COMMON = ("protocol", "preset", "measure", "test_size", "recipe", "vary")
 
@@ -82,8 +84,15 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _named(named: Named) -> Any:
-    return {"name": named.name, **named.settings} if named.settings else named.name
+def _named(named: Named, label: str = "") -> Any:
+    more = {**named.settings, **({"label": label} if label else {})}
+    return {"name": named.name, **more} if more else named.name
+
+
+def _label(cell: Cell) -> str:
+    """The label of a cell's strategy, with the value of a factor, which is written as a setting here."""
+    label = called(cell) if cell.label else ""
+    return label if len(label) <= LONGEST_LABEL else ""
 
 
 # Of a study, outermost first: the key in the document, and what of a cell stands there.
@@ -93,7 +102,7 @@ _AXES: dict[str, Callable[[Cell], Any]] = {
     "models": lambda cell: cell.model,
     "tunings": lambda cell: _named(cell.tuning),
     "labelled": lambda cell: "all" if cell.labelled is None else cell.labelled,
-    "strategies": lambda cell: _named(cell.strategy),
+    "strategies": lambda cell: _named(cell.strategy, _label(cell)),
     "blocks": lambda cell: cell.block,
     "seeds": lambda cell: cell.seed,
 }

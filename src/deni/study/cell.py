@@ -64,6 +64,7 @@ class Cell:
         recipe: fields of `deni.recipe.Recipe` that are given.
         vary: which sources the seeds of the study vary; a label, the seeds themselves are above.
         factor: settings that the study varies on purpose; a label, the settings themselves are above.
+        label: what reports call the strategy; empty for its name with the settings that are given.
     """
 
     dataset: Mapping[str, Any]
@@ -81,6 +82,7 @@ class Cell:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     vary: str = "optimisation"
     factor: Mapping[str, Any] = field(default_factory=dict)
+    label: str = setting("", neutral="")
 
     # ---- what it means ---------------------------------------------------------------------------------------------
 

@@ -64,7 +64,8 @@ def of_choices(
     count = len(classes)
     confusion = np.bincount(gold * count + chosen, minlength=count**2).reshape(count, count)
     share, confidence, right = reliability(votes, gold, BINS)
-    bins = pd.DataFrame({"confidence": 100 * confidence, "accuracy": 100 * right, "share": 100 * share})
+    percent = {"confidence": 100 * confidence, "accuracy": 100 * right, "share": 100 * share}
+    bins = pd.DataFrame({**percent, "count": np.rint(share * len(gold)).astype(int)})
     return confusion, {
         "confusion": confusion,
         "per_label": per_label(classes, confusion.diagonal(), confusion.sum(1), confusion.sum(0)),

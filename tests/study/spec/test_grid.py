@@ -9,6 +9,7 @@ from deni.errors import InputError, InputWarning
 from deni.randomness import SOURCES
 from deni.study.plan import read_study
 from deni.study.spec.grid import KEYS
+from deni.study.store.table import called
 from tests.helpers.tiny import HAS_ADAPTERS, toy_rows, write_csv
 
 HEAD = """\
@@ -464,3 +465,37 @@ def test_a_wrong_column_of_a_dataset_by_name_is_pointed_at(study, monkeypatch):
     write_csv(study.folder / "trec.csv.gz", toy_rows())
     with pytest.raises(InputError, match=r"datasets\.text_column: "):
         study("strategies: default\nmodels: MODEL\nseeds: 2\ndatasets: {name: trec, text_column: body}\n")
+
+
+LABELED = "strategies: [default, {name: deni, members: 3, label: three members}]\nfactor: {variance: [0.1, 0.2]}\n"
+
+
+def test_a_label_is_what_a_strategy_is_called_and_no_part_of_its_keys(study):
+    plain = "datasets: tickets.csv\nmodels: MODEL\nseeds: 1\nrecipe: {batch_size: 4, epochs: 4}\n"
+    labeled = study(plain + LABELED)
+    assert [called(cell) for cell in cells(labeled)] == [
+        "default",
+        "three members (variance=0.1)",
+        "three members (variance=0.2)",
+    ]
+    unlabeled = study(plain + LABELED.replace(", label: three members", ""))
+    assert [called(cell) for cell in cells(unlabeled)][1] == "deni (members=3, variance=0.1)"
+    assert [job.key for job in labeled.jobs] == [job.key for job in unlabeled.jobs]
+    assert [job.pack for job in labeled.jobs] == [job.pack for job in unlabeled.jobs]
+
+
+@pytest.mark.parametrize(
+    ("strategies", "said"),
+    [
+        ("[{name: deni, label: same}, {name: swa, label: same}]", "line 3: strategies[1]: called 'same', as strategies[0]"),
+        ("[default, {name: deni, label: default}]", "line 3: strategies[1]: called 'default', as strategies[0]"),
+        ("[{name: deni, label: default}, default]", "line 3: strategies[1]: called 'default', as strategies[0]"),
+        (f"[{{name: deni, label: {31 * 'x'}}}]", "strategies[0].label: expected a text of 1 to 30 characters"),
+        ("[{name: deni, label: ' '}]", "strategies[0].label: expected a text of 1 to 30 characters"),
+        ("[{name: deni, label: [a]}]", "strategies[0].label: expected one value, not a list"),
+        ("[{name: deni, lable: a}]", "strategies[0].lable: no such setting of deni; did you mean label?"),
+    ],
+)
+def test_a_label_that_does_not_tell_strategies_apart_is_refused(study, strategies, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        study(f"datasets: tickets.csv\nmodels: MODEL\nstrategies: {strategies}\nseeds: 1\n")

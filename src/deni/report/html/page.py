@@ -9,6 +9,7 @@ import pandas as pd
 
 from deni.analysis.claims import NOT_EQUAL, Sentence
 from deni.analysis.runs import WHERE, Setting
+from deni.analysis.summary import summarize
 from deni.analysis.tables import Tables
 from deni.analysis.votes import OTHERS
 from deni.measures import F1_MARGIN, LEAST_SEEDS, SD_MARGIN
@@ -45,6 +46,7 @@ def build_page(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, ti
         common=_common(tables.runs.settings),
         marks=marks(tables.runs.strategies),
         figures={each.name: each for each in drawn},
+        summary=summarize(tables),
         sentences=sentences,
         not_equal=NOT_EQUAL,
         repeat=repeat,

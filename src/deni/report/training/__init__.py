@@ -26,14 +26,15 @@ class TrainingReport:
     Args:
         title: of the page.
         command: what was typed; None where it was not begun on the command line.
+        model: the artifact's folder, as commands name it.
 
     Attributes:
         summary: what was found, when the training is over.
         left_out: why there is no page, or nothing.
     """
 
-    def __init__(self, title: str, command: str | None = None) -> None:
-        self.title, self.command = title, command
+    def __init__(self, title: str, command: str | None = None, model: str = "MODEL") -> None:
+        self.title, self.command, self.model = title, command, model
         self.summary: TrainingSummary | None = None
         self.left_out = ""
 
@@ -42,7 +43,7 @@ class TrainingReport:
         from deni.report.training.page import build_page
 
         generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
-        self.summary = summarize_training(done, generator, self.command)
+        self.summary = summarize_training(done, generator, self.command, self.model)
         try:
             check_packages()
         except InputError as error:
@@ -51,13 +52,20 @@ class TrainingReport:
         return {PAGE: build_page(self.summary, self.title).encode("utf-8", "replace")}
 
     def print_on(self, table: Table, console: Console) -> None:
-        """Print the table, with the short form below the rows that it has."""
+        """Print the verdict, and the table with the short form below the rows that it has."""
         from deni.report.training.terminal import print_summary
 
         if self.summary is None:  # it failed, and a warning said why
             console.print(table)
         else:
             print_summary(self.summary, table, console)
+
+    def next_step(self) -> str:
+        """What to do where the members agree: one line, or nothing."""
+        from deni.report.training.verdict import export_command
+
+        command = None if self.summary is None else export_command(self.summary)
+        return f"One model would do: {command}" if command else ""
 
 
 __all__ = ["PAGE", "TrainingReport", "TrainingSummary", "summarize_training"]

@@ -36,9 +36,10 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
         ),
         "excess": _excess(),
         "reliability": _of_one(
-            reliability_figure(styles),
-            "Test texts in ten bins by the confidence of the vote. On the dashed line confidence is accuracy; below it "
-            "the model is too sure. Bins with few texts (see the share on hover) are uncertain.",
+            _with_counts(reliability_figure(styles)),
+            f"The {'words' if test and test.examples == 'words' else 'test texts'} in ten bins by the confidence of the "
+            "vote; the number at a point says how many. On the dashed line confidence is accuracy; below it the model "
+            "is too sure.",
         ),
         "points": _points(),
     }
@@ -47,6 +48,14 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
     if not summary.forks.empty and summary.forks["disagreement_at_fork"].isna().all():
         drawn = [figure for figure in drawn if figure.name != "diversity"]
     return drawn, {name: frame.to_dict("records") for name, frame in frames.items()}
+
+
+def _with_counts(figure: Figure) -> Figure:
+    """The reliability diagram with the count of each bin at its point."""
+    x, y = alt.X("confidence:Q"), alt.Y("accuracy:Q")
+    counts = named("reliability").mark_text(dy=-10, fontSize=11, color=INK).encode(x=x, y=y, text="count:Q")
+    layer = {name: value for name, value in counts.to_dict().items() if name in ("data", "mark", "encoding")}
+    return dataclasses.replace(figure, spec={**figure.spec, "layer": [*figure.spec["layer"], layer]})
 
 
 def _of_one(figure: Figure, caption: str) -> Figure:

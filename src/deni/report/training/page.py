@@ -14,6 +14,7 @@ from deni.report.html.page import fork_columns
 from deni.report.numbers import number
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
+from deni.report.training.verdict import state_verdict
 from deni.tasks.examining import UncertainText
 
 MOST_CLASSES = 30  # of the confusion matrix; of more, those with the most errors
@@ -35,12 +36,15 @@ def build_page(summary: TrainingSummary, title: str) -> str:
     shown = {"forks": table_of(_forks(summary.forks))} if len(summary.forks) else {}
     if test is not None and len(test.per_label):
         shown["labels"] = table_of(_labels(test.per_label, test))
+    if test is not None and len(test.reliability):
+        shown["bins"] = table_of(_bins(test.reliability, test))
     return render_page(
         "training",
         title,
         {"tables": tables, "figures": figures},
         summary=summary,
         test=test,
+        verdict=state_verdict(summary),
         tiles=build_tiles(summary),
         figures={each.name: each for each in drawn},
         marks=[],
@@ -83,6 +87,14 @@ def _labels(frame: pd.DataFrame, test: Performance) -> list[Column]:
         Column(test.examples if test.examples == "words" else "texts", [f"{value:,}" for value in frame["gold"]]),
         Column("predicted", [f"{value:,}" for value in frame["predicted"]]),
         Column("F1", [number(value, 1) for value in frame["f1"]]),
+    ]
+
+
+def _bins(frame: pd.DataFrame, test: Performance) -> list[Column]:
+    return [
+        Column("confidence, %", [number(value, 1) for value in frame["confidence"]]),
+        Column("accuracy, %", [number(value, 1) for value in frame["accuracy"]]),
+        Column(test.examples, [f"{value:,}" for value in frame["count"]]),
     ]
 
 

@@ -41,6 +41,7 @@ class TrainingSummary:
         settings: as in `deni.json`.
         environment: versions, device, threads.
         commands: how to repeat it; empty where it was not begun on the command line.
+        model: the artifact's folder, as commands name it.
     """
 
     data: str
@@ -63,6 +64,7 @@ class TrainingSummary:
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     commands: Sequence[str]
+    model: str = "MODEL"
 
     @property
     def cost(self) -> float:
@@ -71,13 +73,14 @@ class TrainingSummary:
 
 
 def summarize_training(
-    done: TrainingRun, generator: np.random.Generator, command: str | None = None
+    done: TrainingRun, generator: np.random.Generator, command: str | None = None, model: str = "MODEL"
 ) -> TrainingSummary:
     """Collect what is known of a training.
 
     Args:
         generator: draws the test texts again, for the interval.
         command: what was typed.
+        model: the artifact's folder, as commands name it.
     """
     result, missing = done.result, {}
     trainer, schedule = result.trainer, result.schedule
@@ -124,4 +127,5 @@ def summarize_training(
         settings={name: info[name] for name in ("strategy", "tuning", "recipe", "data", "max_length", "seeds")},
         environment=environment(),
         commands=[install([versions()]), command] if command else [],
+        model=model,
     )

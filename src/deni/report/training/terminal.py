@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from deni.analysis.performance import Performance
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
+from deni.report.training.verdict import state_verdict
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +18,12 @@ MOST_TEXTS = 3
 
 
 def print_summary(summary: TrainingSummary, table: Table, console: Console) -> None:
-    """Write the report on a terminal, below the rows that the table has."""
+    """Write the report on a terminal: the verdict, and below it the table with what it has and what was found."""
     from rich.text import Text
 
+    for sentence in state_verdict(summary):
+        console.print(Text(f"- {sentence}"))
+    console.print()
     for tile in build_tiles(summary):
         table.add_row(tile.name, Text(f"{cut(tile.value, 200)} ({cut(tile.note, 300)})"))
     test = summary.on_test

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
-from deni.errors import InputError, SettingError, did_you_mean
+from deni.errors import InputError, SettingError, did_you_mean, short
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.registry import Registry
@@ -23,6 +23,7 @@ from deni.tasks import TASKS
 from deni.tuning import TUNINGS, make_tuning
 
 MOST = 10_000  # seeds or blocks; whoever writes more means the seed itself
+LONGEST_LABEL = 30  # of a strategy: figures have room for so much
 COLUMNS = ("text_column", "text_pair_column", "label_column")
 OF_THE_HUB = ("split", "config_name")
 OF_TEXTS = tuple(name for name, task in TASKS.items() if not task.of_words)  # a store keeps one output a text
@@ -41,11 +42,13 @@ class Choice:
         spot: where it stands.
         value: what it is.
         settings: where its settings stand.
+        label: what reports call a strategy; empty for its name and settings.
     """
 
     spot: Spot
     value: Any
     settings: Mapping[str, Spot] = field(default_factory=dict)
+    label: str = ""
 
 
 def distinct(choices: Iterable[Choice]) -> list[Choice]:
@@ -57,6 +60,20 @@ def distinct(choices: Iterable[Choice]) -> list[Choice]:
                 raise choice.spot.wrong(f"the same as {earlier.spot.path} in line {earlier.spot.line}: leave one away")
         found.append(choice)
     return found
+
+
+def distinct_labels(strategies: Sequence[Choice]) -> None:
+    """Raise InputError where two strategies would be called the same."""
+    called: dict[str, Choice] = {}
+    for choice in strategies:
+        name = choice.label or ("" if choice.value.settings else choice.value.name)
+        if name in called:
+            other = called[name].spot
+            raise choice.spot.wrong(
+                f"called {short(name)}, as {other.path} in line {other.line} is: give each strategy its own label"
+            )
+        if name:
+            called[name] = choice
 
 
 def one_of(spot: Spot, known: Iterable[str]) -> str:
@@ -163,11 +180,20 @@ def tuning(spot: Spot) -> Choice:
 
 def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
     """A strategy, or several, likewise."""
-    name, pairs = _name_and_settings(spot, "strategy", STRATEGIES, parts)
+    name, pairs = _name_and_settings(spot, "strategy", STRATEGIES, parts, also=("label",))
+    label = _label(pairs.pop("label")) if "label" in pairs else ""
     settings = _typed(pairs, parts(name), folder)
     with _at(pairs, spot):
         make_strategy(name, preset, **settings)
-    return Choice(spot, Named(name, settings), pairs)
+    return Choice(spot, Named(name, settings), pairs, label)
+
+
+def _label(spot: Spot) -> str:
+    """What reports call a strategy."""
+    label = " ".join(str(spot.as_type(str)).split())
+    if not label or len(label) > LONGEST_LABEL:
+        raise spot.wrong(f"expected a text of 1 to {LONGEST_LABEL} characters, not {short(label)}")
+    return label
 
 
 def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -185,8 +211,10 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
     return settings
 
 
-def _name_and_settings(spot: Spot, kind: str, table: Registry[Any], parts: Any) -> tuple[str, dict[str, Spot]]:
-    """A name, or a mapping of `name` and settings; every part of the name is in the table."""
+def _name_and_settings(
+    spot: Spot, kind: str, table: Registry[Any], parts: Any, also: Sequence[str] = ()
+) -> tuple[str, dict[str, Spot]]:
+    """A name, or a mapping of `name`, settings and what may be beside them; every part of the name is in the table."""
     pairs = spot.pairs() if spot.is_mapping else {}
     if spot.is_mapping and "name" not in pairs:
         raise spot.wrong(f"no name: write {{name: {next(iter(table))}, ...}}")
@@ -197,7 +225,7 @@ def _name_and_settings(spot: Spot, kind: str, table: Registry[Any], parts: Any) 
             names = [*table.names(), *(ALIASES if table is STRATEGIES else ())]
             raise at.wrong(f"unknown {kind} {part!r}; {did_you_mean(part, names)}")
     own = parts(name)
-    known = [field for part in own for field in fields(table[part])]
+    known = [*(field for part in own for field in fields(table[part])), *also]
     if len(own) > 1:
         known += own
     if pairs:

@@ -110,6 +110,7 @@ class Grid:
             recipe={**self.recipe.value, **{name: value for name, value in factor.items() if name in RECIPE}},
             vary=_label(self.vary),
             factor=factor,
+            label=choices["strategies"].label,
             **self.common,
         )
         return Point(cell, choices)
@@ -145,6 +146,7 @@ def read_grid(path: str | Path) -> Grid:
         "seeds": axes.numbers(keys["seeds"]),
         "blocks": axes.numbers(keys["blocks"]) if "blocks" in keys else [Choice(whole, 0)],
     }
+    axes.distinct_labels(chosen["strategies"])
     return Grid(
         name=keys["name"].as_type(str) if "name" in keys else Path(path).stem,
         axes=chosen,

@@ -78,7 +78,9 @@ class Store:
                 old = self._file.sqlite.execute("SELECT spec FROM cells WHERE key = ?", (job.key,)).fetchone()
                 spec = job.cell.to_json()
                 if old is not None:  # another study may compare the same cell over another factor
-                    spec["factor"] = {**json.loads(old[0])["factor"], **spec["factor"]}
+                    before = json.loads(old[0])
+                    spec["factor"] = {**before["factor"], **spec["factor"]}
+                    spec["label"] = spec["label"] or before.get("label", "")
                     self._file.sqlite.execute(
                         "UPDATE cells SET spec = ?, pack = ? WHERE key = ?", (canonical(spec), job.pack, job.key)
                     )

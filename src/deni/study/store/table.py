@@ -33,10 +33,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def called(cell: Cell, part: Literal["strategy", "tuning"] = "strategy") -> str:
-    """The name of a cell's strategy or tuning, with the settings that were given."""
+    """The name of a cell's strategy or tuning with the settings that were given, or its label with those of a factor."""
     named = getattr(cell, part)
-    own = ", ".join(f"{name}={value}" for name, value in flat(named.settings).items() if name != "augmented")
-    return f"{named.name} ({own})" if own else str(named.name)
+    label = cell.label if part == "strategy" else ""
+    settings = {name: value for name, value in named.settings.items() if not label or name in cell.factor}
+    told = ", ".join(f"{name}={value}" for name, value in sorted(flat(settings).items()) if name != "augmented")
+    return f"{label or named.name} ({told})" if told else label or str(named.name)
 
 
 def row_values(row: Row) -> dict[str, Any]:
@@ -45,7 +47,8 @@ def row_values(row: Row) -> dict[str, Any]:
     named = {
         "dataset": spec["dataset"],
         "model": spec["model"],
-        **{name: decides[name] for name in ("tuning", "strategy")},
+        "tuning": decides["tuning"],
+        "strategy": {**decides["strategy"], **({"label": row.cell.label} if row.cell.label else {})},
         **{name: spec[name] for name in ("labelled", "measure", "test_size", "protocol", "preset", "block", "seed")},
         **{name: spec[name] for name in ("vary", "factor")},
         "seeds": decides["seeds"],

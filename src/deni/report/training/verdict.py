@@ -1,0 +1,109 @@
+"""What a training says, in a few sentences: how good, against what, and whether the members differ at all."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from deni.analysis.performance import FEW, Performance
+from deni.report.training.summary import TrainingSummary
+from deni.report.training.tiles import cut, score
+
+AGREE = 0.005  # share of the examples: members that differ on fewer are one model in practice
+AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
+# Of tunings that a plain transformers folder cannot hold: what the export needs; None: there is none.
+_EXPORTS = {"prompt": "--as single --adapter", "unipelt": None}
+
+
+def state_verdict(summary: TrainingSummary) -> list[str]:
+    """The sentences of the verdict, the most important first."""
+    return [*_how_good(summary), *_members(summary), _cost(summary)]
+
+
+def export_command(summary: TrainingSummary) -> str | None:
+    """The command that writes one model in place of members that agree; None where they differ, or nothing is known."""
+    test = summary.on_test
+    if test is None or not members_agree(test):
+        return None
+    how = _EXPORTS.get(str(summary.settings["tuning"]["name"]), "--as single")
+    if how is None:
+        return None
+    if test.parent_differs is None and test.kind.chooses:  # independent runs: their mean is another model
+        how = how.replace("single", "members")
+    return f"deni export {shlex.quote(summary.model)} out/ {how}"
+
+
+def members_agree(test: Performance) -> bool:
+    """Whether the members that predict are one model in practice; False where only one predicts."""
+    if test.disagreement is None:
+        return False
+    if test.kind.chooses:
+        return test.disagreement < AGREE
+    spread = float(test.points["gold"].std())
+    return test.disagreement < AGREE_NUMBERS * spread
+
+
+def _how_good(summary: TrainingSummary) -> Iterator[str]:
+    test = summary.on_test
+    if test is None:
+        yield "How good it is was not measured: " + summary.missing["test"]
+        return
+    points = test.kind.in_points
+    value, low, high = (score(each, points) for each in test.score)
+    few = f"; with fewer than {FEW} texts the interval is likely too narrow" if test.texts < FEW else ""
+    if points and test.score.value == 1:
+        interval = f"no error in {test.texts:,} test texts"
+    else:
+        interval = f"95 % interval {low} to {high} over other texts like the {test.texts:,} test texts{few}"
+    yield f"Expect {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
+    yield _against_chance(test)
+    if summary.cost > 1:
+        yield "Plain training was not measured on these texts: `deni diagnose` or a study compares the two over seeds."
+
+
+def _against_chance(test: Performance) -> str:
+    points, always = test.kind.in_points, cut(test.always, 60)
+    name, (own, base) = next(iter(test.chance.items()))
+    if test.name in test.chance:
+        name, (own, base) = test.name, test.chance[test.name]
+        above = float(test.score.low) > base
+    else:
+        above = own < base if name == "RMSE" else own > base
+    values = f"{score(own, points)} against {score(base, points)}"
+    shown = "better" if above else "not shown to be better"
+    return f"It is {shown} than chance, always answering {always}: {name} {values}."
+
+
+def _members(summary: TrainingSummary) -> Iterator[str]:
+    test = summary.on_test
+    if test is not None and test.disagreement is not None:
+        yield _voters(summary, test)
+    elif summary.voters > 1:
+        yield f"Whether its {summary.voters} members differ was not measured."
+    ends = [] if summary.forks.empty else summary.forks["disagreement_at_end"].dropna().tolist()
+    if summary.voters == 1 and ends and max(ends) < 100 * AGREE:
+        yield (
+            f"The members never disagreed on more than {max(ends):.1f} % of the texts when they were merged: the forks "
+            "changed little."
+        )
+
+
+def _voters(summary: TrainingSummary, test: Performance) -> str:
+    members, points = summary.voters, test.kind.in_points
+    alone = [score(each, points) for each in (test.member_scores.min(), test.member_scores.max())]
+    told = f"alone they score {alone[0]}" if alone[0] == alone[1] else f"alone they score {alone[0]} to {alone[1]}"
+    if test.kind.chooses:
+        share = f"disagree on {100 * float(test.disagreement or 0):.1f} % of the {test.examples}"
+    else:
+        share = f"predict numbers with an SD of {test.disagreement:.3g} for a text"
+    if not members_agree(test):
+        return f"Its {members} members {share} (mean over pairs); {told}, together {score(test.score.value, points)}."
+    command = export_command(summary)
+    way = f": {command}" if command else ""
+    return f"Its {members} members {share}: they do not differ, and {told}. One model would do{way}"
+
+
+def _cost(summary: TrainingSummary) -> str:
+    predict = f"predicting takes {summary.voters} models" if summary.voters > 1 else "one model predicts"
+    times = "as many as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
+    return f"It took {summary.member_steps:,} member-steps, {times}; {predict}."

@@ -1,0 +1,105 @@
+"""The verdict of one training: how good, against what, and whether its members differ."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import f1_score
+
+from deni.analysis.performance import measure_performance
+from deni.data import Texts
+from deni.finetune import Evaluation
+from deni.report.training.summary import TrainingSummary
+from deni.report.training.verdict import export_command, state_verdict
+from deni.tasks import TASKS
+
+CLASSES = ["a", "b", "c"]
+
+
+def evaluation(chosen, gold):
+    """Members that are sure of `chosen`, `(M, N)`; the mean probability votes."""
+    members = np.full((*np.shape(chosen), 3), np.log(0.005))
+    np.put_along_axis(members, np.asarray(chosen)[..., None], np.log(0.99), -1)
+    members = members.transpose(1, 0, 2)
+    texts = Texts([f"text {at}" for at in range(len(gold))], None, "made", None)
+    votes = np.log(np.exp(members).mean(1))
+    return Evaluation(texts, list(gold), members, votes, TASKS["single_label"].scores(list(gold), votes, CLASSES))
+
+
+def summary(chosen, gold, parent=True, tuning="full", cost=4, **more):
+    given = evaluation(chosen, gold)
+    test, missing = measure_performance("single_label", CLASSES, given, parent, np.random.default_rng(0))
+    values = {
+        **{"data": "made", "train_texts": 50, "metrics": given.metrics, "on_test": test, "missing": missing},
+        **{name: pd.DataFrame() for name in ("losses", "scores", "forks", "excess")},
+        **{"phases": [], "failures": [], "schedule": "", "member_steps": 100 * cost, "plain_steps": 100},
+        **{"voters": len(chosen), "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
+        **{"settings": {"tuning": {"name": tuning}}, "model": "my model"},
+    }
+    return TrainingSummary(**{**values, **more})
+
+
+GOLD = np.arange(300) % 3
+GOOD = np.where(np.arange(300) % 10 == 0, (GOLD + 1) % 3, GOLD)  # nine of ten right
+OTHER = np.where(np.arange(300) % 10 == 5, (GOLD + 1) % 3, GOLD)
+
+
+def test_the_score_comes_with_its_interval_and_chance():
+    said = state_verdict(summary([GOOD], GOLD, cost=1))
+    score = 100 * f1_score(GOLD, GOOD, average="macro")
+    chance = 100 * f1_score(GOLD, np.zeros(300, int), average="macro")
+    assert said[0].startswith(f"Expect macro F1 {score:.1f} (95 % interval ")
+    assert "over other texts like the 300 test texts)" in said[0]
+    assert said[1] == f"It is better than chance, always answering a: macro F1 {score:.1f} against {chance:.1f}."
+    assert said[-1] == "It took 100 member-steps, as many as plain training; one model predicts."
+    assert not any("members" in each for each in said[:-1])
+
+
+def test_what_is_no_better_than_chance_is_said():
+    said = state_verdict(summary([np.zeros(300, int)], GOLD))
+    assert said[1].startswith("It is not shown to be better than chance, always answering a: macro F1 16.7 against 16.7")
+
+
+def test_members_that_agree_are_one_model():
+    found = summary([GOOD] * 10, GOLD)
+    assert export_command(found) == "deni export 'my model' out/ --as single"
+    assert (
+        "Its 10 members disagree on 0.0 % of the texts: they do not differ, and alone they score 90.0. One model would "
+        "do: deni export 'my model' out/ --as single"
+    ) in state_verdict(found)
+    assert state_verdict(found)[-1] == (
+        "It took 400 member-steps, 4.0 times plain training; predicting takes 10 models."
+    )
+
+
+def test_members_that_differ_are_told_with_their_scores():
+    found = summary([GOOD, GOOD, OTHER], GOLD)
+    assert export_command(found) is None
+    assert "Its 3 members disagree on 13.3 % of the texts (mean over pairs); alone they score 90.0, together 90.0." in (
+        state_verdict(found)
+    )
+
+
+@pytest.mark.parametrize(
+    ("tuning", "parent", "command"),
+    [
+        ("lora", True, "deni export 'my model' out/ --as single"),
+        ("prompt", True, "deni export 'my model' out/ --as single --adapter"),
+        ("lora", False, "deni export 'my model' out/ --as members"),  # the mean of independent runs is another model
+        ("unipelt", True, None),
+    ],
+)
+def test_the_export_fits_the_tuning_and_where_the_members_come_from(tuning, parent, command):
+    assert export_command(summary([GOOD] * 3, GOLD, parent, tuning)) == command
+
+
+def test_without_a_test_split_nothing_is_claimed():
+    why = {"test": "There was no test part."}
+    said = state_verdict(summary([GOOD] * 3, GOLD, on_test=None, missing=why))
+    assert said[0] == "How good it is was not measured: There was no test part."
+    assert said[1] == "Whether its 3 members differ was not measured."
+
+
+def test_forks_that_changed_nothing_are_told_where_one_model_predicts():
+    forks = pd.DataFrame({"disagreement_at_end": [0.0, 0.2]})
+    said = state_verdict(summary([GOOD], GOLD, forks=forks))
+    assert any(each.startswith("The members never disagreed on more than 0.2 % of the texts") for each in said)
