@@ -22,7 +22,50 @@ def script(name):
     return module
 
 
-report, run = script("report"), script("run")
+report, run, home = script("report"), script("run"), script("home")
+
+
+def table(page, head):
+    """Rows of the first table of a page whose head begins so: first cell -> the others, by column."""
+    lines = iter((RESULTS / page).read_text().replace("\\_", "_").replace("\xa0", " ").splitlines())
+    columns = next(line for line in lines if line.startswith(head)).strip("| ").split(" | ")
+    next(lines)
+    rows = (line.strip("| ").split(" | ") for line in iter(lambda: next(lines), ""))
+    return {row[0]: dict(zip(columns[1:], row[1:], strict=True)) for row in rows}
+
+
+def test_the_first_page_shows_twenty_seeds_of_the_archive(tmp_path):
+    scores, steps = home.read_scores(RESULTS / "confirmation.parquet")
+    assert [len(each) for each in scores.values()] == [20, 20, 20]
+    assert home.FIGURE.read_text() == home.draw(scores, steps)
+    found = table("confirmation.md", "| strategy | ag_news |")
+    for name, points in scores.items():
+        assert found[name]["db_pedia"] == f"{points.mean():.1f} ± {points.std(ddof=1):.1f}"
+    told = (DOCS / "index.md").read_text()
+    values = [found[name]["all 4"] for name in scores]
+    assert f"means ± SDs are {values[0]}, {values[1]} and {values[2]}" in told
+
+
+def test_the_numbers_of_the_guide_to_strategies_are_those_of_the_studies():
+    told = (DOCS / "strategies" / "index.md").read_text()
+    four, three = (table(page, "| strategy | minus default |") for page in ("confirmation.md", "claims.md"))
+
+    def gain(cell):
+        value, low, high = (float(each) for each in re.findall(r"-?\d+\.\d+", cell))
+        return f"{value:+.1f}", f"{low:.1f} to {high:.1f}"
+
+    for rows, name in (
+        (four, "linear_probe+best_practices"),
+        (four, "linear_probe"),
+        (four, "ensemble"),
+        (three, "ensemble"),
+        (three, "deni"),
+    ):
+        value, interval = gain(rows[name]["minus default"])
+        ratio = rows[name]["SD / SD of default"].partition(" ")[0]
+        line = next(line for line in told.splitlines() if value in line and ratio in line)
+        assert interval in line or (rows, name) == (four, "ensemble")
+    assert gain(four["linear_probe+best_practices"]["minus ensemble"])[0] in told
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.yaml")))

@@ -1,5 +1,6 @@
 """The page in a real browser: no request, no error, no foreign script; filters and sorting do what they say."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ import pytest
 
 from deni.report import write_report
 from deni.study.cell import Named
+from deni.study.spec.axes import LONGEST_LABEL
 from tests.helpers.made import make, runs
 
 SCRIPT = "<script>alert(1)</script>"
@@ -234,6 +236,29 @@ def test_mean_ranks_over_datasets_are_drawn_and_follow_the_filter_of_strategies(
     choose(page, "strategy", "swa", False)
     assert points.count() == 2
     assert page.said == []
+
+
+def test_the_page_begins_with_every_seed_and_at_most_five_sentences_and_folds_the_rest(opened, page_file):
+    page = opened(page_file)
+    order = "[...document.querySelectorAll('#summary > *')].map((each) => each.id || each.className || each.tagName)"
+    assert page.evaluate(order)[:4] == ["H2", "seeds", "verdict", "claims"]
+    sentences = page.locator("#summary .verdict .short li")
+    assert 3 <= sentences.count() <= 5
+    assert sentences.first.is_visible()
+    assert not page.locator("#claims li").first.is_visible()
+    page.locator("#claims > summary").click()
+    assert page.locator("#claims li").first.is_visible()
+
+
+def test_labels_stand_in_figures_and_tables_uncut(opened, tmp_path):
+    label = "a label of thirty characters.."
+    assert len(label) == LONGEST_LABEL
+    given = [(dataclasses.replace(cell, label=label), result) for cell, result in runs("swa", 0.8, 5, shift=1)]
+    write_report(make(tmp_path / "study.db", [*runs("default", 0.6, 5), *given]), tmp_path / "page.html")
+    page = opened(tmp_path / "page.html", 390)
+    assert label in page.locator("#cards-seeds svg text").all_text_contents()
+    assert label in page.locator("#table-matrix tbody th").all_text_contents()
+    assert any(label in each for each in page.locator("#summary .short li").all_text_contents())
 
 
 def test_a_long_summary_shows_ten_sentences_and_counts_the_others(tmp_path):

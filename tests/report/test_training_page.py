@@ -8,6 +8,7 @@ from deni.commands.train import train_file
 from deni.data import Texts
 from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport, page
+from deni.report.training.verdict import state_verdict
 from deni.tasks import TASKS
 from tests.helpers.tiny import toy_rows, write_csv
 
@@ -71,6 +72,34 @@ def test_the_page_shows_the_numbers_of_the_training(opened, hostile):
     f1 = [float(each) for each in view.locator("#table-labels tbody td:nth-child(4)").all_text_contents()]
     assert f1 == sorted(f1, reverse=True)
     assert view.locator("#repeat pre").first.text_content().splitlines()[-1] == "deni train 'some file.csv'"
+
+
+def test_it_begins_with_the_verdict_and_bins_have_their_counts(opened, hostile):
+    file, summary = hostile
+    view = opened(file)
+    first = view.locator("#summary .verdict li").all_text_contents()
+    assert first == state_verdict(summary)
+    counts = [int(each) for each in view.locator("#table-bins tbody td:nth-child(3)").all_text_contents()]
+    assert sum(counts) == summary.on_test.texts
+    drawn = view.locator("#cards-reliability svg .role-mark.mark-text text").all_text_contents()
+    assert sorted(map(int, drawn)) == sorted(counts)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_row_of_tiles_is_half_empty(opened, hostile, width):
+    view = opened(hostile[0], width)
+    rows = view.evaluate(
+        """() => {
+          const place = document.querySelector(".tiles").getBoundingClientRect();
+          const rows = {};
+          for (const each of document.querySelectorAll(".tiles > div")) {
+            const { top, right } = each.getBoundingClientRect();
+            rows[Math.round(top)] = Math.max(rows[Math.round(top)] ?? 0, right);
+          }
+          return Object.values(rows).map((right) => place.right - right);
+        }"""
+    )
+    assert max(rows) < 2
 
 
 NUMBERS = [(text, str(len(text) / 10)) for text, _ in toy_rows(10)]

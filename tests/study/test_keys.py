@@ -234,7 +234,7 @@ def test_every_field_that_is_no_label_is_tried():
     assert set(cells("x")) | labels | {"dataset"} == {field.name for field in dataclasses.fields(Cell)}
 
 
-@pytest.mark.parametrize("label", [{"vary": "all"}, {"factor": {"labelled": 100}}])
+@pytest.mark.parametrize("label", [{"vary": "all"}, {"factor": {"labelled": 100}}, {"label": "mine"}])
 def test_a_label_does_not_change_the_key(label):
     assert key(dataclasses.replace(PLAIN, **label)) == key(PLAIN)
 
