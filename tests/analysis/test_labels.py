@@ -41,7 +41,7 @@ def test_an_archive_keeps_the_label(store_file, tmp_path):
 def test_a_study_that_is_read_again_gives_its_label_to_cells_that_are_done(store_file):
     with Store(store_file) as store:
         before = [row.key for row in store.results()]
-        cells = labeled([each for each in runs(DENI, 0.8, 3, shift=1)], "a trio")
+        cells = labeled(list(runs(DENI, 0.8, 3, shift=1)), "a trio")
         assert store.add([job_of(cell) for cell, _ in cells]) == 0
         assert [row.key for row in store.results()] == before
     assert strategies(store_file) == ["default", "a trio"]

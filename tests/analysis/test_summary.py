@@ -21,17 +21,20 @@ def test_who_leads_who_is_steadiest_at_what_cost_and_what_is_open(tables):
     mean, base, sd = np.mean(points(best)), np.mean(points(default)), np.std(points(best), ddof=1)
     said = summarize(tables([*default, *best, *same]))
     assert len(said) == MOST == 5
-    assert said[0].startswith(f"swa has the highest mean on trec, {mean:.1f}: {mean - base:+.1f} points from default (95 %")
+    assert said[0].startswith(
+        f"swa has the highest mean on trec, {mean:.1f}: {mean - base:+.1f} points from default (95 %"
+    )
     assert said[0].endswith(", shown to be above each other strategy.")
     ratio = sd / np.std(points(default), ddof=1)
     assert said[1] == (
-        f"swa varies least over the seeds, with an SD of {sd:.1f} points: {ratio:.2f} times that of default, shown to be "
-        "more stable."
+        f"swa varies least over the seeds, with an SD of {sd:.1f} points: {ratio:.2f} times that of default, "
+        "shown to be more stable."
     )
     assert said[2] == "A run costs: swa 45 member-steps (4.5 times default)."
     assert said[3] == "Not known: whether ema differs from default at all, in mean or spread."
     assert said[4] == (
-        "This is from 20 runs of a strategy in each setting, 1 choice of labeled texts and 1 dataset: others may differ."
+        "This is from 20 runs of a strategy in each setting, 1 choice of labeled texts and 1 dataset: "
+        "others may differ."
     )
 
 
@@ -53,7 +56,9 @@ def test_settings_that_are_not_joined_are_counted(tables):
         run
         for labelled in (50, 100, 200)
         for at, strategy in enumerate(("default", "swa"))
-        for run in runs(strategy, 0.9 if (labelled > 50) == (strategy == "swa") else 0.5, 6, shift=at, labelled=labelled)
+        for run in runs(
+            strategy, 0.9 if (labelled > 50) == (strategy == "swa") else 0.5, 6, shift=at, labelled=labelled
+        )
     ]
     said = summarize(tables(cells))
     assert said[0] == (
@@ -81,6 +86,8 @@ def test_there_are_never_more_than_five_sentences_however_many_strategies(tables
     cells = [
         run
         for at in range(strategies)
-        for run in runs(Named("swa", {"average_from": at / 20}), 0.5 + 0.04 * at, 5, spread=0.05, shift=at, cost=10 + at)
+        for run in runs(
+            Named("swa", {"average_from": at / 20}), 0.5 + 0.04 * at, 5, spread=0.05, shift=at, cost=10 + at
+        )
     ]
     assert len(summarize(tables(cells))) <= 5

@@ -241,7 +241,7 @@ def test_mean_ranks_over_datasets_are_drawn_and_follow_the_filter_of_strategies(
 def test_the_page_begins_with_every_seed_and_at_most_five_sentences_and_folds_the_rest(opened, page_file):
     page = opened(page_file)
     order = "[...document.querySelectorAll('#summary > *')].map((each) => each.id || each.className || each.tagName)"
-    assert page.evaluate(order)[:4] == ["H2", "seeds", "verdict", "claims"]
+    assert page.evaluate(order)[:4] == ["H2", "verdict", "seeds", "claims"]
     sentences = page.locator("#summary .verdict .short li")
     assert 3 <= sentences.count() <= 5
     assert sentences.first.is_visible()

@@ -56,7 +56,9 @@ def test_the_score_comes_with_its_interval_and_chance():
 
 def test_what_is_no_better_than_chance_is_said():
     said = state_verdict(summary([np.zeros(300, int)], GOLD))
-    assert said[1].startswith("It is not shown to be better than chance, always answering a: macro F1 16.7 against 16.7")
+    assert said[1].startswith(
+        "It is not shown to be better than chance, always answering a: macro F1 16.7 against 16.7"
+    )
 
 
 def test_members_that_agree_are_one_model():

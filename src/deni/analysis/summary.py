@@ -130,7 +130,8 @@ def _limits(tables: Tables) -> str:
     seeds = sorted({int(each) for each in tables.results["seeds"]})
     many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     text = (
-        f"This is from {many} run{'' if seeds == [1] else 's'} of a strategy in each setting, {blocks} choice{'' if blocks == 1 else 's'} "
+        f"This is from {many} run{'' if seeds == [1] else 's'} of a strategy in each setting, "
+        f"{blocks} choice{'' if blocks == 1 else 's'} "
         f"of labeled texts and {datasets} dataset{'' if datasets == 1 else 's'}: others may differ"
     )
     if tables.runs.texts != "test texts":

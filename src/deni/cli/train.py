@@ -131,7 +131,9 @@ def command(
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
-    report = TrainingReport(Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"]))
+    report = TrainingReport(
+        Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"])
+    )
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:
         click.echo(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")

@@ -487,7 +487,10 @@ def test_a_label_is_what_a_strategy_is_called_and_no_part_of_its_keys(study):
 @pytest.mark.parametrize(
     ("strategies", "said"),
     [
-        ("[{name: deni, label: same}, {name: swa, label: same}]", "line 3: strategies[1]: called 'same', as strategies[0]"),
+        (
+            "[{name: deni, label: same}, {name: swa, label: same}]",
+            "line 3: strategies[1]: called 'same', as strategies[0]",
+        ),
         ("[default, {name: deni, label: default}]", "line 3: strategies[1]: called 'default', as strategies[0]"),
         ("[{name: deni, label: default}, default]", "line 3: strategies[1]: called 'default', as strategies[0]"),
         (f"[{{name: deni, label: {31 * 'x'}}}]", "strategies[0].label: expected a text of 1 to 30 characters"),

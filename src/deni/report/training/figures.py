@@ -37,9 +37,9 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
         "excess": _excess(),
         "reliability": _of_one(
             _with_counts(reliability_figure(styles)),
-            f"The {'words' if test and test.examples == 'words' else 'test texts'} in ten bins by the confidence of the "
-            "vote; the number at a point says how many. On the dashed line confidence is accuracy; below it the model "
-            "is too sure.",
+            f"The {'words' if test and test.examples == 'words' else 'test texts'} in ten bins by the confidence of "
+            "the vote; the number at a point says how many. On the dashed line confidence is accuracy; below it the "
+            "model is too sure.",
         ),
         "points": _points(),
     }

@@ -58,7 +58,7 @@ def _how_good(summary: TrainingSummary) -> Iterator[str]:
     yield f"Expect {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
     yield _against_chance(test)
     if summary.cost > 1:
-        yield "Plain training was not measured on these texts: `deni diagnose` or a study compares the two over seeds."
+        yield "Plain training was not measured on these texts: deni diagnose or a study compares the two over seeds."
 
 
 def _against_chance(test: Performance) -> str:

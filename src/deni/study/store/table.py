@@ -33,7 +33,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def called(cell: Cell, part: Literal["strategy", "tuning"] = "strategy") -> str:
-    """The name of a cell's strategy or tuning with the settings that were given, or its label with those of a factor."""
+    """The name of a cell's strategy or tuning with the settings that were given; a label with those of a factor."""
     named = getattr(cell, part)
     label = cell.label if part == "strategy" else ""
     settings = {name: value for name, value in named.settings.items() if not label or name in cell.factor}
