@@ -2,17 +2,16 @@
 
 from deni.artifact.classifier import Classifier
 from deni.artifact.exporting import export
-from deni.artifact.folder import FORMAT, INFO, check_free, check_outside
+from deni.artifact.folder import FORMAT
 from deni.artifact.info import describe
 from deni.artifact.loading import load, read_info
 from deni.artifact.saving import save
+from deni.outputs import INFO
 
 __all__ = [
     "FORMAT",
     "INFO",
     "Classifier",
-    "check_free",
-    "check_outside",
     "describe",
     "export",
     "load",

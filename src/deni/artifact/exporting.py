@@ -10,10 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from deni.artifact.folder import check_free, check_outside, writing
+from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
+from deni.outputs import check_free, check_outside
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
 

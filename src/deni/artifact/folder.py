@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deni.errors import InputError
+from deni.outputs import check_free
 
 FORMAT = 2
-INFO, MEMBERS, BASE, CARD = "deni.json", "population.safetensors", "base.safetensors", "README.md"
+MEMBERS, BASE, CARD = "population.safetensors", "base.safetensors", "README.md"
 ADAPTERS = "adapters.json"  # what the package `adapters` put into the model, where it did
 IDS = "@ids"  # suffix of the tensor that says which rows of an embedding the members hold
 
@@ -53,26 +54,3 @@ def sizes(folder: Path) -> dict[str, int]:
     """The bytes of each file in a folder, by its path in it: what `deni.json` lists as the artifact's own."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-
-
-def check_free(target: str | Path, overwrite: bool) -> None:
-    """Raise InputError where `target` exists and may not be overwritten: only models and empty folders may."""
-    target = Path(target)
-    if not target.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{target} exists: choose another folder or give --overwrite")
-    models = (INFO, "config.json", "adapter_config.json", "member-0")
-    if not target.is_dir() or not (_is_empty(target) or any((target / name).exists() for name in models)):
-        raise InputError(f"{target} is no model and is not overwritten: choose another folder")
-
-
-def check_outside(target: str | Path, *kept: str | Path) -> None:
-    """Raise InputError where overwriting `target` would take away one of the files or folders to be kept."""
-    for path in kept:
-        if Path(path).exists() and Path(path).resolve().is_relative_to(Path(target).resolve()):
-            raise InputError(f"{path} is in {target}, which would be overwritten: choose another folder")
-
-
-def _is_empty(folder: Path) -> bool:
-    return next(folder.iterdir(), None) is None

@@ -16,13 +16,14 @@ from transformers import AutoConfig, AutoTokenizer
 from deni._version import __version__
 from deni.artifact import format_1
 from deni.artifact.classifier import Classifier
-from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, INFO, MEMBERS
+from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, MEMBERS
 from deni.artifact.info import check
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError
 from deni.models.architectures import auto_class
+from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources, global_generators
 from deni.tasks import DEFAULT, TASKS

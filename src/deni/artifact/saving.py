@@ -13,10 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, INFO, MEMBERS, sizes, writing
+from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, MEMBERS, sizes, writing
 from deni.artifact.model_card import card
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
+from deni.outputs import INFO
 from deni.population import Population
 from deni.provenance import versions
 from deni.tasks import task_of

@@ -12,6 +12,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import field_options, taken
 from deni.data import DATASETS
+from deni.outputs import check_output
 from deni.tasks import DEFAULT
 
 
@@ -51,6 +52,8 @@ def command(
 
     FILE may be a dataset as in `deni train`, too; one of pairs as the one text that --preset paper reads.
     """
+    if output != "-":
+        check_output(output, overwrite)
     from deni.augmentation import make_augmenter
     from deni.commands.augment import augment_file
 

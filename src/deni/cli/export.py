@@ -6,6 +6,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.choice import Choice
+from deni.outputs import check_free, check_outside, check_writable
 
 
 @click.command("export", epilog=example("deni export model/ out/ --as single"))
@@ -17,6 +18,9 @@ from deni.cli.options.choice import Choice
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, overwrite: bool) -> None:
     """Write MODEL to OUT: the mean of its members as one model that loads without deni, or each member."""
+    check_outside(out, model)
+    check_free(out, overwrite)
+    check_writable(out)
     from transformers.utils.logging import disable_progress_bar
 
     from deni.artifact import export

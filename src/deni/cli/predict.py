@@ -6,6 +6,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.data import data_options
+from deni.outputs import check_output
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
@@ -22,6 +23,7 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
     """
+    check_output(output, overwrite, words=True)  # before seconds of imports
     from deni.commands.predict import predict_file
 
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)  # type: ignore[arg-type]

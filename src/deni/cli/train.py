@@ -13,6 +13,7 @@ from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.fields import PluginCommand, field_options, taken
+from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
@@ -107,17 +108,15 @@ def command(
     FILE may be the name of a dataset, too (ag_news, trec, snips, db_pedia, sst2, mrpc, cola, boolq, rte), or
     user/dataset of the hub.
     """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from deni.commands.train import train_file
-    from deni.recipe import Recipe
-    from deni.report.training import PAGE, TrainingReport
-
     if (file is None) == (data is None):
         raise click.UsageError("give one FILE, or --data")
     file = str(file or data)
+    check_outside(given["output"], *filter(None, (file, given["test"], given["dev"], given["model"])))
+    check_free(given["output"], given["overwrite"])
+    check_writable(given["output"])
+
+    from deni.recipe import Recipe
+
     preset = preset or given["protocol"]
     seeds = {name: given.pop(_seed_name(name)) for name in SOURCES}
     own = {key: value for key, value in given.items() if key not in ARGUMENTS}
@@ -131,6 +130,14 @@ def command(
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from deni.commands.train import train_file  # seconds, for torch and transformers: what is wrong above is said first
+    from deni.report.training import PAGE, TrainingReport
+
     report = TrainingReport(
         Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"])
     )

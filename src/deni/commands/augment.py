@@ -12,8 +12,9 @@ from pathlib import Path
 from deni.augmentation import Augmenter
 from deni.augmentation.journal import Journal
 from deni.augmentation.making import as_frame, finished_parts, make_texts, warn_of_missing
-from deni.data import Texts, check_output, local_file, read_data, sides, write_table
+from deni.data import Texts, local_file, read_data, sides, write_table
 from deni.errors import InputError, SettingError
+from deni.outputs import check_output
 from deni.randomness import Sources
 from deni.tasks import DEFAULT, TASKS, find_task
 

@@ -10,8 +10,9 @@ import pandas as pd
 
 from deni.artifact import load
 from deni.commands.reading import read_for_model
-from deni.data import Texts, check_output, format_of, is_conll, write_table
+from deni.data import Texts, is_conll, write_table
 from deni.errors import InputError, short
+from deni.outputs import check_output, format_of
 from deni.tasks import TASKS
 
 

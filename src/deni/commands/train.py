@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deni.artifact import check_free, check_outside
 from deni.data import check_trainable, local_file, read_data
 from deni.data.named_datasets import PAPER_LABELLED
 from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
+from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.training.curves import Tool, curves_folder
@@ -107,7 +106,7 @@ def train_file(
     kept = (file, test, dev, recipe.model, local_file(str(file)))
     check_outside(output, *(str(given) for given in kept if given is not None))
     check_free(output, overwrite)
-    _check_writable(Path(output))
+    check_writable(output)
     columns: dict[str, Any] = {
         "text_column": text_column,
         "text_pair_column": text_pair_column,
@@ -164,11 +163,3 @@ def _files(done: TrainingRun, extra_files: Callable[[TrainingRun], Mapping[str, 
         why = f"{type(error).__name__}: {error}"
         warnings.warn(f"the report failed and is left out ({why})", InputWarning, stacklevel=2)
         return {}
-
-
-def _check_writable(output: Path) -> None:
-    parent = output.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{parent} is not writable: choose another --output")

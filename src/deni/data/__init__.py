@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
     from deni.data.texts import Text, Texts, fed, names, sides
     from deni.data.values import why_no_text, why_no_words
-    from deni.data.write import check_output, format_of, write_table
+    from deni.data.write import write_table
 
 _NAMES = {
     "augmented": "read_augmented",
@@ -30,7 +30,7 @@ _NAMES = {
     "splits": "choose_balanced choose_stratified strata stratified_split",
     "texts": "Text Texts fed names sides",
     "values": "why_no_text why_no_words",
-    "write": "check_output format_of write_table",
+    "write": "write_table",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -40,12 +40,10 @@ __all__ = [
     "NamedDataset",
     "Text",
     "Texts",
-    "check_output",
     "check_trainable",
     "choose_balanced",
     "choose_stratified",
     "fed",
-    "format_of",
     "is_conll",
     "local_file",
     "names",

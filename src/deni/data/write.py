@@ -13,28 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from deni.data.formats import CONLL
 from deni.errors import InputError, short
+from deni.outputs import CONLL, format_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _BREAKS = re.compile(r"[ \t\r\n]")  # where a line of a CoNLL file is split
-
-
-def check_output(output: str | Path, overwrite: bool, words: bool = False) -> None:
-    """Check before any work that rows can be written there; `-` is standard output.
-
-    Args:
-        words: whether each row has words and their tags, which CoNLL needs.
-
-    Raises:
-        InputError: another suffix, a folder, or a file that exists without `overwrite`.
-    """
-    if format_of(output) == CONLL and not words:
-        raise InputError(f"{output}: a CoNLL file has a tag for each word, which there is not: write {_listed()}")
-    if Path(output).exists() and not overwrite:
-        raise InputError(f"{output} exists: choose another file or give --overwrite")
-    if Path(output).is_dir():
-        raise InputError(f"{output} is a folder: name a file in it")
 
 
 def write_table(frame: pd.DataFrame, output: str | Path) -> None:
@@ -111,18 +93,3 @@ def _conll(frame: pd.DataFrame, path: Path) -> bytes:
             lines.append(" ".join(line))
         lines.append("")
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def format_of(output: str | Path) -> str:
-    """The suffix without `.gz`, `.csv` for standard output; raises an InputError for an unknown one."""
-    if str(output) == "-":
-        return ".csv"
-    path = Path(output)
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix not in (*SUFFIXES, CONLL):
-        raise InputError(f"{path}: unknown suffix {suffix!r}, write {_listed()} (.gz works, too)")
-    return suffix
-
-
-def _listed() -> str:
-    return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"

@@ -13,6 +13,7 @@ from deni.data.formats.delimited import read_csv, read_tsv
 from deni.data.formats.json_lines import read_json_lines
 from deni.data.formats.parquet import read_parquet
 from deni.errors import InputError
+from deni.outputs import CONLL
 
 READERS: dict[str, Callable[[bytes, str], pd.DataFrame]] = {
     ".csv": read_csv,
@@ -21,7 +22,7 @@ READERS: dict[str, Callable[[bytes, str], pd.DataFrame]] = {
     ".ndjson": read_json_lines,
     ".json": read_json_lines,
     ".parquet": read_parquet,
-    (CONLL := ".conll"): read_conll,
+    CONLL: read_conll,
 }
 
 
