@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def track(
     things: Iterable[T], what: str, total: int | None = None, done: int = 0, unit: str = "texts", shown: bool = True
 ) -> Iterator[T]:
     """Give these things one by one, and show how many are done; arguments as of `ProgressBar`."""
-    if total is None and hasattr(things, "__len__"):
+    if total is None and isinstance(things, Sized):
         total = len(things) + done
     with ProgressBar(what, total, done, unit, shown) as bar:
         for thing in things:

@@ -18,11 +18,13 @@ from deni.artifact import format_1
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import ADAPTERS, BASE, FORMAT, IDS, MEMBERS
 from deni.artifact.info import check
+from deni.artifact.plain import is_plain, load_plain
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError
 from deni.models.architectures import auto_class
+from deni.models.devices import find_device
 from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources, global_generators
@@ -40,7 +42,7 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is no folder: give the folder that `deni train --output` wrote")
     if not (folder / INFO).is_file():
-        raise ArtifactError(f"{folder} has no {INFO}: give the folder that `deni train --output` wrote")
+        raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         written = int(info["format"])
@@ -61,11 +63,11 @@ def read_info(folder: str | Path) -> dict[str, Any]:
 
 
 def load(folder: str | Path, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Classifier:
-    """Load an artifact; never runs code from the folder.
+    """Load an artifact, or an ordinary model of transformers that classifies; never runs code from the folder.
 
     Args:
-        folder: what `save` wrote.
-        device: where to compute; None for a GPU if there is one.
+        folder: what `save` or `export` wrote, or another folder with a model for sequence or token classification.
+        device: where to compute, see `deni.models.devices.find_device`; None for a GPU if there is one.
         dtype: of the weights; None as they were saved.
 
     Raises:
@@ -73,7 +75,9 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
 
     Example: `deni.load("model/")("where is my parcel")`.
     """
-    folder = Path(folder)
+    folder, target = Path(folder), find_device(device)
+    if is_plain(folder):
+        return load_plain(folder, target, dtype)
     info = read_info(folder)
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder / 'config.json'} is missing: copy or train the model again")
@@ -109,10 +113,18 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     if info["engine"] == "loop":
         population.module.choose("loop")
     population.module.eval()
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
     return Classifier(population, AutoTokenizer.from_pretrained(folder), info["labels"], info)
+
+
+def _hint(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return ", but a PEFT adapter, which needs its base model: export the model without --adapter"
+    members = sorted(each.name for each in folder.glob("member-*"))
+    if members:
+        return f": give one of its members, such as {folder / members[0]}"
+    return " and no config.json: give the folder that `deni train --output` wrote, or one of a transformers model"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -21,6 +21,8 @@ def read_for_model(classifier: Classifier, file: str | Path, text_pair_column: s
     Raises:
         InputError: a second column for a model of single texts, or what `read_data` refuses.
     """
+    if text_pair_column is not None and classifier.info.get("plain"):
+        classifier.info["text_pair_column"] = text_pair_column  # its config does not say whether it read pairs
     if text_pair_column is not None and not classifier.pairs:
         raise InputError("the model was trained on one text a row: leave --text-pair-column away")
     if text_pair_column is None and str(file) not in DATASETS:

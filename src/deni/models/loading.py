@@ -93,12 +93,12 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
         set_head_dropout(config, dropout, of_words)
     elif head_dropout_key(config, of_words):
         set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
-    with _named(model), _quiet_loading():
+    with _named(model), quiet_loading():
         return auto_class(of_words).from_pretrained(locate(model), config=config, dtype=torch.float32)
 
 
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -1,0 +1,91 @@
+"""Read an ordinary folder of transformers as a population of one member."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer
+
+from deni.artifact.classifier import Classifier
+from deni.artifact.folder import MEMBERS
+from deni.errors import ArtifactError, short, shown
+from deni.models.architectures import auto_class
+from deni.models.loading import quiet_loading, token_limit
+from deni.outputs import INFO
+from deni.population import Population
+from deni.randomness import Sources
+from deni.tasks import task_of
+
+OURS = (INFO, MEMBERS)
+HEADS = ("ForSequenceClassification", "ForTokenClassification")
+
+
+def is_plain(folder: str | Path) -> bool:
+    """Whether a folder has a model of transformers, and is not what is left of an artifact."""
+    return (Path(folder) / "config.json").is_file() and not any((Path(folder) / name).exists() for name in OURS)
+
+
+def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Classifier:
+    """Load a model for sequence or token classification; never runs code from the folder.
+
+    The task follows from the config, as transformers sees it. A text is cut after as many tokens as the model reads.
+
+    Raises:
+        ArtifactError: a folder that cannot be read, that needs code of its own, or whose model does not classify.
+    """
+    try:
+        with quiet_loading(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            name = next(iter(config.architectures or []), "a model without a class")
+            if not name.endswith(HEADS):
+                fix = f"train one with deni train --model {folder}"
+                raise ArtifactError(f"{folder} holds {name}, which has no trained output layer: {fix}")
+            kind = auto_class(name.endswith(HEADS[1]))
+            model, found = kind.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype or torch.float32,
+                output_loading_info=True,
+                trust_remote_code=False,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except ArtifactError:
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors have errors of their own
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ArtifactError(f"{folder} cannot be loaded as a model of transformers: {short(first, 200)}") from error
+    if found["missing_keys"]:
+        raise ArtifactError(f"{folder} is incomplete: {shown(sorted(found['missing_keys']), 1)} missing in its weights")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    population = Population(model.requires_grad_(True), [Sources(0)], "loop")
+    population.module.eval()
+    population.module.to(device)
+    return Classifier(population, tokenizer, _labels(model), _info(folder, model, tokenizer))
+
+
+def _labels(model: nn.Module) -> list[str]:
+    config: Any = model.config
+    return [str(config.id2label[number]) for number in range(config.num_labels)]
+
+
+def _info(folder: Path, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
+    """What `deni.json` would say; whether it was trained on pairs nobody knows."""
+    task = task_of(model)
+    return {
+        "plain": True,
+        "task": task.name,
+        "labels": _labels(model),
+        "runs": 1,
+        "members": 1,
+        "vote": {"combine": "soft"},
+        "engine": "loop",
+        "max_length": token_limit(str(folder), tokenizer),
+        "padding": "longest",
+        "text_pair_column": None,
+    }
