@@ -55,6 +55,7 @@ HERE = {
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",
     'strategy="deni")': 'strategy="deni", strategy_settings={"members": 2}, epochs=1)',
+    "from deni.strategies.middle_fork import MiddleFork\n": "",  # test_extending.py puts it there
     "strategy=MiddleFork(members=3), epochs=4)": "strategy=MiddleFork(members=3), epochs=2)",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
+from logging import LogRecord, getLogger
 from typing import TYPE_CHECKING, Any
 
 from deni._version import __version__ as __version__
@@ -69,6 +70,15 @@ _PUBLIC = {
 }
 _MODULES = {name: f"deni.{module}" for module, names in _PUBLIC.items() for name in names.split()}
 _RENAMED: dict[str, Renamed] = {}  # public names of earlier versions
+
+
+def _is_no_advice(record: LogRecord) -> bool:
+    """Whether a line of bitsandbytes' log is about something else than an optional package."""
+    return not str(record.msg).startswith("Failed to load CPU gemm_4bit_forward")
+
+
+# PEFT imports bitsandbytes, which then warns that a package is missing which only 4 bits on CPU would be faster with.
+getLogger("bitsandbytes.backends.cpu.ops").addFilter(_is_no_advice)
 
 
 def __getattr__(name: str) -> Any:

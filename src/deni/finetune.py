@@ -7,6 +7,7 @@ import logging
 import signal
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -223,7 +224,10 @@ def fine_tune(
     collator = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
 
     def model_init() -> nn.Module:
-        return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
+        with warnings.catch_warnings():
+            # PEFT asks transformers under a name that transformers will drop.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
 
     with _run_folder(checkpoints) as folder:
         args = _arguments(recipe, folder, save_steps, dev is not None, progress)
