@@ -67,9 +67,9 @@ def spread(draw: Draw, sd: float, times: int, resamples: int, generator: np.rand
         for name, (low, high), truth in (
             ("SD, chi-square", chi[1:], sd),
             ("SD, percentiles", percentile(first, generator, resamples), sd),
-            ("SD, studentised", again[1:], sd),
+            ("SD, studentized", again[1:], sd),
             ("ratio, Pitman-Morgan", test[1:3], 1.0),
-            ("ratio, studentised", ratio[1:], 0.0),
+            ("ratio, studentized", ratio[1:], 0.0),
         ):
             hits.setdefault(name, []).append(bool(low <= truth <= high))
         kept = sd_permutation(first, second, generator=generator, resamples=resamples) > 0.05

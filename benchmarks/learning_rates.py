@@ -18,7 +18,7 @@ from common import RESULTS, data, environment, write
 
 from deni.data import choose_balanced, read_texts, stratified_split
 from deni.finetune import fine_tune, scores
-from deni.models.tokenising import encode, tokenise
+from deni.models.tokenizing import encode, tokenize
 from deni.randomness import Sources
 from deni.recipe import Recipe
 
@@ -70,7 +70,7 @@ def main() -> None:
             for rate in RATES[tuning]:
                 plan = Recipe.of(strategy="default", tuning=tuning, learning_rate=rate, epochs=args.epochs)
                 fitted = fine_tune(chosen, plan, seeds=range(args.seeds), progress=False)
-                tokens = tokenise(held_out, fitted.tokenizer, fitted.max_length, fitted.labels)
+                tokens = tokenize(held_out, fitted.tokenizer, fitted.max_length, fitted.labels)
                 votes = fitted.trainer.predict(tokens).predictions  # (N, R, C)
                 gold = encode(held_out, fitted.labels)
                 f1 = [scores(gold, votes[:, run].argmax(-1))["macro_f1"] for run in range(args.seeds)]

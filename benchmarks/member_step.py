@@ -1,7 +1,7 @@
 """What a member-step costs, against a textbook loop: seconds, ratios and peak memory, in one process run.
 
 MiniLM, batch 8, real TREC texts. The baseline is what a first fine-tuning script looks like: one model after another,
-`torch.optim.Adam`, padding to a fixed length, tokenising in `__getitem__`. The cases take turns for some rounds and
+`torch.optim.Adam`, padding to a fixed length, tokenizing in `__getitem__`. The cases take turns for some rounds and
 the best round counts, since other work on the machine only ever adds time. Peak memory is that of a process of its own
 for each case, over what the process held when the data were read.
 
@@ -32,7 +32,7 @@ from transformers import TrainerCallback
 from deni.data import Texts, choose_balanced, read_texts
 from deni.finetune import fine_tune
 from deni.models.loading import load_tokenizer, locate
-from deni.models.tokenising import encode
+from deni.models.tokenizing import encode
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble

@@ -25,7 +25,7 @@ from deni.engine import passes
 from deni.engine.frozen import CastOnce
 from deni.engine.module import PopulationModule, in_one_pass
 from deni.finetune import fine_tune
-from deni.models.tokenising import tokenise
+from deni.models.tokenizing import tokenize
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import Default, DelayedEnsemble
@@ -82,7 +82,7 @@ def predictions(name: str, members: int, runs: int, rounds: int) -> dict[str, An
     )
     plan = Recipe.of(strategy=DelayedEnsemble(members=members, ensemble_from=0), tuning="lora", epochs=0.1, bf16=True)
     fitted = fine_tune(train, plan, seeds=range(runs), progress=False)
-    tokens = tokenise(tested, fitted.tokenizer, fitted.max_length, fitted.labels)
+    tokens = tokenize(tested, fitted.tokenizer, fitted.max_length, fitted.labels)
     by_length = tokens.select(sorted(range(len(tokens)), key=lambda row: len(tokens[row]["input_ids"])))
     rows = evaluation.ROWS
     ways = {

@@ -12,7 +12,7 @@ from deni.data import read_texts
 from deni.errors import InputError, InputWarning, TrainingDivergedError
 from deni.finetune import fine_tune, last_checkpoint
 from deni.models.loading import MINILM, load_tokenizer, locate
-from deni.models.tokenising import choose_max_length, encode
+from deni.models.tokenizing import choose_max_length, encode
 from deni.recipe import Recipe
 from deni.strategies import DENI, Default
 from deni.tasks.metrics import of_classes

@@ -1,4 +1,4 @@
-"""Pairs of texts: read, tokenised, trained on, voted on, refused where they do not fit."""
+"""Pairs of texts: read, tokenized, trained on, voted on, refused where they do not fit."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from deni.data import check_trainable, read_texts
 from deni.errors import InputError, InputWarning
 from deni.finetune import fine_tune
 from deni.models.loading import load_tokenizer
-from deni.models.tokenising import choose_max_length, tokenise
+from deni.models.tokenizing import choose_max_length, tokenize
 from deni.recipe import Recipe
 from tests.helpers.tiny import toy_rows
 
@@ -62,11 +62,11 @@ def trained(pairs, pair_model, tmp_path_factory):
     return folder
 
 
-def test_a_pair_is_tokenised_as_the_tokenizer_does_it(pairs, pair_model):
+def test_a_pair_is_tokenized_as_the_tokenizer_does_it(pairs, pair_model):
     texts, tokenizer = read_texts(pairs, **COLUMNS), load_tokenizer(pair_model)
     given = frame()
     assert list(texts.texts) == list(zip(given["first"], given["second"], strict=True))
-    rows = tokenise(texts, tokenizer, 40, ["other", "same"])
+    rows = tokenize(texts, tokenizer, 40, ["other", "same"])
     for row, first, second in zip(rows, given["first"], given["second"], strict=True):
         one, two = (tokenizer(side, add_special_tokens=False)["input_ids"] for side in (first, second))
         assert row["input_ids"] == [2, *one, 3, *two, 3]

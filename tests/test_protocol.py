@@ -163,7 +163,7 @@ def test_a_model_reads_a_named_pair_as_it_was_trained(folder, model_folder, prot
         ((), "give one FILE, or --data"),
         (("a.csv", "--data", "b.csv"), "give one FILE, or --data"),
         (("trec", "--test", "0", "--test-size", 5), "--test-size needs a test part"),
-        (("trec", "--protocol", "paper"), "1000 labelled texts asked for, but there are"),
+        (("trec", "--protocol", "paper"), "1000 labeled examples asked for, but there are"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(folder, words, message):

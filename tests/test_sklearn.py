@@ -165,7 +165,7 @@ def test_it_must_be_fitted_first():
         (["a", "b"], [0.5, 1.7], "continuous.* DeniClassifier gives a text one label.* deni train --task"),
         (["a", "b"], np.eye(2), "should be a 1d array.* DeniClassifier gives a text one label"),
         (["a", "b"], [b"a", b"b"], r"y\[0\] is b'a': give a string or a number"),
-        (["a", "b\ud83d"], ["a", "b"], r"X\[1\] is 'b\\ud83d': half a surrogate pair is no character"),
+        (["a", "b\ud83d"], ["a", "b"], r"X\[1\] is 'b\\ud83d': half a surrogate pair is not a character"),
         ([7 * "long text ", 9 * [9 * "a"]], ["a", "b"], r"X\[1\] is \['aaaaaaaaa', .{43}\.\.\.: every text must"),
         (["a", "b"], 2 * [99 * "a"], r"one class only \('a{56}\.\.\.\)"),
     ],

@@ -26,7 +26,7 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer
 from deni import PopulationTrainer, Recipe, fine_tune
 from deni.data import Texts, choose_balanced, names, read_data
 from deni.models.loading import load_tokenizer
-from deni.models.tokenising import encode, tokenise
+from deni.models.tokenizing import encode, tokenize
 from deni.randomness import Sources
 from deni.strategies import make_strategy
 
@@ -75,10 +75,10 @@ def texts_of(setting: Setting, dataset: str) -> tuple[Texts, Texts]:
 
 
 def _tokens(setting: Setting) -> tuple[Any, Any, int]:
-    """TREC, tokenised once; MiniLM's tokenizer; how many classes."""
+    """TREC, tokenized once; MiniLM's tokenizer; how many classes."""
     train, _ = texts_of(setting, "trec")
     tokenizer = load_tokenizer(str(setting.model))
-    return tokenise(train, tokenizer, LENGTH, names(train)), tokenizer, len(names(train))
+    return tokenize(train, tokenizer, LENGTH, names(train)), tokenizer, len(names(train))
 
 
 def ours(setting: Setting, name: str, strategy: str, steps: int = -1) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def claim(setting: Setting, dataset: str, strategy: str) -> dict[str, Any]:
     began, peak = time.perf_counter(), Peak(setting)
     plan = _plan(setting, "full", strategy)
     fitted = fine_tune(train, plan, seeds=range(setting.sizes.seeds), progress=False)
-    rows = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    rows = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
     votes = np.asarray(fitted.trainer.predict(rows).predictions)  # (N, R, C)
     gold = encode(measured, fitted.labels)
     f1 = [float(f1_score(gold, votes[:, at].argmax(-1), average="macro")) for at in range(votes.shape[1])]

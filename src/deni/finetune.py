@@ -33,7 +33,7 @@ from deni import artifact
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
 from deni.models.loading import load_model, load_tokenizer, token_limit
-from deni.models.tokenising import choose_max_length, encode, tokenise
+from deni.models.tokenizing import choose_max_length, encode, tokenize
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
@@ -54,7 +54,7 @@ class Evaluation:
 
     Args:
         texts: N of them.
-        gold: as `deni.models.tokenising.encode` gives it.
+        gold: as `deni.models.tokenizing.encode` gives it.
         members: per-member predictions, `(N, M, C)`; of words `(W, M, C)`, see `deni.artifact.Classifier.members`.
         votes: of the members, `(N, C)` or `(W, C)`.
         metrics: of the votes, see `deni.tasks.Task.scores`.
@@ -244,8 +244,8 @@ def fine_tune(
             source_seeds=recipe.source_seeds,
             task=recipe.task,
             origin=_origin(recipe, train, dev),
-            train_dataset=tokenise(train, tokenizer, max_length, labels),
-            eval_dataset=tokenise(dev, tokenizer, max_length, labels) if dev is not None else None,
+            train_dataset=tokenize(train, tokenizer, max_length, labels),
+            eval_dataset=tokenize(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
             data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
             compute_metrics=lambda said: _scored(said, task, labels),

@@ -63,7 +63,7 @@ def scale_of(tensor: Tensor, scale: Scale = "scaled", floor: float = 0.0) -> flo
         tensor: any shape.
         scale: `scaled`: the standard deviation of the tensor's values, as in NoisyTune (Wu et al. 2022);
             `uniform`: 1.
-        floor: the least s; tensors of one element or of equal values (a fresh LoRA B) have none of their own.
+        floor: the least s; tensors of one element or of equal values (a fresh LoRA B) have s = 0 without it.
 
     >>> import torch
     >>> scale_of(torch.tensor([1.0])), scale_of(torch.zeros(3), floor=0.02)

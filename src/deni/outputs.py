@@ -20,7 +20,7 @@ def check_free(target: str | Path, overwrite: bool) -> None:
         raise InputError(f"{target} exists: choose another folder or give --overwrite")
     models = (INFO, "config.json", "adapter_config.json", "member-0")
     if not target.is_dir() or not (_is_empty(target) or any((target / name).exists() for name in models)):
-        raise InputError(f"{target} is no model and is not overwritten: choose another folder")
+        raise InputError(f"{target} is not a model and is not overwritten: choose another folder")
 
 
 def check_outside(target: str | Path, *kept: str | Path) -> None:

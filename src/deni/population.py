@@ -34,7 +34,7 @@ class Population:
     Attributes:
         module: what computes the members; its forward pass takes the place of the model's.
         members: K, of each run.
-        forks: how many forks there were, so that the copies of each have streams of their own.
+        forks: how many forks there were, so that the copies of each have their own streams.
         loss_scale: what the gradients are multiplied by (fp16), for those who add to them.
 
     Raises:
@@ -112,7 +112,7 @@ class Population:
 
     @property
     def kept(self) -> dict[str, dict[str, Tensor]]:
-        """What a strategy keeps besides the members, by its name; it is in checkpoints."""
+        """What a strategy keeps next to the members, keyed by its name; it is in checkpoints."""
         return self.module.kept
 
     @property
@@ -170,7 +170,7 @@ class Population:
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Inside, each run is the mean of its members: for predicting, since no optimiser follows."""
+        """Inside, each run is the mean of its members: for prediction only, since the optimizer does not follow."""
         own = {name: value.detach().clone() for name, value in self.values.items()}
         members, streams = self.members, self.streams
         self.merge()
@@ -198,14 +198,14 @@ class Population:
 
     @torch.no_grad()
     def take(self, values: Mapping[str, Tensor]) -> None:
-        """Take these values in place of some of its own, in the same shapes; views and optimiser state stay."""
+        """Replace some values by these, in the same shapes; views and optimizer state stay."""
         for name, value in values.items():
             if name in self.values:
                 self.values[name].copy_(value)
 
     @contextmanager
     def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, these values are in place of some of its own."""
+        """Inside, these values replace some of the population's."""
         own = {name: self.values[name].detach().clone() for name in values if name in self.values}
         self.take(values)
         try:

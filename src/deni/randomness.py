@@ -30,7 +30,7 @@ def derive(seed: int, *path: str | int) -> int:
 
 
 class Sources:
-    """The named sources of randomness of one run; each has a seed and a generator of its own.
+    """The named sources of randomness of one run; each has its own seed and generator.
 
     Args:
         seed: what the seeds of all sources derive from.
@@ -38,7 +38,7 @@ class Sources:
         seeds: seeds of single sources, to vary one source and keep the others.
 
     Raises:
-        SettingError: a name in `seeds` that is no source, or a seed that is no integer.
+        SettingError: a name in `seeds` that is not a source, or a seed that is not an integer.
     """
 
     def __init__(self, seed: int, device: torch.device | str = "cpu", seeds: Mapping[str, int] | None = None) -> None:
@@ -92,7 +92,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 def global_generators(seed: int | None = None) -> Iterator[None]:
     """Leave the global generators of Python, NumPy and torch as they were found; inside, start them at `seed`.
 
-    For code of others that draws from the global generators: the initialisation of a model, `Trainer`.
+    For other libraries' code that draws from the global generators: the initialization of a model, `Trainer`.
     """
     import numpy as np
     import torch

@@ -131,4 +131,4 @@ def test_outputs_that_are_no_numbers_leave_the_test_part_out():
     given.members[0, 1] = np.nan
     found, missing = measured(given)
     assert found is None
-    assert "no numbers" in missing["test"]
+    assert "not finite" in missing["test"]

@@ -193,7 +193,7 @@ def test_overwriting_takes_away_nothing_but_a_model(train, trained, tickets, tmp
     copy = shutil.copytree(trained, tmp_path / "model")
     before = listing(tmp_path)
     overwrite = ["--overwrite", "--output", texts]
-    refused(train(*overwrite), f"{texts} is no model")
+    refused(train(*overwrite), f"{texts} is not a model")
     refused(train(*overwrite, file=texts / "tickets.csv"), f"tickets.csv is in {texts}", "choose another")
     refused(train(*overwrite, "--test", texts / "tickets.csv"), f"tickets.csv is in {texts}")
     refused(train(*overwrite, "--model", texts / "encoder"), f"encoder is in {texts}")

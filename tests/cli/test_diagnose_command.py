@@ -77,7 +77,7 @@ def test_the_command_names_what_the_library_has():
         (["--seeds", "1"], "seeds must be at least 2, not 1: one run has no spread"),
         (["--strategy", "denni"], "unknown strategy 'denni'"),
         (["--lora-r", "4"], "tuning full has no setting 'lora_r'"),
-        (["--store", "missing/x.db"], "there is no folder"),
+        (["--store", "missing/x.db"], "no folder"),
     ],
 )
 def test_a_mistake_is_one_line(diagnose, args, message):

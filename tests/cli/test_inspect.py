@@ -13,7 +13,7 @@ from deni.commands.inspect import inspect_file
 from deni.data import read_texts
 from deni.errors import InputError
 from deni.models.loading import load_tokenizer
-from deni.models.tokenising import choose_max_length
+from deni.models.tokenizing import choose_max_length
 from tests.helpers.tiny import toy_rows, write_csv
 
 DATA = Path(os.environ.get("DENI_DATA", "."))
@@ -141,7 +141,7 @@ def test_a_test_file_is_compared_and_its_own_findings_are_marked(inspect, ticket
     assert "'delivery' 12 33.3% 1 33.3%" in lines
     unknown = inspect(tickets, "--test", write_csv(tmp_path / "other.csv", [("hello", "greeting")]))
     assert unknown.exit_code == 2
-    assert "has the label 'greeting', so it cannot be learnt" in unknown.stderr
+    assert "has the label 'greeting', so it cannot be learned" in unknown.stderr
 
 
 def test_json_holds_all_of_it(inspect, tickets, tmp_path):
@@ -204,7 +204,7 @@ def test_a_model_that_cannot_be_loaded_is_named_but_the_default_one_is_left_out(
     assert [each.message for each in report.findings] == ["tokens were not counted: model 'minilm' cannot be loaded"]
 
 
-def test_of_very_many_texts_a_sample_is_tokenised(tickets, model_folder, inspect, monkeypatch):
+def test_of_very_many_texts_a_sample_is_tokenized(tickets, model_folder, inspect, monkeypatch):
     whole = inspect_file(tickets, model=model_folder).parts[0].lengths
     counted = []
     real_ids = inspection.token_ids

@@ -82,7 +82,7 @@ def test_an_empty_label_is_named_with_its_line(tmp_path, blank):
         ({"label": "a"}, "column 'text': no text (null) where a string was expected; fill it in"),
         ({"text": 5, "label": "a"}, "column 'text': a int (5) where a string was expected"),
         ({"text": ["a"], "label": "a"}, "column 'text': a list (['a']) where a string was expected"),
-        ({"text": "\ud83d", "label": "a"}, "column 'text': half a surrogate pair (such as \\ud83d) is no character"),
+        ({"text": "\ud83d", "label": "a"}, "column 'text': half a surrogate pair (such as \\ud83d) is not a character"),
         ({"text": "a", "label": None}, "column 'label': empty label; fill it in or drop the row"),
         ({"text": "a"}, "column 'label': empty label; fill it in or drop the row"),
         ({"text": "a", "label": ["x", "y"]}, "column 'label': ['x', 'y'] where one label was expected; each text has"),

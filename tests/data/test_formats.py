@@ -82,7 +82,7 @@ def test_a_missing_file_is_answered_with_near_names(tmp_path):
     message = error_of(tmp_path / "tickts.csv")
     assert message == f"{tmp_path}/tickts.csv: no such file; did you mean {tmp_path}/tickets.csv?"
     assert error_of(tmp_path / "zzz.jsonl").endswith("zzz.jsonl: no such file; check the path")
-    assert f"there is no folder {tmp_path}/gone; check the path" in error_of(tmp_path / "gone" / "a.csv")
+    assert f"no folder {tmp_path}/gone; check the path" in error_of(tmp_path / "gone" / "a.csv")
 
 
 def test_a_folder_is_no_file(tmp_path):
@@ -149,10 +149,10 @@ def test_a_quote_out_of_place_is_named_with_its_line(tmp_path, wrong):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"text": "a", ', "but this is no JSON (Expecting property name enclosed in double quotes)"),
+        ('{"text": "a", ', "but this is not JSON (Expecting property name enclosed in double quotes)"),
         ('"a"', "but this is a str"),
         ('[{"text": "a"}]', "but this is a list"),
-        ("[" * 100_000, "but this is no JSON (nested too deeply)"),
+        ("[" * 100_000, "but this is not JSON (nested too deeply)"),
     ],
 )
 def test_a_line_that_is_no_json_object_is_named(tmp_path, line, said):

@@ -43,7 +43,7 @@ def test_a_pair_in_one_text_is_read_as_a_pair_unless_one_text_is_wanted(folder):
 
 def test_a_text_that_is_no_pair_is_named(folder):
     folder("mrpc", MRPC + "Sentence 1: only one.,equivalent\n")
-    with pytest.raises(InputError, match=r"mrpc.csv.gz, line 4: 'Sentence 1: only one.' is no pair; write"):
+    with pytest.raises(InputError, match=r"mrpc.csv.gz, line 4: 'Sentence 1: only one.' is not a pair; write"):
         read_data("mrpc")
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_name_gets_a_hint(tmp_path, monkeypatch, name, message):
 
 
 def test_a_file_has_no_split(tickets):
-    with pytest.raises(InputError, match="--split and --config-name are of datasets of the hub"):
+    with pytest.raises(InputError, match="--split and --config-name are for datasets of the Hub"):
         read_data(tickets, split="train")
 
 

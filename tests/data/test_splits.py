@@ -92,7 +92,7 @@ def test_a_part_that_would_be_empty_is_refused(labels):
     with pytest.raises(InputError) as caught:
         stratified_split(labels, 0.2, generator())
     assert str(caught.value) == (
-        f"a part of 0.2 would be empty: none of the {len(labels)} classes has two texts; add labelled texts"
+        f"a split of 0.2 would be empty: none of the {len(labels)} classes has two texts; add labeled examples"
     )
 
 
@@ -146,11 +146,11 @@ def test_rounding_up_takes_two_of_a_class_at_least():
 def test_more_than_there_are_and_fewer_than_one_are_refused(n, rule):
     with pytest.raises(InputError) as caught:
         choose_balanced(LABELS, n, generator(), rule=rule)
-    assert str(caught.value) == f"{n} labelled texts asked for, but there are 17: choose from 1 to 17 (--labelled)"
+    assert str(caught.value) == f"{n} labeled examples asked for, but there are 17: choose from 1 to 17 (--labelled)"
 
 
 def test_fewer_texts_than_classes_warn():
-    with pytest.warns(InputWarning, match="^2 labelled texts for 3 classes leave 1 classes out: choose at least 3$"):
+    with pytest.warns(InputWarning, match="^2 labeled examples for 3 classes leave 1 classes out: choose at least 3$"):
         assert len(choose_balanced(LABELS, 2, generator())) == 2
 
 

@@ -68,6 +68,6 @@ def test_test_texts_that_were_trained_on_warn_with_count_and_line():
 def test_a_test_class_that_was_never_trained_is_refused():
     train = labelled(("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b"))
     with pytest.raises(
-        InputError, match=r"^test.csv: no text of train.csv has the label 'c', so it cannot be learnt: add"
+        InputError, match=r"^test.csv: no text of train.csv has the label 'c', so it cannot be learned: add"
     ):
         check_trainable(train, labelled(("c1", "c"), source="test.csv"))

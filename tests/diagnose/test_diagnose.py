@@ -162,7 +162,7 @@ WITHOUT_NOISE = (
         ({"seeds": 1}, "seeds must be at least 2, not 1"),
         ({"values": 0}, "values must be at least 2, not 0"),
         ({"trial_seeds": 4}, "give fewer trial seeds or more seeds"),
-        ({"sources": ["label_choice"], "labelled": None}, "label_choice: all 96 texts of the training part are used"),
+        ({"sources": ["label_choice"], "labelled": None}, "label_choice: all 96 texts of the training split are used"),
         ({"sources": ["noise"]}, "noise: default does not draw from it"),
         ({"sources": ["order"]}, "unknown source of randomness 'order'"),
         ({"candidates": ["denni"]}, "unknown strategy 'denni'"),
@@ -234,7 +234,7 @@ def test_a_run_without_a_number_for_its_loss_counts_as_the_majority_class(planne
     lost, inside = diagnosis.seeds[1], diagnosis.sources["dropout"][0][2]
     store.add(diagnosis.study.jobs)
     for each in (lost, inside):
-        store.fail(each.key, "deni.errors.TrainingDivergedError: the loss is no number")
+        store.fail(each.key, "deni.errors.TrainingDivergedError: the loss is not finite")
     found = trained(diagnosis, store)
     majority = 1 / 6  # of three classes as frequent: F1 is 1/2 of one, 0 of two
     assert found.spread.scores[1] == pytest.approx(majority)
@@ -299,8 +299,8 @@ def test_the_first_sentence_says_how_much_and_from_where():
     assert headline(said({"dropout": (0.0, -0.3)})).endswith("; no single source changes the F1.")
     labels = dataclasses.replace(said({"label_choice": (0.03, 0.4), "dropout": (0.004, -0.3)}), golden=(0.6, 0.7, 0.8))
     assert headline(labels) == (
-        "Your fine-tune varies by 2.1 F1 (SD, 10 seeds), and by 10.0 when the choice of the labelled texts varies, "
-        "too; what varies it most is the choice of the labelled texts (3.0 alone)."
+        "Your fine-tune varies by 2.1 F1 (SD, 10 seeds), and by 10.0 when the choice of the labeled examples "
+        "varies, too; what varies it most is the choice of the labeled examples (3.0 alone)."
     )
     assert headline(said()) == "Your fine-tune varies by 2.1 F1 (SD, 10 seeds)."
 

@@ -25,7 +25,7 @@ REASONS = {
     (
         "deberta",
         "full",
-    ): "attention.self (DisentangledSelfAttention) has parameters of its own beside layers that train",
+    ): "attention.self (DisentangledSelfAttention) has its own parameters around trainable layers",
     ("deberta", "lora"): "dropout on (80, 32): dim 0 does not divide by 3 members",
     ("deberta-v2", "full"): "attention.self.pos_key_proj got (1, 3, 16, 32), not 3*5 rows",
     ("deberta-v2", "lora"): "dropout on (16, 32): dim 0 does not divide by 3 members",

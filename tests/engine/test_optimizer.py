@@ -220,7 +220,7 @@ def test_a_state_of_another_shape_is_refused(key):
     members.step(0)
     members.pointed.check()
     members.optimizer.state[members.views["0.weight"][0]][key] = torch.zeros(MEMBERS, 3, 5)
-    with pytest.raises(ValueError, match=rf"optimiser state {key} is \(3, 3, 5\), not \(3, 5\)"):
+    with pytest.raises(ValueError, match=rf"optimizer state {key} is \(3, 3, 5\), not \(3, 5\)"):
         members.pointed.check()
 
 

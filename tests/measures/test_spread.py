@@ -60,7 +60,7 @@ def test_the_chi_square_interval_covers_normal_scores_as_often_as_it_says(confid
     assert (low > 0.02).mean() == pytest.approx((1 - confidence) / 2, abs=0.006)
 
 
-def test_the_studentised_bootstrap_covers_better_than_percentiles():
+def test_the_studentized_bootstrap_covers_better_than_percentiles():
     """At 20 normal seeds about 93 % cover (benchmarks/README.md), and 86 % of the intervals of plain percentiles."""
     generator, hits = np.random.default_rng(2), []
     for runs in generator.normal(0.9, 0.02, size=(400, 20)):
@@ -70,7 +70,7 @@ def test_the_studentised_bootstrap_covers_better_than_percentiles():
     assert least < np.mean(hits) < most
 
 
-def test_the_studentised_bootstrap_is_its_literal_formula():
+def test_the_studentized_bootstrap_is_its_literal_formula():
     """Each resample: its log SD less that of the scores, over the error of its own log SD; ends from the quantiles."""
     runs = np.random.default_rng(3).normal(0.9, 0.02, size=15)
 

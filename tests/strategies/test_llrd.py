@@ -116,7 +116,7 @@ def test_an_optimizer_of_the_users_has_the_rates_and_a_scheduler_of_theirs_is_re
     model = bert()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    with pytest.raises(ValueError, match="llrd has learning rates of its own for some parameters"):
+    with pytest.raises(ValueError, match="llrd sets its own learning rates for some parameters"):
         trained(tmp_path, LLRD(layer_decay=DECAY), model=model, optimizers=(optimizer, scheduler))
 
 

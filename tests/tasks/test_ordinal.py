@@ -227,7 +227,7 @@ def test_an_order_is_taken_as_it_is_given(tmp_path):
 
 
 BAD_ORDERS = {
-    "none": ((), "needs the order of the classes, and 'ok' is no number", "--label-order"),
+    "none": ((), "needs the order of the classes, and 'ok' is not a number", "--label-order"),
     "a label that is not in it": (("bad", "good"), "line 2, column 'label': 'ok' is not in the order of the labels"),
     "one twice": (("bad", "ok", "bad"), "names 'bad' 2 times"),
     "an empty one": (("bad", "ok", ""), "names an empty label"),

@@ -134,9 +134,13 @@ def test_a_split_keeps_rare_labels_in_the_training_part():
 # ---- what does not fit ---------------------------------------------------------------------------------------------
 
 BAD = {
-    "a word": ("regression", "text,label\nhello,1.5\nyou,much\n", ["line 3", "'label'", "'much' is no finite number"]),
-    "an empty number": ("regression", "text,label\nhello,1.5\nyou,\n", ["line 3", "'label'", "no finite number"]),
-    "infinity": ("regression", "text,label\nhello,inf\n", ["line 2", "'inf' is no finite number", "drop the row"]),
+    "a word": (
+        "regression",
+        "text,label\nhello,1.5\nyou,much\n",
+        ["line 3", "'label'", "'much' is not a finite number"],
+    ),
+    "an empty number": ("regression", "text,label\nhello,1.5\nyou,\n", ["line 3", "'label'", "not a finite number"]),
+    "infinity": ("regression", "text,label\nhello,inf\n", ["line 2", "'inf' is not a finite number", "drop the row"]),
     "equal numbers": ("regression", "text,label\n" + "hello,2\n" * 9, ["the number 2.0", "nothing to learn"]),
     "no label at all": ("multi_label", "text,label\n" + "hello,\n" * 9, ["no text has a label", "--label-column"]),
 }
@@ -166,5 +170,7 @@ def test_an_unknown_label_and_class_weights_are_refused(trained, model_folder, t
     other.write_text("text,label\nhello,login;greeting\n")
     result = run("evaluate", model, other)
     assert result.exit_code == 2
-    expected = "text 1 has label 'greeting', which training never saw" if task == "multi_label" else "no finite number"
+    expected = (
+        "text 1 has label 'greeting', which training never saw" if task == "multi_label" else "not a finite number"
+    )
     assert expected in result.stderr

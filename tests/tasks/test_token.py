@@ -20,7 +20,7 @@ from deni.cli import main
 from deni.data import check_trainable, names, read_texts, strata
 from deni.errors import InputError, InputWarning
 from deni.models.loading import load_model, load_tokenizer
-from deni.models.tokenising import tokenise
+from deni.models.tokenizing import tokenize
 from deni.recipe import Recipe
 from deni.tasks import TASKS
 from deni.tasks.iob2 import misplaced, whole
@@ -112,7 +112,7 @@ def test_the_first_token_of_a_word_has_its_tag(model_folder, tmp_path):
     file = tmp_path / "texts.jsonl"
     file.write_text('{"text": ["parcel", "xyz", "late"], "label": ["O", "B-PER", "B-LOC"]}\n')
     texts, tokenizer = read_texts(file, task="token"), load_tokenizer(model_folder, "token")
-    (row,) = tokenise(texts, tokenizer, 40, names(texts))
+    (row,) = tokenize(texts, tokenizer, 40, names(texts))
     assert tokenizer.convert_ids_to_tokens(row["input_ids"])[1:-1] == ["parcel", "x", "##y", "##z", "late"]
     assert row["labels"] == [-100, 0, 2, -100, -100, 1, -100]
     assert row["words"] == ["parcel", "xyz", "late"]

@@ -15,7 +15,7 @@ from transformers import (
 import deni
 from deni.data import Texts
 from deni.models.loading import load_model, load_tokenizer
-from deni.models.tokenising import tokenise
+from deni.models.tokenizing import tokenize
 from deni.randomness import generator, global_generators
 from deni.strategies import DENI, Default, Ensemble
 from deni.tasks import TASKS
@@ -193,7 +193,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, tuning
     names = ["O", "B-A", "I-A"]
     texts = [text.split() for text, _ in toy_rows(6)]
     tags = tuple(tuple(names[len(word) % 3] for word in words) for words in texts)
-    data = tokenise(Texts([tuple(words) for words in texts], list(tags), "X", None, "token"), tokenizer, 40, names)
+    data = tokenize(Texts([tuple(words) for words in texts], list(tags), "X", None, "token"), tokenizer, 40, names)
 
     def model():
         return make_tuning(tuning).apply(load_model(model_folder, names, task="token"))

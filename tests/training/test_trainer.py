@@ -426,7 +426,7 @@ def test_a_model_that_cannot_be_stacked_runs_in_the_loop_or_is_refused(tmp_path,
     auto = make(tmp_path, DENI(members=2, scope="trainable"), model=normed())
     auto.train()
     assert auto.population.engine_name == "loop"
-    assert len([r for r in caplog.records if "computed one after another: " in r.message]) == 1
+    assert len([r for r in caplog.records if "computed sequentially: " in r.message]) == 1
     with pytest.raises(ValueError, match="cannot be stacked: a buffer of the model changes"):
         make(tmp_path, DENI(members=2), model=normed(), engine="stacked").train()
 

@@ -29,7 +29,7 @@ def model(task="regression"):
 
 
 def texts(task, count=40, seed=1):
-    """A number, or three labels, that can be learnt from the second token."""
+    """A number, or three labels, that can be learned from the second token."""
     ids = [row["input_ids"] for row in rows(count, seed)]
     labels = [each[1] / 60 if task == "regression" else [float(each[1] % k == 0) for k in (2, 3, 5)] for each in ids]
     return Dataset.from_dict({"input_ids": ids, "labels": labels})
@@ -214,7 +214,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, task, 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     size = {"num_labels": {"regression": 1, "multi_label": 3}[task], "vocab_size": len(tokenizer)}
     sentences = [text for text, _ in toy_rows(7)]
-    data = tokenise_with(tokenizer, sentences, texts(task, len(sentences))["labels"])
+    data = tokenize_with(tokenizer, sentences, texts(task, len(sentences))["labels"])
     options = {"train": data, "processing_class": tokenizer}
     trainer = make(
         tmp_path,
@@ -253,5 +253,5 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, task, 
         classifier.predict_log_probabilities(sentences)
 
 
-def tokenise_with(tokenizer, sentences, labels):
+def tokenize_with(tokenizer, sentences, labels):
     return Dataset.from_dict({**tokenizer(sentences), "labels": labels})

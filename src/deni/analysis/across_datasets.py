@@ -1,4 +1,4 @@
-"""Strategies over all datasets of a study that share model, tuning and number of labelled texts."""
+"""Strategies over all datasets of a study that share model, tuning and number of labeled examples."""
 
 from __future__ import annotations
 

@@ -156,16 +156,16 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
         yield Sentence("limit", "There is one strategy: nothing to compare it with.")
     blocks = int(tables.results["blocks"].min())
     if blocks < 3:
-        said = "one choice of labels" if blocks == 1 else "two choices of labels"
+        choices = "one choice of labels" if blocks == 1 else "two choices of labels"
         yield Sentence(
             "limit",
-            f"All of it holds for {said} (block{'s' * (blocks > 1)}): another choice may give other differences.",
+            f"All of it holds for {choices} (block{'s' * (blocks > 1)}): another choice may give other differences.",
         )
     datasets = tables.results["dataset"].nunique()
     few = f"; {datasets} dataset{'' if datasets == 1 else 's'} cannot carry a ranking over datasets"
     yield Sentence(
         "limit",
-        f"Nothing is said of datasets or models that did not run{few if datasets < LEAST_DATASETS else ''}.",
+        f"No claim is made about datasets or models that did not run{few if datasets < LEAST_DATASETS else ''}.",
     )
     unequal = [
         setting for setting in tables.runs.settings if len({_seeds(each) for each in tables.runs.of(setting)}) > 1
@@ -195,15 +195,15 @@ def _seeds(group: Group) -> frozenset[tuple[int, str]]:
 def _failed(tables: Tables) -> Iterator[Sentence]:
     lost = sum(len(group.failed) for group in tables.runs.groups)
     if lost:
-        said = "1 run gave no result and is" if lost == 1 else f"{lost} runs gave no result and are"
-        yield Sentence("limit", f"{said} missing from every mean and SD.")
+        runs = "1 run gave no result and is" if lost == 1 else f"{lost} runs gave no result and are"
+        yield Sentence("limit", f"{runs} missing from every mean and SD.")
     if empty := [group for group in tables.runs.groups if not group.blocks]:
         names = "; ".join(f"{group.strategy} on {group.setting.label}" for group in empty)
         yield Sentence("limit", f"Without any result: {names}.")
     if chance := int(tables.results["at_chance"].sum()):
-        said = "1 run is no better than the majority class and stays" if chance == 1 else ""
-        said = said or f"{chance} runs are no better than the majority class and stay"
-        yield Sentence("limit", f"{said} in mean and SD.")
+        runs = "1 run is no better than the majority class and stays" if chance == 1 else ""
+        runs = runs or f"{chance} runs are no better than the majority class and stay"
+        yield Sentence("limit", f"{runs} in mean and SD.")
 
 
 def _by_strategy(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, list[Comparison]]]:

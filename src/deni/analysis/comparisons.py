@@ -45,7 +45,7 @@ class Comparison:
         blocks: how many have two pairs or more.
         difference, low, high: of the mean scores, with its interval of 95 %.
         texts_vary: whether the interval holds for other test texts, too, or for other seeds only.
-        p_mean, p_margin: of no difference, and of being worse by the margin; adjusted over the comparisons beside it.
+        p_mean, p_margin: of no difference, and of being worse by the margin; adjusted over the table's comparisons.
         spread: ratio of the SDs with its interval; None where a spread is 0, or pairs are too few.
         p_spread, p_stable: the larger p-value of Pitman-Morgan and permutation: of equal SDs, and of an SD that is
             larger by the margin; adjusted. NaN with fewer than 20 seeds.
@@ -80,7 +80,7 @@ class Comparison:
 
     @property
     def of_spread(self) -> OfSpread:
-        """What is shown of the spread, likewise."""
+        """What is shown of the spread, as `shown_mean`."""
         if self.pairs < LEAST_SEEDS:
             return "too few seeds"
         if self.spread is None:
@@ -140,7 +140,7 @@ def compare(
 
 
 def lead(there: Sequence[Group], generator: np.random.Generator, resamples: int) -> Comparison | None:
-    """The highest mean against the others: the comparison that says least, or None where one cannot be made.
+    """The highest mean against the others: the least conclusive comparison, or None where one cannot be made.
 
     Whoever is above each other one has the highest mean: all comparisons must hold, so that the largest p-value counts
     as it is. Those after one that does not hold are not made.
@@ -158,7 +158,7 @@ def lead(there: Sequence[Group], generator: np.random.Generator, resamples: int)
 
 
 def adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Comparisons that stand beside each other, with p-values by Holm's method."""
+    """Comparisons that are made together, with p-values by Holm's method."""
     columns: dict[str, Any] = {}
     for name in ("p_mean", "p_margin", "p_spread", "p_stable"):
         values = np.array([getattr(each, name) for each in comparisons])

@@ -24,7 +24,7 @@ class Performance:
     Args:
         task: see `deni.tasks.TASKS`.
         texts: how many.
-        examples: what is labelled: texts, or words.
+        examples: what carries a label: texts, or words.
         score: the main metric with the interval of 95 % over other test texts.
         chance: metric -> what the vote gets, and what always the same answer would get.
         always: that answer.
@@ -91,7 +91,9 @@ def measure_performance(
         the measures, and why some are missing: part -> sentence.
     """
     if not (np.isfinite(evaluation.members).all() and not np.isnan(evaluation.votes).any()):
-        return None, {"test": "A member's outputs are no numbers (its training failed), so its test part says nothing."}
+        return None, {
+            "test": "A member's outputs are not finite (its training failed), so the test split cannot be evaluated."
+        }
     kind = TASKS[task]
     found, missing = kind.examine(evaluation, labels, generator)
     members = evaluation.members.shape[1]

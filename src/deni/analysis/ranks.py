@@ -14,7 +14,7 @@ from deni.measures import LEAST_DATASETS, CriticalDifference, critical_differenc
 
 @dataclass(frozen=True)
 class Ranking:
-    """Strategies over datasets that share model, tuning and number of labelled texts.
+    """Strategies over datasets that share model, tuning and number of labeled examples.
 
     Args:
         label: what the datasets share.
@@ -32,7 +32,7 @@ class Ranking:
 
 
 def compute_rankings(runs: Runs) -> Iterator[Ranking]:
-    """A ranking for each choice of model, tuning and labelled texts with datasets enough."""
+    """A ranking for each combination of model, tuning and number of labeled examples with enough datasets."""
     for label, settings in group_settings(runs).items():
         means = [{group.strategy: mean_score(group) for group in runs.of(each)} for each in settings]
         strategies = [name for name in runs.strategies if all(name in each for each in means)]

@@ -34,12 +34,12 @@ class Setting:
 
     Args:
         dataset, model, tuning: as they are shown.
-        labelled: texts to train on; None for all.
-        other: what else differs between the settings of the store, and always a development part.
+        labelled: training examples; None for all.
+        other: what else differs between the settings of the store, and always a dev split.
         task: see `deni.tasks.TASKS`.
         measure: the part that was measured on, see `deni.study.cell.Cell`.
         label: what tells it from the other settings of the store, on one line.
-        curve: the same without the number of labelled texts.
+        curve: the same without the number of labeled examples.
     """
 
     dataset: str
@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def amount(self) -> str:
-        """How many texts are labelled."""
+        """How many examples are labeled."""
         return "all texts" if self.labelled is None else f"{self.labelled} labelled"
 
 
@@ -75,8 +75,8 @@ class Block:
         chance: score of the majority class; NaN where it is not known.
         texts: how many were measured on.
         predictions: classes `(S, N)`; None where the runs were measured on different texts, or of other tasks.
-        gold: `(N,)`, likewise.
-        measures: of the predictions, likewise.
+        gold: `(N,)`, for the same texts.
+        measures: of the predictions of these texts.
     """
 
     number: int
@@ -147,7 +147,7 @@ class Runs:
 
     @property
     def texts(self) -> str:
-        """What the texts that were measured on are called: those of the test part, a development part, or both."""
+        """The name of the texts that were measured on: test, dev or both."""
         found = {setting.measure for setting in self.settings}
         return " or ".join(name for name in MEASURES if name in found) + " texts"
 
@@ -209,7 +209,7 @@ def read_runs(
 
 
 class _Reader:
-    """Reads what members said, and lets them vote."""
+    """Reads per-member predictions, and lets the members vote."""
 
     def __init__(self, store: Store, as_one_model: bool) -> None:
         self.store, self.as_one_model = store, as_one_model
@@ -263,7 +263,7 @@ def _with_labels(rows: Sequence[Row], labels: Mapping[str, str] | None) -> list[
 
 
 def _own_sources(cell: Cell) -> dict[str, int]:
-    """Seeds of single sources; those that only repeat the block are left away."""
+    """Seeds of single sources; those that only repeat the block are omitted."""
     return {name: seed for name, seed in cell.sources.items() if seed != cell.block}
 
 
@@ -317,7 +317,7 @@ def _read_columns(cell: Cell) -> dict[str, Any]:
 
 
 def _value_of(cell: Cell, name: str) -> Any:
-    """Without what only says how a cell is computed."""
+    """Without the settings that only decide how a cell is computed."""
     value = getattr(cell, name)
     return {key: value[key] for key in value if key not in HOW} if isinstance(value, Mapping) else value
 

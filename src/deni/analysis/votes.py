@@ -1,4 +1,4 @@
-"""What the members of a run would have scored with another vote, beside the mean probability: paired, run by run."""
+"""What the members of a run would have scored with another vote than the mean probability: paired, run by run."""
 
 from __future__ import annotations
 

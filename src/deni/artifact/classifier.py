@@ -61,7 +61,7 @@ class Classifier:
 
     @property
     def task(self) -> str:
-        """What a text has, one of `deni.tasks.TASKS`; where nobody has said it, what transformers would think."""
+        """The task, one of `deni.tasks.TASKS`; inferred as transformers does where the artifact does not name it."""
         return self._task.name
 
     @property
@@ -84,8 +84,8 @@ class Classifier:
         return [each[self._task.answer] for each in self(texts, batch_size)]
 
     def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
-        """What the vote says: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
-        `(W, C)` log probabilities, those of all texts one after another.
+        """Outputs of the vote: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
+        `(W, C)` log probabilities, those of all texts concatenated.
         """
         return self.combined(self.members(texts, batch_size))
 
@@ -111,10 +111,10 @@ class Classifier:
 
     @torch.no_grad()
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
-        """What every member says: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression; of
-        words `(W, M, C)` log probabilities, those of all texts one after another.
+        """Per-member outputs: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression; of
+        words `(W, M, C)` log probabilities, those of all texts concatenated.
 
-        A text of more tokens than `max_length` is cut there. One of words goes on in a row of its own, so that each
+        A text of more tokens than `max_length` is cut there. One of words continues in another row, so that each
         word has a prediction; a word without a token (control characters) has equal probabilities.
         """
         for at, text in enumerate(texts):
@@ -178,7 +178,7 @@ class Classifier:
         return list(found), list(found.values())
 
     def _why_unfit(self, text: Any) -> str | None:
-        """Why this is no text of the model; None if it is one."""
+        """The reason why this is not an input of the model; None if it is one."""
         if self._task.of_words and not isinstance(text, str):
             listed = isinstance(text, list | tuple)
             return why_no_words(text) if listed else "give a list of words, or a string that is split at white space"

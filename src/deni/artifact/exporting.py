@@ -54,7 +54,7 @@ def export(
             "deni.load or deni predict"
         )
     if adapter and not hasattr(population.model, "peft_config"):
-        raise InputError(f"{folder} is fully tuned and has no adapter: leave --adapter away")
+        raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
         raise InputError(f"{folder} has a prompt, which cannot be merged into the model: add --adapter")
     if how == "single":
@@ -86,7 +86,7 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
 
         base = read_info(folder).get("recipe", {}).get("model")
         for config in model.peft_config.values():  # type: ignore[union-attr, operator]
-            # PEFT says the artifact, which is no base model; a hub id works on other machines, too.
+            # PEFT writes the artifact's folder, which is not the base model; a Hub id works on other machines, too.
             config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
             config.inference_mode = True
         model.save_pretrained(target)  # type: ignore[operator]

@@ -14,15 +14,15 @@ from deni.outputs import check_free
 FORMAT = 2
 MEMBERS, BASE, CARD = "population.safetensors", "base.safetensors", "README.md"
 ADAPTERS = "adapters.json"  # what the package `adapters` put into the model, where it did
-IDS = "@ids"  # suffix of the tensor that says which rows of an embedding the members hold
+IDS = "@ids"  # suffix of the tensor with the ids of the embedding rows that the members hold
 
 
 @contextmanager
 def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
-    """A folder beside `target` that becomes it when all is written; nothing is left behind if something fails.
+    """A temporary folder next to `target` that is renamed to it when all is written, or removed if something fails.
 
     Raises:
-        InputError: the target exists and `overwrite` is False, or it cannot be written (the message says why).
+        InputError: the target exists and `overwrite` is False, or it cannot be written (the message has the reason).
     """
     target = Path(target)
     check_free(target, overwrite)

@@ -1,4 +1,4 @@
-"""Artifacts of format 1: what they leave to the strategy and the tuning of their version, said as format 2 says it.
+"""Reads artifacts of format 1: fills in what they left to their version's strategy and tuning, as format 2 has it.
 
 The tables here are of that version. They do not follow today's strategies, so that a renamed or removed one changes no
 saved model.

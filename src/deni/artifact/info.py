@@ -1,4 +1,4 @@
-"""What `deni.json` says: all that predicting needs, and for information how the model came about."""
+"""The contents of `deni.json`: all that predicting needs, and for information how the model was trained."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ from deni.tuning.unipelt import adapted
 
 
 def read_info(folder: str | Path) -> dict[str, Any]:
-    """The content of `deni.json`, in the format of this version whichever it was written in.
+    """The content of `deni.json`, converted to the format of this version.
 
     Raises:
         ArtifactError: a folder that is not an artifact, is damaged, or was written by a later version.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ArtifactError(f"{folder} is no folder: give the folder that `deni train --output` wrote")
+        raise ArtifactError(f"{folder} is not a folder: give the folder that `deni train --output` wrote")
     if not (folder / INFO).is_file():
         raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
     try:
@@ -71,7 +71,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
         dtype: of the weights; None as they were saved.
 
     Raises:
-        ArtifactError: a folder that is no artifact, is damaged, or was written by a later version.
+        ArtifactError: a folder that is not an artifact, is damaged, or was written by a later version.
 
     Example: `deni.load("model/")("where is my parcel")`.
     """
@@ -132,7 +132,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} is missing: copy or train the model again")
     try:
         return load_file(path)
-    except Exception as error:  # safetensors has an error class of its own
+    except Exception as error:  # safetensors has its own error class
         raise ArtifactError(f"{path} is truncated or damaged ({error}): copy or train the model again") from error
 
 

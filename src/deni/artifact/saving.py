@@ -55,7 +55,7 @@ def save(
             shared, ids = _shared(model, population)
             config = copy.deepcopy(model.config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
-            for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantised
+            for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
                 vars(config).pop(name, None)
             config.save_pretrained(target)
             if hasattr(model, "peft_config"):
@@ -95,7 +95,7 @@ def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor]
     for name, value in model.named_parameters():
         if hasattr(value, "quant_state"):  # bitsandbytes: the artifact loads everywhere, so its weights are plain ones
             shared = {key: each for key, each in shared.items() if not key.startswith(f"{name}.")}
-            shared[name] = _dequantised(value, name)
+            shared[name] = _dequantized(value, name)
     ids = {}
     for name, places in population.slots.items():
         for module, _ in places:
@@ -106,10 +106,10 @@ def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor]
     return {name: value for name, value in shared.items() if value.data_ptr() not in held}, ids
 
 
-def _dequantised(value: Any, name: str) -> Tensor:
+def _dequantized(value: Any, name: str) -> Tensor:
     """The weight that 4 bits stand for, in the type of the computation."""
     from bitsandbytes.functional import dequantize_4bit
 
     if value.quant_state is None:
-        raise InputError(f"{name} is quantised in a way that cannot be saved: use bitsandbytes' 4 bits")
+        raise InputError(f"{name} is quantized in a way that cannot be saved: use bitsandbytes' 4 bits")
     return dequantize_4bit(value.data, value.quant_state)

@@ -16,10 +16,10 @@ BUSY = 60  # seconds to wait for another process that writes
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said, and what it counted.
+    """A model's answer, and its token counts.
 
     Attributes:
-        text: empty where the model said nothing.
+        text: empty where the model returned nothing.
         input_tokens: of the request, as the server counts; None where it does not.
         output_tokens: of the answer.
     """
@@ -43,7 +43,7 @@ class Answers:
         self.path = Path(folder).expanduser() / FILE
         with self._said():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Each statement is a transaction of its own, on disk when it returns. One thread at a time asks.
+            # Each statement is its own transaction, on disk when it returns. One thread at a time asks.
             self._database = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             self._database.execute(
                 "CREATE TABLE IF NOT EXISTS answers "

@@ -13,9 +13,9 @@ from deni.settings import check_choices
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Makes new texts from labelled ones.
+    """Makes new texts from labeled examples.
 
-    Its fields are its settings and its command-line flags; what the docstring says under `Args:` is their help. The
+    Its fields are its settings and its command-line flags; their help is the text under `Args:` of the docstring. The
     journal of an unfinished file shows them in plain text: a secret comes from the environment, never from a field.
 
     `make` must depend on nothing but its arguments, the settings and `start`'s arguments, for an interrupted file is

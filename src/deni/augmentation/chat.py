@@ -42,7 +42,7 @@ class Chat:
         answers: the store of answers.
         max_retries: how often one request is sent again.
         timeout: seconds until an answer begins or goes on.
-        requests_per_minute: at most so many are sent, those sent again among them; None is no limit.
+        requests_per_minute: limit that includes retries; None for no limit.
         concurrency: requests under way at one time.
 
     Attributes:
@@ -85,7 +85,7 @@ class Chat:
         self.base_url = str(self._client().base_url)
         if not re.match(r"https?://[^/]", self.base_url):
             raise InputError(
-                f"{short(self.base_url)} is no address of a server: give one such as {EXAMPLE} to --base-url"
+                f"{short(self.base_url)} is not the address of a server: give one such as {EXAMPLE} to --base-url"
             )
 
     def known(self, question: str, sample: int) -> Answer | None:
@@ -113,7 +113,7 @@ class Chat:
                     await self._come_in()
             return [task.result() for task in tasks]
 
-        # A loop in a thread of its own: in a notebook there is one in this thread already.
+        # A loop in its own thread: in a notebook this thread has one already.
         with start_blocking_portal() as portal:
             return portal.call(each)
 
@@ -186,21 +186,23 @@ class Chat:
         if not isinstance(_at(completion, "choices"), list):
             hint = "check --base-url, which ends in /v1 for most servers"
             raise InputError(f"{self.base_url}: no chat completion but {short(body)}: {hint}")
-        said = _at(completion, "choices", 0, "message", "content")
-        text = said.encode(errors="replace").decode() if isinstance(said, str) else ""  # half a surrogate pair: "?"
+        content = _at(completion, "choices", 0, "message", "content")
+        text = (
+            content.encode(errors="replace").decode() if isinstance(content, str) else ""
+        )  # half a surrogate pair: "?"
         counts = (_at(completion, "usage", name) for name in ("prompt_tokens", "completion_tokens"))
         return Answer(text, *(count if isinstance(count, int) else None for count in counts))
 
     def _refusal(self, error: Any, question: str) -> str:
         status = error.status_code
         body = error.body if isinstance(error.body, dict) else {}
-        said = short(str(body.get("message") or error.message), 200)
+        detail = short(str(body.get("message") or error.message), 200)
         wait = error.response.headers.get("retry-after")
-        said += f", Retry-After: {wait}" if wait else ""
+        detail += f", Retry-After: {wait}" if wait else ""
         if status >= 500:
-            return f"{self.base_url}: refused with {status}, {said}: {AGAIN} later"
+            return f"{self.base_url}: refused with {status}, {detail}: {AGAIN} later"
         asked = f"the question was {short(question)}; check --llm-model, --temperature and --prompt"
-        return f"{self.base_url}: refused with {status}, {said}: {CURES.get(status, asked)}"
+        return f"{self.base_url}: refused with {status}, {detail}: {CURES.get(status, asked)}"
 
     def _client(self) -> Any:
         try:

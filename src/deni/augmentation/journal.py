@@ -16,7 +16,7 @@ class Journal:
     """The finished parts of an unfinished file; each is on the disk when `add` returns.
 
     Args:
-        output: the unfinished file; the journal is beside it.
+        output: the unfinished file; the journal is next to it.
         run: JSON values of all that decides the parts. What another run left is refused.
 
     Raises:

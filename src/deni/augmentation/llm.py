@@ -28,7 +28,7 @@ class LLM(Augmenter):
     """Ask a language model for n paraphrases of each text, in one request.
 
     Its answers are stored on disk, and the same request is never paid twice; another seed asks anew. An answer that
-    is no list, or has too few usable paraphrases, is asked for again, twice at most; what is then missing is missing.
+    is not a list, or has too few usable paraphrases, is requested again, at most twice; the rest stays missing.
 
     The key comes from the environment variable OPENAI_API_KEY; local servers mostly need none.
 
@@ -46,7 +46,7 @@ class LLM(Augmenter):
         price_input: of a million input tokens, for the estimate.
         price_output: of a million output tokens.
         cache: folder of the stored answers.
-        yes: send the requests without a question; needed where there is no terminal to ask on.
+        yes: send the requests without a question; needed without a terminal to ask on.
     """
 
     name: ClassVar[str] = "llm"
@@ -105,7 +105,7 @@ class LLM(Augmenter):
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise InputError("nothing was sent, for there is no terminal to ask on: give --yes to send the requests")
+            raise InputError("nothing was sent because there is no terminal to ask on: give --yes to send the requests")
         click.confirm("Send them?", abort=True, err=True)
 
     def make(

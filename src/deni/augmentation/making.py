@@ -19,7 +19,7 @@ from deni.randomness import derive
 
 
 def finished_parts(journal: Journal) -> dict[int, list[str]]:
-    """The new texts of the labelled ones that have them, by their position."""
+    """The new texts, keyed by the position of their labeled example."""
     return {at: own for part in journal.parts for at, own in enumerate(part["made"], start=part["at"])}
 
 
@@ -53,7 +53,7 @@ def make_texts(
 
 
 def _kept(text: str, candidates: Iterable[str], n: int) -> list[str]:
-    """The first n that are texts, differ from the labelled one in more than white space, and from each other."""
+    """The first n that are texts, differ from the labeled one in more than white space, and from each other."""
     found = {" ".join(text.split()): text}
     for each in candidates:
         if why_no_text(each) is None:
@@ -73,7 +73,7 @@ def warn_of_missing(texts: Sequence[str], made: dict[int, list[str]], n: int, ou
     if poor:
         missing = sum(n - len(made[at]) for at in poor)
         warnings.warn(
-            f"{output}: {missing} of {n * len(texts)} new texts are missing, for {len(poor)} of {len(texts)} labelled "
+            f"{output}: {missing} of {n * len(texts)} new texts are missing, for {len(poor)} of {len(texts)} labeled "
             f"ones, such as {short(texts[poor[0]])} with {len(made[poor[0]])}; training refuses a text with fewer than "
             "--augmentations: add some by hand",
             InputWarning,

@@ -62,12 +62,12 @@ def _items(answer: str) -> list:
 
 def _parts(answer: str) -> Iterator[str]:
     """Where the JSON may be: all of the answer, a fence in it, from the first bracket to the last."""
-    said = re.sub(r"^\s*<think>.*?</think>", "", answer, flags=re.DOTALL)  # models that think aloud
-    yield said
-    fence = re.search(r"```\w*\s(.*?)```", said, flags=re.DOTALL)
+    text = re.sub(r"^\s*<think>.*?</think>", "", answer, flags=re.DOTALL)  # models that think aloud
+    yield text
+    fence = re.search(r"```\w*\s(.*?)```", text, flags=re.DOTALL)
     if fence:
         yield fence[1]
-    yield said[said.find("[") : said.rfind("]") + 1]
+    yield text[text.find("[") : text.rfind("]") + 1]
 
 
 def _lists_in(value: object) -> list[list]:

@@ -1,4 +1,4 @@
-"""English synonyms from WordNet, by whichever library has it."""
+"""English synonyms from WordNet, through `nltk` or `wn`."""
 
 from __future__ import annotations
 

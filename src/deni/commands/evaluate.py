@@ -7,7 +7,7 @@ from typing import Any
 
 from deni.artifact import load
 from deni.commands.reading import read_for_model
-from deni.models.tokenising import encode
+from deni.models.tokenizing import encode
 from deni.tasks import TASKS
 
 

@@ -19,7 +19,7 @@ from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, sho
 from deni.data.write import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.models.loading import load_tokenizer, token_limit
-from deni.models.tokenising import token_ids
+from deni.models.tokenizing import token_ids
 from deni.progress import ProgressBar
 from deni.tasks import DEFAULT, TASKS
 from deni.tasks.remarks import many
@@ -35,7 +35,7 @@ class Lengths:
 
     Args:
         model: whose tokenizer it is.
-        counted: how many texts were tokenised.
+        counted: how many texts were tokenized.
         percentiles: tokens at each of `PERCENTILES`.
         limit: tokens that the model reads at most.
         over_limit: the share of longer texts.

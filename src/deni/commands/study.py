@@ -13,7 +13,7 @@ from deni.study.spec.grid import read_grid
 if TYPE_CHECKING:
     from deni.study.execution.run import Run
     from deni.study.plan import Study
-    from deni.study.store.database import Merged
+    from deni.study.store.database import MergeResult
     from deni.study.store.rows import Row
 
 FORMATS = ("csv", "parquet", "jsonl")
@@ -131,7 +131,7 @@ def export_cells(
         return write_table(opened.results(None), output, kind, overwrite)
 
 
-def merge_stores(store: str | Path, others: Sequence[str | Path]) -> Iterator[tuple[str, Merged]]:
+def merge_stores(store: str | Path, others: Sequence[str | Path]) -> Iterator[tuple[str, MergeResult]]:
     """Take the cells of other stores, or archives, over into a store; what came of each.
 
     Where both have a result of a cell, the one in `store` stays; where only one has, it is taken.

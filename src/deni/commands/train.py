@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deni.data import check_trainable, local_file, read_data
-from deni.data.named_datasets import PAPER_LABELLED
+from deni.data.named_datasets import PAPER_LABELED
 from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
@@ -117,7 +117,7 @@ def train_file(
     }
     texts = read_data(file, **columns, split=split, config_name=config_name)
     if protocol == "paper" and labelled is None and recipe.strategy.most_texts is None:
-        labelled = PAPER_LABELLED
+        labelled = PAPER_LABELED
     train, tested, developed = divide(
         texts,
         Sources(block, seeds=recipe.source_seeds),

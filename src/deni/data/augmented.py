@@ -1,4 +1,4 @@
-"""Augmented texts: which were made from which labelled text."""
+"""Augmented texts: which were made from which labeled example."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ SEED = "seed"
 
 
 def read_augmented(path: str | Path) -> dict[str, list[str]]:
-    """The augmented texts of each labelled text, in the order of the file, each once.
+    """The augmented texts of each labeled example, in the order of the file, each once.
 
     Args:
-        path: CSV, TSV, JSONL or Parquet, also gzipped, with the columns `seed` (the labelled text) and `text`.
+        path: CSV, TSV, JSONL or Parquet, also gzipped, with the columns `seed` (the labeled example) and `text`.
 
     Raises:
         InputError: a file that cannot be read or lacks a column; the message names it.
@@ -23,7 +23,7 @@ def read_augmented(path: str | Path) -> dict[str, list[str]]:
     texts = read_texts(path, label_column=None)
     if SEED not in texts.frame.columns:
         has = ", ".join(repr(str(name)) for name in texts.frame.columns)
-        raise InputError(f"{texts.source}: no column {SEED!r}, it has {has}; it names the labelled text of each row")
+        raise InputError(f"{texts.source}: no column {SEED!r}, it has {has}; it names the labeled example of each row")
     found: dict[str, dict[str, None]] = {}
     for seed, text in zip(texts.frame[SEED], sides(texts.texts)[0], strict=True):
         found.setdefault(seed, {})[text] = None

@@ -35,7 +35,7 @@ def texts_of(
             raise InputError(f"{flag} and {other} both name {name!r}: name two different columns")
     chosen = find_task(task)
     if chosen.of_words and text_pair_column is not None:
-        raise InputError(f"--task {task} has one text a row, not pairs: leave {PAIR_FLAG} away")
+        raise InputError(f"--task {task} has one text a row, not pairs: omit {PAIR_FLAG}")
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
     if chosen.of_words:
         texts = _words_of(texts, frame, text_column, source)
@@ -96,7 +96,7 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
             )
         if not text.isascii() and has_surrogate(text):
             raise InputError(
-                f"{source}, {row_of(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is no "
+                f"{source}, {row_of(frame, i)}, column {column!r}: half a surrogate pair (such as \\ud83d) is not a "
                 "character; write the whole character"
             )
 

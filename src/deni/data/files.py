@@ -1,4 +1,4 @@
-"""Reading labelled or unlabelled texts from a file."""
+"""Reading labeled or unlabeled texts from a file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_texts(
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
-        InputError: one line that names the file, the row and the column, and says what to do.
+        InputError: one line that names the file, the row and the column, and what to do.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ _ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is `user/dataset`, and cannot be a file: there is no folder `user` here.
+    """Whether a name is `user/dataset`, and cannot be a file because no folder `user` exists here.
 
     >>> is_hub_id("someone/animals"), is_hub_id("tickets.csv"), is_hub_id("someone/animals/train.csv")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""Reading labelled or unlabelled texts from wherever they are: a file, a dataset with a name, the hub."""
+"""Reading labeled or unlabeled texts from a file, a named dataset or the Hub."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_data(
         task, label_order: as in `read_texts`.
 
     Raises:
-        InputError: one line that names what is wrong, and says what to do.
+        InputError: one line that names what is wrong, and what to do.
     """
     name = str(data)
     both = {"labels_required": labels_required, "task": task, "label_order": label_order}
@@ -59,9 +59,7 @@ def read_data(
     dataset = DATASETS.get(name)
     if dataset is None and not is_hub_id(name):
         if split or config_name:
-            raise InputError(
-                f"{name}: --split and --config-name are of datasets of the hub: leave them away for a file"
-            )
+            raise InputError(f"{name}: --split and --config-name are for datasets of the Hub: omit them for a file")
         _check_name(name)
         return read_texts(data, **given)  # type: ignore[arg-type]
     own_columns = text_column is None and dataset is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PAPER_LABELLED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
+PAPER_LABELED = 1000  # texts to train on in the paper's protocol (arXiv 2406.12471)
 
 _GLUE = "nyu-mll/glue"
 

@@ -34,7 +34,7 @@ def parted(texts: Texts) -> Texts:
         if found is None:
             at = f"{texts.frame.index.name} {texts.frame.index[row]}"
             raise InputError(
-                f"{texts.source}, {at}: {short(text)} is no pair; write 'Sentence 1: ...; Sentence 2: ...', or give "
+                f"{texts.source}, {at}: {short(text)} is not a pair; write 'Sentence 1: ...; Sentence 2: ...', or give "
                 "two columns with --text-column and --text-pair-column"
             )
         pairs.append((found[1], found[2]))

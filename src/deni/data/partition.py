@@ -31,12 +31,12 @@ def divide(
     preset: str | None = None,
     columns: Mapping[str, Any] | None = None,
 ) -> tuple[Texts, Texts | None, Texts | None]:
-    """The texts to train on, the test part and the development part; the arguments are those of
+    """The training, test and dev splits; the arguments are those of
     `deni.commands.train.train_file`.
 
     Args:
         sources: their data_split and label_choice draw.
-        dev_size: as `test_size`, of the development part.
+        dev_size: as `test_size`, for the dev split.
         how_many: decides from `labelled` and the number of texts there are on how many to train, None for all: the
             strategy's `labelled`.
         columns: how a file of `test` or `dev` is read, see `deni.data.read_data`.
@@ -78,7 +78,7 @@ def _part(
     if not 0 < fraction < 1:
         raise InputError(f"{flag} is a file or a fraction between 0 and 1, not {given}")
     with warnings.catch_warnings():
-        if TASKS[texts.task].several:  # of the rarest labels, which several texts may have beside others
+        if TASKS[texts.task].several:  # of the rarest labels, which texts may have together with others
             warnings.simplefilter("ignore", InputWarning)
         rest, part = stratified_split(_strata(texts), fraction, generator)
     return texts.select(rest), texts.select(part)
@@ -87,7 +87,7 @@ def _part(
 def _some(texts: Texts | None, size: int, sources: Sources, part: Literal["test", "dev"]) -> Texts:
     """At most so many texts of a part, drawn apart so that the other parts stay as they are."""
     if texts is None:
-        raise InputError(f"--{part}-size needs a {part} part: leave it away, or give --{part}")
+        raise InputError(f"--{part}-size needs a {part} split: omit it, or give --{part}")
     if size > len(texts):
         message = f"{size} {part} texts asked for, but there are {len(texts)}: all of them are used"
         warnings.warn(message, InputWarning, stacklevel=3)

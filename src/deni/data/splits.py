@@ -60,7 +60,8 @@ def stratified_split(labels: Sequence[str], fraction: float, generator: np.rando
     divisible = counts > 1
     if not divisible.any():
         raise InputError(
-            f"a part of {fraction} would be empty: none of the {len(counts)} classes has two texts; add labelled texts"
+            f"a split of {fraction} would be empty: none of the {len(counts)} classes has two texts; add labeled "
+            "examples"
         )
     if not divisible.all():
         single = [classes[c] for c in np.flatnonzero(~divisible)]
@@ -88,7 +89,7 @@ def choose_balanced(
     *,
     rule: Literal["exact", "rounded_up"] = "exact",
 ) -> Indices:
-    """Choose labelled texts, as many of one class as of another.
+    """Choose labeled examples, as many of one class as of another.
 
     Equal generator states choose equally; a smaller choice is in general no part of a larger one.
 
@@ -114,7 +115,7 @@ def choose_balanced(
     """
     if not 1 <= n <= len(labels):
         raise InputError(
-            f"{n} labelled texts asked for, but there are {len(labels)}: choose from 1 to {len(labels)} (--labelled)"
+            f"{n} labeled examples asked for, but there are {len(labels)}: choose from 1 to {len(labels)} (--labelled)"
         )
     _, positions = _positions(labels)
     counts = np.array([len(of_class) for of_class in positions])
@@ -126,7 +127,7 @@ def choose_balanced(
         raise SettingError(f"no rule {rule!r}: choose 'exact' or 'rounded_up'")
     if not quota.all():
         warnings.warn(
-            f"{n} labelled texts for {len(counts)} classes leave {np.sum(quota == 0)} classes out: "
+            f"{n} labeled examples for {len(counts)} classes leave {np.sum(quota == 0)} classes out: "
             f"choose at least {len(counts)}",
             InputWarning,
             stacklevel=2,
@@ -175,5 +176,5 @@ def _positions(labels: Sequence[str]) -> tuple[list[str], list[Indices]]:
 
 
 def _choice(positions: list[Indices], quota: np.ndarray, generator: np.random.Generator) -> Indices:
-    """Draw as many positions of each class as its quota says; ascending."""
+    """Draw each class's quota of positions; ascending."""
     return np.sort(np.concatenate([generator.permutation(p)[:q] for p, q in zip(positions, quota, strict=True)]))

@@ -25,7 +25,7 @@ class Texts:
     Attributes:
         texts: never blank; all of them strings, or all of them pairs of strings; tuples of words for the task `token`.
         labels: one a text, never blank; a tuple of labels for the task `multi_label`, a number for `regression`, a
-            tuple with a tag for each word for `token`; `None` for unlabelled texts.
+            tuple with a tag for each word for `token`; `None` for unlabeled texts.
         source: the file's name as the user wrote it, for messages.
         frame: all columns as read, one row a text; its index is named and counts from 1: the `line` of the file on
             which the row begins (the header is line 1), or the `record` of a Parquet file.

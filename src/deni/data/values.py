@@ -17,7 +17,7 @@ def row_of(frame: pd.DataFrame, position: int) -> str:
 
 
 def why_no_text(value: Any) -> str | None:
-    """Say why a value is no text for a model; None if it is one.
+    """The reason why a value is not a text for a model; None if it is one.
 
     >>> why_no_text(" ")
     'every text must be a string that is not empty'
@@ -25,7 +25,7 @@ def why_no_text(value: Any) -> str | None:
     if not isinstance(value, str) or not value or value.isspace():
         return "every text must be a string that is not empty"
     if not value.isascii() and has_surrogate(value):
-        return "half a surrogate pair is no character, write the whole one"
+        return "half a surrogate pair is not a character, write the whole one"
     return None
 
 
@@ -39,7 +39,7 @@ def has_surrogate(text: str) -> bool:
 
 
 def why_no_words(words: Sequence[Any]) -> str | None:
-    """Say why a list is no sentence; None if it is one.
+    """The reason why a list is not a sentence; None if it is one.
 
     >>> why_no_words(["Anna", ""])
     "word 2 is '': every text must be a string that is not empty"

@@ -50,8 +50,8 @@ class Spread:
         scores: macro F1 of each seed, 0 to 1.
         sd: with its 95 % interval from the chi-square distribution.
         worst_seed: the seed of the lowest score.
-        failed: seeds whose run is no better than the majority class.
-        diverged: those of them whose loss became no number; they count as the majority class.
+        failed: seeds whose run is not better than the majority class.
+        diverged: those of them with a non-finite loss; they count as the majority class.
         disagreement: share of the test texts on which two seeds differ.
         member_steps: of one run.
     """
@@ -90,7 +90,7 @@ class SourceShare:
 
 @dataclass(frozen=True)
 class Trial:
-    """A candidate beside the diagnosed strategy, under the same seeds.
+    """A candidate compared with the diagnosed strategy, under the same seeds.
 
     Args:
         strategy: the candidate.
@@ -160,7 +160,7 @@ class Findings:
         return None if self.best is None else self.trials[self.best].strategy
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; scores from 0 to 1, what is no number as null."""
+        """As JSON values; scores from 0 to 1, NaN as null."""
         values = _plain(self)
         values["spread"] |= {"mean": self.spread.mean, "worst": self.spread.worst}
         for name, trial in self.trials.items():
@@ -172,7 +172,7 @@ def findings(diagnosis: Diagnosis, store: Store) -> Findings:
     """Read what the store has of a diagnosis.
 
     Raises:
-        InputError: cells that are missing or failed, or whose loss became no number everywhere.
+        InputError: cells that are missing or failed, or a non-finite loss in every one.
     """
     keys = {each.key for each in diagnosis.study.jobs}
     reading = _Reading(diagnosis, store, {row.key: row for row in store.results(None) if row.key in keys})
@@ -236,11 +236,11 @@ class _Reading:
                 raise InputError(f"{path}: a run failed: {row.reason}; `deni study retry {path}` lets it wait again")
         plain = [each for each in self._diagnosis.seeds if self._rows[each.key].status == "done"]
         if not plain:
-            raise InputError("the loss of every seed became no number: give a lower --learning-rate")
-        self.gold = self._store.outputs(plain[0].key).gold  # of the block's test part
+            raise InputError("every seed ended with a non-finite loss: give a lower --learning-rate")
+        self.gold = self._store.outputs(plain[0].key).gold  # of the block's test split
 
     def score(self, job: Job) -> float:
-        """Macro F1 of a cell; that of the majority class where the loss became no number."""
+        """Macro F1 of a cell; that of the majority class where the loss was not finite."""
         row = self._rows[job.key]
         if row.status == "done":
             return float(row.metrics["macro_f1"])
@@ -248,7 +248,7 @@ class _Reading:
         return majority_score(_numbered(test))
 
     def predictions(self, jobs: Sequence[Job]) -> np.ndarray:
-        """The votes of cells that share a test part, `(S, N)`."""
+        """The votes of cells that share a test split, `(S, N)`."""
         return np.stack([self._voted(job) for job in jobs])
 
     def _voted(self, job: Job) -> np.ndarray:

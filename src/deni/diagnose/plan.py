@@ -10,7 +10,7 @@ from typing import Any
 
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
-from deni.data.named_datasets import PAPER_LABELLED
+from deni.data.named_datasets import PAPER_LABELED
 from deni.errors import InputError, SettingError, did_you_mean
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
@@ -21,7 +21,7 @@ from deni.strategies.forking import Forking
 from deni.strategies.input_noise import InputNoise
 from deni.strategies.prior_noise import PriorNoise
 from deni.strategies.weight_noise import WeightNoise
-from deni.study.cell import BLOCK_SOURCES, OPTIMISATION_SOURCES, Cell, Named
+from deni.study.cell import BLOCK_SOURCES, OPTIMIZATION_SOURCES, Cell, Named
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.plan import Study
@@ -163,7 +163,7 @@ def ask(
     if data == "-":
         raise InputError("a diagnosis reads its texts more than once: give a file, not standard input")
     if protocol == "paper" and labelled is None and make_strategy(strategy, preset or protocol).most_texts is None:
-        labelled = PAPER_LABELLED
+        labelled = PAPER_LABELED
     known = {each.name: each for each in CANDIDATES}
     tried = CANDIDATES if candidates is None else [known.get(name, Named(name)) for name in candidates]
     cell = Cell(
@@ -221,7 +221,7 @@ def plan_diagnosis(question: Question) -> Diagnosis:
             trials[called(candidate)] = planner.row(_seeded(other, question.trial_seeds, ()))
         except (InputError, SettingError) as error:  # such as phases that do not fit into so few steps
             left_out[called(candidate)] = str(error)
-    # Cells that may train in one population stand beside each other.
+    # Cells that may train in one population are adjacent.
     together: dict[str, list[Job]] = {}
     for each in planner.jobs.values():
         if each.key in planner.wanted:
@@ -238,7 +238,7 @@ def called(strategy: Named) -> str:
 
 
 def default_store(data: str) -> Path:
-    """Where a diagnosis is kept: beside the file; of a dataset with a name, in the folder where one is.
+    """Where a diagnosis is kept: next to the file; for a named dataset, in the current folder.
 
     >>> str(default_store("../tickets.csv")), str(default_store("user/dataset"))
     ('../tickets.csv.diagnose.db', 'dataset.diagnose.db')
@@ -251,7 +251,7 @@ def default_store(data: str) -> Path:
 
 
 def used_sources(strategy: Strategy) -> tuple[str, ...]:
-    """The optimisation sources that a strategy draws from.
+    """The optimization sources that a strategy draws from.
 
     >>> from deni.strategies import DENI, Default
     >>> used_sources(Default()), used_sources(DENI())[-1]
@@ -260,7 +260,7 @@ def used_sources(strategy: Strategy) -> tuple[str, ...]:
     noisy = any(isinstance(part, _NOISY) for part in strategy.parts)
     augmented = any(isinstance(part, Augmentation) and part.augmentations for part in strategy.parts)
     without = {"noise": noisy, "augmentation": augmented}
-    return tuple(name for name in OPTIMISATION_SOURCES if without.get(name, True))
+    return tuple(name for name in OPTIMIZATION_SOURCES if without.get(name, True))
 
 
 def _playing(question: Question, strategy: Strategy, texts: int, library: Library) -> list[str]:
@@ -270,9 +270,9 @@ def _playing(question: Question, strategy: Strategy, texts: int, library: Librar
     used = [*(["label_choice"] if texts < available else []), *used_sources(strategy)]
     for name in question.sources or ():
         if name == "label_choice" and name not in used:
-            raise InputError(f"label_choice: all {available} texts of the training part are used; give --labelled")
+            raise InputError(f"label_choice: all {available} texts of the training split are used; give --labelled")
         if name in ("noise", "augmentation") and name not in used:
-            raise InputError(f"{name}: {question.cell.strategy.name} does not draw from it; leave it away")
+            raise InputError(f"{name}: {question.cell.strategy.name} does not draw from it; omit it")
     return used if question.sources is None else [name for name in used if name not in BLOCK_SOURCES]
 
 
@@ -287,7 +287,7 @@ def _seeded(cell: Cell, seeds: int, moved: Sequence[str]) -> list[Cell]:
 def _investigated(cell: Cell, source: str, configuration: int, values: int, moving: Sequence[str]) -> list[Cell]:
     """One configuration of all other sources, and the investigated one at each of its values.
 
-    A pack shares `sources` and differs in `seed`. So where the source is one of the optimisation, the seed is its
+    A pack shares `sources` and differs in `seed`. So where the source is one of the optimization, the seed is its
     value; where it is the block's, the seed is the configuration.
     """
     fixed = CONFIGURED + configuration
@@ -295,7 +295,7 @@ def _investigated(cell: Cell, source: str, configuration: int, values: int, movi
     if source in BLOCK_SOURCES:
         own = [(fixed, {**of_the_block, source: value}) for value in range(values)]
     else:
-        others = dict.fromkeys((name for name in OPTIMISATION_SOURCES if name != source), fixed)
+        others = dict.fromkeys((name for name in OPTIMIZATION_SOURCES if name != source), fixed)
         own = [(value, {**of_the_block, **others}) for value in range(values)]
     return [dataclasses.replace(cell, seed=seed, sources=sources, vary=source) for seed, sources in own]
 

@@ -15,9 +15,9 @@ from deni.study.cell import BLOCK_SOURCES
 
 WORDS = {
     "data_split": "the choice of the test texts",
-    "label_choice": "the choice of the labelled texts",
+    "label_choice": "the choice of the labeled examples",
     "sample_order": "the order of the texts",
-    "initialisation": "the initialisation of the new weights",
+    "initialisation": "the initialization of the new weights",
     "dropout": "dropout",
     "noise": "the strategy's own noise",
     "augmentation": "the choice of augmented texts",
@@ -102,19 +102,19 @@ def _failed(spread: Spread) -> str:
         return "No run failed."
     numbers = ", ".join(map(str, spread.failed))
     which = f"seed {numbers}" if len(spread.failed) == 1 else f"seeds {numbers}"
-    lost = f", {len(spread.diverged)} of them with a loss that became no number" if spread.diverged else ""
+    lost = f", {len(spread.diverged)} of them with a non-finite loss" if spread.diverged else ""
     return f"{len(spread.failed)} failed ({which}: no better than the most frequent class{lost})."
 
 
 def _of_sources(found: Findings) -> str:
     important = [name for name, each in found.sources.items() if each.importance.score > 0]
     first = next(iter(found.sources.values()))
-    said = "alone: SD when only this source moves (mean, lowest and highest of "
-    said += f"{len(first.alone)} configurations of the others). "
-    said += "rest: SD that is left when it is averaged away. importance: alone minus rest, in SDs of all sources at "
-    said += f"once ({_points(first.importance.golden)}); above 0 a source counts as important: "
-    said += f"here {', '.join(important)}. " if important else "here none. "
-    return f"{said}Sources interact: their shares do not add up. So few runs rank large effects only."
+    text = "alone: SD when only this source moves (mean, lowest and highest of "
+    text += f"{len(first.alone)} configurations of the others). "
+    text += "rest: SD that remains when it is averaged out. importance: alone minus rest, in SDs of all sources at "
+    text += f"once ({_points(first.importance.golden)}); above 0 a source counts as important: "
+    text += f"here {', '.join(important)}. " if important else "here none. "
+    return f"{text}Sources interact: their shares do not add up. So few runs rank large effects only."
 
 
 def of_trials(found: Findings) -> str:
@@ -124,23 +124,23 @@ def of_trials(found: Findings) -> str:
     most = max(trials, key=lambda name: trials[name].gain.value)
     name = found.best
     if name is None:
-        said = f"No candidate is shown to be better than {found.strategy} with {seeds} seeds"
+        text = f"No candidate is shown to be better than {found.strategy} with {seeds} seeds"
         if trials[most].gain.value > 0:
-            said += f". The best in the mean was {_gained(most, trials[most], found)}: it may be chance. "
-            said += f"A study of {LEAST_SEEDS} or more seeds can tell (deni study run)."
+            text += f". The best in the mean was {_gained(most, trials[most], found)}: it may be chance. "
+            text += f"A study of {LEAST_SEEDS} or more seeds can tell (deni study run)."
         else:
-            said += ", and none has a higher mean."
+            text += ", and none has a higher mean."
     else:
-        said = f"Recommended: {_gained(name, trials[name], found)}. It was chosen on these test texts, so its gain is "
-        said += "a little flattered: measure it on other texts before you report it."
+        text = f"Recommended: {_gained(name, trials[name], found)}. It was chosen on these test texts, so its gain is "
+        text += "optimistic: measure it on other texts before you report it."
     steady = [each for each, trial in trials.items() if trial.steadier]
     if seeds < LEAST_SEEDS:
-        said += f" {seeds} seeds support no claim about spread (that takes {LEAST_SEEDS}): the SDs are shown, not more."
+        text += f" {seeds} seeds support no claim about spread (that takes {LEAST_SEEDS}): the SDs are shown, not more."
     elif steady:
-        said += f" Shown to vary less: {', '.join(steady)}."
+        text += f" Shown to vary less: {', '.join(steady)}."
     else:
-        said += " None is shown to vary less."
-    return said
+        text += " None is shown to vary less."
+    return text
 
 
 def _gained(name: str, trial: Trial, found: Findings) -> str:

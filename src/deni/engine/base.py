@@ -14,7 +14,7 @@ Views = Mapping[str, Sequence[nn.Parameter]]  # name of a parameter -> one leaf 
 class Engine(Protocol):
     """How members are computed.
 
-    The values of the members are given as `(M, *shape)`, and as views of single members, which the optimiser sees.
+    The values of the members are given as `(M, *shape)`, and as views of single members, which the optimizer sees.
     After a backward pass over every chunk, `collect` leaves the gradient of each member in its views.
     """
 

@@ -39,7 +39,7 @@ def fold_rows(inputs: Mapping[str, Any], groups: Sequence[int], of: int = 1) -> 
     """Give each member its rows, member by member.
 
     Args:
-        inputs: tensors `(of*B, ...)`; what is no tensor stays.
+        inputs: tensors `(of*B, ...)`; anything else is returned as it is.
         groups: for each member the group of rows that it computes, below `of`.
         of: how many groups the rows come in: R for the batch of a pack, 1 where all members share the rows.
 

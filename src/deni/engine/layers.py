@@ -131,7 +131,7 @@ class StackedConv1D(Twin):
 
 
 class StackedLayerNorm(Twin):
-    """`nn.LayerNorm`: the normalisation is shared, scale and shift are not."""
+    """`nn.LayerNorm`: the normalization is shared, scale and shift are not."""
 
     def forward(self, folded: Tensor) -> Tensor:
         original = self.__dict__["original"]
@@ -245,17 +245,17 @@ def twin_of(module: nn.Module, stacked: frozenset[str], fold: Fold, name: str) -
     """The stacked counterpart of a layer.
 
     Raises:
-        Unstackable: a layer that has parameters of its own and layers that train, or an embedding that scales or
-            renormalises its rows.
+        Unstackable: a layer with its own parameters around trainable layers, or an embedding that scales or
+            renormalizes its rows.
     """
     if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
-        raise Unstackable(f"{name} renormalises its rows")
+        raise Unstackable(f"{name} renormalizes its rows")
     if module._forward_hooks or module._forward_pre_hooks:
         raise Unstackable(f"{name} has forward hooks")
     if type(module) in TWINS:
         return TWINS[type(module)](module, stacked, fold, name)
     if any(parameter.requires_grad and key not in stacked for key, parameter in module.named_parameters()):
-        raise Unstackable(f"{name} ({type(module).__name__}) has parameters of its own beside layers that train")
+        raise Unstackable(f"{name} ({type(module).__name__}) has its own parameters around trainable layers")
     return Vmapped(module, stacked, fold, name)
 
 

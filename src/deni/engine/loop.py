@@ -1,4 +1,4 @@
-"""Members one after another in the plain module: the oracle."""
+"""The sequential engine, one member at a time in the plain module: the reference implementation."""
 
 from __future__ import annotations
 

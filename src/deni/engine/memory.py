@@ -18,7 +18,7 @@ from deni.randomness import generator
 
 logger = logging.getLogger(__name__)
 
-STATES = 2  # tensors of optimiser state for each parameter, as Adam has
+STATES = 2  # tensors of optimizer state per parameter, as Adam has
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estim
         storage = tensor.untyped_storage()
         if tensor.data_ptr() not in parameters and storage.data_ptr() not in parameters:
             kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # a tensor that its own graph keeps is never freed: the graph is no object of Python's
+        return tensor.detach()  # a tensor that its own graph keeps is never freed: the collector does not see the graph
 
-    # With the dropout of training: it keeps other tensors than PyTorch's (attention weights beside a fused kernel).
+    # With the dropout of training: it keeps other tensors than PyTorch's (attention weights, unlike a fused kernel).
     dropout = MemberDropout(Streams([generator(0, next(model.parameters()).device)]))
     with torch.enable_grad(), dropout, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         output = model(**inputs)  # the output keeps every noted storage alive, so no address is counted twice

@@ -58,7 +58,7 @@ class PopulationModule(nn.Module):
         values: name of a trainable parameter -> `(M, *shape)`.
         views: name -> one leaf for each member.
         streams: the generator of each member's dropout, M of them.
-        kept: tensors that a strategy keeps besides the members, by its name; they move with the members.
+        kept: tensors that a strategy keeps next to the members, keyed by its name; they move with the members.
         compute: how a training batch is computed.
         lengths: of a pack in training: tokens that the batch of each member in focus would have alone; else None.
         padding_side: where the batch is padded, `right` or `left`.
@@ -212,7 +212,7 @@ class PopulationModule(nn.Module):
 
         Args:
             inputs: `(groups*B, ...)`.
-            groups: 1: the same rows for all; R: each run has rows of its own; M: each member.
+            groups: 1: the same rows for all; R: each run has its own rows; M: each member has.
         """
         return fold_rows(inputs, [member * groups // self.size for member in self._focus], groups)
 

@@ -1,4 +1,4 @@
-"""What the optimiser sees: each member by itself, so that state, step count and rate are those of one model."""
+"""What the optimizer sees: each member by itself, so that state, step count and rate are those of one model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class MemberOptimizer:
-    """Keeps an optimiser pointed at the members of a population.
+    """Keeps an optimizer pointed at the members of a population.
 
     Each parameter group gets a sister group for copies, so that these can have another learning rate; the number of
     groups never changes afterwards (schedulers count them).
@@ -89,7 +89,7 @@ class MemberOptimizer:
         for parameter, state in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"):
                 if isinstance(value := state.get(key), Tensor) and value.shape != parameter.shape:
-                    raise ValueError(f"optimiser state {key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
+                    raise ValueError(f"optimizer state {key} is {tuple(value.shape)}, not {tuple(parameter.shape)}")
 
     def set_rates(self, how: Fork, done: float, constant: float | None = None) -> None:
         """Before a step: learning rates that are not the scheduler's.
@@ -157,7 +157,7 @@ def share_gradients(views: Views, processes: int) -> None:
 def groups_by_rate(
     optimizer: Optimizer, model: nn.Module, rate_of: Callable[[str, Mapping[str, Any]], float]
 ) -> list[dict[str, Any]]:
-    """The parameter groups, split where parameters have learning rates of their own.
+    """The parameter groups, split where parameters have their own learning rates.
 
     Args:
         optimizer: over the parameters of the plain model.

@@ -35,7 +35,7 @@ def by_length(model: nn.Module, inputs: Mapping[str, Any], streams: Streams, foc
 
 
 def gains(module: PopulationModule, inputs: Mapping[str, Any], runs: int) -> bool:
-    """Whether a pack may compute rows of like length in passes of their own, and gains by it.
+    """Whether a pack may be computed in length-bucketed micro-batches, and gains by it.
 
     A GPU would wait for Python in small passes. In full tuning each pass makes the gradients of whole models:
     measured, it gains nothing. The members of one run gain 8 % on one thread and lose 7 % on four.
@@ -57,7 +57,7 @@ def gains(module: PopulationModule, inputs: Mapping[str, Any], runs: int) -> boo
 
 
 def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callable[[int], None]) -> bool:
-    """Whether rows of like length may be computed in passes of their own: it gives what one pass gives.
+    """Whether length-bucketed micro-batches give what one batch gives.
 
     Not so where a model adds tokens (prompts), gives something for each token, mixes rows, or sees the padding.
 

@@ -128,8 +128,8 @@ def _compute(
             output = model(**fold_rows(inputs, [0] * len(chunk)))
         out = output["logits"] if isinstance(output, dict) else output[0]
         rows = torch.arange(1, BATCH + 1, device=out.device, dtype=out.dtype).repeat(len(chunk))
-        beside = nn.functional.pad(out.flatten(1), [0, 1])  # a constant: the softmax of one output has no gradient
-        (beside.log_softmax(-1)[:, 0] * rows).sum().backward()
+        padded = nn.functional.pad(out.flatten(1), [0, 1])  # a constant: the softmax of one output has no gradient
+        (padded.log_softmax(-1)[:, 0] * rows).sum().backward()
         logits.append(out.detach().unflatten(0, (len(chunk), BATCH)))
     engine.collect()
     gradients = {

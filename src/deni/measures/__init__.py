@@ -1,7 +1,7 @@
 """Scores, spread, instability, calibration, uncertainty, differences and cost: NumPy arrays in, numbers out.
 
 Seeds come first: S seeds, N test examples, M members, C classes, K strategies, D datasets, B blocks, R resamples.
-docs/statistics.md says what each measure says and when to use it.
+docs/statistics.md explains what each measure means and when to use it.
 """
 
 from deni.measures.arrays import Estimate  # a value with its confidence interval

@@ -90,7 +90,7 @@ def as_predictions(predictions: ArrayLike, gold: ArrayLike) -> tuple[Ints, Ints]
 
 
 def as_log_probabilities(name: str, values: ArrayLike, axes: str = "... N C") -> Floats:
-    """Read log probabilities, classes last; they are normalised beyond the rounding of float16.
+    """Read log probabilities, classes last; they are normalized beyond the rounding of float16.
 
     Raises:
         InputError: probabilities do not add up to 1 within 1 %; logits need a log-softmax first.
@@ -127,7 +127,7 @@ def check_share(name: str, value: float) -> None:
 
 
 def check_alternative(value: str) -> None:
-    """Refuse what is no side of a test."""
+    """Raise ValueError unless this is a side of a test."""
     if value not in ("two-sided", "less", "greater"):
         raise InputError(f"alternative must be two-sided, less or greater, not {value!r}")
 

@@ -30,9 +30,9 @@ def as_blocks(blocks: ArrayLike | None, seeds: int) -> Ints:
 
 
 def within_blocks(
-    scores: Floats, blocks: ArrayLike | None, centre: Callable[..., Floats] = np.mean
+    scores: Floats, blocks: ArrayLike | None, center: Callable[..., Floats] = np.mean
 ) -> tuple[Floats, int]:
-    """Subtract the mean (or another centre) of each block from its scores `(S, ...)`; also give S - B.
+    """Subtract the mean (or another center) of each block from its scores `(S, ...)`; also give S - B.
 
     S - B are the degrees of freedom that are left for a spread within blocks.
 
@@ -40,5 +40,5 @@ def within_blocks(
     (array([-1.,  1., -1.,  1.]), 2)
     """
     block = as_blocks(blocks, len(scores))
-    centres = np.stack([centre(scores[block == each], axis=0) for each in range(block.max() + 1)])  # (B, ...)
-    return scores - centres[block], len(scores) - len(centres)
+    centers = np.stack([center(scores[block == each], axis=0) for each in range(block.max() + 1)])  # (B, ...)
+    return scores - centers[block], len(scores) - len(centers)

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, before and after temperature scaling."""
+"""How well predicted probabilities match the observed frequencies, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def calibration_scores(log_probabilities: ArrayLike, gold: ArrayLike, bins: int 
 
 
 def temper(log_probabilities: ArrayLike, temperature: float) -> Floats:
-    """Divide log probabilities `(..., N, C)` by the temperature and normalise; no prediction changes.
+    """Divide log probabilities `(..., N, C)` by the temperature and normalize; no prediction changes.
 
     The same as dividing the logits that they come from. Above 1 it lowers confidence.
 

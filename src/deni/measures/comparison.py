@@ -27,7 +27,7 @@ from deni.measures.arrays import (
     check_share,
 )
 from deni.measures.blocks import as_blocks, within_blocks
-from deni.measures.resampling import draw_counts, expanded_percentiles, studentised
+from deni.measures.resampling import draw_counts, expanded_percentiles, studentized
 from deni.measures.scores import Score, macro_f1
 
 _AT_ONCE = 250  # resamples; more need memory, not less time
@@ -212,7 +212,7 @@ def log_sd_ratio(
 ) -> Estimate:
     """Log of SD of the first over SD of the second, with a paired bootstrap: no normal scores are assumed.
 
-    Seeds are drawn in pairs, within their blocks; the interval is studentised, since the percentile interval is
+    Seeds are drawn in pairs, within their blocks; the interval is studentized, since the percentile interval is
     too narrow at 20 seeds. Below 0 the first is more stable. With failed runs this one is too narrow as well: look at
     `sd_permutation`.
 
@@ -227,7 +227,7 @@ def log_sd_ratio(
     (-1.0986, True)
     """
     one, other = as_pairs(first, second, least=4, axes="S")
-    return studentised(np.stack([one, other], 1), np.array([1.0, -1.0]), generator, resamples, confidence, blocks)
+    return studentized(np.stack([one, other], 1), np.array([1.0, -1.0]), generator, resamples, confidence, blocks)
 
 
 def sd_permutation(

@@ -51,10 +51,10 @@ def sd_ratio_power(
     if not -1 < correlation < 1:
         raise InputError(f"correlation must be between -1 and 1, not {correlation}")
     slope = (ratio**2 - 1) / (2 * ratio * np.sqrt(1 - correlation**2))
-    centres = slope * np.sqrt(chi2.ppf((np.arange(_PARTS) + 0.5) / _PARTS, degrees))
+    centers = slope * np.sqrt(chi2.ppf((np.arange(_PARTS) + 0.5) / _PARTS, degrees))
     critical = t.isf(tail, degrees - 1)
-    power = nct.sf(critical, degrees - 1, centres).mean()
-    return float(power if one_sided else power + nct.sf(critical, degrees - 1, -centres).mean())
+    power = nct.sf(critical, degrees - 1, centers).mean()
+    return float(power if one_sided else power + nct.sf(critical, degrees - 1, -centers).mean())
 
 
 def detectable_sd_ratio(
@@ -123,9 +123,9 @@ def detectable_difference(
     critical = t.isf(tail, degrees)
 
     def power_at(effect: float) -> float:
-        centre = effect * np.sqrt(seeds)
-        found = nct.sf(critical, degrees, centre)
-        return float(found if one_sided else found + nct.sf(critical, degrees, -centre))
+        center = effect * np.sqrt(seeds)
+        found = nct.sf(critical, degrees, center)
+        return float(found if one_sided else found + nct.sf(critical, degrees, -center))
 
     return sd * _smallest(power_at, power, alpha)
 

@@ -65,7 +65,7 @@ def contributed_sd(scores: ArrayLike) -> float:
 
 
 def mitigated_sd(scores: ArrayLike) -> float:
-    """SD over the configurations of the mean over the values: what is left when the source is averaged away.
+    """SD over the configurations of the mean over the values: what is left when the source is averaged out.
 
     With few values V it holds a part of the source itself, about the contributed variance over V.
 

@@ -1,8 +1,8 @@
 """Whether a strategy is at least as good as another: non-inferiority, with margins fixed beforehand.
 
-No difference found is no proof of equality: a small study finds none. Non-inferiority turns the test round: the null
-hypothesis is "worse by the margin or more", and few seeds reject it rarely (Piaggio et al. 2012, the extension of the
-CONSORT statement).
+Failing to find a difference does not prove equality: a small study finds none. Non-inferiority reverses the test:
+the null hypothesis is "worse by the margin or more", and few seeds reject it rarely (Piaggio et al. 2012, the
+extension of the CONSORT statement).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def expanded_percentiles(drawn: Floats, value: float, confidence: float, seeds: 
     return float(low), float(high)
 
 
-def studentised(
+def studentized(
     columns: Floats,
     signs: Floats,
     generator: np.random.Generator,
@@ -61,7 +61,7 @@ def studentised(
 ) -> Estimate:
     """Bootstrap the sum of signed log SDs of the columns `(S, K)`, seeds drawn together, within their blocks.
 
-    The error of the log SD comes from its influence function, (z**2 - 1) / 2 for a standardised score z.
+    The error of the log SD comes from its influence function, (z**2 - 1) / 2 for a standardized score z.
     """
     check_share("confidence", confidence)
     check_least("resamples", resamples, 100)
@@ -103,7 +103,7 @@ def other_texts(
 ) -> tuple[float, float]:
     """The interval in which a trained model's score lies on other test texts of the same kind: a percentile bootstrap.
 
-    It says nothing of the same training with another seed.
+    It does not cover training again with another seed.
 
     Args:
         score: from how often each kind of text counts `(R, K)` to scores `(R,)`.

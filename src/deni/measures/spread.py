@@ -9,7 +9,7 @@ from scipy.stats import chi2, t
 from deni.errors import InputError
 from deni.measures.arrays import Estimate, Floats, as_scores, check_share
 from deni.measures.blocks import as_blocks, within_blocks
-from deni.measures.resampling import studentised
+from deni.measures.resampling import studentized
 
 
 def standard_deviation(scores: ArrayLike, blocks: ArrayLike | None = None) -> Floats:
@@ -56,7 +56,7 @@ def sd_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike |
     """SD and its confidence interval from the chi-square distribution: exact for normal scores.
 
     Too narrow where tails are heavy (a failed run among good ones); compare with `sd_bootstrap`. Where all scores are
-    equal it is 0 to 0, which says nothing of other seeds.
+    equal it is 0 to 0, which does not cover other seeds.
 
     Args:
         scores: `(S, ...)`, at least 2 seeds.
@@ -76,7 +76,7 @@ def sd_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike |
 def sd_bootstrap(
     scores: ArrayLike, *, generator: np.random.Generator, resamples: int = 10_000, confidence: float = 0.95
 ) -> Estimate:
-    """SD and its bootstrap confidence interval over the seeds: studentised, on the log scale.
+    """SD and its bootstrap confidence interval over the seeds: studentized, on the log scale.
 
     The percentile interval of an SD is far too narrow at 20 seeds; this one (Efron & Tibshirani 1993, chapter 12) is a
     little (benchmarks/README.md has the figures).
@@ -91,14 +91,14 @@ def sd_bootstrap(
     True
     """
     each = as_scores("scores", scores, least=3, axes="S")
-    estimate = studentised(each[:, None], np.ones(1), generator, resamples, confidence, None)
+    estimate = studentized(each[:, None], np.ones(1), generator, resamples, confidence, None)
     return Estimate(*(float(np.exp(part)) for part in estimate))
 
 
 def expected_shortfall(scores: ArrayLike, share: float = 0.1) -> Floats:
     """Mean score of the worst `share` of the seeds: what a user who is unlucky gets.
 
-    Where the share is no whole number of seeds, the last one counts in part (Acerbi & Tasche 2002, "On the coherence
+    Where the share is not a whole number of seeds, the last one counts in part (Acerbi & Tasche 2002, "On the coherence
     of expected shortfall"; here of scores, so that higher is better).
 
     Args:

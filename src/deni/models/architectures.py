@@ -89,12 +89,12 @@ def set_head_dropout(config: PretrainedConfig, rate: float, tokens: bool = False
     """
     key = head_dropout_key(config, tokens)
     if key is None:
-        raise SettingError(f"{config.model_type} has no dropout in front of its output layer: leave --dropout away")
+        raise SettingError(f"{config.model_type} has no dropout in front of its output layer: omit --dropout")
     setattr(config, key, rate)
 
 
 def has_adapter(model: nn.Module) -> bool:
-    """Whether the model's own weights are frozen beside an adapter, of PEFT or of the package `adapters`."""
+    """Whether the base model is frozen under an adapter, of PEFT or of the package `adapters`."""
     return hasattr(model, "peft_config") or hasattr(model, "adapters_config")
 
 

@@ -1,4 +1,4 @@
-"""One point of a study's grid: what the study says of it, and what it gives."""
+"""One point of a study's grid: its settings as the study names them, and its result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deni.recipe import Recipe
 
 BLOCK_SOURCES = ("data_split", "label_choice")  # a block fixes them, unless they are varied
-OPTIMISATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
+OPTIMIZATION_SOURCES = tuple(name for name in SOURCES if name not in BLOCK_SOURCES)
 MEASURES = ("test", "development")  # the part that a cell is measured on
 
 
@@ -54,13 +54,13 @@ class Cell:
         model: `minilm`, a folder, or a hub id.
         tuning: name and settings.
         strategy: name, maybe of several with `+`, and settings.
-        labelled: texts to train on; None for all.
-        seed: of the optimisation sources (sample order, initialisation, dropout, noise, augmentation).
+        labelled: training examples; None for all.
+        seed: of the optimization sources (sample order, initialization, dropout, noise, augmentation).
         block: of the data sources (data split, label choice).
         sources: seeds of single sources in place of `seed` and `block`.
         test_size: texts of that part to measure on; None for all.
         protocol, preset: as in `deni train`.
-        measure: the part to measure on: `test`, or `development`, a part of what the test part leaves.
+        measure: the split to evaluate on: `test`, or `development`, a dev split of what the test split leaves.
         recipe: fields of `deni.recipe.Recipe` that are given.
         vary: which sources the seeds of the study vary; a label, the seeds themselves are above.
         factor: settings that the study varies on purpose; a label, the settings themselves are above.
@@ -154,16 +154,16 @@ class CellResult:
         text_ids: rows of these texts in the dataset as read, `(N,)`.
         labels: names of the C classes, in order.
         fingerprint: of the dataset, see `Fingerprints.data`.
-        merged: what the mean of the forked members says as one model, `(N, C)`, as `log_probs`; None without a fork at
-            the end.
-        metrics: of the vote, see `deni.tasks.Task.scores`; beside them what other votes would score, see
+        merged: predictions of the mean of the forked members as one model, `(N, C)`, as `log_probs`; None without a
+            fork at the end.
+        metrics: of the vote, see `deni.tasks.Task.scores`, and what other votes would score, see
             `deni.study.execution.other_votes`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
-        diagnostics: what the trainer says of the run.
+        diagnostics: what the trainer reports about the run.
         environment: versions, device, threads, commit.
 
     Raises:
-        ValueError: arrays whose shapes do not fit together, or that hold what is no number.
+        ValueError: arrays whose shapes do not fit together, or that hold NaN.
     """
 
     log_probs: np.ndarray
@@ -194,4 +194,4 @@ class CellResult:
         if self.merged is not None and self.merged.shape != (shape[0], shape[2]):
             raise ValueError(f"merged must be {(shape[0], shape[2])}, not {self.merged.shape}")
         if np.isnan(self.log_probs).any():
-            raise ValueError("log_probs hold what is no number: such a run has failed")
+            raise ValueError("log_probs hold NaN: such a run has failed")

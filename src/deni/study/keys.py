@@ -23,7 +23,7 @@ RESULTS = 1
 # Of the recipe: how it is computed. The result is the same but for rounding, as in packs.
 HOW = ("engine", "members_at_a_time", "eval_batch_size", "gradient_checkpointing")
 
-# Strategies that have `combine`, but end with one model: beside another one that has it, they do not decide the vote.
+# Strategies with `combine` that end with one model: composed with another one that has it, they do not decide the vote.
 _END_AS_ONE = ("noisy_interpolation", "soup")
 
 
@@ -50,7 +50,7 @@ def decides(cell: Cell, recipe: Recipe, fingerprints: Fingerprints, versions: Ma
             "seeds": cell.seeds,
         }
     )
-    if combine_of(found) != recipe.strategy.combine:  # a rule that is no setting
+    if combine_of(found) != recipe.strategy.combine:  # a rule that is not a setting
         found["strategy"]["combine"] = recipe.strategy.combine
     return found
 
@@ -58,9 +58,9 @@ def decides(cell: Cell, recipe: Recipe, fingerprints: Fingerprints, versions: Ma
 def settled(decided: Mapping[str, Any]) -> dict[str, Any]:
     """What decides a cell, written by this or an earlier version, in the one spelling that keys are taken of.
 
-    Whole numbers are written without a point. Left out are what says how a result is computed (`HOW`), the place of the
-    augmented texts (their fingerprint counts), the version of deni (`RESULTS` counts), and each setting that came later
-    and has its neutral value. A strategy or tuning that is not known here is left as it is.
+    Whole numbers are written without a point. Left out are the settings of how a result is computed (`HOW`), the place
+    of the augmented texts (their fingerprint counts), the version of deni (`RESULTS` counts), and each setting that
+    came later and has its neutral value. A strategy or tuning that is not known here is left as it is.
     """
     from deni.recipe import Recipe
 

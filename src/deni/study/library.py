@@ -80,7 +80,7 @@ class Library:
 
 
 def steps_of(recipe: Recipe, texts: int) -> int:
-    """T: optimiser steps of a run on so many labelled texts, with the augmented ones."""
+    """T: optimizer steps of a run on so many labeled examples, with the augmented ones."""
     added = sum(part.augmentations for part in recipe.strategy.parts if isinstance(part, Augmentation))
     return math.ceil(recipe.epochs * math.ceil(texts * (1 + added) / recipe.batch_size))
 
@@ -102,7 +102,7 @@ def augmented_files(strategy: Strategy) -> list[str]:
 
 
 def check_augmented(strategy: Strategy, train: Texts) -> None:
-    """Raise InputError where a labelled text has fewer augmented ones than the strategy takes."""
+    """Raise InputError where a labeled example has fewer augmented texts than the strategy takes."""
     for part in strategy.parts:
         if not isinstance(part, Augmentation) or not part.augmentations:
             continue
@@ -113,7 +113,7 @@ def check_augmented(strategy: Strategy, train: Texts) -> None:
         if poor:
             raise InputError(
                 f"{part.augmented} has fewer than {part.augmentations} augmented texts for {len(poor)} of "
-                f"{len(train)} labelled ones, such as {short(poor[0])}: add some, or choose fewer augmentations"
+                f"{len(train)} labeled ones, such as {short(poor[0])}: add some, or choose fewer augmentations"
             )
 
 

@@ -28,7 +28,7 @@ class Study:
 
     Args:
         name: what the file calls it.
-        jobs: its cells, resolved; those that may train in one population stand beside each other.
+        jobs: its cells, resolved; those that may train in one population are adjacent.
         library: the texts that were read for it.
     """
 
@@ -125,7 +125,5 @@ def _twice(point: Point, earlier: Point) -> InputError:
     for axis, choice in point.choices.items():
         other = earlier.choices.get(axis, choice)
         if other.spot.path != choice.spot.path:
-            return choice.spot.wrong(
-                f"means the same cells as {other.spot.path} in line {other.spot.line}: leave one away"
-            )
+            return choice.spot.wrong(f"means the same cells as {other.spot.path} in line {other.spot.line}: omit one")
     raise AssertionError("two points of one path")

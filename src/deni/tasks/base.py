@@ -39,7 +39,7 @@ class Task:
         name: as `--task` has it.
         help: what a text has, in a few words.
         problem_type: what transformers calls it in `config.problem_type`, which decides the loss of a plain model.
-        loss_type: what transformers calls the loss of the class of models, where the class alone says the task.
+        loss_type: what transformers calls the loss of the class of models, where the class alone tells the task.
         of_words: whether a text is a list of words, each with a label.
         distribution: whether the C outputs are one distribution over classes; gold is then a class number.
         chooses: whether a prediction is right or wrong; numbers are near or far.
@@ -114,7 +114,7 @@ class Task:
         """The labels of a column, checked; None where an empty one leaves none to read.
 
         Raises:
-            InputError: one line that names the file, the row and the column, and says what to do.
+            InputError: one line that names the file, the row and the column, and what to do.
         """
         raise NotImplementedError
 
@@ -158,7 +158,7 @@ class Task:
         """
         raise NotImplementedError
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
         """Why nothing can be learned from these labels; None if something can.
@@ -227,7 +227,7 @@ class Task:
 
         Args:
             gold: as `encode` gives them.
-            votes: `(N, C)`; of words those of all texts one after another.
+            votes: `(N, C)`; of words those of all texts, concatenated.
             classes: names of the C outputs.
         """
         raise NotImplementedError
@@ -260,7 +260,7 @@ class Task:
     def predictions(
         self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """What is said of each text: `keys`.
+        """The prediction of each text as a dictionary: `keys`.
 
         Args:
             texts: the texts; words are lists.

@@ -20,7 +20,7 @@ class Column:
         name: of the column.
         source: the file, for messages.
         values: one a row, as the table has them.
-        row: says where a row is, such as "line 7".
+        row: names the place of a row, such as "line 7".
         texts: what is labeled, one a row; words are a tuple.
         text_name: the column of the texts.
         required: whether an empty label is an error; otherwise no labels are read then.

@@ -1,4 +1,4 @@
-"""What a test split says of a trained population: parts that several tasks share; see `Task.examine`."""
+"""Evaluation of a trained population on a test split: what several tasks share; see `Task.examine`."""
 
 from __future__ import annotations
 

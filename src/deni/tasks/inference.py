@@ -1,4 +1,4 @@
-"""Which task a model has where nobody says it, decided as transformers does."""
+"""Infers the task of a model as transformers does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def task_of(model: Any, labels: Any = None) -> Task:
     Where several tasks have the same outputs, such as classes with and without an order, it is the first of them.
 
     Args:
-        model: with a `config`; of words, its `loss_type` says so.
+        model: with a `config`; its `loss_type` tells word labels.
         labels: a tensor of labels, where there is one; fractions are those of several labels.
     """
     own = getattr(model, "loss_type", None)

@@ -16,7 +16,7 @@ def is_iob2(tag: str) -> bool:
 
 
 def whole(tags: Iterable[str]) -> list[str]:
-    """All tags that a model of these needs: `O` first, then `B-` and `I-` of each type, whichever of both there is.
+    """All tags that a model needs: `O` first, then `B-` and `I-` of each type, even where only one of them occurs.
 
     >>> whole(["B-PER", "O", "I-LOC"])
     ['O', 'B-LOC', 'B-PER', 'I-LOC', 'I-PER']

@@ -66,7 +66,7 @@ class MultiLabel(Task):
                     raise unknown_label(source, row, label, classes)
         return [[float(label in own) for label in classes] for own in labels]
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
         if any(labels):

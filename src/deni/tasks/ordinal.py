@@ -61,7 +61,7 @@ class Ordinal(SingleLabel):
                 word = next(label for label in labels if not _numbers([label])) if labels else None
                 raise InputError(
                     f"{column.source}, column {column.name!r}: --task {self.name} needs the order of the classes, and "
-                    f"{short(word)} is no number: name all with --label-order, the lowest first, such as bad,ok,good"
+                    f"{short(word)} is not a number: name all with --label-order, the lowest first, such as bad,ok,good"
                 )
             return tuple(sorted(set(labels), key=float))
         if twice := [label for label, count in Counter(order).items() if count > 1 or not label]:
@@ -83,7 +83,7 @@ class Ordinal(SingleLabel):
             raise InputError(f"task {self.name} needs the order of the classes {shown(sorted(set(labels)))}: give it")
         return sorted(set(labels), key=float)
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def remarks(self, labels: Sequence[Any], flag: str) -> list[Remark]:
         return []

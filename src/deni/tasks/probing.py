@@ -50,7 +50,7 @@ def on_classes(
     from sklearn.linear_model import LogisticRegression
 
     if labels.ndim != 1 or labels.dtype.kind != "i":
-        raise SettingError("linear_probe needs one class for each text, or a model that says which other task it has")
+        raise SettingError("linear_probe needs one class for each text, or a model whose config names another task")
     present = np.unique(labels)
     if len(present) < 2:
         raise SettingError("linear_probe needs labeled texts of at least two classes, and all have the same one")

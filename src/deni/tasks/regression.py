@@ -54,7 +54,7 @@ class Regression(Task):
                 number = math.nan
             if not math.isfinite(number):
                 raise InputError(
-                    f"{column.where(at)}: {short(value)} is no finite number, which --task regression reads; write one "
+                    f"{column.where(at)}: {short(value)} is not a finite number, as --task regression needs; write one "
                     "such as 3.5, or drop the row"
                 )
             numbers.append(number)
@@ -66,7 +66,7 @@ class Regression(Task):
     def encode(self, labels: Sequence[Any], classes: Sequence[str], source: str) -> list[float]:
         return list(labels)
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
         if len(set(labels)) > 1:
@@ -131,9 +131,10 @@ class Regression(Task):
 
         from deni.measures import Estimate, other_texts
 
-        gold, said = np.asarray(evaluation.gold, dtype=np.float64), evaluation.votes[:, 0].astype(np.float64)
-        own = (gold - gold.mean(), said - said.mean())  # around their means, so that the sums of squares stay exact
-        moments = np.stack([*own, own[0] ** 2, own[1] ** 2, own[0] * own[1], np.ones(len(gold))], 1)  # (N, 6)
+        gold, predicted = np.asarray(evaluation.gold, dtype=np.float64), evaluation.votes[:, 0].astype(np.float64)
+        # Around their means, so that the sums of squares stay exact.
+        x, y = gold - gold.mean(), predicted - predicted.mean()
+        moments = np.stack([x, y, x**2, y**2, x * y, np.ones(len(gold))], 1)  # (N, 6)
 
         def score(weights: np.ndarray) -> np.ndarray:
             x, y, xx, yy, xy, n = (weights @ moments).T
@@ -150,7 +151,11 @@ class Regression(Task):
         if evaluation.members.shape[1] > 1:
             found = [
                 examining.UncertainText(
-                    examining.parts_of(evaluation, at), f"{gold[at]:.4g}", f"{said[at]:.4g}", float(spread[at]), None
+                    examining.parts_of(evaluation, at),
+                    f"{gold[at]:.4g}",
+                    f"{predicted[at]:.4g}",
+                    float(spread[at]),
+                    None,
                 )
                 for at in examining.largest(spread)
             ]
@@ -162,7 +167,7 @@ class Regression(Task):
             "chance": {"RMSE": (evaluation.metrics["rmse"], float(gold.std()))},
             "always": "the mean",
             "uncertain": found,
-            "points": pd.DataFrame({"gold": gold[drawn], "predicted": said[drawn]}),
+            "points": pd.DataFrame({"gold": gold[drawn], "predicted": predicted[drawn]}),
         }, missing
 
     # ---- showing -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a task says about labels before anybody trains on them, and how counts are written."""
+"""Remarks about labels before training, and how counts are written."""
 
 from __future__ import annotations
 

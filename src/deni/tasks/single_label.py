@@ -75,7 +75,7 @@ class SingleLabel(Task):
                 raise unknown_label(source, row, label, classes)
         return [numbers[label] for label in labels]
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
         counts = Counter(labels)

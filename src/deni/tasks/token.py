@@ -88,7 +88,7 @@ class Token(Task):
                     raise unknown_label(source, row, tag, classes)
         return [[numbers[tag] for tag in own] for own in labels]
 
-    # ---- what `deni inspect` says ------------------------------------------------------------------------------------
+    # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
     def unlearnable(self, labels: Sequence[Any], flag: str) -> Remark | None:
         if any(map(self.classes_in, labels)):
@@ -152,8 +152,8 @@ class Token(Task):
         starts = [0, *ends]
         names = np.array(classes, dtype=object)
         hits, sizes = [], []
-        for right, said in zip(np.split(gold, ends), np.split(chosen, ends), strict=True):
-            one, other = (set(get_entities(names[each].tolist())) for each in (right, said))
+        for right, predicted in zip(np.split(gold, ends), np.split(chosen, ends), strict=True):
+            one, other = (set(get_entities(names[each].tolist())) for each in (right, predicted))
             hits.append(len(one & other))
             sizes.append(len(one) + len(other))
         total, part = predictive_entropy(evaluation.members), mutual_information(evaluation.members)
@@ -189,16 +189,16 @@ class Token(Task):
         for words in texts:
             at = slice(end, end := end + len(words))
             best = votes[at].max(-1)
-            said = members[at].argmax(-1)  # (words, M)
+            predicted = members[at].argmax(-1)  # (words, M)
             labels = [classes[label] for label in best.indices.tolist()]
             confidences = best.values.exp().tolist()
-            found = [set(entities_of([classes[label] for label in own])) for own in said.T.tolist()]
+            found = [set(entities_of([classes[label] for label in own])) for own in predicted.T.tolist()]
             result.append(
                 {
                     "words": words,
                     "labels": labels,
                     "confidences": confidences,
-                    "agreements": (said == best.indices[:, None]).double().mean(1).tolist(),
+                    "agreements": (predicted == best.indices[:, None]).double().mean(1).tolist(),
                     "entities": [
                         {
                             "type": kind,

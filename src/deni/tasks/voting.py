@@ -58,7 +58,7 @@ def on_classes(outputs: Tensor, combine: Combine) -> Tensor:
 
 
 def on_labels(outputs: Tensor, combine: Combine) -> Tensor:
-    """Log odds of each label, likewise."""
+    """Log odds of each label."""
     from torch.nn.functional import logsigmoid
 
     if combine == "hard":

@@ -22,7 +22,7 @@ class SampleOrder(Sampler):
     Args:
         rows: how many rows the data of each run has.
         sources: of each run. With one lane an index is a row, with several it is a tuple of a row for each, run-major.
-        lanes: how many orders each run has: that of the parent, and those of copies with orders of their own.
+        lanes: how many orders each run has: that of the parent, and those of copies with their own orders.
     """
 
     def __init__(self, rows: int, sources: Sequence[Sources], lanes: int = 1) -> None:

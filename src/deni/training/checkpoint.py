@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a population, beside what Trainer keeps: values, sizes, generators."""
+"""What a checkpoint holds of a population on top of what Trainer keeps: values, sizes, generators."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def _state(folder: Path) -> dict[str, Any]:
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder} is no readable checkpoint ({error}): resume from an earlier one") from error
+        raise ArtifactError(f"{folder} is not a readable checkpoint ({error}): resume from an earlier one") from error
     if not isinstance(state, dict) or not {"format", "runs", "members", "forks"} <= state.keys():
-        raise ArtifactError(f"{folder} is no checkpoint of a population: {STATE} lacks its sizes")
+        raise ArtifactError(f"{folder} is not a checkpoint of a population: {STATE} lacks its sizes")
     if state["format"] != 1:
         raise ArtifactError(f"{folder} has format {state['format']}: this version reads 1, use a later one")
     return state
@@ -101,7 +101,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         what was given to `save` as `extra`, and the sizes.
 
     Raises:
-        ArtifactError: a folder that is no checkpoint of this population; the message names it.
+        ArtifactError: a folder that is not a checkpoint of this population; the message names it.
     """
     folder = Path(folder)
     state = _state(folder)
@@ -111,8 +111,8 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         states = load_file(randomness) if randomness.is_file() else {}
         kept = load_file(folder / KEPT) if (folder / KEPT).is_file() else {}
     except (OSError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{folder} is no readable checkpoint ({error}): resume from an earlier one") from error
-    except Exception as error:  # safetensors has an error class of its own
+        raise ArtifactError(f"{folder} is not a readable checkpoint ({error}): resume from an earlier one") from error
+    except Exception as error:  # safetensors has its own error class
         raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
     if state["runs"] != population.runs:
         raise ArtifactError(
@@ -139,7 +139,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
 
 @contextmanager
 def readable_states(folder: str | None) -> Iterator[None]:
-    """Around what reads the states of optimizer and scheduler: says in words that they cannot be read.
+    """Around what reads the states of optimizer and scheduler: a clear error where they cannot be read.
 
     Args:
         folder: the checkpoint; None where nothing is read.

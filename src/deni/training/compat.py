@@ -23,12 +23,12 @@ from deni.engine.optimizer import clip_members
 
 # Methods of `Trainer` that are overridden -> why.
 OVERRIDDEN = {
-    "_get_train_sampler": "it draws a seed from the global generator; the order of rows is a source of its own",
+    "_get_train_sampler": "it draws a seed from the global generator; the order of rows has its own source",
     "_save": "a checkpoint holds the members and their number, not a state dict",
     "_save_rng_state": "it saves the global generators only",
     "_load_from_checkpoint": "the number of members is set before the optimizer's state is loaded",
     "_load_best_model": "the best population has the number of members that it had then",
-    "_load_optimizer_and_scheduler": "a truncated state is said in words; fused kernels do not check its shapes",
+    "_load_optimizer_and_scheduler": "a truncated state gets a clear error; fused kernels do not check its shapes",
 }
 # Methods of `Trainer` that are called -> why.
 CALLED = {
@@ -44,7 +44,7 @@ READ = {
 # Names of other classes -> why.
 OTHERS = {
     "TensorBoardCallback._init_summary_writer": "overridden: each version has another setting for the folder",
-    "TensorBoardCallback._SummaryWriter": "whichever of two packages is installed",
+    "TensorBoardCallback._SummaryWriter": "from the one of two packages that is installed",
     "PretrainedConfig._name_or_path": "which model it was",
     "trainer_utils.RemoveColumnsCollator": "not documented; drops columns as Trainer does",
 }

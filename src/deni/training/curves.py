@@ -11,7 +11,7 @@ TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb")
 
 
 def curves_folder(output: str | Path, resume: bool) -> Path:
-    """Where TensorBoard's files are: beside the artifact, a folder for each run; one that is resumed keeps its own.
+    """The folder of TensorBoard's files: next to the artifact, one for each run; a resumed run keeps its own.
 
     Args:
         output: the artifact.

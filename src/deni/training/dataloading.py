@@ -165,7 +165,7 @@ class Loading:
 
 
 def lanes_of(schedule: Schedule | None) -> int:
-    """How many orders each run's rows come in: one, or one for each member that ever has an order of its own."""
+    """How many orders each run's rows come in: one, or one for each member that ever has its own order."""
     return max((phase.members for phase in schedule or () if phase.fork.member_order == "own"), default=1)
 
 

@@ -26,7 +26,7 @@ class EnginePlan:
         engine: `stacked` or `loop`.
         reason: why in the loop; empty where members are stacked.
         at_a_time: how many members one forward pass of the stacked engine computes; None for all.
-        by_length: whether rows of like length are computed in passes of their own, see `deni.engine.passes`.
+        by_length: whether to use length-bucketed micro-batches, see `deni.engine.passes`.
     """
 
     engine: Literal["loop", "stacked"] = "loop"
@@ -85,12 +85,12 @@ def choose_engine(
 def why_loop(
     engine: Literal["auto", "stacked", "loop"], model: nn.Module, inputs: Mapping[str, Any], padding: Mapping[str, int]
 ) -> str:
-    """Why members are computed one after another; empty where they are stacked; arguments as of `choose_engine`."""
+    """Why members are computed sequentially; empty where they are stacked; arguments as of `choose_engine`."""
     if engine == "loop":
         return "asked for"
     reason = why_not_stacked(model, inputs, padding)
     if reason and engine == "stacked":
         raise SettingError(f"this model cannot be stacked: {reason}; use engine='auto' or 'loop'")
     if reason:
-        logger.warning(f"members are computed one after another: {reason}")
+        logger.warning(f"members are computed sequentially: {reason}")
     return reason

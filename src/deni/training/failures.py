@@ -1,4 +1,4 @@
-"""Runs that are frozen because their loss was no number."""
+"""Runs that are frozen because of a non-finite loss."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that was frozen because its loss was no number.
+    """A run that was frozen because of a non-finite loss.
 
     Args:
         run: which run, counted from 0.
-        step: the optimiser step, counted from 0.
+        step: the optimizer step, counted from 0.
         loss: NaN or infinite.
     """
 
@@ -50,7 +50,7 @@ class Failures(list[Failure]):
         return {failure.run for failure in self}
 
     def note(self, run: int, step: int, loss: float) -> None:
-        """Freeze a run if its loss is no number, and say so."""
+        """Freeze a run with a non-finite loss, and log it."""
         if not math.isfinite(loss) and run not in self.runs:
             self.append(Failure(run, step, loss))
             logger.warning(str(self[-1]))

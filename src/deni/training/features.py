@@ -58,5 +58,5 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
     if isinstance(dataset, IterableDataset):
         raise SettingError(f"{strategy} looks at all texts before the first step: not possible with a stream")
     size, rows = args.eval_batch_size, len(dataset)
-    for start in track(range(0, rows, size), "labeled texts", unit="batches", shown=not args.disable_tqdm):
+    for start in track(range(0, rows, size), "labeled examples", unit="batches", shown=not args.disable_tqdm):
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")

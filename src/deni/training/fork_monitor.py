@@ -78,7 +78,7 @@ class ForkMonitor:
         """How different the members were in training since this was asked for last, mean over the steps.
 
         The copies' loss minus their parent's, and the SD of the members' losses, on the same batches; nothing where
-        there was one member, or where each has batches of its own.
+        there was one member, or where each has its own batches.
         """
         apart, self._apart = self._apart, []
         names = ("members_excess_loss", "members_loss_sd")

@@ -44,14 +44,14 @@ class Record:
     """One fork, or one ensemble, from its beginning to its end.
 
     Args:
-        step: optimiser steps that were done before it.
+        step: optimizer steps that were done before it.
         members: K, or how many runs vote.
         texts: how many texts were asked for the measures.
         kind: of which set they are, `training` or `evaluation`.
         start: just after the fork; None for independent runs.
         excess: the copies' mean training loss minus their parent's on the same batch, step by step.
         end: just before the merge or the vote.
-        stop: optimiser steps that were done then.
+        stop: optimizer steps that were done then.
         how: `merge` or `vote`.
         labels: whether a text has several labels, or one for each token, on each of which members agree or not.
     """

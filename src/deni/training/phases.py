@@ -102,11 +102,11 @@ class Phases(TrainerCallback):
         return self.population.size - len(self.failures.runs) * self.population.members
 
     def own_orders(self, step: int) -> bool:
-        """Whether at this optimizer step, counted from 0, each member sees the rows in an order of its own."""
+        """Whether at this optimizer step, counted from 0, each member sees the rows in its own order."""
         return self.planned.at(step).fork.member_order == "own"
 
     def position(self, done: int) -> dict[str, float]:
-        """What the log says of the members when `done` steps are: which phase, how many, how different."""
+        """What is logged about the members after `done` steps: which phase, how many, how different."""
         phase = self.planned.index(self.planned.at(done - 1)) + 1
         return {"phase": phase, "members": self.alive, **self.monitor.curves()}
 
@@ -140,7 +140,7 @@ class Phases(TrainerCallback):
         groups = groups_by_rate(optimizer, plain, self.strategy.rate_of)
         if scheduled and len(groups) != len(optimizer.param_groups):
             raise SettingError(
-                f"{self.strategy.name} has learning rates of its own for some parameters, which a given scheduler "
+                f"{self.strategy.name} sets its own learning rates for some parameters, which a given scheduler "
                 "cannot follow: give an optimizer without a scheduler"
             )
         optimizer.param_groups[:] = groups

@@ -92,7 +92,7 @@ class FreshModels:
         active: Tensor | None = None,
         trial: Any = None,
     ) -> Population:
-        """The population whose run 0 starts as `model`, and whose other runs start as models of their own.
+        """The population whose run 0 starts as `model`, and whose other runs start as their own models.
 
         Args:
             plan: how members are computed.

@@ -43,7 +43,7 @@ def save_artifact(
     """Write a population as an artifact that `deni.load` reads; one that is there is replaced.
 
     Args:
-        describe: what `deni.json` says, see `deni.artifact.describe`: called with its `tuning` and `recipe`.
+        describe: gives the contents of `deni.json`, see `deni.artifact.describe`; called with `tuning` and `recipe`.
 
     Raises:
         SettingError: no tokenizer.

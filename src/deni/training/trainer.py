@@ -219,7 +219,7 @@ class PopulationTrainer(Trainer):
 
     def _plan(self) -> None:
         """Make the schedule, choose the engine and check the memory before anything is trained."""
-        self.phases.schedule = None  # which says how many orders of rows there are; here one is enough
+        self.phases.schedule = None  # the schedule decides how many orders of rows there are; here one is enough
         loader = self.get_train_dataloader()
         self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
         peak = self.phases.schedule.peak * len(self.seeds)
@@ -418,7 +418,7 @@ class PopulationTrainer(Trainer):
         return self.accelerator.prepare(self.loading.packed("train", self.train_dataset, order, self.args, rows, lanes))
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """One row of each run side by side where each has an evaluation set of its own."""
+        """One row of each run side by side where each has its own evaluation set."""
         own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
         if own and self.sets.eval is not None and len(self.seeds) > 1:
             rows, order = self.args.eval_batch_size, partial(InOrder, runs=self.runs)

@@ -37,7 +37,7 @@ def task_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = N
     Args:
         labels: None where they show nothing.
         model: the plain module.
-        task: where somebody says it.
+        task: None to infer it from the model.
     """
     if task is not None:
         model.config.problem_type = task.problem_type
@@ -84,7 +84,7 @@ def voters(model: int, runs: int, members: int, frozen: Collection[int]) -> list
     return finite or list(range(runs * members))
 
 
-def votes_of(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Combine, task: Task) -> Tensor:
+def compute_votes(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Combine, task: Task) -> Tensor:
     """The vote of each model: `(B, R, C)` or `(B, R, T, C)`.
 
     Args:
@@ -202,7 +202,7 @@ class Ballots:
         label_names: columns of labels.
         loss: of members.
         context: of a forward pass.
-        task: what a text has, where somebody says it.
+        task: of the model; None to infer it.
 
     Attributes:
         of_members: whether a step gives each member's predictions in place of their vote.
@@ -268,13 +268,13 @@ class Ballots:
         Several models: `(B, R, C)`; every member: `(B, M, C)`. Of tokens: `(B, T, C)`, `(B, T, R, C)`, `(B, T, M, C)`.
 
         Args:
-            packed: whether the rows are those of all runs, one after another.
+            packed: whether the rows of all runs are concatenated, run by run.
         """
         runs, models = self.seeds.runs if packed else None, len(self.seeds.seeds)
         members, labels = self.outputs(model, inputs, runs or 1)  # (B, M, C)
         task, loss = self.find_task(labels), None
         voters = [self.voters(model) for model in range(models)]
-        votes = votes_of(members, voters, self.phases.strategy.combine, task)  # (B, R, C)
+        votes = compute_votes(members, voters, self.phases.strategy.combine, task)  # (B, R, C)
         if labels is not None:
             labels = labels_of_models(labels, models, runs)  # (B, R, ...)
             loss = loss_of(votes, labels, task, self.losses)

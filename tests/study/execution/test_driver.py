@@ -88,12 +88,12 @@ def test_every_cell_is_written_once(store):
 
 def test_a_cell_whose_run_failed_is_recorded_and_the_others_go_on(store):
     def says(seeds, _):
-        return Done(0, ["TrainingDivergedError: no number" if seed == 1 else result(seed) for seed in seeds])
+        return Done(0, ["TrainingDivergedError: non-finite loss" if seed == 1 else result(seed) for seed in seeds])
 
     trained(store, planned(4), says)
     assert store.status()["done"] == 3
     (row,) = store.results("failed")
-    assert (row.cell.seed, row.reason) == (1, "TrainingDivergedError: no number")
+    assert (row.cell.seed, row.reason) == (1, "TrainingDivergedError: non-finite loss")
 
 
 def test_a_pack_that_raises_is_trained_cell_by_cell(store):

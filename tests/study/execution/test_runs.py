@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from deni.cli import main
 from deni.errors import InputError
-from deni.models.tokenising import tokenise
+from deni.models.tokenizing import tokenize
 from deni.study.execution.driver import packs_of, run_packs
 from deni.study.execution.pack import fit, run_pack
 from deni.study.execution.run import Run
@@ -78,7 +78,7 @@ def test_each_text_has_the_prediction_of_its_own(study, tickets, tmp_path):
     (result,) = run_pack([job], library)
     _, measured = job.texts(library)
     fitted = fit([job], library)
-    tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
     assert np.allclose(result.log_probs, fitted.classifier().members(measured.texts), atol=1e-4)
     assert np.allclose(result.merged, fitted.trainer.predict_merged(tokens)[:, 0], atol=1e-4)
 

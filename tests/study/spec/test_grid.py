@@ -373,11 +373,11 @@ DATASETS = {
     "{name: trecc}": "datasets.name: unknown name 'trecc'; did you mean trec?",
     "{path: tickets.csv, text_colum: body}": "datasets.text_colum: no such setting of a dataset; did you",
     "{path: tickets.csv, text_column: body}": "datasets.text_column: ",
-    "{path: tickets.csv, split: train}": "datasets.split: is of datasets of the hub",
+    "{path: tickets.csv, split: train}": "datasets.split: is for datasets of the Hub",
     "{path: tickets.csv, augmented: missing.csv}": "datasets.augmented: no such file",
     "{path: tickets.csv, task: reggression}": "datasets.task: expected one of single_label",
     "[tickets.csv, ./tickets.csv]": "datasets[1]: ",
-    "{hub: nothing}": "datasets.hub: 'nothing' is no id of the hub",
+    "{hub: nothing}": "datasets.hub: 'nothing' is not an id of the Hub",
 }
 
 
@@ -423,7 +423,7 @@ def test_an_odd_value_is_refused_in_one_line_or_makes_sense(study, key, value):
 
 
 def test_too_many_labelled_texts_are_refused(study):
-    with pytest.raises(InputError, match=r"line 4: labelled\[1\]: 99 labelled texts asked for, but there are"):
+    with pytest.raises(InputError, match=r"line 4: labelled\[1\]: 99 labeled examples asked for, but there are"):
         study(SEEDS.replace("12", "[12, 99]") + "seeds: 1")
 
 
@@ -442,7 +442,7 @@ def test_a_model_that_is_not_there_is_refused(study):
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"\xff\xfe\xff", "no text in UTF-8"),
+        (b"\xff\xfe\xff", "not UTF-8 text"),
         (b"- 1\n", "expected `name: value` pairs, not a list"),
         (b"a: &a [*a]", "no such key"),
         (b"just words", "expected `name: value` pairs, not 'just words'"),

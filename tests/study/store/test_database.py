@@ -289,7 +289,7 @@ def test_a_store_of_a_later_version_is_refused(path, store):
 def test_a_file_that_is_no_store_is_refused_and_stays(path):
     path.write_text("text,label\nWhere is my parcel?,delivery\n" * 9)
     before = path.read_bytes()
-    with pytest.raises(InputError, match="is no store"):
+    with pytest.raises(InputError, match="is not a store"):
         Store(path, create=True)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -308,7 +308,7 @@ def test_a_database_of_another_program_is_refused_and_stays(path):
 def test_a_store_that_is_not_there_is_made_only_when_asked(tmp_path):
     with pytest.raises(InputError, match="no such store"):
         Store(tmp_path / "missing.db")
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="no folder"):
         Store(tmp_path / "no" / "study.db", create=True)
     with pytest.raises(InputError, match="cannot be opened"):
         Store(tmp_path)
@@ -358,7 +358,7 @@ def test_merging_into_a_new_file_leaves_the_others_alone(tmp_path):
 def test_a_merge_that_fails_writes_nothing(tmp_path):
     a = filled(tmp_path / "a.db")
     (tmp_path / "b.db").write_text("no store, but a text that is long enough " * 9)
-    with pytest.raises(InputError, match=r"b\.db: is no store"):
+    with pytest.raises(InputError, match=r"b\.db: is not a store"):
         merge_files(tmp_path / "all.db", [a, tmp_path / "b.db"])
     with pytest.raises(InputError, match="named twice"):
         merge_files(a, [a])

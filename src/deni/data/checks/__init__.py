@@ -40,12 +40,12 @@ LABEL_CHECKS: dict[str, Check] = {
 
 
 def check_held_out(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
-    """What is wrong with a held-out part beside the training part."""
+    """Findings about a held-out split, compared with the training split."""
     return [*unknown_labels(train, held_out, part), *leaks(train, held_out, part)]
 
 
 def check_trainable(train: Texts, test: Texts | None = None, dev: Texts | None = None) -> None:
-    """Check that a model can be trained on these labelled texts, and tested on those.
+    """Check that a model can be trained on these labeled examples, and tested on those.
 
     Raises:
         InputError: the first finding that is an error, such as one class only, or a class of `test` that `train` lacks.

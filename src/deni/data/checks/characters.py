@@ -102,7 +102,7 @@ def empty_talk(texts: Texts) -> list[Finding]:
     at = [i for i, key in enumerate(texts.loose_keys) if any(map(_says_nothing, key.split(keys.JOINT)))]
     if not at:
         return []
-    message = f"{share_of(len(at), len(texts))} of punctuation only, or a word like N/A; drop what says nothing"
+    message = f"{share_of(len(at), len(texts))} of punctuation only, or a word like N/A; drop uninformative texts"
     severity = severity_of(len(at), len(texts), share=0.01, least=3)
     return [Finding("placeholders", severity, texts.source, message, len(at), examples_of(texts, at))]
 

@@ -1,4 +1,4 @@
-"""What a check of texts says."""
+"""The findings of a check of texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Finding:
 
     @classmethod
     def of(cls, remark: Remark, texts: Texts) -> Finding:
-        """What a task says of the labels of these texts."""
+        """A task's findings about the labels of these texts."""
         return cls(remark.kind, remark.severity, texts.source, remark.message, remark.count)
 
     def __str__(self) -> str:

@@ -34,7 +34,7 @@ def unknown_labels(train: Texts, held_out: Texts, part: str = "test") -> list[Fi
     if not unknown:
         return []
     message = (
-        f"no text of {train.source} has the label {shown(unknown)}, so it cannot be learnt: "
+        f"no text of {train.source} has the label {shown(unknown)}, so it cannot be learned: "
         f"add such texts to the training part or drop them from the {part} part"
     )
     return [Finding("unknown_labels", "error", held_out.source, message, len(unknown))]

@@ -25,7 +25,7 @@ def bytes_in(path: str | Path) -> bytes:
         raise InputError(f"{file}: is a folder; name a file in it") from None
     except FileNotFoundError:
         if not file.parent.is_dir():
-            raise InputError(f"{file}: no such file, for there is no folder {file.parent}; check the path") from None
+            raise InputError(f"{file}: no such file, and no folder {file.parent}; check the path") from None
         near = difflib.get_close_matches(file.name, sorted(p.name for p in file.parent.iterdir()))
         hint = f"did you mean {' or '.join(str(file.parent / name) for name in near)}?" if near else "check the path"
         raise InputError(f"{file}: no such file; {hint}") from None

@@ -27,7 +27,7 @@ def read_json_lines(data: bytes, source: str) -> pd.DataFrame:
             record = json.loads(content)
         except (json.JSONDecodeError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is no JSON ({reason})") from None
+            raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is not JSON ({reason})") from None
         if not isinstance(record, dict):
             raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is a {type(record).__name__}")
         records.append(record)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Job:
     """A cell with what follows from it, worked out once, when the study is planned.
 
-    It is small, so that it can be sent to another process: a worker reads the texts into a library of its own.
+    It is small, so that it can be sent to another process: a worker reads the texts into its own library.
 
     Args:
         cell: what was asked for.
@@ -28,7 +28,7 @@ class Job:
         decides: all that decides the result; `key` is its SHA-256.
         key: under which its result is kept.
         pack: the same for all cells that may train in one population.
-        steps: T, optimiser steps of one run.
+        steps: T, optimizer steps of one run.
         schedule: the phases of these steps.
     """
 

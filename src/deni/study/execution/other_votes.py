@@ -12,7 +12,7 @@ VOTES: tuple[Combine, ...] = ("soft", "hard", "parent")
 
 
 def other_votes(members: np.ndarray, merged: np.ndarray | None, gold: np.ndarray, task: str) -> dict[str, float]:
-    """Scores beside those of the vote; empty for one member.
+    """Scores of other rules than the vote's; empty for one member.
 
     Args:
         members: log probabilities of each voter `(N, M, C)`, the parent first.

@@ -18,7 +18,7 @@ import torch
 
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
-from deni.models.tokenising import encode, tokenise
+from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
 from deni.study.cell import CellResult
 from deni.study.execution.job import Job
@@ -43,7 +43,7 @@ def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -
         trunks: a folder for what packs share before their first fork; None trains each from its first step.
 
     Returns:
-        For each cell its result, or why its run failed: a loss that became no number fails that cell alone.
+        For each cell its result, or why its run failed: a non-finite loss fails that cell alone.
 
     Raises:
         InputError: what fails them all, such as a model that cannot be loaded.
@@ -51,14 +51,14 @@ def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
     _forget_peak()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InputWarning)  # each was said when the study was read
+        warnings.simplefilter("ignore", InputWarning)  # each was shown when the study was read
         _, measured = jobs[0].texts(library)
         try:
             fitted = fit(jobs, library, trunks)
         except TrainingDivergedError as error:
             return [_said(error)] * len(jobs)
-    tokens = tokenise(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
-    order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # texts of like length, little padding
+    tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # sorted by length: little padding
     back, tokens = order.argsort(), tokens.select(order)
     members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
     models = members.reshape(len(members), len(jobs), -1, members.shape[-1])

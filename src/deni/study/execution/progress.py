@@ -28,7 +28,7 @@ class Progress:
         self._bar = ProgressBar("study", self._left, unit="member-steps", shown=shown, file=file)
 
     def tell(self, news: News) -> None:
-        """Take in what the driver says."""
+        """Take in a message of the driver."""
         count = len(news.jobs)
         if news.what == "begun":
             self.running += count

@@ -57,7 +57,7 @@ class Run:
         progress: bool = True,
     ) -> None:
         if runner != "ray" and (address is not None or gpus_per_worker is not None):
-            raise InputError("--address and --gpus-per-worker are of --runner ray: give it, or leave them away")
+            raise InputError("--address and --gpus-per-worker need --runner ray: give it, or omit them")
         if runner not in RUNNERS:
             raise InputError(f"unknown runner {runner!r}: choose {', '.join(RUNNERS)}")
         if runner == "serial" and workers not in (None, 1):

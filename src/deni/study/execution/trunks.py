@@ -25,7 +25,7 @@ class Trunk:
 
     Args:
         folder: of its checkpoint; not there before the first pack that has this trunk comes by.
-        step: the optimiser steps that are done.
+        step: the optimizer steps that are done.
     """
 
     folder: Path
@@ -77,10 +77,10 @@ class KeepTrunk(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step != self.trunk.step or self.trunk.there:
             return
-        beside = self.trunk.folder.with_name(f"unfinished.{uuid.uuid4().hex}")
+        unfinished = self.trunk.folder.with_name(f"unfinished.{uuid.uuid4().hex}")
         try:
-            shutil.copytree(Path(args.output_dir) / f"checkpoint-{state.global_step}", beside)
-            (beside / SECONDS).write_text(f"{time.perf_counter() - self._began:.3f}", encoding="utf-8")
-            os.rename(beside, self.trunk.folder)
+            shutil.copytree(Path(args.output_dir) / f"checkpoint-{state.global_step}", unfinished)
+            (unfinished / SECONDS).write_text(f"{time.perf_counter() - self._began:.3f}", encoding="utf-8")
+            os.rename(unfinished, self.trunk.folder)
         except OSError:  # another worker was faster, or the disk is full: without it this pack goes on, too
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)

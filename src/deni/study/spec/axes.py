@@ -17,7 +17,7 @@ from deni.recipe import Recipe
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES, make_strategy
 from deni.strategies.default import Default
-from deni.study.cell import OPTIMISATION_SOURCES, Named
+from deni.study.cell import OPTIMIZATION_SOURCES, Named
 from deni.study.spec.document import Spot, mentioned
 from deni.tasks import TASKS
 from deni.tuning import TUNINGS, make_tuning
@@ -29,7 +29,7 @@ OF_THE_HUB = ("split", "config_name")
 OF_TEXTS = tuple(name for name, task in TASKS.items() if not task.of_words)  # a store keeps one output a text
 DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "label_order", "augmented")
 
-# Of the recipe without what a study says elsewhere, and what needs texts to watch during training: a run has none.
+# Fields of the recipe, without what a study sets elsewhere and what needs a dev split during training: a run has none.
 _ELSEWHERE = ("model", "task", "tuning", "strategy", "seed", "source_seeds", "early_stopping_patience")
 RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in _ELSEWHERE}
 
@@ -57,7 +57,7 @@ def distinct(choices: Iterable[Choice]) -> list[Choice]:
     for choice in choices:
         for earlier in found:
             if earlier.value == choice.value:
-                raise choice.spot.wrong(f"the same as {earlier.spot.path} in line {earlier.spot.line}: leave one away")
+                raise choice.spot.wrong(f"the same as {earlier.spot.path} in line {earlier.spot.line}: omit one")
         found.append(choice)
     return found
 
@@ -97,7 +97,7 @@ def count(spot: Spot) -> Choice:
 
 
 def labelled(spot: Spot) -> Choice:
-    """How many labelled texts; None for `all`."""
+    """How many labeled examples; None for `all`."""
     return Choice(spot, None) if spot.value == "all" else Choice(spot, _whole_or(spot, "all"))
 
 
@@ -132,11 +132,11 @@ def dataset(spot: Spot, folder: Path) -> Choice:
     elif place == "path":
         name = _file(named, folder)
     elif not is_hub_id(name := named.as_type(str)):
-        raise named.wrong(f"{name!r} is no id of the hub such as user/dataset")
+        raise named.wrong(f"{name!r} is not an id of the Hub such as user/dataset")
     value: dict[str, Any] = {"name": name}
     for key, each in pairs.items():
         if key in OF_THE_HUB and place == "path":
-            raise each.wrong("is of datasets of the hub: leave it away for a file")
+            raise each.wrong("is for datasets of the Hub: omit it for a file")
         if key in (*COLUMNS, *OF_THE_HUB):
             value[key] = each.as_type(str)
         elif key == "augmented":
@@ -179,7 +179,7 @@ def tuning(spot: Spot) -> Choice:
 
 
 def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
-    """A strategy, or several, likewise."""
+    """A strategy, or several, with settings."""
     name, pairs = _name_and_settings(spot, "strategy", STRATEGIES, parts, also=("label",))
     label = _label(pairs.pop("label")) if "label" in pairs else ""
     settings = _typed(pairs, parts(name), folder)
@@ -237,7 +237,7 @@ def _name_and_settings(
 
 
 def recipe(spot: Spot) -> Choice:
-    """What is said of the recipe."""
+    """The recipe's fields that the study file sets."""
     pairs = spot.pairs(RECIPE, "setting of the recipe")
     values = {name: each.as_type(RECIPE[name]) for name, each in pairs.items()}
     values = {name: value for name, value in values.items() if value is not None}
@@ -249,7 +249,7 @@ def recipe(spot: Spot) -> Choice:
 def vary(spot: Spot) -> tuple[str, ...]:
     """The sources that follow the seed, in the order of `SOURCES`."""
     if not spot.is_list and spot.value in ("optimisation", "all"):
-        return SOURCES if spot.value == "all" else OPTIMISATION_SOURCES
+        return SOURCES if spot.value == "all" else OPTIMIZATION_SOURCES
     known = SOURCES if spot.is_list else ("optimisation", "all", *SOURCES)
     chosen = [_source(each, known) for each in spot.items()]
     return tuple(name for name in SOURCES if name in chosen)

@@ -55,7 +55,7 @@ class Spot:
         try:
             return yaml.SafeLoader("").construct_object(self.node)  # type: ignore[no-untyped-call]
         except (yaml.YAMLError, ValueError) as error:  # such as the 31st of February
-            raise self.wrong(f"{short(self.node.value)} is no value: {error}") from None
+            raise self.wrong(f"{short(self.node.value)} is not a value: {error}") from None
 
     def pairs(self, known: Collection[str] | None = None, what: str = "key") -> dict[str, Spot]:
         """Of a mapping; each at the line of its name.
@@ -83,11 +83,11 @@ class Spot:
         return found
 
     def items(self) -> list[Spot]:
-        """Of a list; a value that is no list stands for a list of one."""
+        """The values of a list; a single value counts as a list of one."""
         if not isinstance(self.node, yaml.SequenceNode):
             return [self]
         if not self.node.value:
-            raise self.wrong("an empty list: give at least one value, or leave it away")
+            raise self.wrong("an empty list: give at least one value, or omit it")
         return [
             Spot(self.file, f"{self.path}[{at}]", node.start_mark.line + 1, node)
             for at, node in enumerate(self.node.value)
@@ -111,12 +111,12 @@ class Spot:
 
 
 def read_yaml(path: str | Path) -> Spot:
-    """The file as one value; raises InputError with the line of what is no YAML."""
+    """The file as one value; raises InputError with the line of invalid YAML."""
     file = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is no text in UTF-8 (byte {error.start}): expected a YAML file") from None
+        raise InputError(f"{file} is not UTF-8 text (byte {error.start}): expected a YAML file") from None
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
     try:
@@ -128,7 +128,7 @@ def read_yaml(path: str | Path) -> Spot:
         since = f" ({error.context} in line {begun.line + 1})" if begun and mark and begun.line != mark.line else ""
         raise InputError(f"{file}{line}: no YAML: {error.problem or error.context}{since}") from None
     except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{file} is no YAML: {' '.join(str(error).split())}") from None
+        raise InputError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
     if node is None:
         raise InputError(f"{file} is empty")
     return Spot(file, "", node.start_mark.line + 1, node)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from deni.data.named_datasets import PAPER_LABELLED
+from deni.data.named_datasets import PAPER_LABELED
 from deni.errors import InputError
 from deni.randomness import SOURCES, derive
 from deni.recipe import PRESETS
 from deni.strategies import STRATEGIES, make_strategy
-from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMISATION_SOURCES, Cell, Named
+from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMIZATION_SOURCES, Cell, Named
 from deni.study.spec import axes
 from deni.study.spec.axes import RECIPE, Choice, fields, parts
 from deni.study.spec.document import Spot, mentioned, read_yaml
@@ -38,10 +38,10 @@ class Point:
     def wrong(self, axis: str, error: Exception) -> InputError:
         """An error at the choice of this axis, or at the setting of it that the message names."""
         # What is a flag on the command line is a key here.
-        said = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: flag[1].replace("-", "_"), str(error))
+        message = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: flag[1].replace("-", "_"), str(error))
         choice = self.choices[axis]
         factors = {name: self.choices[f"factor.{name}"].spot for name in self.cell.factor if name not in AMOUNTS}
-        return mentioned(said, {**choice.settings, **factors}, choice.spot).wrong(said)
+        return mentioned(message, {**choice.settings, **factors}, choice.spot).wrong(message)
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ def read_grid(path: str | Path) -> Grid:
     preset = axes.one_of(keys["preset"], PRESETS) if "preset" in keys else None
     protocol = axes.one_of(keys["protocol"], ("paper",)) if "protocol" in keys else None
     measure = axes.one_of(keys["measure"], MEASURES) if "measure" in keys else "test"
-    vary = axes.vary(keys["vary"]) if "vary" in keys else OPTIMISATION_SOURCES
+    vary = axes.vary(keys["vary"]) if "vary" in keys else OPTIMIZATION_SOURCES
     if measure == "development" and "data_split" in vary:
         raise keys["vary"].wrong(
             "with data_split the test texts of one seed are development texts of another: vary other sources, or "
-            "leave measure: development away"
+            "omit measure: development"
         )
 
     def axis(name: str, read: Any, otherwise: Any) -> list[Choice]:
@@ -142,7 +142,7 @@ def read_grid(path: str | Path) -> Grid:
         "models": axis("models", lambda spot: Choice(spot, spot.as_type(str)), "minilm"),
         "tunings": axis("tunings", axes.tuning, Named("full")),
         "strategies": axis("strategies", lambda spot: axes.strategy(spot, preset or protocol, folder), None),
-        "labelled": axis("labelled", axes.labelled, PAPER_LABELLED if protocol == "paper" else None),
+        "labelled": axis("labelled", axes.labelled, PAPER_LABELED if protocol == "paper" else None),
         "seeds": axes.numbers(keys["seeds"]),
         "blocks": axes.numbers(keys["blocks"]) if "blocks" in keys else [Choice(whole, 0)],
     }
@@ -159,14 +159,14 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def _label(vary: tuple[str, ...]) -> str:
-    names = {OPTIMISATION_SOURCES: "optimisation", SOURCES: "all"}
+    names = {OPTIMIZATION_SOURCES: "optimisation", SOURCES: "all"}
     return names.get(vary, ",".join(vary))
 
 
 def _sources(vary: Sequence[str], seed: int, block: int) -> dict[str, int]:
     """The seeds of single sources: a data source that varies has one of block and seed, another the block's."""
     varied = {name: derive(block, "study", seed) for name in BLOCK_SOURCES if name in vary}
-    return {**varied, **{name: block for name in OPTIMISATION_SOURCES if name not in vary}}
+    return {**varied, **{name: block for name in OPTIMIZATION_SOURCES if name not in vary}}
 
 
 def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -> dict[str, Sequence[Choice]]:
@@ -179,10 +179,10 @@ def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -
     for name, spot in keys["factor"].pairs(known, "setting to vary").items():
         given = keys if name in AMOUNTS else keys["recipe"].pairs() if "recipe" in keys and name in RECIPE else {}
         if name in given:
-            raise spot.wrong(f"given in line {given[name].line}, too: leave one away")
+            raise spot.wrong(f"given in line {given[name].line}, too: omit one")
         for choice in (*chosen["strategies"], *chosen["tunings"]):
             if name in choice.settings:
-                raise spot.wrong(f"{choice.spot.path} in line {choice.spot.line} has one of its own: leave one away")
+                raise spot.wrong(f"{choice.spot.path} in line {choice.spot.line} has its own: omit one")
         if not spot.is_list or len(spot.items()) < 2:
             raise spot.wrong("expected a list of two or more values")
         if name == "labelled":

@@ -51,10 +51,10 @@ def write_archive(store: Store, output: str | Path, overwrite: bool = False) -> 
 
 
 def _votes_alone(decided: Mapping[str, Any], arrays: bytes) -> bytes:
-    said = arrays_of(arrays)
-    vote = voter(decided)(said.log_probs)  # (N, C)
+    outputs = arrays_of(arrays)
+    vote = voter(decided)(outputs.log_probs)  # (N, C)
     kept = _half(vote) if TASKS[task_of(decided)].one_class else vote
-    return pack_arrays(Outputs(kept[:, None], said.gold, said.text_ids))
+    return pack_arrays(Outputs(kept[:, None], outputs.gold, outputs.text_ids))
 
 
 def _half(vote: np.ndarray) -> np.ndarray:
@@ -95,5 +95,5 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: no Parquet file ({str(error).splitlines()[0]})") from error
     if missing := {"key", "spec", "decides", "arrays"} - set(frame):
-        raise InputError(f"{path} has no {min(missing)}: it is no archive of `deni study export --archive`")
+        raise InputError(f"{path} has no {min(missing)}: it is not an archive of `deni study export --archive`")
     return frame

@@ -20,7 +20,7 @@ class Connection:
         create: make it if it is not there.
 
     Raises:
-        InputError: a file that is no store, or one of a later version of deni.
+        InputError: a file that is not a store, or one of a later version of deni.
     """
 
     def __init__(self, path: str | Path, create: bool = False) -> None:
@@ -28,7 +28,7 @@ class Connection:
         if not create and not self.path.exists():
             raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
         if create and not self.path.absolute().parent.is_dir():
-            raise InputError(f"{path}: there is no folder {self.path.absolute().parent}: make it first")
+            raise InputError(f"{path}: no folder {self.path.absolute().parent}: create it first")
         with self.one_line():
             # Transactions are begun by hand.
             self.sqlite = sqlite3.connect(self.path, timeout=30, isolation_level=None)
@@ -86,22 +86,22 @@ class Connection:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:
-                said = "the disk is full: what was written before is safe; make room and run again"
+                reason = "the disk is full: what was written before is safe; free some space and run again"
             elif code == sqlite3.SQLITE_IOERR:
-                said = "cannot be read or written, perhaps for want of room: what was written before is safe"
+                reason = "cannot be read or written, perhaps because the disk is full: what was written before is safe"
             elif code == sqlite3.SQLITE_NOTADB:
-                said = "is no store of `deni study`"
+                reason = "is not a store of `deni study`"
             elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                said = "another process has been writing for 30 seconds: wait for it, then run again"
+                reason = "another process has been writing for 30 seconds: wait for it, then run again"
             elif code == sqlite3.SQLITE_CANTOPEN:
-                said = "cannot be opened: check that it is a file, and that its folder is writable"
+                reason = "cannot be opened: check that it is a file, and that its folder is writable"
             elif code == sqlite3.SQLITE_READONLY:
-                said = "is not writable: check its permissions"
+                reason = "is not writable: check its permissions"
             elif code == sqlite3.SQLITE_CORRUPT:
-                said = "is damaged: take a copy of an earlier day, or `deni study export` what can be read"
+                reason = "is damaged: use a backup, or `deni study export` what can be read"
             else:
                 raise
-            raise InputError(f"{self.path}: {said} ({error})") from error
+            raise InputError(f"{self.path}: {reason} ({error})") from error
 
 
 def warn_of_superseded(connection: sqlite3.Connection, path: Path) -> None:

@@ -26,7 +26,7 @@ _RESULT = (*JSON, "fingerprint", "traceback", "started", "finished")
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """What `Store.merge` did: how many cells were new, became done, and which have another result there."""
 
     new: int
@@ -45,7 +45,7 @@ class Store:
         create: make it if it is not there.
 
     Raises:
-        InputError: a file that is no store, or one of a later version of deni.
+        InputError: a file that is not a store, or one of a later version of deni.
     """
 
     def __init__(self, path: str | Path, create: bool = False) -> None:
@@ -117,7 +117,7 @@ class Store:
         """Write the result of a cell.
 
         Raises:
-            KeyError: there is no such cell.
+            KeyError: no such cell.
         """
         arrays = pack_arrays(Outputs(result.log_probs, result.gold, result.text_ids, result.merged))
         values = {name: json.dumps(getattr(result, name), default=_plain) for name in JSON}
@@ -137,7 +137,7 @@ class Store:
         """Write that a cell failed, and why; a result that is there already stays.
 
         Raises:
-            KeyError: there is no such cell.
+            KeyError: no such cell.
         """
         with self._file.writing():
             changed = self._file.sqlite.execute(
@@ -183,7 +183,7 @@ class Store:
                 return self._file.sqlite.execute(wait).rowcount
             return sum(self._file.sqlite.execute(f"{wait} AND key = ?", (key,)).rowcount for key in keys)
 
-    def merge(self, other: Store) -> Merged:
+    def merge(self, other: Store) -> MergeResult:
         """Take over the cells of another store; where both have a result, this store's is kept."""
         new, completed, conflicts = 0, 0, []
         with self._file.writing():
@@ -203,7 +203,7 @@ class Store:
                     self._file.sqlite.execute(f"UPDATE cells SET {sets}, worker = NULL WHERE key = :key", row)
                 if row["status"] == "done":
                     self._keep(row["key"], other._arrays(row["key"]))
-        return Merged(new, completed, tuple(conflicts))
+        return MergeResult(new, completed, tuple(conflicts))
 
     def _agrees(self, row: Mapping[str, Any], other: Outputs) -> bool:
         """Whether a result is this store's; one of an archive has the vote alone, so its scores are compared."""
@@ -267,7 +267,7 @@ class Store:
         return {key: have[key] for key in keys if key in have}
 
     def outputs(self, key: str) -> Outputs:
-        """What the members said.
+        """Per-member predictions.
 
         Raises:
             KeyError: a cell that is not done.
@@ -297,4 +297,4 @@ def _plain(value: Any) -> Any:
     """A NumPy number as one of Python, for JSON."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")

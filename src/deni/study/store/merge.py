@@ -9,10 +9,10 @@ from pathlib import Path
 
 from deni.errors import InputError
 from deni.study.store.archive import opened
-from deni.study.store.database import Merged, Store
+from deni.study.store.database import MergeResult, Store
 
 
-def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[str, Merged]]:
+def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[str, MergeResult]]:
     """Take the cells of other stores over; a store that is not there is made, whole or not at all.
 
     Args:
@@ -22,7 +22,7 @@ def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[st
         Each file with what came of it.
 
     Raises:
-        InputError: a file that is no store, or is named twice.
+        InputError: a file that is not a store, or is named twice.
     """
     names = [os.path.realpath(each) for each in (into, *others)]
     for at, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""The cells of an older store or archive under the keys of today, from what they say decides them."""
+"""The cells of an older store or archive under today's keys, computed from what they list as decisive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store keeps of a cell: its row, and what its members said."""
+"""What a store keeps of a cell: its row, and its members' predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON = ("labels", "metrics", "cost", "diagnostics", "environment")  # columns th
 
 
 class Outputs(NamedTuple):
-    """What the members said of the texts that are measured on, see `deni.study.cell.CellResult`."""
+    """Per-member predictions of the texts that are measured on, see `deni.study.cell.CellResult`."""
 
     log_probs: np.ndarray
     gold: np.ndarray

@@ -30,7 +30,7 @@ class OnRay(Runner):
         gpus: of each task; a fraction shares a GPU.
 
     Raises:
-        InputError: the package `ray` is missing, there is no such cluster, or, later, its head is gone.
+        InputError: the package `ray` is missing, no such cluster exists, or, later, its head is gone.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class OnRay(Runner):
                 done = Done(number, died=f"the worker died ({type(error).__name__})")
             except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
                 done = Done(number, error=str(error))
-        if not _answers(self._head):  # then it says nothing of the pack
+        if not _answers(self._head):  # then the failure is not the pack's
             raise self._gone(done.died or "its head does not answer")
         return done
 

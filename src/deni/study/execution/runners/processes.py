@@ -27,7 +27,7 @@ class _Worker:
 
 
 class Processes(Runner):
-    """Trains in processes of its own; one that dies is replaced, and its pack is given back as died.
+    """Trains in its own processes; one that dies is replaced, and its pack is returned as died.
 
     Args:
         slots: processes.
@@ -43,7 +43,7 @@ class Processes(Runner):
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
         worker = next(each for each in self._workers if each.number is None)
         worker.number = number
-        with suppress(OSError):  # it has died meanwhile: `wait` says so
+        with suppress(OSError):  # it has died meanwhile: `wait` reports it
             worker.pipe.send((number, list(jobs)))
 
     def wait(self) -> Done:

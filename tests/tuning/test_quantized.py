@@ -47,7 +47,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def quantised(folder):
+def quantized(folder):
     """The base in 4 bits but for its output layer, with LoRA."""
     config = BitsAndBytesConfig(
         load_in_4bit=True,
@@ -79,7 +79,7 @@ def train(folder, tmp_path, engine):
         use_cpu=DEVICE == "cpu",
         per_device_train_batch_size=8,
     )
-    trainer = PopulationTrainer(quantised(folder), args, strategy=DENI(members=3), train_dataset=rows(), engine=engine)
+    trainer = PopulationTrainer(quantized(folder), args, strategy=DENI(members=3), train_dataset=rows(), engine=engine)
     trainer.train()
     return trainer
 
@@ -111,7 +111,7 @@ def test_members_over_a_base_in_4_bits_are_stacked_and_equal_the_loop(folder, tm
     assert np.abs(said[:, 0] - said[:, 1]).max() > 0
     assert np.allclose(said, loop.predict_members(rows()), atol=2e-3)
     assert (stacked.predict(rows()).predictions.argmax(-1) == np.array(rows()["labels"])).mean() > 0.8
-    before, after = packed(quantised(folder)), packed(stacked.population)
+    before, after = packed(quantized(folder)), packed(stacked.population)
     assert len(before) == len(after) == 13  # six matrices in each of two layers, and the pooler
     assert all(torch.equal(a, b) for a, b in zip(before.values(), after.values(), strict=True))
 

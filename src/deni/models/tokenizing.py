@@ -46,8 +46,8 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
     return TASKS[texts.task].encode(texts.labels, labels, texts.source)
 
 
-def tokenise(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
-    """Texts tokenised once, without padding (each batch is padded to its own longest text), beside the texts.
+def tokenize(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
+    """Tokenize texts once, without padding (each batch is padded to its longest text), and keep the texts.
 
     The first token of a word has its tag; the others have -100, which the loss leaves out.
     """
