@@ -65,16 +65,16 @@ INTRODUCTION = """\
 # Models
 
 Which engine computes the members of a forked phase. Written by `benchmarks/models.py`, which builds a tiny random
-model of each architecture and probes it as training does before its first step, with padding on the right and on
-the left. The engine `loop` is as exact, only slower. Models of other architectures are probed in the same way before
-they are trained; the log says why one is computed in the loop. The last column is the key of the configuration that
-`--dropout` sets. UniPELT is not here: it needs transformers 4.57.
+model of each architecture and probes it as training does before the first step, with padding on the right and on
+the left. The engine `loop` is equally exact, but slower. Models of other architectures are probed in the same way
+before training; the log gives the reason if one falls back to `loop`. The last column is the config key that
+`--dropout` sets. UniPELT is not listed: it needs transformers 4.57.
 """
 TOKENS = """
 ## Token classification
 
-The same of models with an output for each token. Prompt tuning has none, and neither has OPT in transformers. Where
-the last column says none, the dropout of the whole encoder is in front of the head.
+The same for models with an output per token. Prompt tuning does not support them, and transformers has none for OPT.
+Where the last column is none, the encoder's own dropout is used in front of the head.
 """
 TABLE = """
 | architecture | class | tuning | engine | why not stacked | dropout in front of the head |

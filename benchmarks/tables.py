@@ -32,7 +32,7 @@ def where(result: dict[str, Any]) -> str:
 def member_step(result: dict[str, Any]) -> str:
     lines = [where(result), ""]
     for tuning in ("full", "lora"):
-        lines += [f"**{tuning}**, seconds for one optimiser step of one member. {TARGETS[tuning]}", ""]
+        lines += [f"**{tuning}**, seconds for one optimizer step of one member. {TARGETS[tuning]}", ""]
         lines += ["| what | seconds | ratio to textbook | peak memory, MiB |", "| --- | ---: | ---: | ---: |"]
         for name, row in result[tuning]["steps"].items():
             cost = f"{row['seconds_per_member_step']:.4f} | {row['ratio']:.2f} | {row['peak_mib']:.0f}"
@@ -74,7 +74,7 @@ def interval_coverage(result: dict[str, Any]) -> str:
     lines = [
         where(result),
         "",
-        f"{result['seeds']} seeds and intervals of {100 * result['confidence']:g} % where nothing else is said; "
+        f"{result['seeds']} seeds and intervals of {100 * result['confidence']:g} % unless stated otherwise; "
         f"{result['times']} simulations (a quarter of them for the means).",
     ]
     names = list(next(iter(result["spread"].values())))

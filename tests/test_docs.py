@@ -119,7 +119,7 @@ def test_a_card_names_every_setting_with_its_default(name: str) -> None:
 def test_the_paper_column_of_a_card_is_the_preset_paper(name: str) -> None:
     preset = make_strategy(name, preset="paper").settings()
     table = settings_table(name)
-    said = {key: ast.literal_eval(row[3].strip("`")) for key, row in table.items() if row[3] != "not said"}
+    said = {key: ast.literal_eval(row[3].strip("`")) for key, row in table.items() if row[3] != "not stated"}
     assert said == {key: preset[key] for key in said}
     assert not [key for key in STRATEGIES[name].presets.get("paper", {}) if key not in said]
 
@@ -190,7 +190,7 @@ def test_the_standard_deviations_of_noise_follow_from_the_variance() -> None:
 
 
 def test_the_shortest_deni_run_is_as_long_as_its_card_says() -> None:
-    least = int(re.findall(r"at least (\d+) optimiser steps", (CARDS / "deni.md").read_text())[0])
+    least = int(re.findall(r"at least (\d+) optimizer steps", (CARDS / "deni.md").read_text())[0])
     assert make_strategy("deni").schedule(least).steps == least
     with pytest.raises(ValueError, match="train longer"):
         make_strategy("deni").schedule(least - 1)
