@@ -171,13 +171,13 @@ class Population:
     @contextmanager
     def merged(self) -> Iterator[None]:
         """Inside, each run is the mean of its members: for prediction only, since the optimizer does not follow."""
-        own = {name: value.detach().clone() for name, value in self.values.items()}
+        values_before = {name: value.detach().clone() for name, value in self.values.items()}
         members, streams = self.members, self.streams
         self.merge()
         try:
             yield
         finally:
-            self.replace(own, members)
+            self.replace(values_before, members)
             self.module.streams = streams
 
     @torch.no_grad()
@@ -206,12 +206,12 @@ class Population:
     @contextmanager
     def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, these values replace some of the population's."""
-        own = {name: self.values[name].detach().clone() for name in values if name in self.values}
+        values_before = {name: self.values[name].detach().clone() for name in values if name in self.values}
         self.take(values)
         try:
             yield
         finally:
-            self.take(own)
+            self.take(values_before)
 
     @torch.no_grad()
     def replace(self, values: Mapping[str, Tensor], members: int) -> None:

@@ -45,9 +45,9 @@ class Sources:
         unknown = sorted(set(seeds or {}) - set(SOURCES))
         if unknown:
             raise SettingError(f"unknown source of randomness {unknown[0]!r}: {did_you_mean(str(unknown[0]), SOURCES)}")
-        for name, given in (seeds or {}).items():
-            if not isinstance(given, Integral):
-                raise SettingError(f"the seed of {name} must be an integer, not {given!r}")
+        for name, source_seed in (seeds or {}).items():
+            if not isinstance(source_seed, Integral):
+                raise SettingError(f"the seed of {name} must be an integer, not {source_seed!r}")
         self.seed = int(seed)
         self.seeds = {name: derive((seeds or {}).get(name, seed), name) for name in SOURCES}
         self.device = device

@@ -180,7 +180,7 @@ def test_a_model_of_a_later_version_asks_for_an_upgrade(trained, tickets, tmp_pa
 def test_a_folder_that_is_no_model_is_named(command, tickets, tmp_path):
     (tmp_path / "empty").mkdir()
     second = tmp_path / "out" if command == "export" else tickets
-    for folder, what in ((tmp_path / "nothing", "no folder"), (tmp_path / "empty", "no deni.json")):
+    for folder, what in ((tmp_path / "nothing", "not a folder"), (tmp_path / "empty", "no deni.json")):
         refused(run(command, folder, second), folder, what, "deni train --output")
 
 

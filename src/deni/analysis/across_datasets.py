@@ -27,7 +27,7 @@ def join_datasets(runs: Runs) -> Iterator[list[Group]]:
     for shared, settings in group_settings(runs).items():
         if len(settings) < 2 or len({each.task for each in settings}) > 1:
             continue
-        there = [{group.strategy: group for group in runs.of(each)} for each in settings]
+        by_strategy = [{group.strategy: group for group in runs.of(each)} for each in settings]
         label = f"all {len(settings)} datasets together"
         setting = dataclasses.replace(
             settings[0],
@@ -41,9 +41,9 @@ def join_datasets(runs: Runs) -> Iterator[list[Group]]:
         ]
         places = {block: at for at, block in enumerate(blocks)}
         groups = [
-            _joined(setting, name, [each[name] for each in there], places)
+            _joined(setting, name, [each[name] for each in by_strategy], places)
             for name in runs.strategies
-            if all(name in each for each in there)
+            if all(name in each for each in by_strategy)
         ]
         if groups:
             yield groups

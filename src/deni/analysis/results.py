@@ -30,12 +30,12 @@ def result_rows(runs: Runs, leading: set[tuple[Setting, str]], baseline: str) ->
     for setting in runs.settings:
         groups = runs.of(setting)
         ranks = pd.Series([-mean_score(group) for group in groups]).rank()
-        some = [result_row(group) | {"rank": rank} for group, rank in zip(groups, ranks, strict=True)]
+        found = [result_row(group) | {"rank": rank} for group, rank in zip(groups, ranks, strict=True)]
         for name, of, low in (("pareto_mean", "mean", False), ("pareto_sd", "sd", True)):
-            front = _front([row["member_steps"] for row in some], [row[of] for row in some], low)
-            some = [row | {name: bool(on)} for row, on in zip(some, front, strict=True)]
-        some = [row | own for row, own in zip(some, _gains(some, baseline), strict=True)]
-        rows += [row | {"best": (setting, group.strategy) in leading} for row, group in zip(some, groups, strict=True)]
+            front = _front([row["member_steps"] for row in found], [row[of] for row in found], low)
+            found = [row | {name: bool(on)} for row, on in zip(found, front, strict=True)]
+        found = [row | gains for row, gains in zip(found, _gains(found, baseline), strict=True)]
+        rows += [row | {"best": (setting, group.strategy) in leading} for row, group in zip(found, groups, strict=True)]
     return rows
 
 

@@ -199,7 +199,9 @@ def read_runs(
         if row.status in ("done", "failed"):
             together.setdefault((settings[key], name), []).append(row)
     reader = _Reader(store, as_one_model)
-    groups = [reader.group(setting, strategy, some) for (setting, strategy), some in watch(list(together.items()))]
+    groups = [
+        reader.group(setting, strategy, same_rows) for (setting, strategy), same_rows in watch(list(together.items()))
+    ]
     return Runs(
         settings=list(dict.fromkeys(group.setting for group in groups)),
         strategies=list(dict.fromkeys(group.strategy for group in groups)),
@@ -286,14 +288,14 @@ def _strategies(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """How the strategy of each row is shown: with the settings that are given, and with those that tell it from others
     of the same setting that are called the same, since a default was another one."""
     alike: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    own = []
+    settings = []
     for key, row in zip(keys, rows, strict=True):
         decided = {name: row.decides["recipe"][name] for name in ARGUMENTS if name in row.decides["recipe"]}
         strategy = row.decides["strategy"]
-        own.append(flat({"strategy": strategy["name"], **strategy["settings"], "recipe": decided}))
-        alike.setdefault((key, called(row.cell)), {})[canonical(own[-1])] = own[-1]
+        settings.append(flat({"strategy": strategy["name"], **strategy["settings"], "recipe": decided}))
+        alike.setdefault((key, called(row.cell)), {})[canonical(settings[-1])] = settings[-1]
     names = []
-    for key, row, values in zip(keys, rows, own, strict=True):
+    for key, row, values in zip(keys, rows, settings, strict=True):
         others = alike[key, called(row.cell)].values()
         differing = [name for name in values if len({canonical(each.get(name)) for each in others}) > 1]
         told = ", ".join(f"{name}={values[name]}" for name in differing)
@@ -333,14 +335,14 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
         differing = ["measure", *differing]  # scores of texts that are no test texts never stand alone
     found: dict[str, Setting] = {}
     for key, row in first.items():
-        cell, own = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
+        cell, named = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
         dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
-        tuning, other = called(cell, "tuning"), ", ".join(own)
+        tuning, other = called(cell, "tuning"), ", ".join(named)
         setting = Setting(dataset, model, tuning, cell.labelled, other, row.task, cell.measure)
         if setting in found.values():  # the same names, but other files
-            setting = dataclasses.replace(setting, other=", ".join([*own, f"files {digest(_content(row))[:6]}"]))
+            setting = dataclasses.replace(setting, other=", ".join([*named, f"files {digest(_content(row))[:6]}"]))
         if setting in found.values():  # the same files, but other values of what was not given
-            setting = dataclasses.replace(setting, other=", ".join([*own, f"settings {digest(key)[:6]}"]))
+            setting = dataclasses.replace(setting, other=", ".join([*named, f"settings {digest(key)[:6]}"]))
         found[key] = setting
     return _labelled(found)
 

@@ -89,16 +89,20 @@ def build_tables(runs: Runs, baseline: str | None = None, seed: int = 0, watch: 
     swaps = max(resamples, 40 * len(groups))
     best, pairs = [], []
     for setting in watch(runs.settings):
-        there = sorted(runs.of(setting), key=mean_score, reverse=True)
-        others = [(group, base) for base in there for group in there if base.strategy == baseline != group.strategy]
+        by_score = sorted(runs.of(setting), key=mean_score, reverse=True)
+        others = [
+            (group, base) for base in by_score for group in by_score if base.strategy == baseline != group.strategy
+        ]
         found = [compare(*pair, generator, resamples, swaps) for pair in others]
         pairs += [each for each in found if each is not None]
-        if (leading_one := lead(there, generator, resamples)) is not None:
+        if (leading_one := lead(by_score, generator, resamples)) is not None:
             best.append(leading_one)
     best, pairs, rankings = adjusted(best), adjusted(pairs), list(compute_rankings(runs))
     joined = list(join_datasets(runs))
-    overall = adjusted([each for some in joined for each in _overall(some, baseline, generator, resamples, swaps)])
-    first = [lead(sorted(some, key=mean_score, reverse=True), generator, resamples) for some in joined]
+    overall = adjusted(
+        [each for joint_groups in joined for each in _overall(joint_groups, baseline, generator, resamples, swaps)]
+    )
+    first = [lead(sorted(joint_groups, key=mean_score, reverse=True), generator, resamples) for joint_groups in joined]
     above = {
         each.first.setting: each.first.strategy
         for each in adjusted([each for each in first if each is not None])
@@ -117,8 +121,8 @@ def build_tables(runs: Runs, baseline: str | None = None, seed: int = 0, watch: 
         overall=pd.DataFrame(
             [
                 result_row(group) | {"best": above.get(group.setting) == group.strategy}
-                for some in joined
-                for group in some
+                for joint_groups in joined
+                for group in joint_groups
             ],
             columns=[*WHERE, *RESULT, "best"],
         ),
@@ -127,7 +131,7 @@ def build_tables(runs: Runs, baseline: str | None = None, seed: int = 0, watch: 
         votes=pd.DataFrame(
             [
                 group.where | row
-                for group in [*groups, *(group for some in joined for group in some)]
+                for group in [*groups, *(group for joint_groups in joined for group in joint_groups)]
                 for row in compute_votes(group)
             ],
             columns=[*WHERE, *VOTES],

@@ -78,9 +78,9 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
             embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, _weight=embedding.table.clone()
         )
         model.set_input_embeddings(whole)  # type: ignore[operator]
-    own = dict(model.named_parameters(remove_duplicate=False))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, value in values.items():
-        own[name].copy_(value)
+        parameters[name].copy_(value)
     if adapter:
         from deni.models.loading import MINILM
 

@@ -92,11 +92,11 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     )
     if missing:
         raise ArtifactError(f"{folder} is incomplete: {missing[0]} is missing; copy or train the model again")
-    own = model.state_dict()
+    state = model.state_dict()
     with torch.no_grad():
         for name, value in base.items():
-            if name in own and name not in slots:
-                own[name].copy_(value)
+            if name in state and name not in slots:
+                state[name].copy_(value)
     runs, size = int(info["runs"]), len(next(iter(members.values())))
     model.eval()
     sources = [Sources(run) for run in range(runs)]

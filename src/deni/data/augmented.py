@@ -27,4 +27,4 @@ def read_augmented(path: str | Path) -> dict[str, list[str]]:
     found: dict[str, dict[str, None]] = {}
     for seed, text in zip(texts.frame[SEED], sides(texts.texts)[0], strict=True):
         found.setdefault(seed, {})[text] = None
-    return {seed: list(own) for seed, own in found.items()}
+    return {seed: list(new_texts) for seed, new_texts in found.items()}

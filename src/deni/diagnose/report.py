@@ -32,7 +32,9 @@ def print_costs(diagnosis: Diagnosis, left: set[str], console: Console) -> None:
         table.add_column(name, justify="right")
     total = np.zeros(4, dtype=int)
     for name, cells in diagnosis.parts.items():
-        costs = [sum(each.member_steps for each in some) for some in (cells, [c for c in cells if c.key in left])]
+        costs = [
+            sum(each.member_steps for each in selected) for selected in (cells, [c for c in cells if c.key in left])
+        ]
         row = [len(cells), len({each.pack for each in cells}), *costs]
         table.add_row(name, *map(str, row))
         total += row
@@ -174,8 +176,8 @@ def _trials_table(found: Findings) -> Table:
     for name in ("member-steps", "mean", "SD", "gain", "SD ratio"):
         table.add_column(name, justify="right", no_wrap=True)
     spread, first = found.spread, next(iter(found.trials.values()))
-    own = _points(float(standard_deviation(spread.scores[:seeds])))
-    table.add_row(found.strategy, str(spread.member_steps), _points(first.plain), own, "", "")
+    points = _points(float(standard_deviation(spread.scores[:seeds])))
+    table.add_row(found.strategy, str(spread.member_steps), _points(first.plain), points, "", "")
     for name, trial in found.trials.items():
         gain, ratio = trial.gain, trial.ratio
         gained = f"{_signed(gain.value)}\n{_signed(gain.low)} to {_signed(gain.high)}"

@@ -69,38 +69,40 @@ class Streams:
         members = len(self.generators)
         if shape[0] % members:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
-        own = torch.Size([shape[0] // members, *shape[1:]])
-        bits = self._draw(own) if self.part is None else self._of_part(own, self.part)
+        one_member = torch.Size([shape[0] // members, *shape[1:]])
+        bits = self._draw(one_member) if self.part is None else self._of_part(one_member, self.part)
         # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
         keep = torch.empty(bits.shape, dtype=dtype, device=bits.device)
         torch.ge(bits, _threshold(p), out=keep)
         return keep.view(shape)
 
-    def _draw(self, own: torch.Size) -> Tensor:
-        """Random int16 for each member's tensor `own`: `(M, *own)` or `(M, elements)`; padding is always kept."""
+    def _draw(self, shape: torch.Size) -> Tensor:
+        """Random int16 of this shape per member: `(M, *shape)` or `(M, elements)`; padding is always kept."""
         padding = self.padding
         if padding is None or all(length == padding.longest for length in padding.lengths):
-            return _bits(own.numel(), *self.generators)[:, : own.numel()]
-        bits = torch.full((len(self.generators), *own), _LEVELS // 2 - 1, dtype=torch.int16, device=self.device)
+            return _bits(shape.numel(), *self.generators)[:, : shape.numel()]
+        bits = torch.full((len(self.generators), *shape), _LEVELS // 2 - 1, dtype=torch.int16, device=self.device)
         for member, (generator, length) in enumerate(zip(self.generators, padding.lengths, strict=True)):
-            alone = own if length == padding.longest else _with_length(own, padding.longest, length)
+            alone = shape if length == padding.longest else _with_length(shape, padding.longest, length)
             place = tuple(slice(size) for size in alone)
             if padding.side == "left":
-                place = tuple(slice(size - less, size) for size, less in zip(own, alone, strict=True))
+                place = tuple(slice(size - less, size) for size, less in zip(shape, alone, strict=True))
             bits[member][place] = _bits(alone.numel(), generator)[0, : alone.numel()].view(alone)
         return bits
 
-    def _of_part(self, own: torch.Size, part: Part) -> Tensor:
+    def _of_part(self, shape: torch.Size, part: Part) -> Tensor:
         """The rows and tokens of this pass, of what the first pass draws for all: `(M, *own)`."""
         assert self.padding is not None
         if part.calls == len(part.drawn):
-            whole = _with_length(torch.Size([part.batch, *own[1:]]), part.longest, self.padding.longest)
+            whole = _with_length(torch.Size([part.batch, *shape[1:]]), part.longest, self.padding.longest)
             part.drawn.append(self._draw(whole).view(-1, *whole))
         bits = part.drawn[part.calls]
         part.calls += 1
-        if bits.dim() != len(own) + 1 or any(size < less for size, less in zip(bits.shape[2:], own[1:], strict=True)):
-            raise FoldError(f"dropout on {tuple(own)} in one pass, on {tuple(bits.shape[1:])} in another")
-        bits = bits[(slice(None), slice(None), *map(slice, own[1:]))]
+        if bits.dim() != len(shape) + 1 or any(
+            size < less for size, less in zip(bits.shape[2:], shape[1:], strict=True)
+        ):
+            raise FoldError(f"dropout on {tuple(shape)} in one pass, on {tuple(bits.shape[1:])} in another")
+        bits = bits[(slice(None), slice(None), *map(slice, shape[1:]))]
         return bits[torch.arange(len(bits), device=bits.device).unsqueeze(1), part.rows]
 
     @property

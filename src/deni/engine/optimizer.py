@@ -77,9 +77,9 @@ class MemberOptimizer:
         state = self.optimizer.state
         for each in views.values():
             for parent in range(0, len(each), members):
-                own = state.get(each[parent], {})
+                parent_state = state.get(each[parent], {})
                 others = [state.get(view, {}) for view in each[parent + 1 : parent + members]]
-                for key, value in own.items():
+                for key, value in parent_state.items():
                     if isinstance(value, Tensor) and value.shape == each[parent].shape and key != "step":
                         rest = [other.get(key, torch.zeros_like(value)) for other in others]
                         value.copy_(torch.stack([value, *rest]).mean(0))
@@ -132,8 +132,8 @@ def clip_members(views: Views, max_norm: float) -> Tensor:
         if not gradients:
             continue
         if max_norm == float("inf"):
-            own = [view.grad for view in gradients if view.grad is not None]
-            norms.append(torch.stack(torch._foreach_norm(own)).norm())
+            grads = [view.grad for view in gradients if view.grad is not None]
+            norms.append(torch.stack(torch._foreach_norm(grads)).norm())
         else:
             norms.append(nn.utils.clip_grad_norm_(gradients, max_norm))
     return torch.stack(norms).mean() if norms else torch.tensor(float("nan"))

@@ -155,13 +155,13 @@ def compute(
     logits = []
     for which, longest in passes.parts:
         rows = passes.order[:, which]  # (M, B')
-        own = {}
+        part_inputs = {}
         for key, value in inputs.items():
             chosen = value.unflatten(0, (members, batch))[member, rows].flatten(0, 1)
-            own[key] = chosen[:, :longest] if value.dim() == 2 and value.shape[1] == padding.longest else chosen
+            part_inputs[key] = chosen[:, :longest] if value.dim() == 2 and value.shape[1] == padding.longest else chosen
         focus(rows.shape[1])
         with MemberDropout(Streams(streams.generators, padding, Part(rows, batch, longest, drawn))):
-            outputs: Any = model(**own)
+            outputs: Any = model(**part_inputs)
         each = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         logits.append(each.unflatten(0, (members, -1)))
     back = passes.order.argsort(1)

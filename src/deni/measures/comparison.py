@@ -298,10 +298,10 @@ def holm(p_values: ArrayLike) -> Floats:
     >>> holm([0.01, 0.04, 0.03])
     array([0.03, 0.06, 0.06])
     """
-    given = as_numbers("p_values", p_values, "H")
-    if ((given < 0) | (given > 1)).any():
-        raise InputError(f"p_values must be from 0 to 1, not from {given.min()} to {given.max()}")
-    order = given.argsort()
-    adjusted = np.empty_like(given)
-    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1)
+    values = as_numbers("p_values", p_values, "H")
+    if ((values < 0) | (values > 1)).any():
+        raise InputError(f"p_values must be from 0 to 1, not from {values.min()} to {values.max()}")
+    order = values.argsort()
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
     return adjusted

@@ -127,7 +127,7 @@ def other_texts(
     total, values = int(each.sum()), []
     at_a_time = max(1, _MOST // len(each))
     for start in range(0, resamples, at_a_time):
-        some = min(at_a_time, resamples - start)
-        values.append(score(generator.multinomial(total, each / total, size=some).astype(np.float64)))
+        size = min(at_a_time, resamples - start)
+        values.append(score(generator.multinomial(total, each / total, size=size).astype(np.float64)))
     low, high = np.quantile(np.concatenate(values), [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

@@ -89,8 +89,8 @@ class Cell:
     @property
     def seeds(self) -> dict[str, int]:
         """The seed of each source."""
-        own = {name: self.block if name in BLOCK_SOURCES else self.seed for name in SOURCES}
-        return {**own, **self.sources}
+        seeds = {name: self.block if name in BLOCK_SOURCES else self.seed for name in SOURCES}
+        return {**seeds, **self.sources}
 
     @property
     def task(self) -> str:
@@ -105,23 +105,23 @@ class Cell:
         """
         from deni.recipe import Recipe
 
-        own = dict(self.strategy.settings)
+        settings = dict(self.strategy.settings)
         if self.dataset.get("augmented") is not None and _takes_augmented(self.strategy.name):
-            own.setdefault("augmented", self.dataset["augmented"])
-        given = dict(self.recipe)
+            settings.setdefault("augmented", self.dataset["augmented"])
+        fields = dict(self.recipe)
         if self.dataset.get("task") is not None:
-            given["task"] = self.dataset["task"]
+            fields["task"] = self.dataset["task"]
         return Recipe.of(
             self.preset or self.protocol,
             self.strategy.name,
             self.tuning.name,
-            own,
+            settings,
             dict(self.tuning.settings),
             data=self.dataset["name"],
             model=self.model,
             seed=self.seed,
             source_seeds=dict(self.sources),
-            **given,
+            **fields,
         )
 
     # ---- as JSON ---------------------------------------------------------------------------------------------------

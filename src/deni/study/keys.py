@@ -86,8 +86,8 @@ def pack_key_of(decided: Mapping[str, Any], sources: Mapping[str, int]) -> str:
     Args:
         sources: see `Cell.sources`. A pack shares the seeds of single sources and its texts, so these count.
     """
-    own = dict.fromkeys(BLOCK_SOURCES, decided["block"]) | dict(sources)
-    return digest({**decided, "seed": None, "seeds": own})
+    seeds = dict.fromkeys(BLOCK_SOURCES, decided["block"]) | dict(sources)
+    return digest({**decided, "seed": None, "seeds": seeds})
 
 
 def combine_of(decided: Mapping[str, Any]) -> Combine:
@@ -100,7 +100,9 @@ def combine_of(decided: Mapping[str, Any]) -> Combine:
     if "combine" in decided["strategy"]:
         return decided["strategy"]["combine"]  # type: ignore[no-any-return]
     parts = {part: settings.get(part, {}) for part in name.split("+")} if "+" in name else {name: settings}
-    rules: dict[str, Combine] = {part: own["combine"] for part, own in parts.items() if "combine" in own}
+    rules: dict[str, Combine] = {
+        part: part_settings["combine"] for part, part_settings in parts.items() if "combine" in part_settings
+    }
     voting = [part for part in rules if part not in _END_AS_ONE] or list(rules)
     return rules[voting[0]] if voting else "soft"  # of a strategy without the setting, the mean probability
 
@@ -121,7 +123,7 @@ def _plain_strategy(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     from deni.strategies import STRATEGIES
 
     if "+" in name:
-        return {part: _plain_strategy(part, own) for part, own in settings.items()}
+        return {part: _plain_strategy(part, part_settings) for part, part_settings in settings.items()}
     plain = _plain(settings, STRATEGIES.get(name))
     plain.pop("augmented", None)
     return plain

@@ -66,12 +66,12 @@ def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
         recipe = _recipe_of(alike[0])
         for point in alike:
             cell = point.cell
-            own = dataclasses.replace(recipe, seed=cell.seed, source_seeds=dict(cell.sources))
+            seeded_recipe = dataclasses.replace(recipe, seed=cell.seed, source_seeds=dict(cell.sources))
             steps = steps_of(recipe, len(_texts_of(point, recipe.strategy, library, checked)))
             with _axis(point, "models"):
                 fingerprints = library.fingerprints(cell, recipe.strategy)
             with _axis(point, "strategies"):
-                job = Job.of(cell, fingerprints, here, steps, own)
+                job = Job.of(cell, fingerprints, here, steps, seeded_recipe)
             if job.key in seen:
                 raise _twice(point, seen[job.key])
             seen[job.key] = point

@@ -16,10 +16,10 @@ def task_of(model: Any, labels: Any = None) -> Task:
         model: with a `config`; its `loss_type` tells word labels.
         labels: a tensor of labels, where there is one; fractions are those of several labels.
     """
-    own = getattr(model, "loss_type", None)
+    loss_type = getattr(model, "loss_type", None)
     known = list(TASKS.values())
     for task in known:
-        if task.loss_type is not None and task.loss_type == own:
+        if task.loss_type is not None and task.loss_type == loss_type:
             return task
     config = model.config
     if config.problem_type is not None:

@@ -53,18 +53,18 @@ class MultiLabel(Task):
         return tuple(label)
 
     def class_names(self, labels: Sequence[Any], order: Sequence[str] = ()) -> list[str]:
-        return sorted({label for own in labels for label in own})
+        return sorted({label for label_set in labels for label in label_set})
 
     def written(self, label: Any) -> str:
         return ";".join(label)
 
     def encode(self, labels: Sequence[Any], classes: Sequence[str], source: str) -> list[list[float]]:
         """0.0 or 1.0 for each label."""
-        for row, own in enumerate(labels, start=1):
-            for label in own:
+        for row, label_set in enumerate(labels, start=1):
+            for label in label_set:
                 if label not in classes:
                     raise unknown_label(source, row, label, classes)
-        return [[float(label in own) for label in classes] for own in labels]
+        return [[float(label in label_set) for label in classes] for label_set in labels]
 
     # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 
@@ -74,7 +74,7 @@ class MultiLabel(Task):
         return Remark("no_labels", "error", f"no text has a label; name their column with {flag}", len(labels))
 
     def remarks(self, labels: Sequence[Any], flag: str) -> list[Remark]:
-        bare = sum(not own for own in labels)
+        bare = sum(not label_set for label_set in labels)
         if not bare or not any(labels):
             return []
         message = f"{share_of(bare, len(labels))} without a label; right only where no label fits"

@@ -74,7 +74,7 @@ class Token(Task):
         return tuple(sorted({type_of(tag) for tag in label} - {"O"}))
 
     def class_names(self, labels: Sequence[Any], order: Sequence[str] = ()) -> list[str]:
-        return whole({tag for own in labels for tag in own})
+        return whole({tag for tags in labels for tag in tags})
 
     def written(self, label: Any) -> str:
         return " ".join(label)
@@ -82,11 +82,11 @@ class Token(Task):
     def encode(self, labels: Sequence[Any], classes: Sequence[str], source: str) -> list[list[int]]:
         """A class number for each word."""
         numbers = {label: at for at, label in enumerate(classes)}
-        for row, own in enumerate(labels, start=1):
-            for tag in own:
+        for row, tags in enumerate(labels, start=1):
+            for tag in tags:
                 if tag not in numbers:
                     raise unknown_label(source, row, tag, classes)
-        return [[numbers[tag] for tag in own] for own in labels]
+        return [[numbers[tag] for tag in tags] for tags in labels]
 
     # ---- for `deni inspect` ------------------------------------------------------------------------------------------
 

@@ -129,8 +129,8 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
         key, _, name = name.partition("/")
         population.kept.setdefault(key, {})[name] = value.to(device)
     for run, source in enumerate(population.sources):
-        own = {key.partition("/")[2]: value for key, value in states.items() if key.startswith(f"{run}/")}
-        source.load_state_dict({name: value.to(torch.uint8) for name, value in own.items()})
+        run_states = {key.partition("/")[2]: value for key, value in states.items() if key.startswith(f"{run}/")}
+        source.load_state_dict({name: value.to(torch.uint8) for name, value in run_states.items()})
     for member, stream in enumerate(population.streams):
         if f"stream/{member}" in states:
             stream.set_state(states[f"stream/{member}"])

@@ -130,5 +130,5 @@ def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if "activation_checkpointing" in known
         else "gradient_checkpointing",
     }
-    given = {names.get(name, name): value for name, value in arguments.items()}
-    return {**given, "warmup_steps": 0} if "warmup_ratio" in given else given  # in 4 steps win over a ratio
+    renamed = {names.get(name, name): value for name, value in arguments.items()}
+    return {**renamed, "warmup_steps": 0} if "warmup_ratio" in renamed else renamed  # in 4 steps win over a ratio

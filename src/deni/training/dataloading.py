@@ -45,20 +45,20 @@ class SeedSets:
         """
         found: dict[str, Sequence[Any] | None] = {"train": None, "eval": None}
         for name in found:
-            given = options.get(f"{name}_dataset")
-            if isinstance(given, list) and given and not isinstance(given[0], Mapping):
-                if len(given) != len(seeds.seeds):
+            datasets = options.get(f"{name}_dataset")
+            if isinstance(datasets, list) and datasets and not isinstance(datasets[0], Mapping):
+                if len(datasets) != len(seeds.seeds):
                     raise SettingError(
-                        f"{name}_dataset is a list of {len(given)}, not one for each of {len(seeds.seeds)} seeds"
+                        f"{name}_dataset is a list of {len(datasets)}, not one for each of {len(seeds.seeds)} seeds"
                     )
-                options[f"{name}_dataset"], found[name] = given[0], given
+                options[f"{name}_dataset"], found[name] = datasets[0], datasets
         before = found["train"] or [options.get("train_dataset")] * len(seeds.seeds)
         evaluates = not isinstance(options.get("eval_dataset"), dict | None)  # of several sets none decides
         tokenizer = options.get("processing_class")
         sources = [seeds.sources_of(run) for run in range(0, seeds.runs, seeds.per_model)]
         prepared = [
-            strategy.prepare(Setup(args, each, tokenizer, own, evaluates, seeds.runs)).train
-            for own, each in zip(sources, before, strict=True)
+            strategy.prepare(Setup(args, each, tokenizer, source, evaluates, seeds.runs)).train
+            for source, each in zip(sources, before, strict=True)
         ]
         if any(each is not changed for each, changed in zip(before, prepared, strict=True)):
             options["train_dataset"] = prepared[0]
@@ -116,8 +116,8 @@ class Loading:
             batch_size: B.
             lanes: how many orders each run's rows come in.
         """
-        own = self.sets.train if name == "train" else self.sets.eval
-        datasets = own or [shared] * len(self.seeds.seeds)
+        per_seed = self.sets.train if name == "train" else self.sets.eval
+        datasets = per_seed or [shared] * len(self.seeds.seeds)
         if any(isinstance(each, IterableDataset) for each in datasets):
             raise SettingError("several runs, or orders of members' own, need datasets with a length, not streams")
         distinct = {id(each): each for each in datasets}
@@ -150,8 +150,8 @@ class Loading:
             of_each: how many lanes of each run are trained on: 1, that of the parent, or one for each member.
         """
         chosen = [run * lanes + lane for run in range(runs) for lane in range(of_each)]
-        rows, own = self.collator().choose(inputs, lengths, chosen)
-        return rows, own if len(chosen) > 1 else None
+        rows, row_lengths = self.collator().choose(inputs, lengths, chosen)
+        return rows, row_lengths if len(chosen) > 1 else None
 
     def batch(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
         """Some rows of a dataset as one batch, which no sampler or process divides.

@@ -202,9 +202,9 @@ def distance(values: Mapping[str, Tensor], members: range) -> float:
     gram = torch.zeros(len(members), len(members), dtype=torch.float64)
     norm = 0.0
     for value in values.values():
-        own = value[members.start : members.stop].detach().flatten(1)  # (K, P)
-        for at in range(0, own.shape[1], _COLUMNS):
-            part = own[:, at : at + _COLUMNS].float()
+        flat = value[members.start : members.stop].detach().flatten(1)  # (K, P)
+        for at in range(0, flat.shape[1], _COLUMNS):
+            part = flat[:, at : at + _COLUMNS].float()
             mean = part.mean(0)
             away = part - mean
             gram += (away @ away.T).double().cpu()

@@ -32,8 +32,8 @@ def losses_by(loss: Callable[..., Tensor], outputs: Any, labels: Tensor, members
         part: Any = {"logits": logits[at : at + rows]}
         if isinstance(outputs, Mapping):
             every = {key: value for key, value in outputs.items() if isinstance(value, Tensor)}
-            own = {key: value[at : at + rows] for key, value in every.items() if len(value) == len(logits)}
-            part = type(outputs)(**own)
+            rows_of_member = {key: value[at : at + rows] for key, value in every.items() if len(value) == len(logits)}
+            part = type(outputs)(**rows_of_member)
         losses.append(loss(part, labels[at : at + rows]))
     return torch.stack(losses)
 

@@ -419,8 +419,8 @@ class PopulationTrainer(Trainer):
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """One row of each run side by side where each has its own evaluation set."""
-        own = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
-        if own and self.sets.eval is not None and len(self.seeds) > 1:
+        is_own_set = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
+        if is_own_set and self.sets.eval is not None and len(self.seeds) > 1:
             rows, order = self.args.eval_batch_size, partial(InOrder, runs=self.runs)
             return self.accelerator.prepare(self.loading.packed("eval", self.eval_dataset, order, self.args, rows))
         return super().get_eval_dataloader(eval_dataset)

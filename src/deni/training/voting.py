@@ -93,7 +93,13 @@ def compute_votes(outputs: Tensor, voters: Sequence[Sequence[int]], combine: Com
         combine: see `deni.tasks.voting.vote`.
     """
     models = outputs.unflatten(1, (len(voters), -1)).unbind(1)  # R of (B, K, C)
-    return torch.stack([vote(own[:, who], combine, task.name) for own, who in zip(models, voters, strict=True)], 1)
+    return torch.stack(
+        [
+            vote(outputs_of_model[:, who], combine, task.name)
+            for outputs_of_model, who in zip(models, voters, strict=True)
+        ],
+        1,
+    )
 
 
 def labels_of_models(labels: Tensor, models: int, runs: int | None) -> Tensor:

@@ -201,8 +201,8 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
     settings: dict[str, Any] = {}
     for key, spot in pairs.items():
         if key in parts:
-            own = spot.pairs(fields(STRATEGIES[key]), f"setting of {key}")
-            settings[key] = _typed(own, [key], folder)
+            spots = spot.pairs(fields(STRATEGIES[key]), f"setting of {key}")
+            settings[key] = _typed(spots, [key], folder)
         elif key == "augmented":
             settings[key] = _file(spot, folder)
         else:
@@ -224,10 +224,10 @@ def _name_and_settings(
         if part not in table:
             names = [*table.names(), *(ALIASES if table is STRATEGIES else ())]
             raise at.wrong(f"unknown {kind} {part!r}; {did_you_mean(part, names)}")
-    own = parts(name)
-    known = [*(field for part in own for field in fields(table[part])), *also]
-    if len(own) > 1:
-        known += own
+    names_of_parts = parts(name)
+    known = [*(field for part in names_of_parts for field in fields(table[part])), *also]
+    if len(names_of_parts) > 1:
+        known += names_of_parts
     if pairs:
         spot_pairs = [key for key in pairs if key not in known]
         if spot_pairs:

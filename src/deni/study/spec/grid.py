@@ -90,9 +90,9 @@ class Grid:
     def _point(self, choices: dict[str, Choice]) -> Point:
         factor = {axis[7:]: choice.value for axis, choice in choices.items() if axis.startswith("factor.")}
         strategy, tuning = choices["strategies"].value, choices["tunings"].value
-        own = {name: value for name, value in factor.items() if name not in (*AMOUNTS, *RECIPE)}
-        in_tuning = {name: value for name, value in own.items() if _tuning_has(tuning.name, name)}
-        in_strategy = {name: value for name, value in own.items() if name not in in_tuning}
+        factor_settings = {name: value for name, value in factor.items() if name not in (*AMOUNTS, *RECIPE)}
+        in_tuning = {name: value for name, value in factor_settings.items() if _tuning_has(tuning.name, name)}
+        in_strategy = {name: value for name, value in factor_settings.items() if name not in in_tuning}
         seed, block = choices["seeds"].value, choices["blocks"].value
         labelled = choices.get("factor.labelled") or choices["labelled"]
         choices = {**choices, "recipe": self.recipe, "labelled": labelled}
@@ -173,13 +173,13 @@ def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -
     """What `factor` varies: of the cells, the recipe, the strategies and the tunings."""
     tunings = [TUNINGS[choice.value.name] for choice in chosen["tunings"]]
     strategies = [STRATEGIES[part] for choice in chosen["strategies"] for part in parts(choice.value.name)]
-    own = {name: get_type_hints(cls)[name] for cls in (*tunings, *strategies) for name in fields(cls)}
-    known = {**own, **RECIPE, **dict.fromkeys(AMOUNTS)}
+    setting_types = {name: get_type_hints(cls)[name] for cls in (*tunings, *strategies) for name in fields(cls)}
+    known = {**setting_types, **RECIPE, **dict.fromkeys(AMOUNTS)}
     found: dict[str, Sequence[Choice]] = {}
     for name, spot in keys["factor"].pairs(known, "setting to vary").items():
-        given = keys if name in AMOUNTS else keys["recipe"].pairs() if "recipe" in keys and name in RECIPE else {}
-        if name in given:
-            raise spot.wrong(f"given in line {given[name].line}, too: omit one")
+        elsewhere = keys if name in AMOUNTS else keys["recipe"].pairs() if "recipe" in keys and name in RECIPE else {}
+        if name in elsewhere:
+            raise spot.wrong(f"given in line {elsewhere[name].line}, too: omit one")
         for choice in (*chosen["strategies"], *chosen["tunings"]):
             if name in choice.settings:
                 raise spot.wrong(f"{choice.spot.path} in line {choice.spot.line} has its own: omit one")

@@ -219,13 +219,13 @@ class Store:
 
     def restore(self, record: Mapping[str, Any], arrays: bytes | None) -> None:
         """Take a cell as `records` gives it, which is not there yet."""
-        own = {**record, "number": None, "worker": None}
-        own["status"] = "waiting" if own["status"] == "running" else own["status"]
+        columns = {**record, "number": None, "worker": None}
+        columns["status"] = "waiting" if columns["status"] == "running" else columns["status"]
         with self._file.writing():
-            names, marks = ", ".join(own), ", ".join(f":{name}" for name in own)
-            self._file.sqlite.execute(f"INSERT INTO cells ({names}) VALUES ({marks})", own)
+            names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+            self._file.sqlite.execute(f"INSERT INTO cells ({names}) VALUES ({marks})", columns)
             if arrays is not None:
-                self._keep(own["key"], arrays)
+                self._keep(columns["key"], arrays)
 
     def rekey(self, source: Path) -> None:
         """Work out the keys of all cells anew, see `deni.study.store.rekey`.

@@ -44,13 +44,15 @@ class OnRay(Runner):
         self._ray = ray
         if address and ":" in address and not _answers(address):  # Ray itself would try for a quarter of an hour
             raise InputError(f"no Ray cluster at {address}: nothing answers there; check the address")
-        own = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-        own |= {name: os.environ[name] for name in ("HF_HUB_OFFLINE", "DENI_DATA", "PYTHONPATH") if name in os.environ}
+        env_vars = {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+        env_vars |= {
+            name: os.environ[name] for name in ("HF_HUB_OFFLINE", "DENI_DATA", "PYTHONPATH") if name in os.environ
+        }
         here: dict[str, Any] = {"num_cpus": max(slots * threads, os.cpu_count() or 1), "include_dashboard": False}
         try:
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
             # Without an address Ray would take any cluster that it finds on this machine.
-            ray.init(address or "local", runtime_env={"env_vars": own}, **quiet, **({} if address else here))
+            ray.init(address or "local", runtime_env={"env_vars": env_vars}, **quiet, **({} if address else here))
         except Exception as error:  # Ray raises what comes, plain `Exception` too
             where = f"no Ray cluster at {address}" if address else "Ray does not start"
             raise InputError(f"{where}: {str(error).splitlines()[0]}") from error

@@ -80,12 +80,12 @@ class Processes(Runner):
 
     def _started(self, at: int) -> _Worker:
         ours, theirs = SPAWN.Pipe()
-        own = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
+        env_vars = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
         if self._devices:
-            own["CUDA_VISIBLE_DEVICES"] = str(self._devices[at % len(self._devices)])
+            env_vars["CUDA_VISIBLE_DEVICES"] = str(self._devices[at % len(self._devices)])
         process = SPAWN.Process(target=_serve, args=(theirs, self.threads, self.trunks), daemon=True)
-        before = {name: os.environ.get(name) for name in own}
-        os.environ.update(own)  # a spawned process takes it over
+        before = {name: os.environ.get(name) for name in env_vars}
+        os.environ.update(env_vars)  # a spawned process takes it over
         try:
             process.start()
         finally:
