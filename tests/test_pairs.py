@@ -176,5 +176,5 @@ def test_pairs_with_two_labels_and_pairs_on_both_sides_are_warned_of(tmp_path):
     texts = read_texts(file, **COLUMNS)
     with pytest.warns(InputWarning, match=r"1 text occurs with different labels, such as .*'a', 'b'"):
         check_trainable(texts)
-    with pytest.warns(InputWarning, match="1 of 1 test texts are also in the training part, the first at line 4"):
+    with pytest.warns(InputWarning, match="1 of 1 test texts are also in the training split, the first at line 4"):
         check_trainable(texts.select([0, 2, 3]), texts.select([2]))

@@ -162,7 +162,7 @@ def test_a_model_reads_a_named_pair_as_it_was_trained(folder, model_folder, prot
         (("trex",), "no such file, and no dataset of that name; did you mean trec"),
         ((), "give one FILE, or --data"),
         (("a.csv", "--data", "b.csv"), "give one FILE, or --data"),
-        (("trec", "--test", "0", "--test-size", 5), "--test-size needs a test part"),
+        (("trec", "--test", "0", "--test-size", 5), "--test-size needs a test split"),
         (("trec", "--protocol", "paper"), "1000 labeled examples asked for, but there are"),
     ],
 )

@@ -134,9 +134,9 @@ def test_a_test_file_is_compared_and_its_own_findings_are_marked(inspect, ticket
     lines = one_line(result.stdout)
     assert result.exit_code == 0
     assert f"test: {test}: 3 texts, 2 classes" in lines
-    assert "test: 1 of 3 test texts are also in the training part, the first at line 2" in lines
+    assert "test: 1 of 3 test texts are also in the training split, the first at line 2" in lines
     assert "line 2 = line 7 of training" in lines
-    assert "test: 1 other of 3 test texts are in the training part if case" in lines
+    assert "test: 1 other of 3 test texts are in the training split if case" in lines
     assert "test: 1 text (33.3%) holds U+FFFD" in lines
     assert "'delivery' 12 33.3% 1 33.3%" in lines
     unknown = inspect(tickets, "--test", write_csv(tmp_path / "other.csv", [("hello", "greeting")]))

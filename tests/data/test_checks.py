@@ -183,7 +183,7 @@ def test_leaks_name_both_lines_and_those_that_are_nearly_the_same():
     assert exact.examples[0] == ("line 3 = line 3 of training", "'two texts'")
     assert (near.kind, near.count) == ("near_leaks", 1)
     assert near.examples == (("line 4 = line 4 of training", "'Three-texts!'"),)
-    assert str(near).startswith("test.csv: 1 other of 4 test texts are in the training part if case, white space")
+    assert str(near).startswith("test.csv: 1 other of 4 test texts are in the training split if case, white space")
     assert check_held_out(train, made(["new", "newer"], "ab")) == []
 
 

@@ -72,7 +72,7 @@ def test_every_class_of_two_is_on_both_sides_and_no_text_on_both(labels, fractio
 
 def test_a_class_of_one_text_stays_in_the_first_part_with_a_warning():
     labels = [*"aaaab"]
-    with pytest.warns(InputWarning, match="^only one text has the label 'b': it stays in the training part$"):
+    with pytest.warns(InputWarning, match="^only one text has the label 'b': it stays in the training split$"):
         rest, part = stratified_split(labels, 0.5, generator())
     assert 4 in rest.tolist()
     assert counts(labels, part) == {"a": 2}

@@ -60,7 +60,7 @@ def test_test_texts_that_were_trained_on_warn_with_count_and_line():
     with pytest.warns(InputWarning) as caught:
         check_trainable(train, test)
     assert [str(w.message) for w in caught] == [
-        "test.csv: 2 of 3 test texts are also in the training part, the first at line 3; "
+        "test.csv: 2 of 3 test texts are also in the training split, the first at line 3; "
         "scores on them say little, so drop them from one side"
     ]
 

@@ -126,7 +126,7 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     if tables.runs.texts != "test texts":
         yield Sentence(
             "limit",
-            "Development texts (measure=development) are of the training part: scores on them are there to choose by, "
+            "Development texts (measure=development) are of the training split: scores on them are there to choose by, "
             "and are no results on test texts.",
         )
     pairs = [each.pairs for each in tables.against_baseline]

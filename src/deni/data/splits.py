@@ -66,7 +66,7 @@ def stratified_split(labels: Sequence[str], fraction: float, generator: np.rando
     if not divisible.all():
         single = [classes[c] for c in np.flatnonzero(~divisible)]
         warnings.warn(
-            f"only one text has the label {', '.join(map(repr, single))}: it stays in the training part",
+            f"only one text has the label {', '.join(map(repr, single))}: it stays in the training split",
             InputWarning,
             stacklevel=2,
         )

@@ -89,10 +89,10 @@ def contradictions(texts: Texts) -> list[Finding]:
 
 
 def leaks(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
-    """Texts of a held-out part that are also in the training part.
+    """Texts of a held-out split that are also in the training split.
 
     Args:
-        part: what the held-out part is called.
+        part: what the held-out split is called.
     """
     found = []
     exact = _positions_in(train.exact_keys, held_out.exact_keys)
@@ -100,8 +100,8 @@ def leaks(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
     loose[exact >= 0] = -1
     also = "" if (exact >= 0).any() else "also "
     for kind, at, phrase in (
-        ("leaks", exact, f"{part} texts are also in the training part"),
-        ("near_leaks", loose, f"{part} texts are {also}in the training part {IGNORED}"),
+        ("leaks", exact, f"{part} texts are also in the training split"),
+        ("near_leaks", loose, f"{part} texts are {also}in the training split {IGNORED}"),
     ):
         seen = np.flatnonzero(at >= 0)
         if len(seen):

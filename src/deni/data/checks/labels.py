@@ -29,13 +29,13 @@ def learnable(texts: Texts) -> list[Finding]:
 
 
 def unknown_labels(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
-    """Classes of a held-out part that the training part lacks: an error."""
+    """Classes of a held-out split that the training split lacks: an error."""
     unknown = sorted(set(class_counts(held_out)) - set(class_counts(train)))
     if not unknown:
         return []
     message = (
         f"no text of {train.source} has the label {shown(unknown)}, so it cannot be learned: "
-        f"add such texts to the training part or drop them from the {part} part"
+        f"add such texts to the training split or drop them from the {part} split"
     )
     return [Finding("unknown_labels", "error", held_out.source, message, len(unknown))]
 
