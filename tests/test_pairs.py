@@ -160,7 +160,7 @@ def test_pairs_and_single_texts_are_not_taken_for_each_other(trained, fitted):
 def test_a_model_of_single_texts_refuses_a_column_of_second_ones(fitted, pairs, tmp_path):
     fitted().save(tmp_path / "single")
     result = run("evaluate", tmp_path / "single", pairs, "--text-column", "first", "--text-pair-column", "second")
-    refused(result, "trained on one text a row", "leave --text-pair-column away")
+    refused(result, "trained on one text a row", "omit --text-pair-column")
 
 
 def test_augmentation_of_pairs_is_refused(pairs, pair_model, tmp_path):

@@ -1,4 +1,4 @@
-"""From labelled texts to a trained population: the recipe, the model, the tokens, the run."""
+"""From labeled examples to a trained population: the recipe, the model, the tokens, the run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a trained population for labelled texts, and their metrics.
+    """Predictions of a trained population for labeled examples, and their metrics.
 
     Args:
         texts: N of them.
@@ -127,7 +127,7 @@ class FineTuneResult:
         return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
     def test(self, texts: Texts, progress: bool = False) -> Evaluation:
-        """What the members and their vote say of labelled texts."""
+        """Predictions of the members and their vote for labeled examples."""
         assert texts.labels is not None
         gold = encode(texts, self.labels)
         classifier = self.classifier(progress)
@@ -136,7 +136,7 @@ class FineTuneResult:
         return Evaluation(texts, gold, members, votes, TASKS[self.recipe.task].scores(gold, votes, self.labels))
 
     def evaluate(self, texts: Texts, progress: bool = False) -> dict[str, float]:
-        """How good the vote is on labelled texts, see `deni.tasks.Task.scores`."""
+        """Metrics of the vote on labeled examples, see `deni.tasks.Task.scores`."""
         return self.test(texts, progress).metrics
 
     def save(
@@ -158,9 +158,9 @@ class FineTuneResult:
         )
 
 
-def _scored(said: EvalPrediction, task: Task, labels: Sequence[str]) -> dict[str, float]:
+def _scored(prediction: EvalPrediction, task: Task, labels: Sequence[str]) -> dict[str, float]:
     """The metrics of what the trainer evaluates; of tokens only those that have a label count."""
-    gold, votes = said.label_ids, said.predictions
+    gold, votes = prediction.label_ids, prediction.predictions
     if task.of_words:
         counted = gold != -100  # (N, T)
         gold, votes = [own[there].tolist() for own, there in zip(gold, counted, strict=True)], votes[counted]
@@ -181,15 +181,15 @@ def fine_tune(
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
 ) -> FineTuneResult:
-    """Train a population on labelled texts.
+    """Train a population on labeled examples.
 
     Args:
         train: with labels.
         recipe: how.
-        dev: labelled texts on which the best epoch is chosen; None keeps the last.
+        dev: labeled examples on which the best epoch is chosen; None keeps the last.
         seeds: train one run for each, in lock-step, in place of `recipe.seed`.
         checkpoints: folder for checkpoints; None for none.
-        save_steps: optimiser steps between checkpoints; None: only after Ctrl-C.
+        save_steps: optimizer steps between checkpoints; None: only after Ctrl-C.
         resume: continue from the last checkpoint.
         start_from: a checkpoint to continue from that is not among `checkpoints`, which has none yet.
         progress: show a progress bar.
@@ -198,7 +198,7 @@ def fine_tune(
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume.
-        TrainingDivergedError: every run's loss became no number.
+        TrainingDivergedError: every run ended with a non-finite loss.
     """
     if train.labels is None:
         raise InputError(f"{train.source}: training needs labels")
@@ -214,7 +214,7 @@ def fine_tune(
         raise InputError("nothing to resume: there is no checkpoint folder")
     last = last_checkpoint(checkpoints)
     if resume and last is None:
-        raise InputError(f"{checkpoints} has no checkpoint to resume from: leave --resume away")
+        raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
     tokenizer = load_tokenizer(recipe.model, recipe.task)
     limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
@@ -248,7 +248,7 @@ def fine_tune(
             eval_dataset=tokenize(dev, tokenizer, max_length, labels) if dev is not None else None,
             processing_class=tokenizer,
             data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
-            compute_metrics=lambda said: _scored(said, task, labels),
+            compute_metrics=lambda prediction: _scored(prediction, task, labels),
             callbacks=[
                 *callbacks,
                 *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
@@ -301,7 +301,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         ),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
-        use_cpu=not torch.accelerator.is_available(),  # else Trainer refuses bf16 on a processor
+        use_cpu=not torch.accelerator.is_available(),  # else Trainer refuses bf16 on CPU
         seed=recipe.seed % 2**32,
         logging_steps=0.01,  # of all steps: curves of at most a hundred points
         report_to=[],

@@ -120,7 +120,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         order = names if find_task(self.task).ordered else ()
         named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)  # type: ignore[arg-type]
         if "data_split" in (self.source_seeds or {}):
-            raise InputError("source_seeds names data_split, but fit trains on all of X: leave it away")
+            raise InputError("source_seeds names data_split, but fit trains on all of X: omit it")
         seed = self.random_state
         if seed is None:
             seed = 0

@@ -237,7 +237,7 @@ SETTINGS = {
     "an unknown optimiser": (["--optim", "magic"], ["magic"]),
     "early stopping after 0": (["--early-stopping-patience", 0], ["early_stopping_patience"]),
     "rank 0": (["--tuning", "lora", "--lora-r", 0], ["lora_r must be at least 1"]),
-    "resume without a checkpoint": (["--resume"], ["model.checkpoints", "no checkpoint", "leave --resume away"]),
+    "resume without a checkpoint": (["--resume"], ["model.checkpoints", "no checkpoint", "omit --resume"]),
     "an unknown flag": (["--magic"], ["--magic"]),
 }
 

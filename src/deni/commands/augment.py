@@ -1,4 +1,4 @@
-"""What `deni augment` does: a file of labelled texts becomes a file of augmented ones."""
+"""What `deni augment` does: a file of labeled examples becomes a file of augmented texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class AugmentationRun:
 
     Args:
         output: the file; None where it was interrupted.
-        texts: how many different labelled texts there are.
+        texts: number of distinct labeled examples.
         finished: how many of them have their new texts.
         made: how many new texts there are.
         journal: where the new texts of an unfinished file are.
@@ -54,7 +54,7 @@ def augment_file(
     overwrite: bool = False,
     progress: bool = False,
 ) -> AugmentationRun:
-    """Make n new texts of each labelled one and write them with the columns `seed`, `text` and `label`.
+    """Make n new texts of each labeled example and write them with the columns `seed`, `text` and `label`.
 
     What is made is kept beside the output until that is whole. Where it was interrupted, or killed, the same call
     goes on, and what it writes is what it would have written in one piece.
@@ -62,7 +62,7 @@ def augment_file(
     Args:
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`.
-        n: how many new texts a labelled one gets; one that is there twice gets them once.
+        n: new texts per labeled example; duplicates get them once.
         task: what the labels are (`deni.tasks.TASKS`), but none of words: a new text has one label, not
             a tag a word.
         label_order: as in `deni.data.read_data`.
@@ -73,7 +73,7 @@ def augment_file(
             of another run.
 
     Warns:
-        InputWarning: there are fewer than n new texts of a labelled one.
+        InputWarning: fewer than n new texts of a labeled example.
     """
     if n < 1:
         raise SettingError(f"n must be at least 1, not {n}")
@@ -122,7 +122,7 @@ def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
         raise InputError("--output must be a file: what is made is kept beside it until it is whole")
     check_output(output, overwrite)
     if str(file) != "-" and (local_file(str(file)) or Path(file)).resolve() == Path(output).resolve():
-        raise InputError(f"{output} has the labelled texts themselves: choose another --output")
+        raise InputError(f"{output} has the labeled examples themselves: choose another --output")
 
 
 def _labels(texts: Texts) -> list[str]:

@@ -76,7 +76,7 @@ def run_demo(
             row.macro_f1.append(fitted.evaluate(test)["macro_f1"])
             row.member_steps, row.seconds = fitted.member_steps, row.seconds + fitted.seconds
             del fitted
-            gc.collect()  # a trainer refers to itself; ten members would stay in memory beside the next ten
+            gc.collect()  # a trainer refers to itself; ten members would stay in memory with the next ten
     result = {
         "environment": environment(),
         "settings": {"model": model, "tuning": tuning, "seeds": seeds, "labelled": labelled, "epochs": epochs},

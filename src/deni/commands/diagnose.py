@@ -91,7 +91,7 @@ def diagnose_file(
         investigate: whether to investigate any.
         candidates: strategies to try; empty for `deni.diagnose.plan.CANDIDATES`.
         trial: whether to try any.
-        store: None for a file beside the texts.
+        store: None for a file next to the texts.
         runner, workers, pack, threads, address, gpus_per_worker, progress: see `deni.study.execution.run.Run`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What `deni evaluate` does: an artifact is measured on a file of labelled texts."""
+"""What `deni evaluate` does: an artifact is evaluated on a file of labeled examples."""
 
 from __future__ import annotations
 

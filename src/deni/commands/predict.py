@@ -28,7 +28,7 @@ def predict_file(
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
-    """Write label, confidence, agreement and entropy of each text beside the columns that the file has.
+    """Write label, confidence, agreement and entropy of each text next to the file's columns.
 
     In regression: value and standard_deviation (of the members). With several labels: labels, separated by `;`, and
     probability_LABEL of each. Of words: labels, confidences and agreements, lists where the words are a list, else
@@ -71,7 +71,7 @@ def predict_file(
 def _tagged(
     frame: pd.DataFrame, predictions: pd.DataFrame, texts: Texts, given: pd.Series | None, suffix: str
 ) -> pd.DataFrame:
-    """Words beside their predictions, in the form that the suffix says.
+    """Words with their predictions, in the format of the suffix.
 
     Args:
         given: the tags of a CoNLL file, which another such file keeps.

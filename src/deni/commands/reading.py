@@ -24,7 +24,7 @@ def read_for_model(classifier: Classifier, file: str | Path, text_pair_column: s
     if text_pair_column is not None and classifier.info.get("plain"):
         classifier.info["text_pair_column"] = text_pair_column  # its config does not say whether it read pairs
     if text_pair_column is not None and not classifier.pairs:
-        raise InputError("the model was trained on one text a row: leave --text-pair-column away")
+        raise InputError("the model was trained on one text a row: omit --text-pair-column")
     if text_pair_column is None and str(file) not in DATASETS:
         text_pair_column = classifier.info.get("text_pair_column")
     return read_data(

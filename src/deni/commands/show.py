@@ -13,7 +13,7 @@ from deni.strategies.ensemble import Ensemble
 
 @dataclass(frozen=True)
 class StrategyCost:
-    """What a strategy trains in a number of optimiser steps.
+    """What a strategy trains in a number of optimizer steps.
 
     Args:
         name: of the strategy.
@@ -33,7 +33,7 @@ def show_strategies(
 
     Args:
         strategy: its name; None for all.
-        steps: optimiser steps of a run.
+        steps: optimizer steps of a run.
         preset: of the settings that are not given.
         settings: of the strategy; only where it is named.
 

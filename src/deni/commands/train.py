@@ -1,4 +1,4 @@
-"""What `deni train` does: a file of labelled texts becomes an artifact."""
+"""What `deni train` does: a file of labeled examples becomes an artifact."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class TrainingRun:
 
     Args:
         result: the trained population.
-        metrics: on the test part, and how many texts were used.
+        metrics: on the test split, and how many texts were used.
         output: the artifact; None where training was interrupted.
-        evaluation: predictions for the test part; None without one.
+        evaluation: predictions for the test split; None without one.
         resumed: whether training went on from a checkpoint.
     """
 
@@ -41,7 +41,7 @@ class TrainingRun:
 
 
 def checkpoint_folder(output: str | Path) -> Path:
-    """Where the checkpoints of an artifact are: beside it, never in it."""
+    """The folder of an artifact's checkpoints: next to it, never in it."""
     output = Path(output)
     return output.with_name(output.name + ".checkpoints")
 
@@ -71,7 +71,7 @@ def train_file(
     extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None = None,
     progress: bool = True,
 ) -> TrainingRun:
-    """Train on a file or dataset, evaluate on the test part, write the artifact.
+    """Train on a file or dataset, evaluate on the test split, write the artifact.
 
     Args:
         file: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input; the name of a dataset
@@ -79,13 +79,13 @@ def train_file(
         output: folder of the artifact; must not exist, unless `overwrite`.
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
         test_size: how many texts of the test part to keep, every class in proportion; None for all.
-        dev: as `test`, of what is left; None for no development part.
+        dev: as `test`, of what is left; None for no dev split.
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
         text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
         label_order: the classes from the lowest to the highest, see `deni.data.read_data`.
         split, config_name: of the hub, see `deni.data.read_data`.
-        block: seed of the choice of the test part and of the labelled texts, where `recipe.source_seeds` has none;
+        block: seed of the test split and of the choice of labeled examples, where `recipe.source_seeds` has none;
             `recipe.seed` decides the rest.
         preset: what the recipe was made with. With `paper` or `released` a named dataset of pairs is read as one text a
             pair; `released` takes ceil(labelled/C) texts of each of the C classes.
