@@ -83,7 +83,7 @@ def reliability(group: Group) -> Iterator[dict[str, Any]]:
     if not blocks:
         return
     found = [each for _, each in blocks]
-    counts = sum(np.rint(each.share * block.texts * len(block.rows)).astype(int) for block, each in blocks)
+    counts = np.sum([np.rint(each.share * block.texts * len(block.rows)) for block, each in blocks], axis=0)  # (bins,)
     share, confidence, accuracy = (np.stack(each) for each in zip(*found, strict=True))  # (B, bins)
     for place, total in enumerate(share.sum(0)):
         if total > 0:
