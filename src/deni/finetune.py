@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.tasks import TASKS, Task
-from deni.training.compat import renamed
+from deni.training.compat import arrays, renamed
 from deni.training.loggers import Bar
 from deni.training.trainer import PopulationTrainer
 
@@ -160,11 +160,12 @@ class FineTuneResult:
 
 def _scored(prediction: EvalPrediction, task: Task, labels: Sequence[str]) -> dict[str, float]:
     """The metrics of what the trainer evaluates; of tokens only those that have a label count."""
-    gold, votes = prediction.label_ids, prediction.predictions
+    votes, gold = arrays(prediction)
     if task.of_words:
         counted = gold != -100  # (N, T)
-        gold, votes = [own[there].tolist() for own, there in zip(gold, counted, strict=True)], votes[counted]
-    return task.scores(gold, votes, labels)
+        tags = [own[there].tolist() for own, there in zip(gold, counted, strict=True)]
+        return task.scores(tags, votes[counted], labels)
+    return task.scores(cast(Sequence[Any], gold), votes, labels)
 
 
 def fine_tune(

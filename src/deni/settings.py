@@ -32,7 +32,7 @@ def setting(default: T, *, neutral: Any) -> T:
 
 def neutral_values(cls: type) -> dict[str, Any]:
     """The fields of a dataclass that came later, with their neutral values, see `setting`."""
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    fields = dataclasses.fields(cls)
     return {field.name: field.metadata["neutral"] for field in fields if "neutral" in field.metadata}
 
 

@@ -118,7 +118,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         width = len(str(len(classes)))  # names that sort as the classes do
         names = [f"{number:0{width}d}" for number in range(len(classes))]
         order = names if find_task(self.task).ordered else ()
-        named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)  # type: ignore[arg-type]
+        named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)
         if "data_split" in (self.source_seeds or {}):
             raise InputError("source_seeds names data_split, but fit trains on all of X: omit it")
         seed = self.random_state

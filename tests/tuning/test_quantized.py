@@ -111,7 +111,7 @@ def test_members_over_a_base_in_4_bits_are_stacked_and_equal_the_loop(folder, tm
     assert np.abs(said[:, 0] - said[:, 1]).max() > 0
     assert np.allclose(said, loop.predict_members(rows()), atol=2e-3)
     assert (stacked.predict(rows()).predictions.argmax(-1) == np.array(rows()["labels"])).mean() > 0.8
-    before, after = packed(quantized(folder)), packed(stacked.population)
+    before, after = packed(quantized(folder)), packed(stacked.population.model)
     assert len(before) == len(after) == 13  # six matrices in each of two layers, and the pooler
     assert all(torch.equal(a, b) for a, b in zip(before.values(), after.values(), strict=True))
 

@@ -14,6 +14,7 @@ from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
+from deni.models.hugging_face import hugging_face, with_peft
 from deni.outputs import check_free, check_outside
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
@@ -72,12 +73,12 @@ def export(
 @torch.no_grad()
 def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, adapter: bool, folder: Path) -> None:
     model = copy.deepcopy(plain)
-    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    embedding = hugging_face(model).get_input_embeddings()
     if isinstance(embedding, ActiveEmbedding):
         whole = nn.Embedding(
             embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, _weight=embedding.table.clone()
         )
-        model.set_input_embeddings(whole)  # type: ignore[operator]
+        hugging_face(model).set_input_embeddings(whole)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, value in values.items():
         parameters[name].copy_(value)
@@ -85,12 +86,12 @@ def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, ad
         from deni.models.loading import MINILM
 
         base = read_info(folder).get("recipe", {}).get("model")
-        for config in model.peft_config.values():  # type: ignore[union-attr, operator]
+        for config in with_peft(model).peft_config.values():
             # PEFT writes the artifact's folder, which is not the base model; a Hub id works on other machines, too.
             config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
             config.inference_mode = True
-        model.save_pretrained(target)  # type: ignore[operator]
+        hugging_face(model).save_pretrained(target)
     else:
         if hasattr(model, "merge_and_unload"):
-            model = model.merge_and_unload()  # type: ignore[operator]
-        model.save_pretrained(target)  # type: ignore[operator]
+            model = with_peft(model).merge_and_unload()
+        hugging_face(model).save_pretrained(target)

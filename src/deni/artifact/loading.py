@@ -145,9 +145,9 @@ def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
         if (folder / "adapter_config.json").is_file():
             from peft import PeftConfig, get_peft_model
 
-            peft_config = PeftConfig.from_pretrained(folder)
+            peft_config = PeftConfig.from_pretrained(str(folder))
             peft_config.inference_mode = False
-            return get_peft_model(model, peft_config)  # type: ignore[return-value]
+            return get_peft_model(model, peft_config)
         if (folder / ADAPTERS).is_file():
             return adapted(model, _adapter_settings(folder / ADAPTERS))
     return model

@@ -17,6 +17,7 @@ from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, MEMBERS, siz
 from deni.artifact.model_card import card
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
+from deni.models.hugging_face import hugging_face, with_peft
 from deni.outputs import INFO
 from deni.population import Population
 from deni.provenance import versions
@@ -53,13 +54,14 @@ def save(
         with population.plain() as model:
             task = info.get("task") or task_of(model).name
             shared, ids = _shared(model, population)
-            config = copy.deepcopy(model.config)
+            config = copy.deepcopy(hugging_face(model).config)
             config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
             for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
                 vars(config).pop(name, None)
             config.save_pretrained(target)
             if hasattr(model, "peft_config"):
-                model.peft_config[model.active_adapter].save_pretrained(target)  # type: ignore[index, union-attr, operator]
+                adapted = with_peft(model)
+                adapted.peft_config[adapted.active_adapter].save_pretrained(target)
             if hasattr(model, "adapters_config"):
                 kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
                 (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")

@@ -65,7 +65,7 @@ def _quiet() -> None:
 
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", InputWarning)
-    warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)  # type: ignore[assignment]
+    warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
     logging.basicConfig(format="%(message)s")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

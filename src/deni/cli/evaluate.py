@@ -23,7 +23,7 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
 
     from deni.commands.evaluate import evaluate_file
 
-    result = evaluate_file(model, file, **columns, progress=True)  # type: ignore[arg-type]
+    result = evaluate_file(model, file, **columns, progress=True)
     if as_json:
         click.echo(json.dumps(result, indent=1, ensure_ascii=False))
         return

@@ -64,7 +64,7 @@ def command(
         for each in _shown(report):
             console.print(each)
     if json_file not in (None, "-"):
-        report.save(json_file)  # type: ignore[arg-type]
+        report.save(json_file)
     if report.error is not None:
         raise InputError(str(report.error))
 

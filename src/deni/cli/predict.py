@@ -26,6 +26,6 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
     check_output(output, overwrite, words=True)  # before seconds of imports
     from deni.commands.predict import predict_file
 
-    count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)  # type: ignore[arg-type]
+    count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)
     if output != "-":
         click.echo(f"{count} texts labelled: {output}")

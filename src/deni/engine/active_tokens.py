@@ -15,6 +15,8 @@ from transformers import (
     default_data_collator,
 )
 
+from deni.models.hugging_face import hugging_face
+
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
@@ -81,7 +83,7 @@ def activate(model: nn.Module, ids: Tensor) -> list[str]:
     Returns:
         the names of the parameters that became smaller.
     """
-    embedding = model.get_input_embeddings()  # type: ignore[operator]
+    embedding = hugging_face(model).get_input_embeddings()
     if type(embedding) is not nn.Embedding or not embedding.weight.requires_grad:
         return []
     if embedding.max_norm is not None or embedding.scale_grad_by_freq:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from deni.models.hugging_face import hugging_face
+
 # name -> why; of `transformers.PreTrainedModel`
 HOOKS = {
     "_require_grads_hook": "transformers 4.57: set while embeddings are made to require gradients",
@@ -21,4 +23,4 @@ def disable_input_gradients(model: nn.Module) -> None:
     Whether it was called shows in a private attribute alone, and `disable_input_require_grads` fails where it was not.
     """
     if any(hasattr(model, name) for name in HOOKS):
-        model.disable_input_require_grads()  # type: ignore[operator]
+        hugging_face(model).disable_input_require_grads()

@@ -71,7 +71,7 @@ class _Product(torch.autograd.Function):
         return _product(rows, weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         rows, weight = ctx.saved_tensors
         of_rows = torch.bmm(grad, weight) if ctx.needs_input_grad[0] else None
         of_weight = _gradient(weight, grad.transpose(1, 2), rows) if ctx.needs_input_grad[1] else None
@@ -151,7 +151,7 @@ class Prompts(Tensor):
 
     def repeat(self, *sizes: int) -> Tensor:  # type: ignore[override]
         """For `(M*B, 1, 1)`: each member's tokens for its own rows; anything else is refused."""
-        members = self.as_subclass(Tensor)  # type: ignore[arg-type]
+        members = self.as_subclass(Tensor)
         rows, rest = divmod(sizes[0], len(members))
         if rest or sizes[1:] != (1, 1):
             raise FoldError(f"virtual tokens of {len(members)} members are repeated {sizes}")
@@ -185,7 +185,7 @@ class StackedEmbedding(Twin):
 
     def _fold(self, out: Tensor) -> Tensor:
         if self._is_prompt and out.shape[1] == 1:
-            return out.flatten(0, 1).as_subclass(Prompts)  # type: ignore[return-value]
+            return out.flatten(0, 1).as_subclass(Prompts)
         return out.expand(out.shape[0], self.fold.batch, *out.shape[2:]).flatten(0, 1)
 
 

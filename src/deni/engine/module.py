@@ -18,6 +18,7 @@ from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
 from deni.errors import SettingError
+from deni.models.hugging_face import hugging_face
 
 
 class Compute(Protocol):
@@ -269,23 +270,21 @@ class PopulationModule(nn.Module):
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
         """Recompute activations in the backward pass, with the masks of the forward pass."""
         with self._without_new_hooks():
-            self.model.gradient_checkpointing_enable(  # type: ignore[operator]
-                self._checkpointing(gradient_checkpointing_kwargs)
-            )
+            hugging_face(self.model).gradient_checkpointing_enable(self._checkpointing(gradient_checkpointing_kwargs))
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
         """The same under its name in transformers 5."""
         with self._without_new_hooks():
-            self.model.activation_checkpointing_enable(  # type: ignore[operator]
+            hugging_face(self.model).activation_checkpointing_enable(
                 self._checkpointing(activation_checkpointing_kwargs), **options
             )
 
     @contextmanager
     def _without_new_hooks(self) -> Iterator[None]:
         """Reentrant checkpointing needs a hook that makes embeddings require gradients; ours does not."""
-        hooks = self.model.get_input_embeddings()._forward_hooks  # type: ignore[operator, union-attr]
+        hooks = hugging_face(self.model).get_input_embeddings()._forward_hooks
         before = set(hooks)
         yield
         for key in set(hooks) - before:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from deni.errors import SettingError
+from deni.models.hugging_face import hugging_face
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,7 +137,7 @@ def pooled_path(model: nn.Module) -> str:
 
 def embeddings_path(model: nn.Module) -> str:
     """The word embeddings."""
-    embeddings = model.get_input_embeddings()  # type: ignore[operator]
+    embeddings = hugging_face(model).get_input_embeddings()
     return next(name for name, module in model.named_modules() if module is embeddings)
 
 

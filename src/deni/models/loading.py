@@ -72,7 +72,7 @@ def load_config(model: str) -> Any:
 
 def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether it works on bytes and puts no blank in front of a text."""
-    steps = tokenizer.backend_tokenizer.pre_tokenizer  # type: ignore[attr-defined]
+    steps = tokenizer.backend_tokenizer.pre_tokenizer
     return steps is not None and '"ByteLevel","add_prefix_space":false' in steps.__getstate__().decode()
 
 

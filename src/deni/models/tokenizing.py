@@ -19,7 +19,7 @@ from deni.tasks.iob2 import first_tokens
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int]]:
     """The tokens of each text, special ones included, nothing cut."""
-    return tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]  # type: ignore[return-value]
+    return tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]
 
 
 def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:

@@ -29,6 +29,7 @@ class Reinit(Strategy, name="reinit"):
 
     def prepare_model(self, model: nn.Module) -> nn.Module:
         from deni.models.architectures import has_adapter, layers_of, pooler_of
+        from deni.models.hugging_face import hugging_face
 
         if not self.reinit_layers:
             return model
@@ -45,5 +46,5 @@ class Reinit(Strategy, name="reinit"):
                 for parameter in module.parameters(recurse=False):
                     parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # 5 skips what it has loaded
                 module._is_hf_initialized = False  # type: ignore[assignment]
-                model._init_weights(module)  # type: ignore[operator]
+                hugging_face(model)._init_weights(module)
         return model

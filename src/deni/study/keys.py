@@ -98,7 +98,7 @@ def combine_of(decided: Mapping[str, Any]) -> Combine:
     """
     name, settings = decided["strategy"]["name"], decided["strategy"]["settings"]
     if "combine" in decided["strategy"]:
-        return decided["strategy"]["combine"]  # type: ignore[no-any-return]
+        return decided["strategy"]["combine"]
     parts = {part: settings.get(part, {}) for part in name.split("+")} if "+" in name else {name: settings}
     rules: dict[str, Combine] = {
         part: part_settings["combine"] for part, part_settings in parts.items() if "combine" in part_settings

@@ -11,11 +11,12 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import PretrainedConfig, Trainer, TrainingArguments
+from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.engine.base import Views
@@ -48,6 +49,31 @@ OTHERS = {
     "PretrainedConfig._name_or_path": "which model it was",
     "trainer_utils.RemoveColumnsCollator": "not documented; drops columns as Trainer does",
 }
+
+
+def plain_model(trainer: Trainer) -> nn.Module:
+    """The model that a trainer has; its own annotation allows none, which holds before `__init__` alone."""
+    return cast(nn.Module, trainer.model)
+
+
+def any_init(model_init: Callable[..., nn.Module] | None) -> Any:
+    """What makes a model; annotated to make one of transformers' own classes, and always to be given."""
+    return model_init
+
+
+def folder_of(args: TrainingArguments) -> str:
+    """Where a trainer writes; optional in the annotation, but filled in when the arguments are made."""
+    return cast(str, args.output_dir)
+
+
+def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase | None:
+    """The tokenizer; annotated as anything that processes inputs, of which texts need this one."""
+    return cast(PreTrainedTokenizerBase | None, trainer.processing_class)
+
+
+def arrays(prediction: EvalPrediction) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and labels; annotated as arrays or tuples of them, tuples being for models with several outputs."""
+    return cast(np.ndarray, prediction.predictions), cast(np.ndarray, prediction.label_ids)
 
 
 class Columns:
@@ -102,8 +128,9 @@ def adapt(accelerator: Accelerator, views: Callable[[], Views], logs_norm: Calla
         accelerator.unscale_gradients()
         return clip_members(views(), max_norm)
 
-    accelerator.prepare_model = prepare_model  # type: ignore[method-assign]
-    accelerator.clip_grad_norm_ = clip  # type: ignore[method-assign, assignment]
+    replaced = cast(Any, accelerator)  # methods are not assigned to, for the type checker
+    replaced.prepare_model = prepare_model
+    replaced.clip_grad_norm_ = clip
 
 
 def own_arguments(args: TrainingArguments, changes: Mapping[str, Any]) -> TrainingArguments:

@@ -33,7 +33,7 @@ from deni.tasks import Task, find_task, task_of
 from deni.training import checkpoint, voting
 from deni.training.batches import LENGTHS, InOrder, SampleOrder
 from deni.training.checkpoint import readable_states
-from deni.training.compat import Columns, adapt, own_arguments
+from deni.training.compat import Columns, adapt, any_init, folder_of, own_arguments, plain_model, tokenizer_of
 from deni.training.dataloading import Loading, SeedSets, lanes_of, total_steps
 from deni.training.engine_choice import EnginePlan, choose_engine
 from deni.training.failures import Failures
@@ -129,7 +129,7 @@ class PopulationTrainer(Trainer):
             raise SettingError("give either `model` or `model_init`, not both")
         self.sets = SeedSets.taken_from(options, self.strategy, args, self.run_seeds)
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
-        self.model_init = model_init
+        self.model_init = any_init(model_init)
         with global_generators():
             base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
@@ -139,15 +139,17 @@ class PopulationTrainer(Trainer):
                     "or set CUDA_VISIBLE_DEVICES to one GPU"
                 )
             self.columns = Columns(self)
-            self.label_names = self.args.label_names or find_labels(_unwrapped(self.model).__class__) or ["labels"]
+            self.label_names = (
+                self.args.label_names or find_labels(_unwrapped(plain_model(self)).__class__) or ["labels"]
+            )
             self.model_accepts_loss_kwargs = False  # the model gets no labels; the loss is computed for each member
             own_optimizer = self.optimizer is not None or self.optimizer_cls_and_kwargs is not None
             exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
             if active_vocabulary and exact and not own_optimizer:
                 self.active_ids = token_ids(self.sets.train or [self.train_dataset])
-            self.model_init = model_init
+            self.model_init = any_init(model_init)
             self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
-            self.model = self.model_wrapped = self._populate(self.model)
+            self.model = self.model_wrapped = self._populate(plain_model(self))
         of_words = (self.task or task_of(self.population.model)).of_words
         whole = () if of_words else tuple(self.label_names)
         config, tokenizer = self.population.config, self.processing_class
@@ -379,7 +381,7 @@ class PopulationTrainer(Trainer):
             return texts_to_compare(self.loading, sets, wanted)
 
         def outputs(batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-            return self.ballots.outputs(self.model, batch)
+            return self.ballots.outputs(plain_model(self), batch)
 
         def task() -> Task:
             return self.ballots.find_task()
@@ -438,14 +440,14 @@ class PopulationTrainer(Trainer):
         elif self.args.should_save:
             from deni.artifact import describe
 
-            folder = output_dir or os.path.join(self.args.output_dir, "model")
+            folder = output_dir or os.path.join(folder_of(self.args), "model")
             about = partial(describe, self, task=self.ballots.find_task().name)
-            save_artifact(folder, self.population, self.processing_class, self.strategy, about)
+            save_artifact(folder, self.population, tokenizer_of(self), self.strategy, about)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
-        folder = output_dir or self.args.output_dir
+        folder = output_dir or folder_of(self.args)
         os.makedirs(folder, exist_ok=True)
         extra = {
             "origin": self.origin,
@@ -454,8 +456,8 @@ class PopulationTrainer(Trainer):
             **self.phases.state(),
         }
         checkpoint.save(self.population, folder, extra)
-        if self.processing_class is not None:
-            self.processing_class.save_pretrained(folder)
+        if (tokenizer := tokenizer_of(self)) is not None:
+            tokenizer.save_pretrained(folder)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
@@ -479,4 +481,4 @@ class PopulationTrainer(Trainer):
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator, return-value]
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]

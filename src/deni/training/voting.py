@@ -13,9 +13,11 @@ from transformers import EvalPrediction, TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
 from deni.engine.module import PopulationModule
+from deni.models.hugging_face import hugging_face
 from deni.population import Population
 from deni.tasks import Task, task_of
 from deni.tasks.voting import Combine, vote
+from deni.training.compat import arrays
 from deni.training.losses import MemberLoss
 from deni.training.phases import Phases
 from deni.training.runs import RunSeeds
@@ -39,12 +41,13 @@ def task_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = N
         model: the plain module.
         task: None to infer it from the model.
     """
+    config: Any = hugging_face(model).config  # problem_type has another annotation in each version
     if task is not None:
-        model.config.problem_type = task.problem_type
+        config.problem_type = task.problem_type
         return task
     found = task_of(model, labels)
-    if labels is not None and model.config.problem_type is None:
-        model.config.problem_type = found.problem_type
+    if labels is not None and config.problem_type is None:
+        config.problem_type = found.problem_type
     return found
 
 
@@ -165,12 +168,11 @@ class MeanOverSeeds:
         self.per_run: list[dict[str, float]] = []
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        predictions, labels = prediction.predictions, prediction.label_ids
-        if predictions.ndim == 4:  # type: ignore[union-attr]  # of tokens
-            predictions, labels = np.swapaxes(predictions, 1, 2), np.swapaxes(labels, 1, 2)  # type: ignore[arg-type]
+        predictions, labels = arrays(prediction)
+        if predictions.ndim == 4:  # of tokens
+            predictions, labels = np.swapaxes(predictions, 1, 2), np.swapaxes(labels, 1, 2)
         self.per_run = [
-            self.compute(EvalPrediction(predictions[:, run], labels[:, run]))  # type: ignore[index, call-overload]
-            for run in range(predictions.shape[1])  # type: ignore[union-attr]
+            self.compute(EvalPrediction(predictions[:, run], labels[:, run])) for run in range(predictions.shape[1])
         ]
         return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
 

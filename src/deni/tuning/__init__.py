@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from deni.models.hugging_face import with_peft
 from deni.registry import class_of
 from deni.settings import as_it_is, make
 from deni.tuning.base import TUNINGS, Tuning
@@ -37,7 +38,8 @@ def tuning_of(model: nn.Module) -> str:
         return "unipelt"
     if not hasattr(model, "peft_config"):
         return "full"
-    kind = str(model.peft_config[model.active_adapter].peft_type.value).lower()  # type: ignore[index, union-attr, operator]
+    adapted = with_peft(model)
+    kind = str(adapted.peft_config[adapted.active_adapter].peft_type.value).lower()
     return {"prompt_tuning": "prompt"}.get(kind, kind)
 
 

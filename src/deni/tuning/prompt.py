@@ -37,16 +37,17 @@ class Prompt(Tuning, name="prompt"):
         from peft import PromptTuningConfig, TaskType, get_peft_model
 
         from deni.models.architectures import for_tokens
+        from deni.models.hugging_face import hugging_face
 
         if for_tokens(model):
             raise InputError("prompt tuning puts tokens without labels in front of a text: choose another tuning")
         config: Any = model.config
         sizes = {  # PEFT guesses them from the names in the config, which not every family has
-            "token_dim": model.get_input_embeddings().embedding_dim,  # type: ignore[operator, union-attr]
+            "token_dim": hugging_face(model).get_input_embeddings().embedding_dim,
             "num_layers": config.num_hidden_layers,
             "num_attention_heads": config.num_attention_heads,
         }
         return get_peft_model(
-            model,  # type: ignore[arg-type]
+            model,
             PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=self.prompt_tokens, **sizes),
         )

@@ -74,7 +74,7 @@ def _options(table: Mapping[str, type], skip: Collection[str]) -> list[tuple[lis
     texts: dict[str, str] = {}
     for name, cls in table.items():
         hints, described = get_type_hints(cls), describe(cls)
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        for field in dataclasses.fields(cls):
             owners.setdefault(field.name, []).append(name)
             kinds.setdefault(field.name, hints[field.name])
             texts.setdefault(field.name, described.get(field.name, ""))
@@ -93,7 +93,7 @@ def _options(table: Mapping[str, type], skip: Collection[str]) -> list[tuple[lis
 
 def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
     """Those of the given values that are fields of the dataclasses; None means not given."""
-    names = {field.name for cls in table for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    names = {field.name for cls in table for field in dataclasses.fields(cls)}
     return {key: value for key, value in given.items() if key in names and value is not None}
 
 

@@ -142,7 +142,7 @@ def dataset(spot: Spot, folder: Path) -> Choice:
         elif key == "augmented":
             value[key] = _file(each, folder)
         elif key == "task":
-            value[key] = each.as_type(Literal[OF_TEXTS])  # type: ignore[valid-type]
+            value[key] = each.as_type(Literal[OF_TEXTS])
         elif key == "label_order":
             value[key] = [str(label.value) for label in each.items()]
     # Without its name, a word that messages about other settings have, too.

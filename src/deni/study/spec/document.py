@@ -53,7 +53,7 @@ class Spot:
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.wrong(f"expected one value, not a {'mapping' if self.is_mapping else 'list'}")
         try:
-            return yaml.SafeLoader("").construct_object(self.node)  # type: ignore[no-untyped-call]
+            return yaml.SafeLoader("").construct_object(self.node)
         except (yaml.YAMLError, ValueError) as error:  # such as the 31st of February
             raise self.wrong(f"{short(self.node.value)} is not a value: {error}") from None
 
