@@ -18,7 +18,7 @@ HERE = Path(__file__).parents[1]
 TARGET = 0.4
 CODE = "from deni.cli import main; main(prog_name='deni')"
 WRONG = "strategys: [deni]\ndatasets: [trec]\nseeds: 3\n"
-COMMANDS = "demo inspect augment train evaluate predict export show study diagnose report"
+COMMANDS = "demo inspect augment train evaluate predict export show study diagnose report"  # of both
 
 
 def seconds(folder: Path, code: str, arguments: list[str], typed: dict[str, str]) -> float:
@@ -44,6 +44,7 @@ def cases(wrong: Path) -> dict[str, tuple[str, list[str], dict[str, str]]]:
         "deni study run --help": (CODE, ["study", "run", "--help"], {}),
         "deni show deni --steps 1250": (CODE, ["show", "deni", "--steps", "1250"], {}),
         "deni study run wrong.yaml --dry-run": (CODE, study, {}),
+        "deni strategies list": (CODE, ["strategies", "list"], {}),
         "completion of deni train --la": (CODE, [], completion),
         "from deni import DeniClassifier": ("from deni import DeniClassifier", [], {}),
         "from deni import load": ("from deni import load", [], {}),

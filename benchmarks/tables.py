@@ -70,6 +70,13 @@ def loading(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", memory])
 
 
+def startup(result: dict[str, Any]) -> str:
+    lines = [where(result), "", f"Before is commit {result['before']}; the target of commands is {result['target']} s."]
+    lines += ["", "| what | before, s | after, s |", "| --- | ---: | ---: |"]
+    lines += [f"| `{row['what']}` | {row['before']:.2f} | {row['after']:.2f} |" for row in result["rows"]]
+    return "\n".join(lines)
+
+
 def interval_coverage(result: dict[str, Any]) -> str:
     lines = [
         where(result),
@@ -217,6 +224,7 @@ PAGES = {
         gpu,
         packed_step,
         kills,
+        startup,
     ),
 }
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import deni
-import deni.cli.show
+import deni.cli.strategies
 import deni.cli.train  # before a test adds strategies: their flags are listed when a command is imported
 import deni.strategies
 from deni.cli import main
@@ -70,7 +70,7 @@ def test_a_strategy_of_the_library_is_its_file_its_card_and_its_row_in_the_tests
     assert deni.Late is STRATEGIES["late"]
     assert "Late" in dir(deni)
     assert str(deni.strategies.Late(members=3).schedule(10)) == "1x8 3x2"
-    assert "| [late](late.md) | Fork for the last steps. |" in script("strategies").table()
+    assert "| [late](late.md) | Fork for the last steps. |  |" in script("strategies").table()
     config = SimpleNamespace(nav=[{"Strategies": []}])
     assert {"late": "strategies/late.md"} in script("strategies").on_config(config).nav[0]["Strategies"]
 
@@ -90,8 +90,12 @@ def test_a_plug_in_is_a_strategy_everywhere(install, tmp_path):
     assert "late" in STRATEGIES.names()
     assert str(make_strategy("late", members=3, last_steps=4).schedule(10)) == "1x6 3x4"
     assert make_strategy("llrd+late", last_steps=3).parts[1].last_steps == 3
-    shown = CliRunner().invoke(main, ["show", "late", "--steps", "20", "--members", "2", "--last-steps", "5"])
-    assert shown.output.splitlines()[0] == "1x15 2x5", shown.output
+    shown = CliRunner().invoke(
+        main, ["strategies", "show", "late", "--steps", "20", "--members", "2", "--last-steps", "5"]
+    )
+    assert shown.output.splitlines()[0] == "late: Fork for the last steps."
+    assert "schedule: 1x15 2x5" in shown.output.splitlines()
+    assert "--last-steps INTEGER" in shown.output
     assert "--last-steps" in CliRunner().invoke(main, ["train", "--strategy=llrd+late", "--help"]).output
     (tmp_path / "data.csv").write_text("text,label\na,x\nb,y\n")
     (tmp_path / "study.yaml").write_text(
@@ -105,9 +109,9 @@ def test_a_plug_in_is_not_loaded_before_it_is_named(install):
     install("late", "late_plugin", "raise RuntimeError('loaded')")
     make_strategy("deni")
     assert next(iter(STRATEGIES)) == "default"
-    listed = CliRunner().invoke(main, ["show"])
+    listed = CliRunner().invoke(main, ["strategies"])
     assert listed.exit_code == 0
-    assert listed.output.splitlines()[-1].split()[0] == "late"
+    assert "late                     ?  Of a plug-in" in listed.output
     with pytest.raises(ValueError, match=r"unknown strategy 'lat': did you mean late\?$"):
         make_strategy("lat")
 
@@ -128,7 +132,7 @@ def test_a_plug_in_that_cannot_be_loaded_is_named_in_one_line(install, source, m
     with pytest.raises(InputError, match=message) as caught:
         make_strategy("late")
     assert "\n" not in str(caught.value)
-    result = CliRunner().invoke(main, ["show", "late"])
+    result = CliRunner().invoke(main, ["strategies", "show", "late"])
     assert result.exit_code == 2
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from deni.cli import COMMANDS, main
+from deni.cli.options.fields import SettingOption
+from deni.cli.options.groups import GroupedCommand, record
 
 FOLDER = "commands"
 DEFAULT = re.compile(r"\s*\[default: (.*)\]$", re.DOTALL)
-RANGE = r"(?:required|[\d.]+<=?x<=?[\d.]+|x[<>]=?[\d.]+)"  # as click writes it, alone or behind the default
-NO_DEFAULT = re.compile(rf"\s*\[{RANGE}\]|;\s*{RANGE}(?=\])")
-OWNERS = re.compile(r"\s*\[([a-z0-9_]+(?:, [a-z0-9_]+)*)\]$")
+REQUIRED = re.compile(r"\s*\[required\]|;\s*required(?=\])")
 
 
 def on_config(config: Any) -> Any:
@@ -74,28 +74,33 @@ def _sections(command: click.Command, context: click.Context, level: int) -> Ite
 
 
 def _options(command: click.Command, context: click.Context) -> Iterator[str]:
-    """A table of the options, and one of those that are settings of a strategy, tuning or method."""
-    plain, owned = [], []
+    """A table of each group of options, and one of those that are settings of a strategy, tuning or method."""
+    plain: dict[str, str] = {}
+    owned = []
     for option in command.get_params(context):
-        record = option.get_help_record(context) if isinstance(option, click.Option) else None
-        if record is None:
+        found = record(option, context) if isinstance(option, click.Option) else None
+        if found is None or not isinstance(option, click.Option) or option.name is None:
             continue
-        flags, text = record[0], NO_DEFAULT.sub("", record[1])
-        found = DEFAULT.search(text)
-        default = "needed" if option.required else _code(found[1]) if found else ""
+        flags, text = found[0], REQUIRED.sub("", found[1])
+        shown = DEFAULT.search(text)
+        default = "needed" if option.required else _code(shown[1]) if shown else ""
         text = DEFAULT.sub("", text).strip()
-        owners = OWNERS.search(text)
-        text = OWNERS.sub("", text)
         if isinstance(option.type, click.Choice):
             flags = flags.partition(" [")[0]
             choices = ", ".join(map(str, option.type.choices))
             text = f"{text} {'One of' if ',' in choices else 'Only'} {choices}.".strip()
-        row = f"| `{flags.replace(' RANGE', '')}` | {_cell(text)} |"
-        if owners:
-            owned.append(f"{row} {owners[1]} |")
+        row = f"| `{flags}` | {_cell(text)} |"
+        if isinstance(option, SettingOption):
+            owned.append(f"{row} {', '.join(option.owners)} |")
         else:
-            plain.append(f"{row} {default} |")
-    yield from ("| option | meaning | default |", "| --- | --- | --- |", *plain)
+            plain[option.name] = f"{row} {default} |"
+    groups = command.groups if isinstance(command, GroupedCommand) else {}
+    for title, names in groups.items():
+        yield from (f"{title}:", "", "| option | meaning | default |", "| --- | --- | --- |")
+        yield from (*(plain.pop(name) for name in names), "")
+    if groups:
+        yield from ("Other:", "")
+    yield from ("| option | meaning | default |", "| --- | --- | --- |", *plain.values())
     if owned:
         yield from ("", "Settings; their defaults are those of what they belong to:", "")
         yield from ("| option | meaning | of |", "| --- | --- | --- |", *owned)

@@ -24,9 +24,9 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def table() -> str:
-    """Each strategy with the first sentence of its class."""
-    rows = ["| strategy | what it does |", "| --- | --- |"]
+    """Each strategy with the first sentence of its class, and when to take it."""
+    rows = ["| strategy | what it does | when to take it |", "| --- | --- | --- |"]
     for name, cls in STRATEGIES.built_in().items():
         text = (inspect.getdoc(cls) or "").partition("\n")[0].replace("|", "\\|")
-        rows.append(f"| [{name}]({name}.md) | {text} |")
+        rows.append(f"| [{name}]({name}.md) | {text} | {vars(cls).get('when', '')} |")
     return "\n".join(rows)

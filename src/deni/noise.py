@@ -24,11 +24,11 @@ class Noise:
     """Normal noise on weights: theta' = theta + sqrt(v) * s * eps with eps ~ N(0, 1) (arXiv 2406.12471).
 
     Args:
-        variance: v of the noise, finite and at least 0; 0.15 in the paper.
-        scale: s of the noise: `scaled` by the tensor's standard deviation or `uniform`, which is 1.
+        variance: variance v of the noise, finite and at least 0; 0.15 in the paper.
+        scale: scale s of the noise: `scaled` by the tensor's standard deviation or `uniform`, which is 1.
         scope: which tensors get noise: the `head` (the last linear layer), all `trainable` ones, or `auto`: the head
             with full tuning, all that train with PEFT (the paper's choices).
-        floor: the least s of scaled noise, at least 0; tensors of equal values (a fresh LoRA B) have s = 0.
+        floor: smallest s of scaled noise, at least 0; tensors of equal values (a fresh LoRA B) have s = 0.
     """
 
     variance: float = 0.15

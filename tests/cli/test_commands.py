@@ -121,16 +121,46 @@ def test_export_prints_the_folders_it_wrote(trained, tmp_path):
 
 
 def test_show_prints_the_schedule_and_its_cost():
-    output = ok("show", "deni", "--steps", 1250)
+    output = ok("strategies", "show", "deni", "--steps", 1250)
     schedule = make_strategy("deni").schedule(1250)
     assert str(schedule) in output
     assert f"member-steps: {schedule.cost}" in output
     assert f"{100 * schedule.cost / Ensemble(members=10).schedule(1250).cost:.1f} %" in output
-    assert "5x125" in ok("show", "deni", "--members", 5)
+    assert "5x125" in ok("strategies", "show", "deni", "--members", 5)
 
 
-def test_show_without_a_strategy_lists_all():
-    assert [line.split()[0] for line in ok("show").splitlines()] == list(STRATEGIES)
+def test_strategies_are_listed_with_their_cost_what_they_do_and_when_to_take_them():
+    listed = ok("strategies", "list")
+    assert ok("strategies") == listed
+    rows = [line.split() for line in listed.splitlines() if line[:1] not in (" ", "")]
+    assert [row[0] for row in rows[1:-3]] == list(STRATEGIES)
+    assert {row[0]: row[1] for row in rows}["deni"] == "3.7"  # 4625 / 1250
+    assert {row[0]: row[1] for row in rows}["ensemble"] == "10"
+    letters = "".join(listed.split())  # lines break at hyphens, too
+    for name in STRATEGIES:
+        when = STRATEGIES[name].when
+        assert "".join(f"Take it {when[0].lower()}{when[1:]}".split()) in letters
+
+
+def test_tunings_are_listed_and_shown_with_their_settings():
+    assert [line.split()[0] for line in ok("tunings").splitlines() if line[:1] not in (" ", "")][:-1] == list(TUNINGS)
+    shown = ok("tunings", "show", "lora")
+    assert "default learning rate: 0.0003" in shown
+    assert "--lora-r INTEGER" in shown
+    assert "none" in ok("tunings", "show", "full").split()
+
+
+def test_a_preset_gives_the_settings_of_a_strategy_their_defaults():
+    for preset, vote in ((), "soft"), (("--preset", "paper"), "hard"):
+        shown = " ".join(ok("strategies", "show", "deni", *preset).split())
+        assert f"or parent (the first alone). [default: {vote}]" in shown
+
+
+def test_the_old_name_of_strategies_show_works_and_says_so():
+    done = CliRunner().invoke(main, ["show", "deni"])
+    assert done.exit_code == 0
+    assert "Use deni strategies show." in done.stderr
+    assert "member-steps: 4625" in done.stdout
 
 
 # ---- help ----------------------------------------------------------------------------------------------------------

@@ -48,8 +48,11 @@ def test_help_loads_nothing_heavy(command):
 
 
 def test_the_schedule_of_a_strategy_loads_nothing_heavy():
-    printed, loaded = python(CODE, "show", "deni", "--steps", "1250")
+    printed, loaded = python(CODE, "strategies", "show", "deni", "--steps", "1250")
     assert "1x375 10x125 1x125 10x125 1x375 10x125" in printed
+    assert loaded & HEAVY == set()
+    printed, loaded = python(CODE, "strategies", "list")
+    assert "Take it when results vary too much with the seed" in " ".join(printed.split())
     assert loaded & HEAVY == set()
 
 
@@ -76,6 +79,10 @@ def test_a_misspelled_study_is_reported_before_anything_heavy_is_loaded(tmp_path
         ("deni tr", "plain,train"),
         ("deni train --learn", "plain,--learning-rate"),
         ("deni train --tuning lo", "plain,lora"),
+        ("deni train --strategy no", "plain,noisy_interpolation"),
+        ("deni train --strategy prior_noise+lin", "plain,prior_noise+linear_probe"),
+        ("deni strategies show mix", "plain,mixout"),
+        ("deni tunings show pr", "plain,prompt"),
         ("deni train --merge-l", "plain,--merge-lora"),
     ],
 )

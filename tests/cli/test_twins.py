@@ -14,7 +14,7 @@ from deni.commands.diagnose import diagnose_file
 from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
 from deni.commands.predict import predict_file
-from deni.commands.show import show_strategies
+from deni.commands.strategies import show_strategies
 from deni.commands.study import export_cells, merge_stores, plan_study, retry_cells, study_status
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
@@ -38,13 +38,16 @@ FUNCTIONS = {
     "inspect": (inspect_file,),
     "predict": (predict_file,),
     "report": (write_report,),
-    "show": (show_strategies,),
+    "strategies list": (show_strategies,),
+    "strategies show": (show_strategies,),
     "study export": (export_cells,),
     "study merge": (merge_stores,),
     "study retry": (retry_cells,),
     "study run": (plan_study, Run),
     "study status": (study_status,),
     "train": (train_file, Recipe.of),
+    "tunings list": (lambda: None,),  # it prints what the classes say
+    "tunings show": (lambda tuning: None,),
 }
 # What decides how the result is shown, not what it is.
 SHOWN = {
@@ -61,7 +64,7 @@ HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values())},
     "export": {"folder": {"model"}},
-    "show": {"settings": fields(STRATEGIES.values())},
+    "strategies show": {"settings": fields(STRATEGIES.values())},
     "train": {
         "file": {"data"},
         "strategy_settings": fields(STRATEGIES.values()),
@@ -78,9 +81,10 @@ def arguments(function):
 def test_each_command_has_its_twin():
     groups = {name.partition(" ")[0] for name in FUNCTIONS if " " in name}
     assert set(COMMANDS) == {name for name in FUNCTIONS if " " not in name} | groups
-    assert {f"study {name}" for name in main.get_command(None, "study").commands} == {
-        name for name in FUNCTIONS if name.startswith("study ")
-    }
+    for group in groups:
+        assert {f"{group} {name}" for name in main.get_command(None, group).commands} == {
+            name for name in FUNCTIONS if name.startswith(f"{group} ")
+        }
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -23,18 +23,19 @@ class BackTranslation(Augmenter):
 
     Args:
         forward_model: folder or hub id of the model that translates the texts, such as Helsinki-NLP/opus-mt-en-de.
-        backward_model: of the one that translates back, such as Helsinki-NLP/opus-mt-de-en; may be the same.
+        backward_model: folder or hub id of the model that translates back, such as Helsinki-NLP/opus-mt-de-en; may be
+            the same.
         language: code of the texts' language, for a model of many languages (eng_Latn in NLLB, en in M2M100).
-        pivot: code of the other language.
+        pivot: code of the other language, for a model of many languages.
         forward_prefix: what is put in front of a text for the model, such as ">>deu<< ".
         backward_prefix: what is put in front of a translation for the model.
         sample: whether translations are sampled; if not, they are the best of a beam search.
-        temperature: of sampling; higher for more variety, lower for fewer mistakes.
+        temperature: temperature of sampling; higher for more variety, lower for fewer mistakes.
         top_p: sample from the most probable tokens that have this probability together.
-        beams: of beam search.
+        beams: how many beams beam search has.
         max_length: tokens of a text or translation; what is longer is cut.
         batch_size: labeled examples that are translated at the same time; each has n translations.
-        device: such as cuda or cpu; a GPU, if there is one, where it is not given.
+        device: device such as cuda or cpu; by default a GPU, if there is one.
     """
 
     name: ClassVar[str] = "back_translation"

@@ -36,15 +36,16 @@ class LLM(Augmenter):
         llm_model: the model, as the server names it.
         base_url: address of an OpenAI-compatible server, such as http://localhost:8000/v1; else OPENAI_BASE_URL, else
             that of OpenAI.
-        temperature: at least 0; higher gives more varied paraphrases. Unset leaves the server's own.
+        temperature: temperature of the answers, at least 0; higher gives more varied paraphrases. Unset leaves the
+            server's own.
         prompt: what the model is told, with {text} and {n} in it, and {label} if it is to know the label. The answer
             must be a JSON list of strings.
         max_retries: how often a request is sent again after 429, 5xx, a time-out or a lost connection.
         timeout: seconds until an answer must begin or go on.
         requests_per_minute: send at most so many, those sent again among them.
         concurrency: requests under way at one time.
-        price_input: of a million input tokens, for the estimate.
-        price_output: of a million output tokens.
+        price_input: price of a million input tokens, for the estimate.
+        price_output: price of a million output tokens.
         cache: folder of the stored answers.
         yes: send the requests without a question; needed without a terminal to ask on.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import os
@@ -21,7 +22,8 @@ COMMANDS = (
     "evaluate",
     "predict",
     "export",
-    "show",
+    "strategies",
+    "tunings",
     "study",
     "diagnose",
     "report",
@@ -29,12 +31,16 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """Loads a command when it is asked for, so that `deni show` does not wait for torch."""
+    """Loads a command when it is asked for, so that `deni strategies` does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "show":
+            command = copy.copy(importlib.import_module("deni.cli.strategies").show)
+            command.deprecated = "Use deni strategies show."
+            return command
         if cmd_name not in COMMANDS:
             return None
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported, before `_quiet`

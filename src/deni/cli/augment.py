@@ -10,24 +10,32 @@ from deni.augmentation import AUGMENTERS
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
-from deni.cli.options.fields import field_options, taken
+from deni.cli.options.fields import SettingsCommand, field_options, taken
 from deni.data import DATASETS
 from deni.outputs import check_output
 from deni.tasks import DEFAULT
 
 
-@click.command("augment", epilog=example("deni augment tickets.csv --method easy --n 2 --output new.csv"))
+@click.command(
+    "augment",
+    cls=SettingsCommand,
+    owners={"method": AUGMENTERS},
+    more=f"Each METHOD has settings: deni augment --method NAME --help shows those of {', '.join(AUGMENTERS)}.",
+    epilog=example("deni augment tickets.csv --method easy --n 2 --output new.csv"),
+)
 @click.argument("file")
-@click.option("--output", required=True, help="CSV, TSV, JSONL or Parquet, by its suffix.")
+@click.option("--output", required=True, help="File to write: CSV, TSV, JSONL or Parquet, by its suffix.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
-@click.option("--method", type=Choice(list(AUGMENTERS)), default="easy", show_default=True)
-@click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts of each labelled one.")
+@click.option(
+    "--method", type=Choice(list(AUGMENTERS)), default="easy", show_default=True, help="How new texts are made."
+)
+@click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts for each labeled one.")
 @single_text_options
 @LABEL
 @task_options
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of what the method draws.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@click.option("--yes", is_flag=True, default=None, help="Send paid requests without a question. [llm]")
+@click.option("--yes", is_flag=True, default=None, help="Send paid requests of the method llm without a question.")
 @field_options(AUGMENTERS, skip={"yes"})
 def command(
     file: str,
@@ -45,9 +53,11 @@ def command(
     progress: bool,
     **settings: Any,
 ) -> None:
-    """Make new texts of the labelled ones of FILE (CSV, TSV, JSONL, Parquet, also gzipped; - for standard input).
+    """Make new texts from the labeled ones of FILE.
 
-    The output has the columns seed (the labelled text), text and label; `deni train --augmented` reads it. After an
+    FILE is CSV, TSV, JSONL or Parquet, also gzipped; - is standard input.
+
+    The output has the columns seed (the labeled text), text and label; `deni train --augmented` reads it. After an
     interrupt or a kill the same command goes on where it was.
 
     FILE may be a dataset as in `deni train`, too; one of pairs as the one text that --preset paper reads.

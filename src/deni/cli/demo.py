@@ -12,14 +12,21 @@ from deni.cli.options.choice import Choice
 
 
 @click.command("demo", epilog=example("deni demo --seeds 3 --labelled 90"))
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True)
-@click.option("--epochs", type=float, default=7, show_default=True)
-@click.option("--model", default="minilm", show_default=True, help="minilm, a folder, or a hub id.")
-@click.option("--tuning", type=Choice(["full", "lora"]), default="full", show_default=True)
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result as JSON.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each strategy.")
+@click.option(
+    "--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True, help="Labeled texts to train on."
+)
+@click.option("--epochs", type=float, default=7, show_default=True, help="Passes over the training texts.")
+@click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
+@click.option(
+    "--tuning", type=Choice(["full", "lora"]), default="full", show_default=True, help="Which parameters train."
+)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File to write the result to, as JSON.")
 def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: Path | None) -> None:
-    """Fine-tune on built-in support-desk messages, with and without DENI, and compare."""
+    """Compare plain fine-tuning and DENI on built-in messages.
+
+    The messages are those of a support desk, in English.
+    """
     from rich.console import Console
     from rich.table import Table
 

@@ -12,7 +12,7 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
-from deni.cli.options.fields import field_options, taken
+from deni.cli.options.fields import SettingsCommand, field_options, taken
 from deni.cli.options.running import running_options
 from deni.randomness import SOURCES
 from deni.tuning import TUNINGS
@@ -24,16 +24,33 @@ BUDGETS = ("small", "normal", "large")
 DATASET = ("text_column", "text_pair_column", "split", "config_name", "label_column", "augmented")
 RECIPE = ("epochs", "learning_rate", "batch_size", "max_length", "dropout", "bf16")
 AS_IN_TRAIN = ("model", "tuning", "preset", "protocol", "labelled", "test_size", "block")
+GROUPS = {
+    "What everyone needs": "model tuning strategy text_column label_column labelled seeds budget store dry_run as_json",
+    "Data": "text_pair_column test_size split config_name augmented block preset protocol",
+    "Training": "epochs learning_rate batch_size max_length dropout bf16",
+    "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
+    "Compute": "runner workers pack threads address gpus_per_worker progress",
+}
 TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses.fields(cls)}
 
 
 @click.command(
-    "diagnose", epilog=example("deni diagnose tickets.csv --tuning lora --labelled 100 --epochs 3 --dry-run")
+    "diagnose",
+    cls=SettingsCommand,
+    owners={"tuning": TUNINGS},
+    groups=GROUPS,
+    more="A tuning has settings, which are flags, too: deni tunings show NAME, or deni diagnose --tuning NAME --help.",
+    epilog=example("deni diagnose tickets.csv --tuning lora --labelled 100 --epochs 3 --dry-run"),
 )
 @click.argument("file")
-@click.option("--model", default="minilm", show_default=True, help="minilm, a folder, or a hub id.")
+@click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
 @training.TUNING
-@click.option("--strategy", default="default", show_default=True, help="What is diagnosed: plain fine-tuning, or deni.")
+@click.option(
+    "--strategy",
+    default="default",
+    show_default=True,
+    help="Strategy that is diagnosed: default (plain fine-tuning), or deni.",
+)
 @training.PRESET
 @training.PROTOCOL
 @training.LABELLED
@@ -48,7 +65,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @training.DROPOUT
 @training.BF16
 @training.BLOCK
-@click.option("--seeds", type=int, default=10, show_default=True, help="Runs that tell how much it varies.")
+@click.option("--seeds", type=int, default=10, show_default=True, help="Runs that show how much results vary.")
 @click.option(
     "--budget",
     type=Choice(BUDGETS),
@@ -56,29 +73,35 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
     show_default=True,
     help="Configurations and values of each source: 3 x 3, 5 x 5 or 10 x 10.",
 )
-@click.option("--configurations", type=int, help="Of the other sources, for each source.  [default: of the budget]")
-@click.option("--values", type=int, help="Of a source in each configuration.  [default: of the budget]")
 @click.option(
-    "--source", "sources", multiple=True, type=Choice(SOURCES), help="To investigate.  [default: all in play]"
+    "--configurations", type=int, help="Configurations of the other sources, for each source.  [default: the budget's]"
 )
-@click.option("--investigate/--no-investigate", default=True, help="Whether to investigate the sources.")
+@click.option("--values", type=int, help="Values of a source in each configuration.  [default: the budget's]")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    type=Choice(SOURCES),
+    help="Source of randomness to investigate.  [default: all in play]",
+)
+@click.option("--investigate/--no-investigate", default=True, help="Whether to find out which randomness matters.")
 @click.option(
     "--candidate",
     "candidates",
     multiple=True,
-    help="A strategy to try.  [default: deni, linear_probe, swa, best_practices, ensemble (members=3)]",
+    help="Strategy to try; may be repeated.  [default: deni, linear_probe, swa, best_practices, ensemble (members=3)]",
 )
-@click.option("--trial/--no-trial", default=True, help="Whether to try other strategies.")
+@click.option("--trial/--no-trial", default=True, help="Whether to train other strategies for comparison.")
 @click.option("--trial-seeds", type=int, default=5, show_default=True, help="Runs of each candidate.")
-@click.option("--store", help="File of the results.  [default: FILE.diagnose.db]")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--store", help="File that keeps the results.  [default: FILE.diagnose.db]")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the cost, without training.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @running_options
 @field_options(TUNINGS)
 def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
-    """Tell how unstable the fine-tuning of FILE is, which randomness makes it so, and what might help.
+    """Measure how much results on FILE vary, why, and what helps.
 
-    FILE is one of labelled texts, or the name of a dataset, as in `deni train`. After Ctrl-C the same command goes on.
+    FILE has labeled texts, or is the name of a dataset, as in `deni train`. After Ctrl-C the same command goes on.
     """
     import json
 

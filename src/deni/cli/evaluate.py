@@ -15,9 +15,12 @@ from deni.cli.options.data import LABEL, data_options
 @click.argument("file")
 @data_options
 @LABEL
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(model: str, file: str, as_json: bool, **columns: str | None) -> None:
-    """Measure MODEL on FILE (with labels; - for standard input), a dataset by its name, or user/dataset of the hub."""
+    """Measure MODEL on the labeled texts of FILE.
+
+    FILE may be - for standard input, the name of a dataset, or user/dataset of the hub.
+    """
     from rich.console import Console
     from rich.table import Table
 

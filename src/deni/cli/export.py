@@ -12,12 +12,28 @@ from deni.outputs import check_free, check_outside, check_writable
 @click.command("export", epilog=example("deni export model/ out/ --as single"))
 @click.argument("model")
 @click.argument("out")
-@click.option("--as", "how", type=Choice(["single", "members"]), default="single", show_default=True)
-@click.option("--adapter", is_flag=True, help="Write PEFT adapters in place of whole models.")
-@click.option("--merge-lora", type=Choice(["factors", "product"]), default="factors", show_default=True)
+@click.option(
+    "--as",
+    "how",
+    type=Choice(["single", "members"]),
+    default="single",
+    show_default=True,
+    help="The mean of the members as one model, or each member.",
+)
+@click.option("--adapter", is_flag=True, help="Write PEFT adapters instead of whole models.")
+@click.option(
+    "--merge-lora",
+    type=Choice(["factors", "product"]),
+    default="factors",
+    show_default=True,
+    help="What is averaged of LoRA: the factors, or their product.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, overwrite: bool) -> None:
-    """Write MODEL to OUT: the mean of its members as one model that loads without deni, or each member."""
+    """Write MODEL to OUT as ordinary transformers folders.
+
+    That is the mean of its members as one model, which loads without deni, or each member.
+    """
     check_outside(out, model)
     check_free(out, overwrite)
     check_writable(out)

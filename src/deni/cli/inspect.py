@@ -22,12 +22,14 @@ MOST_CLASSES = 20  # rows of the table
 
 @click.command("inspect", epilog=example("deni inspect tickets.csv --test held_out.csv"))
 @click.argument("file")
-@click.option("--test", help="FILE or dataset on which a model will be measured: is any of it in FILE?")
-@click.option("--model", help="Whose tokens to count: minilm, a folder, or a hub id.  [default: minilm]")
+@click.option("--test", help="Test file or dataset; texts of it that are in FILE, too, are reported.")
+@click.option("--model", help="Model whose tokens are counted: minilm, a folder, or a hub id.  [default: minilm]")
 @data_options
 @click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label, if there is one]")
 @task_options
-@click.option("--json", "json_file", help="Write all of it as JSON to this file; - for standard output, no tables.")
+@click.option(
+    "--json", "json_file", help="File to write everything to, as JSON; - for standard output, without tables."
+)
 def command(
     file: str,
     test: str | None,
@@ -37,9 +39,9 @@ def command(
     json_file: str | None,
     **columns: str | None,
 ) -> None:
-    """Look into FILE (with labels or without; - for standard input) before training on it.
+    """Check FILE before training on it.
 
-    FILE may be a dataset as in `deni train`, too.
+    FILE has labels or not; - is standard input. It may be a dataset as in `deni train`, too.
 
     Errors stop training, warnings are likely mistakes and come before training, too, and notes are good to know.
     """

@@ -12,13 +12,19 @@ from deni.outputs import check_output
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
 @click.argument("model")
 @click.argument("file")
-@click.option("--output", default="-", show_default=True, help="CSV, TSV, JSONL, Parquet or CoNLL, by its suffix.")
+@click.option(
+    "--output",
+    default="-",
+    show_default=True,
+    help="File to write: CSV, TSV, JSONL, Parquet or CoNLL, by its suffix; - for standard output.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @data_options
 def command(model: str, file: str, output: str, overwrite: bool, **columns: str | None) -> None:
-    """Label the texts of FILE (- for standard input): label, confidence, agreement of the members, entropy.
+    """Label the texts of FILE with MODEL.
 
-    FILE may be a dataset as in `deni train`, too.
+    The output has label, confidence, agreement of the members and entropy. FILE may be - for standard input, or a
+    dataset as in `deni train`.
 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.

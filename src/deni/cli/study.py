@@ -28,15 +28,15 @@ def command() -> None:
 
 @command.command("run", epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"))
 @click.argument("file")
-@click.option("--store", required=True, help="The study's file of results; it is made if it is not there.")
+@click.option("--store", required=True, help="File of the study's results; it is created if it does not exist.")
 @running_options
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
-    help="Begin no pack after so many; those under way are finished.  [default: no end]",
+    help="Minutes after which no pack begins; those that train are finished.  [default: no limit]",
 )
-@click.option("--trunks", help="A folder: strategies that differ in their forks alone train until then once.")
-@click.option("--dry-run", is_flag=True, help="Check everything and say what it costs, without training.")
+@click.option("--trunks", help="Folder for what strategies that differ only in their forks share; it is trained once.")
+@click.option("--dry-run", is_flag=True, help="Check everything and print the cost, without training.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.
 
@@ -95,8 +95,12 @@ def status(store: str) -> None:
 
 @command.command("retry", epilog=example("deni study retry study.db"))
 @click.argument("store")
-@click.option("--key", "keys", multiple=True, help="Of a failed cell, as status shows it.  [default: all]")
-@click.option("--running", is_flag=True, help="In place of failed cells those that run on other machines, or no more.")
+@click.option(
+    "--key", "keys", multiple=True, help="Key of a failed cell, as status shows it; may be repeated.  [default: all]"
+)
+@click.option(
+    "--running", is_flag=True, help="Release cells that run on other machines, or no longer, instead of failed ones."
+)
 def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
     """Let the failed cells of STORE wait again."""
     from deni.commands.study import retry_cells
@@ -108,9 +112,11 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 
 @command.command("export", epilog=example("deni study export study.db --output cells.csv"))
 @click.argument("store")
-@click.option("--output", required=True, help="The file to write.")
-@click.option("--format", "kind", type=Choice(FORMATS), help="[default: by the suffix of the output]")
-@click.option("--archive", is_flag=True, help="A small copy that `study merge` and `report` read, as Parquet.")
+@click.option("--output", required=True, help="File to write.")
+@click.option(
+    "--format", "kind", type=Choice(FORMATS), help="Format of the table.  [default: by the suffix of the output]"
+)
+@click.option("--archive", is_flag=True, help="Write a small copy for `study merge` and `report`, as Parquet.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:
     """Write a table of STORE: a row a cell with all settings, metrics and costs."""

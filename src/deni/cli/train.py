@@ -12,13 +12,38 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
-from deni.cli.options.fields import PluginCommand, field_options, taken
+from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
 from deni.training.curves import TOOLS, curves_folder
 from deni.tuning import TUNINGS
+
+# What a seed of one source decides, for its help.
+SEEDED = {
+    "data_split": "choice of the test split",
+    "label_choice": "choice of the labeled texts",
+    "sample_order": "order of the texts",
+    "initialisation": "initialization of new layers",
+    "dropout": "dropout masks",
+    "noise": "noise on weights and activations",
+    "augmentation": "choice of augmented texts",
+}
+GROUPS = {
+    "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain resume "
+    "overwrite",
+    "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
+    "Training": "epochs learning_rate batch_size max_length dropout optim weight_decay warmup_ratio max_grad_norm "
+    "class_weights early_stopping_patience",
+    "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
+    "Compute, checkpoints and logs": "engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
+    "gradient_checkpointing save_steps report_to progress",
+}
+MORE = (
+    "Strategies and tunings have settings, which are flags, too: deni strategies show NAME, deni tunings show NAME, or "
+    "deni train --strategy NAME --tuning NAME --help."
+)
 
 
 def _seed_name(source: str) -> str:
@@ -29,13 +54,13 @@ def _seed_options(function: Any) -> Any:
     """A seed for each source of randomness."""
     for source in reversed(SOURCES):
         default = "--block" if source in ("data_split", "label_choice") else "--seed"
-        text = f"Of the {source.replace('_', ' ')} alone.  [default: {default}]"
+        text = f"Seed of the {SEEDED[source]} only.  [default: {default}]"
         flag = f"--seed-{source.replace('_', '-')}"
         function = click.option(flag, _seed_name(source), type=int, metavar="SEED", help=text)(function)
     return function
 
 
-class _Remembers(PluginCommand):
+class _Remembers(SettingsCommand):
     """Keeps what was typed, so that the report can say how to repeat it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -44,26 +69,34 @@ class _Remembers(PluginCommand):
 
 
 @click.command(
-    "train", cls=_Remembers, epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/")
+    "train",
+    cls=_Remembers,
+    owners={"strategy": STRATEGIES, "tuning": TUNINGS},
+    groups=GROUPS,
+    more=MORE,
+    epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"),
 )
 @click.argument("file", required=False)
-@click.option("--data", help="The same as FILE.")
-@click.option("--output", required=True, help="Folder of the model; must not exist.")
+@click.option("--data", help="Training file or dataset, in place of FILE.")
+@click.option("--output", required=True, help="Folder to write the model to; must not exist.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
-@click.option("--model", help="minilm, a folder, or a hub id.  [default: minilm]")
+@click.option("--model", help="Pre-trained model: minilm, a folder, or a hub id.  [default: minilm]")
 @training.TUNING
 @click.option(
     "--strategy",
     default="deni",
     show_default=True,
-    help=f"One of {', '.join(STRATEGIES)}, or several: prior_noise+deni.",
+    shell_complete=complete(STRATEGIES),
+    help="Strategy, or several with + between them; see deni strategies.",
 )
 @training.PRESET
 @training.PROTOCOL
 @training.LABELLED
-@click.option("--test", default="0.2", show_default=True, help="FILE or FRACTION to measure on; 0 for none.")
+@click.option(
+    "--test", default="0.2", show_default=True, help="Test split: a file, or a fraction of the texts; 0 for none."
+)
 @training.TEST_SIZE
-@click.option("--dev", help="FILE or FRACTION to choose the best epoch on.")
+@click.option("--dev", help="Dev split to choose the best epoch on: a file, or a fraction of the texts.")
 @data_options
 @LABEL
 @task_options
@@ -71,41 +104,65 @@ class _Remembers(PluginCommand):
 @training.LEARNING_RATE
 @training.BATCH_SIZE
 @click.option("--eval-batch-size", type=int, help="Texts of one forward pass in evaluation.  [default: 64]")
-@click.option("--gradient-accumulation-steps", type=int, help="Parts of a batch computed one by one.  [default: 1]")
+@click.option(
+    "--gradient-accumulation-steps", type=int, help="Parts of a batch that are computed one by one.  [default: 1]"
+)
 @training.MAX_LENGTH
 @training.DROPOUT
-@click.option("--seed", type=int, help="Of order, initialisation, dropout, noise and augmentation.  [default: 0]")
+@click.option("--seed", type=int, help="Seed of all randomness but the choice of texts.  [default: 0]")
 @training.BLOCK
 @_seed_options
-@click.option("--engine", type=Choice(["auto", "stacked", "loop"]), help="How members are computed.")
-@click.option("--members-at-a-time", type=int, help="Members in one forward pass.  [default: as many as fit]")
-@click.option("--optim", help="Optimiser, by its name in transformers.  [default: adamw_torch_fused]")
-@click.option("--weight-decay", type=float, help="Decay of AdamW.  [default: 0]")
-@click.option("--warmup-ratio", type=float, help="Part of the steps with a rising rate.  [default: 0]")
-@click.option("--max-grad-norm", type=float, help="Clip each member's gradient; 0: no.  [default: 0]")
+@click.option(
+    "--engine",
+    type=Choice(["auto", "stacked", "loop"]),
+    help="How members are computed: side by side (stacked) or one by one (loop).  [default: auto]",
+)
+@click.option(
+    "--members-at-a-time",
+    type=int,
+    help="Members in one forward pass of the stacked engine.  [default: as many as fit]",
+)
+@click.option("--optim", help="Optimizer, by its name in transformers.  [default: adamw_torch_fused]")
+@click.option("--weight-decay", type=float, help="Weight decay of AdamW.  [default: 0]")
+@click.option("--warmup-ratio", type=float, help="Share of the steps with a rising learning rate.  [default: 0]")
+@click.option(
+    "--max-grad-norm",
+    type=float,
+    help="Norm to which each member's gradient is clipped; 0 for no clipping.  [default: 0]",
+)
 @training.BF16
-@click.option("--gradient-checkpointing", is_flag=True, default=None, help="Less memory, more time.")
-@click.option("--class-weights", is_flag=True, default=None, help="Make all classes count alike.")
-@click.option("--early-stopping-patience", type=int, help="Epochs without a better --dev score.")
-@click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: on Ctrl-C]")
-@click.option("--resume", is_flag=True, help="Continue from the last checkpoint.")
+@click.option(
+    "--gradient-checkpointing",
+    is_flag=True,
+    default=None,
+    help="Recompute activations in the backward pass: less memory, more time.",
+)
+@click.option("--class-weights", is_flag=True, default=None, help="Weigh the loss so that all classes count alike.")
+@click.option(
+    "--early-stopping-patience",
+    type=int,
+    help="Epochs without a better --dev score after which training stops.  [default: never]",
+)
+@click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: one on Ctrl-C]")
+@click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the same command.")
 @click.option(
     "--report-to",
     type=Choice(TOOLS),
     default="none",
     show_default=True,
-    help="Where the curves go while it trains; tensorboard: into OUTPUT.runs.",
+    help="Tool that shows the curves during training; tensorboard reads OUTPUT.runs.",
 )
-@click.option("--explain", is_flag=True, help="Tell afterwards what the members did.")
+@click.option("--explain", is_flag=True, help="Print after training what the members did.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
 def command(
     file: str | None, data: str | None, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any
 ) -> None:
-    """Train on FILE (CSV, TSV, JSONL, Parquet, CoNLL, also gzipped; - for standard input) and write a model.
+    """Train a model on the labeled texts of FILE.
 
-    FILE may be the name of a dataset, too (ag_news, trec, snips, db_pedia, sst2, mrpc, cola, boolq, rte), or
+    FILE is CSV, TSV, JSONL, Parquet or CoNLL, also gzipped; - is standard input. It may be the name of a dataset, too
+    (ag_news, trec, snips, db_pedia, sst2, mrpc, cola, boolq, rte), or
     user/dataset of the hub.
     """
     if (file is None) == (data is None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.base import Setup, Strategy
@@ -15,6 +16,8 @@ class AllData(Strategy, name="all_data", paper_row=2):
     Args:
         most_texts: the largest number of texts, at least 1; 55000 in the paper.
     """
+
+    when: ClassVar[str] = "To see what more labels would buy, where they exist."
 
     most_texts: int = 55_000
 

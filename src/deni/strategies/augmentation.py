@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -18,12 +18,14 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
     """Add augmented texts with the label of the text that they were made from (arXiv 2406.12471).
 
     Args:
-        augmentations: n, how many for each labeled text, at least 0; 1, 2, 3, 5 and 10 in the paper. Which of those in
-            the file are taken is chosen by the augmentation source of the run.
+        augmentations: how many augmented texts for each labeled one, at least 0; 1, 2, 3, 5 and 10 in the paper. Which
+            of those in the file are taken is chosen by the augmentation source of the run.
         augmented: a file with the columns `seed` (the labeled text, whose label counts) and `text`: CSV, TSV, JSONL or
             Parquet.
         epochs: passes over all texts; 12 in the paper. None leaves that of the training.
     """
+
+    when: ClassVar[str] = "When texts that say the same in other words can be had."
 
     augmentations: int = 1
     augmented: str | None = None

@@ -88,6 +88,7 @@ class Strategy:
     """
 
     name: ClassVar[str]
+    when: ClassVar[str] = ""  # when to take it, in a sentence, for `deni strategies`
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
     of_forks: ClassVar[tuple[str, ...]] = ()  # settings of a class that decide nothing before the first fork

@@ -18,9 +18,11 @@ class BestPractices(Strategy, name="best_practices", paper_row=3):
 
     Args:
         epochs: passes over the texts, above 0; 20 in the paper.
-        weight_decay: of AdamW, at least 0; 0.01 in Mosbach et al. (the released code has none).
-        warmup_ratio: part of the steps with a rising rate, in [0, 1); 0.1 in the paper.
+        weight_decay: weight decay of AdamW, at least 0; 0.01 in Mosbach et al. (the released code has none).
+        warmup_ratio: share of the steps with a rising learning rate, in [0, 1); 0.1 in the paper.
     """
+
+    when: ClassVar[str] = "As a baseline that costs one model, or together with another strategy (best_practices+deni)."
 
     presets: ClassVar = {"released": {"weight_decay": 0.0}}
 

@@ -17,6 +17,8 @@ class DelayedEnsemble(Forking, name="delayed_ensemble", paper_row=12):
         ensemble_from: where the fork is, as a fraction of all steps; 0.9 in the paper.
     """
 
+    when: ClassVar[str] = "When an ensemble is wanted and its cost is not affordable."
+
     of_forks: ClassVar[tuple[str, ...]] = ("ensemble_from",)
 
     ensemble_from: float = 0.9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deni.strategies.augmentation import Augmentation
 from deni.strategies.deni import DENI
@@ -15,6 +16,10 @@ class Denials(DENI, Augmentation, name="denials", paper_row=15):
     Args:
         epochs: passes over all texts; 10 in the released code, not augmentation's 12.
     """
+
+    when: ClassVar[str] = (
+        "When augmented texts can be had, and several times the cost of one fine-tuning is affordable."
+    )
 
     epochs: float | None = 10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.averaging import Averaging
@@ -23,6 +23,8 @@ class EMA(Averaging, name="ema", paper_row=9):
     Args:
         ema_decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
     """
+
+    when: ClassVar[str] = "When training and prediction must both cost one model."
 
     ema_decay: float = 0.999
 

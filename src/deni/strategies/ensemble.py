@@ -12,6 +12,10 @@ from deni.strategies.voting import Voting
 class Ensemble(Voting, name="ensemble", paper_row=4):
     """Train independent models, each with its own initialization, dropout and sample order, and let them vote."""
 
+    when: ClassVar[str] = (
+        "When ten times the cost of one fine-tuning is affordable, or to measure cheaper strategies against."
+    )
+
     presets: ClassVar = {"paper": {"combine": "hard"}, "released": {"combine": "hard"}}
 
     @property

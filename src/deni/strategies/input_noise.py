@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.settings import check_choices
@@ -26,12 +26,14 @@ class InputNoise(Periodic, name="input_noise", paper_row=5):
     The gradient passes. The noise comes from the noise source of the run, so masks of dropout stay what they were.
 
     Args:
-        variance: v of the normal noise, at least 0; 0.15 in the paper.
-        noise_where: `pooled`: what goes into the dropout in front of the output layer, as in the paper;
-            `embeddings`: the word embeddings.
-        neftune_alpha: above 0: uniform noise of this size in place of the normal one, alpha / sqrt(T * D) with T
+        variance: variance v of the normal noise, at least 0; 0.15 in the paper.
+        noise_where: what gets the noise: `pooled`: what goes into the dropout in front of the output layer, as in the
+            paper; `embeddings`: the word embeddings.
+        neftune_alpha: size, above 0, of uniform noise in place of the normal one, alpha / sqrt(T * D) with T
             tokens of D features (NEFTune, Jain et al. 2023, who use 5 to 15); only on embeddings.
     """
+
+    when: ClassVar[str] = "As a mitigation that costs one model and changes no weights by itself."
 
     variance: float = 0.15
     noise_where: Literal["pooled", "embeddings"] = "pooled"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.base import Outputs, Strategy
@@ -24,8 +24,10 @@ class L2SP(Strategy, name="l2_sp"):
     pre-trained weights; theta0 are the parameters at the start of training.
 
     Args:
-        l2_strength: of the penalty, at least 0; Li et al. search 0.001 to 1.
+        l2_strength: strength of the penalty, at least 0; Li et al. search 0.001 to 1.
     """
+
+    when: ClassVar[str] = "When fine-tuning should not move far from the pre-trained weights, at the cost of one model."
 
     l2_strength: float = 0.01
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -27,10 +27,12 @@ class LinearProbe(Strategy, name="linear_probe"):
     the labeled texts, in place of its random initialization.
 
     Args:
-        probe_c: C of the regression, the inverse strength of its L2 penalty, finite and at least 0, on standardised
+        probe_c: inverse strength C of the regression's L2 penalty, finite and at least 0, on standardised
             features; 0 leaves the output layer as it is. A large one fits all texts, which leaves the encoder little to
             learn from.
     """
+
+    when: ClassVar[str] = "When the random initialization of the output layer makes runs differ."
 
     probe_c: float = 0.001
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.base import Strategy
@@ -21,8 +21,10 @@ class LLRD(Strategy, name="llrd"):
     decay, the embeddings that of the lowest layer times the decay.
 
     Args:
-        layer_decay: in (0, 1]; 0.95 in Zhang et al.
+        layer_decay: learning rate of a layer as a part of that of the layer above it, in (0, 1]; 0.95 in Zhang et al.
     """
+
+    when: ClassVar[str] = "With full tuning of a deep encoder on few texts."
 
     layer_decay: float = 0.95
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.settings import check_choices
@@ -27,10 +27,13 @@ class Mixout(Strategy, name="mixout", paper_row=10):
     layers is off. Masks come from the members' own streams of dropout, one for each optimizer step.
 
     Args:
-        mixout: p, the probability, in [0, 1); 0.9 in the paper (arXiv 2406.12471).
-        mixout_layers: `head`: the output layer, whose target is its random initialization, as in the paper; `linear`:
-            all linear layers that train, with the pre-trained weights as target and all dropout off, as in Lee et al.
+        mixout: probability p of replacing a weight, in [0, 1); 0.9 in the paper (arXiv 2406.12471).
+        mixout_layers: which layers are mixed: `head`: the output layer, whose target is its random initialization, as
+            in the paper; `linear`: all linear layers that train, with the pre-trained weights as target and all dropout
+            off, as in Lee et al.
     """
+
+    when: ClassVar[str] = "When fine-tuning should not move far from where it began, at the cost of one model."
 
     mixout: float = 0.9
     mixout_layers: Literal["head", "linear"] = "head"

@@ -15,10 +15,13 @@ class NoisyInterpolation(Forking, name="noisy_interpolation", paper_row=13):
 
     Args:
         interpolate_from: where the first fork may be, as a fraction of all steps; 0.3 in the paper.
-        interpolate_until: no fork from here on; 0.6 in the paper.
+        interpolate_until: no fork from here on, as a fraction of all steps; 0.6 in the paper.
         together: how long the members of a fork train, as a fraction of all steps; 0.1 in the paper.
-        apart: how long the merged model trains alone before the next fork; 0.1 in the paper.
+        apart: how long the merged model trains alone before the next fork, as a fraction of all steps; 0.1 in the
+            paper.
     """
+
+    when: ClassVar[str] = "When prediction must cost one forward pass, and training may cost more."
 
     of_forks: ClassVar[tuple[str, ...]] = ("interpolate_from", "interpolate_until", "together", "apart")
 

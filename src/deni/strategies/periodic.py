@@ -14,9 +14,9 @@ class Periodic(Strategy):
     """A strategy that does something every so often; lengths are fractions of all steps.
 
     Args:
-        noise_from: when it begins; 0.3 in the paper.
-        noise_until: when it ends; 0.9 in the paper.
-        noise_every: how often; 0.02 in the paper, 25 of 1250 steps. At least one step.
+        noise_from: when the noise begins, as a fraction of all steps; 0.3 in the paper.
+        noise_until: when the noise ends, as a fraction of all steps; 0.9 in the paper.
+        noise_every: from one noisy step to the next, as a fraction of all steps; 0.02 in the paper, 25 of 1250 steps.
     """
 
     noise_from: float = 0.3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.noise import Noise
@@ -21,13 +21,15 @@ class PriorNoise(Strategy, name="prior_noise", paper_row=7):
     """Perturb the weights before the first step (Wu et al. 2022, NoisyTune; arXiv 2406.12471).
 
     Args:
-        prior: `normal`: variance v on all tensors that train, as in the paper; `noisytune`: the original, uniform
-            noise (u - 0.5) * intensity * s on all pre-trained weights.
-        variance: v of the normal noise, at least 0; 0.15 in the paper.
-        scale: s of the normal noise: `scaled` by the tensor's standard deviation or `uniform`.
-        floor: the least s of scaled noise; fresh LoRA and IA3 tensors have none of their own.
-        intensity: of NoisyTune, at least 0; 0.15 in Wu et al.
+        prior: kind of noise: `normal`: variance v on all tensors that train, as in the paper; `noisytune`: the
+            original, uniform noise (u - 0.5) * intensity * s on all pre-trained weights.
+        variance: variance v of the normal noise, at least 0; 0.15 in the paper.
+        scale: scale s of the normal noise: `scaled` by the tensor's standard deviation or `uniform`.
+        floor: smallest s of scaled noise; fresh LoRA and IA3 tensors have none of their own.
+        intensity: intensity of the noise of NoisyTune, at least 0; 0.15 in Wu et al.
     """
+
+    when: ClassVar[str] = "As a mitigation that costs one model and a few lines."
 
     prior: Literal["normal", "noisytune"] = "normal"
     variance: float = 0.15

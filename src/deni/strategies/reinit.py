@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.base import Strategy
@@ -20,6 +20,8 @@ class Reinit(Strategy, name="reinit"):
         reinit_layers: how many layers from the top, at least 0; Zhang et al. find 1 to 6 of BERT-large's 24
             best, by task.
     """
+
+    when: ClassVar[str] = "With full tuning of a deep encoder on few texts."
 
     reinit_layers: int = 1
 

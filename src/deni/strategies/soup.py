@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.schedule import Phase
@@ -23,9 +23,11 @@ class Soup(Forking, name="soup"):
 
     Args:
         soup_from: where the fork is, as a fraction of all steps.
-        ingredients: `uniform`: the mean of all members; `greedy`: the best member, and then each that, in the order of
-            their scores on the development texts, does not make the mean worse.
+        ingredients: which members are averaged: `uniform`: the mean of all members; `greedy`: the best member, and then
+            each that, in the order of their scores on the development texts, does not make the mean worse.
     """
+
+    when: ClassVar[str] = "When prediction must cost one forward pass, and the last part of training may cost more."
 
     soup_from: float = 0.9
     ingredients: Literal["uniform", "greedy"] = "uniform"

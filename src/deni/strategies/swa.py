@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.errors import SettingError
 from deni.strategies.averaging import Averaging
@@ -20,8 +20,11 @@ class SWA(Averaging, name="swa", paper_row=8):
 
     Args:
         average_from: where the mean begins, as a fraction of all steps; 0.25 in the paper. Every step counts.
-        swa_rate: a constant learning rate from there on, as a part of the peak; None (the paper) leaves the schedule.
+        swa_rate: constant learning rate once the mean has begun, as a part of the peak; None (the paper) leaves the
+            schedule.
     """
+
+    when: ClassVar[str] = "When training and prediction must both cost one model."
 
     average_from: float = 0.25
     swa_rate: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from deni.noise import Noise, faded
 from deni.settings import subset
@@ -19,6 +19,8 @@ class WeightNoise(Noise, Periodic, name="weight_noise", paper_row=6):
 
     After `step` steps the variance of the noise is v/step. Its other settings are those of `deni.noise.Noise`.
     """
+
+    when: ClassVar[str] = "As a mitigation that costs one model, or to see what noisy_interpolation adds to its noise."
 
     def __post_init__(self) -> None:
         Periodic.__post_init__(self)

@@ -25,6 +25,7 @@ class Tuning:
     """
 
     name: ClassVar[str]
+    when: ClassVar[str] = ""  # when to take it, in a sentence, for `deni tunings`
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]  # arXiv 2406.12471

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 class Full(Tuning, name="full", paper_row=1):
     """Train every parameter of the model."""
 
+    when: ClassVar[str] = (
+        "As the reference, where every member's weights, gradients and optimizer state fit into memory."
+    )
+
     learning_rate: ClassVar[float] = 1e-4
     paper_learning_rate: ClassVar[float] = 1e-5  # arXiv 2406.12471
 

@@ -30,6 +30,8 @@ class IA3(Tuning, name="ia3", paper_row=3):
     The factors start at 1, so scaled noise does not reach them at first: their standard deviation is 0 (see `floor`).
     """
 
+    when: ClassVar[str] = "When as few parameters as possible should train."
+
     learning_rate: ClassVar[float] = 1e-2
     paper_learning_rate: ClassVar[float] = 7.5e-3
 

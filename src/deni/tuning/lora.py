@@ -29,12 +29,14 @@ class Lora(Tuning, name="lora", paper_row=2):
     """Train low-rank factors next to frozen weights, and the output layer.
 
     Args:
-        lora_r: rank r, at least 1; 64 in the paper (arXiv 2406.12471).
-        lora_alpha: scale of the update; 64 in the paper.
+        lora_r: rank r of the factors, at least 1; 64 in the paper (arXiv 2406.12471).
+        lora_alpha: scale of the update of LoRA; 64 in the paper.
         lora_dropout: dropout in front of the factors, in [0, 1); 0.1 in the paper.
         lora_bias: which biases train: `none`, `all` or `lora_only`; all in the paper.
         rslora: scale by alpha/sqrt(r) instead of alpha/r (rank-stabilised, Kalajdzievski 2023), as in the paper.
     """
+
+    when: ClassVar[str] = "When memory is short; the result is an adapter, or merges into an ordinary model."
 
     learning_rate: ClassVar[float] = 3e-4
     paper_learning_rate: ClassVar[float] = 1e-4

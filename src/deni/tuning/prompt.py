@@ -20,6 +20,10 @@ class Prompt(Tuning, name="prompt"):
         prompt_tokens: how many virtual tokens, at least 1; 100 in Lester et al. They count towards the model's limit.
     """
 
+    when: ClassVar[str] = (
+        "When the model must stay as it is; the result is an adapter, and --task token is not possible."
+    )
+
     learning_rate: ClassVar[float] = 0.1
     paper_learning_rate: ClassVar[float] = 0.1  # not one of the paper's tunings
 

@@ -27,8 +27,10 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
     Args:
         unipelt_r: rank of LoRA, at least 1; 64 in the paper (arXiv 2406.12471).
         unipelt_prefix: length of the prefix in tokens, at least 1; 25 in the paper.
-        unipelt_reduction: the bottleneck has 1/reduction of the hidden size, at least 1; 16 in the paper.
+        unipelt_reduction: the hidden size divided by that of the bottleneck, at least 1; 16 in the paper.
     """
+
+    when: ClassVar[str] = "To repeat the paper; it needs deni[unipelt] with transformers 4.57."
 
     learning_rate: ClassVar[float] = 1e-3
     paper_learning_rate: ClassVar[float] = 1e-4

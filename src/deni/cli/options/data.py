@@ -15,7 +15,9 @@ def _names(context: click.Context, option: click.Parameter, value: str | None) -
 
 
 TEXT = click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]")
-PAIR = click.option("--text-pair-column", help="Column of second texts.  [default: the dataset's own, or none]")
+PAIR = click.option(
+    "--text-pair-column", help="Column of the second texts of pairs.  [default: the dataset's own, or none]"
+)
 LABEL = click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
 ORDER = click.option(
     "--label-order",
@@ -29,8 +31,8 @@ TASK = click.option(
     type=Choice(list(TASKS)),
     help=f"What a text has: {'; '.join(task.help for task in TASKS.values())}.  [default: {DEFAULT}]",
 )
-SPLIT = click.option("--split", help="Of a dataset of the hub, such as test or train+test.  [default: train]")
-CONFIG = click.option("--config-name", help="Of a dataset of the hub that has several configurations.")
+SPLIT = click.option("--split", help="Split of a dataset of the hub, such as test or train+test.  [default: train]")
+CONFIG = click.option("--config-name", help="Configuration of a dataset of the hub that has several.")
 
 
 def data_options(function: Any) -> Any:

@@ -8,21 +8,35 @@ from deni.cli.options.choice import Choice
 from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
 
-TUNING = click.option("--tuning", type=Choice(list(TUNINGS)), default="full", show_default=True)
-PRESET = click.option("--preset", type=Choice(PRESETS), help="Settings that are not given.")
-PROTOCOL = click.option("--protocol", type=Choice(["paper"]), help="The preset, and 1,000 labelled texts.")
+TUNING = click.option(
+    "--tuning",
+    type=Choice(list(TUNINGS)),
+    default="full",
+    show_default=True,
+    help="Which parameters train; see deni tunings.",
+)
+PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
+PROTOCOL = click.option(
+    "--protocol", type=Choice(["paper"]), help="Protocol of the paper: its preset, and 1,000 labeled texts."
+)
 LABELLED = click.option(
-    "--labelled", type=click.IntRange(min=1), help="Texts to train on, class-balanced.  [default: all]"
+    "--labelled", type=click.IntRange(min=1), help="Labeled texts to train on, class-balanced.  [default: all]"
 )
 TEST_SIZE = click.option(
-    "--test-size", type=click.IntRange(min=1), help="Texts of the test part to measure on.  [default: all]"
+    "--test-size", type=click.IntRange(min=1), help="Texts of the test split to measure on.  [default: all]"
 )
-EPOCHS = click.option("--epochs", type=float, help="Passes over the texts.  [default: 10]")
-LEARNING_RATE = click.option("--learning-rate", type=float, help="Peak rate.  [default: the tuning's own]")
-BATCH_SIZE = click.option("--batch-size", type=int, help="Texts of one optimiser step.  [default: 8]")
-MAX_LENGTH = click.option("--max-length", type=int, help="Tokens of a text.  [default: the 99th percentile]")
-DROPOUT = click.option("--dropout", type=float, help="In front of the output layer.  [default: 0.3]")
+EPOCHS = click.option("--epochs", type=float, help="Passes over the training texts.  [default: 10]")
+LEARNING_RATE = click.option("--learning-rate", type=float, help="Peak learning rate.  [default: the tuning's own]")
+BATCH_SIZE = click.option("--batch-size", type=int, help="Texts of one optimizer step.  [default: 8]")
+MAX_LENGTH = click.option(
+    "--max-length", type=int, help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
+)
+DROPOUT = click.option("--dropout", type=float, help="Dropout in front of the output layer.  [default: 0.3]")
 BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
 BLOCK = click.option(
-    "--block", type=int, default=0, show_default=True, help="Seed of the test part and the labelled texts."
+    "--block",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the choice of the test split and of the labeled texts.",
 )

@@ -1,4 +1,4 @@
-"""What `deni show` does: the schedules of strategies, and what they cost."""
+"""What `deni strategies` does: the schedules of strategies, and what they cost."""
 
 from __future__ import annotations
 

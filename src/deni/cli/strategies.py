@@ -1,0 +1,73 @@
+"""`deni strategies`: what each strategy does, when to take it, and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from deni.cli import example
+from deni.cli.options.cards import about, in_a_line, write_about, write_rows, write_settings
+from deni.cli.options.choice import Choice
+from deni.cli.options.fields import SettingsCommand, complete, field_options, names_in, setting_rows, taken
+from deni.strategies import PRESETS, STRATEGIES
+
+STEPS = click.option(
+    "--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimizer steps of a run."
+)
+PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
+
+
+@click.group("strategies", invoke_without_command=True, epilog=example("deni strategies show deni --steps 1250"))
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show what each strategy does, when to take it, and its cost."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_all, steps=1250, preset=None)
+
+
+@command.command("list", epilog=example("deni strategies list"))
+@STEPS
+@PRESET
+def list_all(steps: int, preset: str | None) -> None:
+    """List the strategies: what each does, when to take it, and its cost as a multiple of plain fine-tuning."""
+    from deni.commands.strategies import show_strategies
+
+    shown = show_strategies(steps=steps, preset=preset)
+    rows = [(f"{each.name:20} {each.schedule.cost / steps:5.3g}", in_a_line(STRATEGIES[each.name])) for each in shown]
+    plugins = STRATEGIES.names()[len(STRATEGIES) :]
+    rows += [(f"{name:20}     ?", "Of a plug-in, which is loaded when it is named.") for name in plugins]
+    rows = [(f"{'strategy':20}  cost", "what it does, and when to take it"), *rows]
+    write_rows(rows)
+    click.echo(f"\nCost: member-steps of a run of {steps} optimizer steps, divided by {steps}.")
+    click.echo("Several strategies are combined with +, such as prior_noise+deni.")
+    click.echo("Next: deni strategies show NAME")
+
+
+@command.command(
+    "show",
+    cls=SettingsCommand,
+    owners={"strategy": STRATEGIES},
+    epilog=example("deni strategies show deni --steps 1250"),
+    more="Settings are flags: with a STRATEGY this help shows them, too.",
+)
+@click.argument("strategy", shell_complete=complete(STRATEGIES))
+@STEPS
+@PRESET
+@field_options(STRATEGIES)
+def show(strategy: str, steps: int, preset: str | None, **settings: Any) -> None:
+    """Show what STRATEGY does, its schedule, its cost and its settings."""
+    from deni.commands.strategies import show_strategies
+
+    (shown,) = show_strategies(strategy, steps=steps, preset=preset, **taken(settings, STRATEGIES.values()))
+    for name in names_in(strategy):
+        write_about(name, *about(STRATEGIES[name]))
+    click.echo()
+    click.echo(f"schedule: {shown.schedule}")
+    click.echo(f"member-steps: {shown.schedule.cost}")
+    click.echo(f"cost: {100 * shown.share:.1f} % of an ensemble of ten")
+    click.echo(f"members at the same time: {shown.schedule.peak}")
+    for name in names_in(strategy):
+        cls, title = STRATEGIES[name], f"Settings of {name}{f' with the preset {preset}' if preset else ''}"
+        click.echo()
+        write_settings(title, setting_rows(cls, click.get_current_context(), cls.presets.get(preset or "", {})))
