@@ -44,7 +44,6 @@ def cases(wrong: Path) -> dict[str, tuple[str, list[str], dict[str, str]]]:
         "deni study run --help": (CODE, ["study", "run", "--help"], {}),
         "deni show deni --steps 1250": (CODE, ["show", "deni", "--steps", "1250"], {}),
         "deni study run wrong.yaml --dry-run": (CODE, study, {}),
-        "deni strategies list": (CODE, ["strategies", "list"], {}),
         "completion of deni train --la": (CODE, [], completion),
         "from deni import DeniClassifier": ("from deni import DeniClassifier", [], {}),
         "from deni import load": ("from deni import load", [], {}),
