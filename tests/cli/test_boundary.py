@@ -28,7 +28,7 @@ OURS = "Error: this is a fault of deni, not of your input:"
 
 @pytest.fixture
 def show(monkeypatch, tmp_path):
-    """Runs `deni show deni` in which a function of the package fails; log files go into `tmp_path`."""
+    """Runs `deni strategies show deni` in which a function of the package fails; log files go into `tmp_path`."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def run(error, *flags):
@@ -37,8 +37,8 @@ def show(monkeypatch, tmp_path):
                 error()
             raise error
 
-        monkeypatch.setattr("deni.commands.show.make_strategy", fail)
-        return CliRunner().invoke(main, [*flags, "show", "deni"])
+        monkeypatch.setattr("deni.commands.strategies.make_strategy", fail)
+        return CliRunner().invoke(main, [*flags, "strategies", "show", "deni"])
 
     return run
 
@@ -109,7 +109,9 @@ def test_short_memory_is_the_users(show, tmp_path, fail):
 def test_a_full_disk_behind_standard_output_is_the_users():
     with open("/dev/full", "w") as full:
         code = "from deni.cli import main; main()"
-        done = subprocess.run([sys.executable, "-c", code, "show", "deni"], stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "strategies", "show", "deni"], stdout=full, stderr=subprocess.PIPE
+        )
     assert (done.returncode, done.stderr.decode().splitlines()[0][:24]) == (2, "Error: the disk is full ")
 
 
@@ -161,7 +163,7 @@ def test_a_fault_in_a_process_of_its_own(tmp_path):
     """As installed: nothing of a test runner around it, the log in $TMPDIR."""
     code = "import deni.settings as s; s.without_missing = lambda *_: {}['phase']; from deni.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "show", "deni"],
+        [sys.executable, "-c", code, "strategies", "show", "deni"],
         capture_output=True,
         text=True,
         env={**os.environ, "TMPDIR": str(tmp_path)},
@@ -169,7 +171,7 @@ def test_a_fault_in_a_process_of_its_own(tmp_path):
     [log] = logs(tmp_path)
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1)
     assert done.stderr.startswith(f"{OURS} KeyError: 'phase'; the traceback is in {log}")
-    assert "command: -c show deni" in log.read_text()
+    assert "command: -c strategies show deni" in log.read_text()
 
 
 def test_an_interruption_is_exit_code_130(show, tmp_path):
