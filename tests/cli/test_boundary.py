@@ -109,9 +109,7 @@ def test_short_memory_is_the_users(show, tmp_path, fail):
 def test_a_full_disk_behind_standard_output_is_the_users():
     with open("/dev/full", "w") as full:
         code = "from deni.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", code, "strategies", "show", "deni"], stdout=full, stderr=subprocess.PIPE
-        )
+        done = subprocess.run([sys.executable, "-c", code, "strategies"], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr.decode().splitlines()[0][:24]) == (2, "Error: the disk is full ")
 
 
@@ -231,7 +229,7 @@ class Late(Forking, name="late"):
 )
 def test_a_plug_in_whose_constructor_fails_is_named(install, error, why):
     install("late", "late_plugin", CONSTRUCTOR.format(error=error))
-    result = CliRunner().invoke(main, ["show", "late"])
+    result = CliRunner().invoke(main, ["strategies", "show", "late"])
     line = f"Error: strategy late of late_plugin refuses its settings ({why})\n"
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", line)
 
@@ -239,14 +237,14 @@ def test_a_plug_in_whose_constructor_fails_is_named(install, error, why):
 def test_a_plug_in_says_what_does_not_fit_as_our_own_strategies_do(install):
     error = "__import__('deni.errors', fromlist=['x']).SettingError('members must be odd')"
     install("late", "late_plugin", CONSTRUCTOR.format(error=error))
-    result = CliRunner().invoke(main, ["show", "late"])
+    result = CliRunner().invoke(main, ["strategies", "show", "late"])
     assert (result.exit_code, result.stderr) == (2, "Error: members must be odd\n")
 
 
 def test_a_fault_of_a_plug_in_is_not_called_ours(install, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     install("late", "late_plugin", METHOD)
-    result = CliRunner().invoke(main, ["show", "late"])
+    result = CliRunner().invoke(main, ["strategies", "show", "late"])
     start = (
         "Error: this is a fault of the plug-in late_plugin, not of your input: KeyError: 'phase'; the traceback is in"
     )
