@@ -119,6 +119,6 @@ def test_the_list_of_commands_cuts_no_sentence():
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_strategy_says_when_to_take_it_as_its_card_does(name):
     section = (CARDS / f"{name}.md").read_text(encoding="utf-8").partition("## When to use")[2].partition("\n## ")[0]
-    card = " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", section).split())
+    card = " ".join(re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", section).replace("`", "").split())
     assert card.startswith(vars(STRATEGIES[name])["when"])
     assert inspect.getdoc(STRATEGIES[name]).partition("\n")[0].endswith(".")

@@ -17,7 +17,10 @@ class AllData(Strategy, name="all_data", paper_row=2):
         most_texts: the largest number of texts, at least 1; 55000 in the paper.
     """
 
-    when: ClassVar[str] = "To see what more labels would buy, where they exist."
+    when: ClassVar[str] = (
+        "To see how much more labels would help, if they exist; as an upper bound for strategies that work "
+        "with few labels."
+    )
 
     most_texts: int = 55_000
 

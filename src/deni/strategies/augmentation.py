@@ -25,7 +25,9 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
         epochs: passes over all texts; 12 in the paper. None leaves that of the training.
     """
 
-    when: ClassVar[str] = "When texts that say the same in other words can be had."
+    when: ClassVar[str] = (
+        "When paraphrases are available: from a language model, from back-translation, or written by hand."
+    )
 
     augmentations: int = 1
     augmented: str | None = None

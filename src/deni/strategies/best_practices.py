@@ -22,7 +22,9 @@ class BestPractices(Strategy, name="best_practices", paper_row=3):
         warmup_ratio: share of the steps with a rising learning rate, in [0, 1); 0.1 in the paper.
     """
 
-    when: ClassVar[str] = "As a baseline that costs one model, or together with another strategy (best_practices+deni)."
+    when: ClassVar[str] = (
+        "As a baseline at the cost of one model, or together with another strategy (best_practices+deni)."
+    )
 
     presets: ClassVar = {"released": {"weight_decay": 0.0}}
 

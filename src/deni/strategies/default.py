@@ -13,5 +13,5 @@ class Default(Strategy, name="default", paper_row=1):
     """Plain fine-tuning of one model: what every strategy is compared with."""
 
     when: ClassVar[str] = (
-        "As the baseline that every other strategy is compared with, or when there is no time for more than one model."
+        "As the baseline that every other strategy is compared with, or when only one model is affordable."
     )

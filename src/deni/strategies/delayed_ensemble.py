@@ -17,7 +17,7 @@ class DelayedEnsemble(Forking, name="delayed_ensemble", paper_row=12):
         ensemble_from: where the fork is, as a fraction of all steps; 0.9 in the paper.
     """
 
-    when: ClassVar[str] = "When an ensemble is wanted and its cost is not affordable."
+    when: ClassVar[str] = "When an ensemble would help but is too expensive."
 
     of_forks: ClassVar[tuple[str, ...]] = ("ensemble_from",)
 

@@ -18,7 +18,7 @@ class Denials(DENI, Augmentation, name="denials", paper_row=15):
     """
 
     when: ClassVar[str] = (
-        "When augmented texts can be had, and several times the cost of one fine-tuning is affordable."
+        "When augmented texts are available, and several times the cost of one fine-tuning run is affordable."
     )
 
     epochs: float | None = 10

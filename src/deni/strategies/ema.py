@@ -24,7 +24,7 @@ class EMA(Averaging, name="ema", paper_row=9):
         ema_decay: share of the mean that stays at each step, in [0, 1); 0.999 in the paper. 0 is the last step alone.
     """
 
-    when: ClassVar[str] = "When training and prediction must both cost one model."
+    when: ClassVar[str] = "When training and prediction may each cost no more than one model."
 
     ema_decay: float = 0.999
 

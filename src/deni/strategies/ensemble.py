@@ -13,7 +13,7 @@ class Ensemble(Voting, name="ensemble", paper_row=4):
     """Train independent models, each with its own initialization, dropout and sample order, and let them vote."""
 
     when: ClassVar[str] = (
-        "When ten times the cost of one fine-tuning is affordable, or to measure cheaper strategies against."
+        "When ten times the cost of one fine-tuning run is affordable, or as the reference for cheaper strategies."
     )
 
     presets: ClassVar = {"paper": {"combine": "hard"}, "released": {"combine": "hard"}}

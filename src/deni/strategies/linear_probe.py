@@ -32,7 +32,10 @@ class LinearProbe(Strategy, name="linear_probe"):
             learn from.
     """
 
-    when: ClassVar[str] = "When the random initialization of the output layer makes runs differ."
+    when: ClassVar[str] = (
+        "When the random initialization of the output layer makes runs differ, or distorts the pre-trained "
+        "model in the first steps."
+    )
 
     probe_c: float = 0.001
 

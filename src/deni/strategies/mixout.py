@@ -33,7 +33,7 @@ class Mixout(Strategy, name="mixout", paper_row=10):
             off, as in Lee et al.
     """
 
-    when: ClassVar[str] = "When fine-tuning should not move far from where it began, at the cost of one model."
+    when: ClassVar[str] = "When fine-tuning should stay close to the initial weights, at the cost of one model."
 
     mixout: float = 0.9
     mixout_layers: Literal["head", "linear"] = "head"

@@ -21,7 +21,7 @@ class NoisyInterpolation(Forking, name="noisy_interpolation", paper_row=13):
             paper.
     """
 
-    when: ClassVar[str] = "When prediction must cost one forward pass, and training may cost more."
+    when: ClassVar[str] = "When prediction may cost one forward pass only, but training may cost more."
 
     of_forks: ClassVar[tuple[str, ...]] = ("interpolate_from", "interpolate_until", "together", "apart")
 

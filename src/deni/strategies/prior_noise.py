@@ -29,7 +29,9 @@ class PriorNoise(Strategy, name="prior_noise", paper_row=7):
         intensity: intensity of the noise of NoisyTune, at least 0; 0.15 in Wu et al.
     """
 
-    when: ClassVar[str] = "As a mitigation that costs one model and a few lines."
+    when: ClassVar[str] = (
+        "As a simple mitigation at the cost of one model, or together with other strategies: prior_noise+deni."
+    )
 
     prior: Literal["normal", "noisytune"] = "normal"
     variance: float = 0.15

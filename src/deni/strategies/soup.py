@@ -27,7 +27,7 @@ class Soup(Forking, name="soup"):
             each that, in the order of their scores on the development texts, does not make the mean worse.
     """
 
-    when: ClassVar[str] = "When prediction must cost one forward pass, and the last part of training may cost more."
+    when: ClassVar[str] = "When prediction may cost one forward pass only, but the last part of training may cost more."
 
     soup_from: float = 0.9
     ingredients: Literal["uniform", "greedy"] = "uniform"

@@ -24,7 +24,7 @@ class SWA(Averaging, name="swa", paper_row=8):
             schedule.
     """
 
-    when: ClassVar[str] = "When training and prediction must both cost one model."
+    when: ClassVar[str] = "When training and prediction may each cost no more than one model."
 
     average_from: float = 0.25
     swa_rate: float | None = None

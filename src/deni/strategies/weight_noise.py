@@ -20,7 +20,9 @@ class WeightNoise(Noise, Periodic, name="weight_noise", paper_row=6):
     After `step` steps the variance of the noise is v/step. Its other settings are those of `deni.noise.Noise`.
     """
 
-    when: ClassVar[str] = "As a mitigation that costs one model, or to see what noisy_interpolation adds to its noise."
+    when: ClassVar[str] = (
+        "As a mitigation at the cost of one model, or to see what noisy_interpolation adds to its noise."
+    )
 
     def __post_init__(self) -> None:
         Periodic.__post_init__(self)
