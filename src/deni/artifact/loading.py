@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from deni._version import __version__
 from deni.artifact import format_1
@@ -115,7 +115,7 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     population.module.eval()
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
-    return Classifier(population, AutoTokenizer.from_pretrained(folder), info["labels"], info)
+    return Classifier(population, _tokenizer(folder), info["labels"], info)
 
 
 def _hint(folder: Path) -> str:
@@ -136,11 +136,28 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} is truncated or damaged ({error}): copy or train the model again") from error
 
 
+def _tokenizer(folder: Path) -> Any:
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    # transformers 5 writes this name where there is no class for the model; 4 does not know it.
+    unnamed = settings.get("tokenizer_class") == "TokenizersBackend"
+    return _without_code(PreTrainedTokenizerFast if unnamed else AutoTokenizer, folder)
+
+
+def _without_code(kind: Any, folder: Path) -> Any:
+    """The folder's configuration or tokenizer. On a terminal the default would ask whether to run the folder's code."""
+    try:
+        return kind.from_pretrained(folder, trust_remote_code=False)
+    except ValueError as error:
+        first = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{folder} cannot be loaded ({first}); code from the folder is never run") from error
+
+
 def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
     """The model's shape with the right parameters trainable; its values are put in by the caller."""
     with global_generators(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        config = AutoConfig.from_pretrained(folder)
+        config = _without_code(AutoConfig, folder)
         model = auto_class(TASKS[info["task"]].of_words).from_config(config).to(torch.float32)
         if (folder / "adapter_config.json").is_file():
             from peft import PeftConfig, get_peft_model

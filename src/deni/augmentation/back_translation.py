@@ -189,8 +189,8 @@ def _load(name: str, device: str | None) -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer = AutoTokenizer.from_pretrained(name)
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
         return tokenizer, model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -54,9 +54,9 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
     """
     of_words = TASKS[task].of_words
     with _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(locate(model))
+        tokenizer = AutoTokenizer.from_pretrained(locate(model), trust_remote_code=False)
         if of_words and tokenizer.is_fast and _lacks_blanks(tokenizer):
-            tokenizer = AutoTokenizer.from_pretrained(locate(model), add_prefix_space=True)
+            tokenizer = AutoTokenizer.from_pretrained(locate(model), trust_remote_code=False, add_prefix_space=True)
     if of_words and not tokenizer.is_fast:
         raise InputError(f"model {model!r} has no fast tokenizer, which --task {task} needs to find words: use another")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
@@ -67,7 +67,8 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
 def load_config(model: str) -> Any:
     """The configuration of a model, or an InputError that names the model."""
     with _named(model):
-        return AutoConfig.from_pretrained(locate(model))
+        # False, not the default: on a terminal that asks whether to run code of the model's, and "y" would run it.
+        return AutoConfig.from_pretrained(locate(model), trust_remote_code=False)
 
 
 def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -94,7 +95,8 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
     elif head_dropout_key(config, of_words):
         set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
     with _named(model), quiet_loading():
-        return auto_class(of_words).from_pretrained(locate(model), config=config, dtype=torch.float32)
+        kind = auto_class(of_words)
+        return kind.from_pretrained(locate(model), config=config, dtype=torch.float32, trust_remote_code=False)
 
 
 @contextmanager
