@@ -4,6 +4,8 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev
 TESTS ?=
+OLDEST := tests/tuning tests/training tests/engine/test_equality.py tests/artifact tests/models tests/data tests/tasks \
+	tests/measures tests/test_finetune.py tests/test_sklearn.py tests/test_registry.py tests/study/store tests/cli/test_train.py
 BIN := $(VENV)/bin
 DENI_DATA ?= $(wildcard ../shared/data)
 ifneq ($(DENI_DATA),)
@@ -12,7 +14,7 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-unipelt test-without-data check gpu-bundle docs docs-serve install clean
+.PHONY: demo test test-oldest test-without-data check gpu-bundle docs docs-serve package install clean
 
 demo: install
 	$(BIN)/deni demo
@@ -20,10 +22,9 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
-# On transformers 4.57, with the package `adapters`: what concerns UniPELT and the trainer.
-test-unipelt:
-	$(MAKE) test VENV=.venv-unipelt CONSTRAINTS=constraints-unipelt.txt EXTRAS=dev,unipelt \
-		TESTS="tests/tuning tests/training tests/engine/test_equality.py tests/artifact/test_artifact.py tests/test_finetune.py"
+# With the oldest versions that pyproject.toml allows; the only ones with the package `adapters`, which UniPELT needs.
+test-oldest:
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev,unipelt TESTS="$(OLDEST)"
 
 # What reads documentation, examples and results, in a copy of the checkout that has no datasets beside it.
 test-without-data: install
@@ -48,6 +49,14 @@ docs: install
 docs-serve: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
+# What a release uploads, in dist/: the source and the wheel, checked by twine.
+package:
+	$(PYTHON) -m venv .venv-package
+	.venv-package/bin/python -m pip install --quiet build twine
+	rm -rf dist
+	.venv-package/bin/python -m build
+	.venv-package/bin/python -m twine check --strict dist/*
+
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
@@ -57,4 +66,4 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-unipelt build dist site benchmarks/gpu/bundle *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-package build dist site benchmarks/gpu/bundle *.egg-info
