@@ -138,7 +138,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _tokenizer(folder: Path) -> Any:
     file = folder / "tokenizer_config.json"
-    settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    settings = _read_json(file) if file.is_file() else {}
     # transformers 5 writes this name where there is no class for the model; 4 does not know it.
     unnamed = settings.get("tokenizer_class") == "TokenizersBackend"
     return _without_code(PreTrainedTokenizerFast if unnamed else AutoTokenizer, folder)
@@ -166,11 +166,11 @@ def _skeleton(folder: Path, info: Mapping[str, Any]) -> nn.Module:
             peft_config.inference_mode = False
             return get_peft_model(model, peft_config)
         if (folder / ADAPTERS).is_file():
-            return adapted(model, _adapter_settings(folder / ADAPTERS))
+            return adapted(model, _read_json(folder / ADAPTERS))
     return model
 
 
-def _adapter_settings(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

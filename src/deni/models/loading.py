@@ -35,6 +35,9 @@ def locate(model: str) -> str:
 @contextmanager
 def _named(model: str) -> Iterator[None]:
     """Turn what loading raises into one line."""
+    folder = Path(model)
+    if folder.is_dir() and not (folder / "config.json").is_file():  # transformers 4 fails on it with an AttributeError
+        raise InputError(f"model {model!r} cannot be loaded: it has no config.json (give a folder or a hub id)")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
