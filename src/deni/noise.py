@@ -57,7 +57,7 @@ def faded(noise: Noise, step: int) -> Noise:
 
 
 def scale_of(tensor: Tensor, scale: Scale = "scaled", floor: float = 0.0) -> float:
-    """s: what the noise on a tensor is measured in.
+    """s: the unit of the noise on a tensor.
 
     Args:
         tensor: any shape.

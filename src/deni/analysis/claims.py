@@ -1,4 +1,4 @@
-"""What a study has shown and what not, in plain sentences; a claim only where its interval excludes the opposite."""
+"""Claims and limits of a study as sentences; a claim needs an interval that excludes the opposite."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Comparison:
 
     @property
     def of_spread(self) -> OfSpread:
-        """What is shown of the spread, as `shown_mean`."""
+        """What is shown of the spread: where the interval and both adjusted p-values exclude the opposite."""
         if self.pairs < LEAST_SEEDS:
             return "too few seeds"
         if self.spread is None:

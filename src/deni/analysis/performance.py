@@ -1,4 +1,4 @@
-"""How well a trained population does on its test split: its score, its errors, and where its members are not sure."""
+"""Performance of a trained population on its test split: score, errors, and the most uncertain texts."""
 
 from __future__ import annotations
 

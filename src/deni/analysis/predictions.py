@@ -1,4 +1,4 @@
-"""What the predictions of a block's runs say beyond their scores: do seeds agree, can probabilities be trusted?"""
+"""Measures of a block's predictions beyond scores: agreement of the seeds, calibration."""
 
 from __future__ import annotations
 

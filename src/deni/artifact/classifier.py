@@ -90,7 +90,7 @@ class Classifier:
         return self.combined(self.members(texts, batch_size))
 
     def combined(self, members: np.ndarray) -> np.ndarray:
-        """What the vote makes of what `members` gives."""
+        """The vote on the outputs of `members`."""
         return vote(torch.from_numpy(members), self.combine, self.task).numpy()
 
     def predict_log_probabilities(
@@ -147,7 +147,7 @@ class Classifier:
         return result.numpy()
 
     def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:
-        """Put what members say of a batch `(B, T)` into rows of the result `(N, M, C)`.
+        """Write per-member outputs of a batch `(B, T)` into rows of the result `(N, M, C)`.
 
         Args:
             places: which tokens of the batch are meant, counted over all its texts; None for one row a text.

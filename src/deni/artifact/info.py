@@ -29,7 +29,7 @@ def describe(
     seconds: float | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of `deni.json` that the weights alone do not say, for `deni.artifact.save`.
+    """The contents of `deni.json` beyond the weights, for `deni.artifact.save`.
 
     Predicting needs `vote`, `engine`, `task`, `max_length`, `padding` and `text_pair_column`. The rest is information:
     no strategy, tuning or setting is looked up by its name when the artifact is loaded.

@@ -1,4 +1,4 @@
-"""The model card: what a person reads of an artifact first."""
+"""The model card of an artifact."""
 
 from __future__ import annotations
 

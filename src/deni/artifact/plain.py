@@ -75,7 +75,7 @@ def _labels(model: nn.Module) -> list[str]:
 
 
 def _info(folder: Path, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
-    """What `deni.json` would say; whether it was trained on pairs nobody knows."""
+    """The equivalent of `deni.json`; whether the model was trained on pairs is unknown."""
     task = task_of(model)
     return {
         "plain": True,

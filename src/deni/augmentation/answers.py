@@ -1,4 +1,4 @@
-"""Answers of a language model on disk: what was paid for once is not asked again."""
+"""Stored answers of a language model, so that no request is paid for twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a way of making augmented texts has to offer."""
+"""The interface of augmentation methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A language model behind an OpenAI-compatible endpoint: asked at a pace, each answer on disk before it is used."""
+"""A language model behind an OpenAI-compatible endpoint: rate-limited, each answer stored before it is used."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ class Chat:
         return self._answer(raw.http_response.text)
 
     def _answer(self, body: str) -> Answer:
-        """What is of use in a completion, which the client does not check."""
+        """The answer in a completion, whose form the client does not check."""
         try:
             completion = json.loads(body)
         except ValueError:

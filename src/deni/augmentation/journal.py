@@ -1,4 +1,4 @@
-"""What an unfinished file has already: one JSON line for each finished part, safe from a kill."""
+"""The finished parts of an unfinished file, one JSON line each, safe from a kill."""
 
 from __future__ import annotations
 

@@ -84,11 +84,11 @@ class LLM(Augmenter):
 
     @property
     def batch(self) -> int:  # type: ignore[override]
-        """So many that few places are empty while the last answers of a batch are waited for."""
+        """Large enough to keep most request slots busy until the last answers of a batch."""
         return 8 * self.concurrency
 
     def start(self, texts: Sequence[str], labels: Sequence[str], n: int, seed: int) -> None:
-        """Say what it will cost, and ask."""
+        """Show the estimated cost, and ask for confirmation."""
         self._chat.seed = seed
         firsts = [question(self.prompt, text, label, n) for text, label in zip(texts, labels, strict=True)]
         asked = [i for i, first in enumerate(firsts) if self._chat.known(first, 0) is None]
@@ -127,7 +127,7 @@ class LLM(Augmenter):
         return self._chat.map(paraphrase, list(zip(texts, labels, strict=True)))
 
     def finish(self) -> None:
-        """Say what it did cost."""
+        """Show the actual cost."""
         chat: Chat = vars(self).pop("_chat")  # the next start makes another
         chat.answers.close()
         spent = chat.spent

@@ -1,4 +1,4 @@
-"""What a language model is asked for paraphrases, and which ones are in its answer."""
+"""The prompt for paraphrases, and parsing the answer."""
 
 from __future__ import annotations
 

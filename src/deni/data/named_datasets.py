@@ -1,4 +1,4 @@
-"""The datasets that have a name: where they are, which columns they have, what their classes are called."""
+"""The named datasets: their location, columns and class names."""
 
 from __future__ import annotations
 

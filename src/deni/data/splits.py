@@ -159,7 +159,7 @@ def choose_stratified(labels: Sequence[str], n: int, generator: np.random.Genera
 
 
 def _level(counts: np.ndarray, n: int, generator: np.random.Generator) -> np.ndarray:
-    """Fill the classes evenly like vessels with `n` texts; which ones get one more at the end is drawn."""
+    """Fill the classes evenly with `n` texts; the ones that get one more at the end are drawn."""
     level = bisect.bisect_right(range(counts.max() + 1), n, key=lambda level: np.minimum(counts, level).sum()) - 1
     quota = np.minimum(counts, level)
     deeper = generator.permutation(np.flatnonzero(counts > level))

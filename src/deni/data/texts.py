@@ -1,4 +1,4 @@
-"""Texts with their labels, as all else takes them."""
+"""Texts with their labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the cells of a diagnosis say: how unstable a fine-tuning is, why, and what would help."""
+"""Results of a diagnosis: how unstable a fine-tuning is, why, and what would help."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _DIVERGED = "TrainingDivergedError"
 
 @dataclass(frozen=True)
 class Spread:
-    """How far the runs of one strategy are apart.
+    """The spread of one strategy's runs.
 
     Args:
         scores: macro F1 of each seed, 0 to 1.
@@ -77,7 +77,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SourceShare:
-    """What one source does.
+    """The share of one source.
 
     Args:
         importance: by the method of Pecher et al. 2024, see `deni.measures.importance`.
@@ -169,7 +169,7 @@ class Findings:
 
 
 def findings(diagnosis: Diagnosis, store: Store) -> Findings:
-    """Read what the store has of a diagnosis.
+    """Compute the findings of a diagnosis from its store.
 
     Raises:
         InputError: cells that are missing or failed, or a non-finite loss in every one.
@@ -257,7 +257,7 @@ class _Reading:
         return voter(job.decides)(self._store.outputs(job.key).log_probs).argmax(-1)
 
     def spread(self, jobs: Sequence[Job]) -> Spread:
-        """How far these seeds are apart."""
+        """The spread of these seeds."""
         predictions = self.predictions(jobs)
         scores = macro_f1(predictions, self.gold)
         failed = np.flatnonzero(failed_runs(scores, chance=majority_score(self.gold)))

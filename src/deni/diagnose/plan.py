@@ -1,4 +1,4 @@
-"""Which cells tell how unstable a fine-tuning is, why, and what would help."""
+"""The cells that a diagnosis trains."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Grid = tuple[tuple[Job, ...], ...]  # a row a configuration, a column a value
 
 @dataclass(frozen=True)
 class Question:
-    """What a diagnosis is to find out.
+    """The question of a diagnosis.
 
     Args:
         cell: what is diagnosed; its seeds do not count.

@@ -68,7 +68,7 @@ def _rendered(found: Findings) -> Iterator[RenderableType]:
 
 
 def headline(found: Findings) -> str:
-    """How much it varies, and of what most."""
+    """How much scores vary, and the most important source."""
     spread = found.spread
     seeds = len(spread.scores)
     varies = f"Your fine-tune varies by {_points(spread.sd.value)} F1 (SD, {seeds} seeds)"
@@ -120,7 +120,7 @@ def _of_sources(found: Findings) -> str:
 
 
 def of_trials(found: Findings) -> str:
-    """What the trial of the candidates supports, and what it does not."""
+    """What can be concluded from the trial of the candidates."""
     trials = found.trials
     seeds = next(iter(trials.values())).seeds
     most = max(trials, key=lambda name: trials[name].gain.value)

@@ -1,4 +1,4 @@
-"""Dropout that draws from a stream for each member, so that a member's masks do not depend on its company."""
+"""Dropout that draws from a stream for each member, so that a member's masks are independent of batch composition."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Streams:
         return bits
 
     def _of_part(self, shape: torch.Size, part: Part) -> Tensor:
-        """The rows and tokens of this pass, of what the first pass draws for all: `(M, *own)`."""
+        """The rows and tokens of this pass, of what the first pass draws for all: `(M, *shape)`."""
         assert self.padding is not None
         if part.calls == len(part.drawn):
             whole = _with_length(torch.Size([part.batch, *shape[1:]]), part.longest, self.padding.longest)

@@ -120,7 +120,7 @@ class StackedLinear(Twin):
 
 
 class StackedConv1D(Twin):
-    """`transformers.pytorch_utils.Conv1D`: a linear layer with its weight the other way round."""
+    """`transformers.pytorch_utils.Conv1D`: a linear layer with a transposed weight."""
 
     def forward(self, folded: Tensor) -> Tensor:
         h = self.fold.unfold(folded, self.name)  # (M, B, ..., D)

@@ -117,7 +117,7 @@ def available(device: torch.device) -> int:
 
 
 def human(size: float) -> str:
-    """Bytes as a person reads them.
+    """Bytes in readable units.
 
     >>> human(3 * 2**30)
     '3.0 GiB'

@@ -121,24 +121,24 @@ def with_gold(log_probabilities: ArrayLike, gold: ArrayLike) -> tuple[Floats, In
 
 
 def check_share(name: str, value: float) -> None:
-    """Refuse what is not strictly between 0 and 1."""
+    """Raise InputError unless a value is strictly between 0 and 1."""
     if not 0 < value < 1:
         raise InputError(f"{name} must be between 0 and 1, not {value}")
 
 
 def check_alternative(value: str) -> None:
-    """Raise ValueError unless this is a side of a test."""
+    """Raise InputError unless this is a side of a test."""
     if value not in ("two-sided", "less", "greater"):
         raise InputError(f"alternative must be two-sided, less or greater, not {value!r}")
 
 
 def check_positive(name: str, value: float) -> None:
-    """Refuse what is not finite and above 0."""
+    """Raise InputError unless a value is finite and above 0."""
     if not (value > 0 and np.isfinite(value)):
         raise InputError(f"{name} must be above 0 and finite, not {value}")
 
 
 def check_least(name: str, value: int, least: int) -> None:
-    """Refuse a number of something below `least`."""
+    """Raise InputError for a number below `least`."""
     if value < least:
         raise InputError(f"{name} must be at least {least}, not {value}")

@@ -146,7 +146,7 @@ def temper(log_probabilities: ArrayLike, temperature: float) -> Floats:
 
 
 def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike) -> float:
-    """Find the temperature with the lowest negative log likelihood on development texts (Guo et al. 2017).
+    """Find the temperature with the lowest negative log likelihood on dev texts (Guo et al. 2017).
 
     Args:
         log_probabilities: of development texts, `(N, C)`; never those of the test texts.
@@ -182,7 +182,7 @@ def temperature_scaling(
     development_gold: ArrayLike,
     bins: int = 15,
 ) -> Scaling:
-    """Calibration of a model before and after temperature scaling, fitted on development texts.
+    """Calibration of a model before and after temperature scaling, fitted on dev texts.
 
     Args:
         log_probabilities: of test texts, `(N, C)`.

@@ -1,4 +1,4 @@
-"""What a member-step buys: gain and drop in spread for the cost, and which strategies nothing else beats."""
+"""Gain in score and drop in spread per member-step, and the Pareto front of strategies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def gain_per_step(cost: ArrayLike, mean: ArrayLike, sd: ArrayLike, baseline: int
 
 
 def pareto_front(cost: ArrayLike, value: ArrayLike, *, lower_is_better: bool = False) -> np.ndarray:
-    """Which strategies no other one beats: none is as cheap and as good, and better in one of the two.
+    """The strategies that no other one dominates in both cost and value.
 
     Args:
         cost: `(K,)`.

@@ -1,4 +1,4 @@
-"""What a number of seeds can decide, and what it cannot: power and the smallest effects that are found.
+"""Which effects a number of seeds can detect: power and smallest detectable effects.
 
 Power belongs to the plan of a study (Card et al. 2020, "With Little Power Comes Great Responsibility"): an effect
 below what the seeds can detect is neither shown nor ruled out.

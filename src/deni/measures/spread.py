@@ -1,4 +1,4 @@
-"""How far the scores of the seeds are apart."""
+"""How much the scores of the seeds vary."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def sd_bootstrap(
 
 
 def expected_shortfall(scores: ArrayLike, share: float = 0.1) -> Floats:
-    """Mean score of the worst `share` of the seeds: what a user who is unlucky gets.
+    """Mean score of the worst `share` of the seeds: the score in an unlucky case.
 
     Where the share is not a whole number of seeds, the last one counts in part (Acerbi & Tasche 2002, "On the coherence
     of expected shortfall"; here of scores, so that higher is better).

@@ -1,4 +1,4 @@
-"""What the members do not know, and what answering only the surest texts buys."""
+"""Uncertainty of the members, and the error rate when only the most confident texts are answered."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
 
 @contextmanager
 def quiet_loading() -> Iterator[None]:
-    """No bar for a second's work, and no warning that the head is new: that is what fine-tuning is."""
+    """Inside, no progress bar, and no warning about the new head, which fine-tuning always has."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

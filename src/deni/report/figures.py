@@ -230,7 +230,7 @@ def reliability_figure(styles: Styles) -> Figure:
 
 
 def diversity_figure(styles: Styles) -> Figure:
-    """How far the members are apart from fork to merge or vote: rows of `diversity`."""
+    """How far apart the members are from fork to merge or vote: rows of `diversity`."""
     x = alt.X("step:Q", title="optimiser step")
     y = alt.Y("disagreement_at_fork:Q", title="members disagree on, in % of texts")
     told = ("strategy", "fork", "members", "step", "stop", "ends_in", "runs")

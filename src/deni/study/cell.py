@@ -31,7 +31,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What was found where a cell names files; a name alone may stand for other content tomorrow.
+    """Digests of the files that a cell names, whose content may change under the same name.
 
     Args:
         data: of the texts and labels as read.
@@ -94,11 +94,11 @@ class Cell:
 
     @property
     def task(self) -> str:
-        """What a text has, see `deni.tasks.TASKS`."""
+        """The task, see `deni.tasks.TASKS`."""
         return str(self.dataset.get("task") or DEFAULT)
 
     def resolve(self) -> Recipe:
-        """How it is trained, with today's defaults for what is not given.
+        """The recipe, with today's defaults for what is not given.
 
         Raises:
             SettingError: a name, setting or value that does not exist.
@@ -145,7 +145,7 @@ def _takes_augmented(strategy: str) -> bool:
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a trained cell gives.
+    """The result of a trained cell.
 
     Args:
         log_probs: of every member for every text of the part that is measured on, `(N, M, C)`, kept as float32; log

@@ -91,7 +91,7 @@ def pack_key_of(decided: Mapping[str, Any], sources: Mapping[str, int]) -> str:
 
 
 def combine_of(decided: Mapping[str, Any]) -> Combine:
-    """How the members of a cell vote, from its resolved settings alone: no default of today has a say in it.
+    """How the members of a cell vote, from its resolved settings alone: independent of today's defaults.
 
     >>> combine_of({"strategy": {"name": "deni", "settings": {"members": 5, "combine": "hard"}}})
     'hard'
@@ -108,7 +108,7 @@ def combine_of(decided: Mapping[str, Any]) -> Combine:
 
 
 def task_of(decided: Mapping[str, Any]) -> str:
-    """What a text has, see `deni.data.TASKS`."""
+    """The task, see `deni.tasks.TASKS`."""
     return str(decided["recipe"]["task"])
 
 

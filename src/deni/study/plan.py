@@ -1,4 +1,4 @@
-"""A study with its data and models: the keys and the cost of each cell; what does not fit is refused here."""
+"""A study checked against its data and models: the key and the cost of each cell."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_study(path: str | Path) -> Study:
 
 
 def resolve(grid: Grid) -> Study:
-    """Check what a study file says against its data and models; raises InputError as `read_study` does."""
+    """Check a study file against its data and models; raises InputError as `read_study` does."""
     library = Library()
     return Study(grid.name, tuple(_jobs(grid.points(), library)), library)
 

@@ -1,4 +1,4 @@
-"""How the members of a stored cell vote, as its resolved settings say."""
+"""How the members of a stored cell vote, from its resolved settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deni.study.keys import combine_of, task_of
 
 
 def voter(decided: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """The vote of a cell: what its members say `(N, M, C)` becomes `(N, C)`.
+    """The vote of a cell: per-member outputs `(N, M, C)` become `(N, C)`.
 
     Args:
         decided: see `deni.study.keys.decides`; the strategy itself need not be known here.

@@ -1,4 +1,4 @@
-"""What a text has: one label, several, a number, a tag for each word, a step of an order. One file for each kind."""
+"""The kinds of labels: one label, several, a number, a tag for each word, a step of an order. One file each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task is: everything that depends on what a text has, from the values of a column to the words of a report.
+"""What a task is: everything that depends on the kind of labels, from parsing a column to wording a report.
 
 A task is a file: a subclass of `Task` with `@register`. No code outside of this package asks a task for its name.
 
@@ -30,7 +30,7 @@ DEFAULT = "single_label"
 
 
 class Task:
-    """What a text has, and all that follows from it.
+    """The kind of labels that texts have, and all that follows from it.
 
     Shapes: N texts (of words: all words of all texts), M members, C outputs of the model. Outputs are log
     probabilities of classes, log odds of labels, or numbers.
@@ -205,7 +205,7 @@ class Task:
     # ---- predicting --------------------------------------------------------------------------------------------------
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """What logits `(..., C)` say, in float32 or better: log probabilities, log odds, or the numbers themselves."""
+        """Logits `(..., C)` as outputs, in float32 or better: log probabilities, log odds, or the numbers themselves."""
         raise NotImplementedError
 
     def vote(self, outputs: Tensor, combine: Combine = "soft") -> Tensor:

@@ -32,7 +32,7 @@ class Evaluation(Protocol):
 
 @dataclass(frozen=True)
 class UncertainText:
-    """A text about which the members know little.
+    """A text with high uncertainty.
 
     Args:
         parts: the text; a pair has two.

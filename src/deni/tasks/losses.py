@@ -1,4 +1,4 @@
-"""The mean loss of each member: what a model would compute by itself on its own rows."""
+"""The mean loss of each member: what a single model would compute on its rows."""
 
 from __future__ import annotations
 

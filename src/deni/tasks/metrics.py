@@ -1,4 +1,4 @@
-"""How good predictions are, by scikit-learn and seqeval; NumPy arrays only."""
+"""Metrics by scikit-learn and seqeval; NumPy arrays only."""
 
 from __future__ import annotations
 

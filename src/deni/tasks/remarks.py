@@ -10,7 +10,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Remark:
-    """Something about the labels of a file that its owner should know; see `deni.data.checks.finding.Finding`."""
+    """A finding about the labels of a file; see `deni.data.checks.finding.Finding`."""
 
     kind: str
     severity: Severity

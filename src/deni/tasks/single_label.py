@@ -202,7 +202,7 @@ class SingleLabel(Task):
 
 
 def baseline(counts: dict[str, int]) -> dict[str, float]:
-    """What always choosing the largest class scores.
+    """The score of always predicting the largest class.
 
     >>> baseline({"a": 3, "b": 1})
     {'accuracy': 0.75, 'macro_f1': 0.42857142857142855}

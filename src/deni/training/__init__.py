@@ -1,1 +1,1 @@
-"""Training a population in place of one model: the trainer and its organs."""
+"""Training a population in place of one model: the trainer and its components."""

@@ -51,7 +51,7 @@ def check(
     origin: dict[str, Any],
     before_fork: Callable[[int], dict[str, Any] | None] = lambda step: None,
 ) -> None:
-    """Raise unless training can go on from a checkpoint folder.
+    """Raise ArtifactError unless training can resume from a checkpoint folder.
 
     Args:
         origin: what the run that goes on is made from, as it was given to `save`.
@@ -139,7 +139,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
 
 @contextmanager
 def readable_states(folder: str | None) -> Iterator[None]:
-    """Around what reads the states of optimizer and scheduler: a clear error where they cannot be read.
+    """Inside, an unreadable optimizer or scheduler state raises an error with a clear message.
 
     Args:
         folder: the checkpoint; None where nothing is read.

@@ -143,12 +143,12 @@ def own_arguments(args: TrainingArguments, changes: Mapping[str, Any]) -> Traini
 
 
 def model_name(config: PretrainedConfig) -> str:
-    """The folder or the id on the hub that a model was loaded from; empty if there is none."""
+    """The folder or the Hub id that a model was loaded from; empty if unknown."""
     return config._name_or_path
 
 
 def renamed(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Training arguments under the names that the installed transformers has for them."""
+    """Training arguments under the names of the installed version of transformers."""
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     names = {
         "epochs": "num_train_epochs",

@@ -1,4 +1,4 @@
-"""Which tools show the curves of a training, and where the files of TensorBoard are."""
+"""Which tools show training curves, and where TensorBoard's files are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run predicts of its labeled texts before it is trained on them."""
+"""Predictions of a run for its labeled examples before training."""
 
 from __future__ import annotations
 

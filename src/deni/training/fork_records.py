@@ -1,4 +1,4 @@
-"""What a fork did: how far the members are apart, how much their loss jumped, and when it came back."""
+"""The effect of a fork: how far apart the members are, how much their loss jumped, and when it recovered."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Record:
 
     @property
     def recovered(self) -> int | None:
-        """Steps until the copies' loss came back to a quarter of the jump, smoothed; None where it did not."""
+        """Steps until the copies' smoothed loss recovered to a quarter of the jump; None if it did not."""
         jump = self.start.jump if self.start else None
         if jump is None or jump <= 0.02 * abs(self.start.parent_loss or 0.0):  # type: ignore[union-attr]
             return 0
@@ -80,7 +80,7 @@ class Record:
         return None
 
     def warnings(self) -> Iterator[str]:
-        """What a user should know."""
+        """Warnings for the user."""
         what = f"the {self.members} members of the fork after step {self.step}"
         if self.end is not None and self.start is not None:
             if self.end.distance < ALIKE and not self.end.disagreement:
@@ -96,7 +96,7 @@ class Record:
                 )
 
     def sentences(self) -> Iterator[str]:
-        """The record as a short story."""
+        """The record in a few sentences."""
         if self.start is not None:
             yield f"Step {self.step}: one model became {self.members}, the parent and {self.members - 1} noisy copies."
             if self.start.jump is not None:
@@ -149,7 +149,7 @@ class Diagnostics:
 
     @classmethod
     def of(cls, state: Sequence[Mapping[str, Any]]) -> Diagnostics:
-        """What `state` was taken from."""
+        """The object whose `state` this is."""
         measured = [
             {**each, **{key: Measure(**each[key]) for key in ("start", "end") if each[key] is not None}}
             for each in state
@@ -157,7 +157,7 @@ class Diagnostics:
         return cls([Record(**each) for each in measured])
 
     def story(self) -> str:
-        """All records as a short readable story."""
+        """All records in a few sentences."""
         if not self.records:
             return "One model was trained from beginning to end: no members, nothing to compare."
         lines = [line for record in self.records for line in record.sentences()]

@@ -1,4 +1,4 @@
-"""Where the curves of a training go while it runs: TensorBoard, Weights & Biases, or nowhere."""
+"""Where training curves are logged: TensorBoard, Weights & Biases, or nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the rest of a schedule takes, from the steps that are done."""
+"""Estimates the remaining time of a schedule from the steps so far."""
 
 from __future__ import annotations
 

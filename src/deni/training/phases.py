@@ -1,4 +1,4 @@
-"""Walks the schedule of a training: who forks, merges, or is changed by the strategy at which step.
+"""Follows the schedule of a training run: at which step members fork, merge, or are changed by the strategy.
 
 What happens in one run of training, in this order; each line names who does it:
 
@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 
 
 class Phases(TrainerCallback):
-    """Where a training is, and what happens there.
+    """The position of a training run in its schedule, and the actions at each step.
 
     Args:
         strategy: who trains when.
@@ -119,17 +119,17 @@ class Phases(TrainerCallback):
             yield
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it, as JSON values."""
+        """The state for a checkpoint, as JSON values."""
         diagnostics = self.monitor.diagnostics.state()
         return {"member_steps": self.member_steps, "diagnostics": diagnostics, "failures": self.failures.state()}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Restore from the result of `state`."""
         self.member_steps, self.failures = state["member_steps"], Failures.of(state["failures"])
         self.monitor.diagnostics = Diagnostics.of(state.get("diagnostics", []))
 
     def take(self, optimizer: Optimizer, plain: nn.Module, scheduled: bool) -> None:
-        """Train the members with an optimizer over the parameters of the plain model; `follow` points it at them.
+        """Train the members with an optimizer over the plain model's parameters; `follow` points it at them.
 
         Args:
             scheduled: whether a scheduler counts its groups already.

@@ -1,4 +1,4 @@
-"""What a training writes of itself: what it is made from, and the artifact."""
+"""What a training run saves: its origin, and the artifact."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from deni.tuning import tuning_of
 
 
 def origin_of(strategy: Strategy, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The strategy, with these settings of it, as a part of an origin; see `before_fork`."""
+    """The strategy with these settings, as part of an origin; see `before_fork`."""
     return {"strategy": strategy.name, **{f"strategy's {name}": value for name, value in settings.items()}}
 
 
 def before_fork(origin: Mapping[str, Any], phases: Phases, step: int) -> dict[str, Any] | None:
-    """The origin of all trainings that are like this one when `step` steps are done; they may fork in other ways.
+    """The origin shared by all training runs that equal this one after `step` steps; their later forks may differ.
 
     Returns:
         None where it has forked by then.

@@ -180,7 +180,7 @@ class PopulationTrainer(Trainer):
 
     @property
     def diagnostics(self) -> Diagnostics:
-        """What the forks of the last training did."""
+        """Diagnostics of the forks of the last training run."""
         return self.phases.monitor.diagnostics
 
     @property
@@ -373,7 +373,7 @@ class PopulationTrainer(Trainer):
         return voting.tokens_last(output) if self.ballots.find_task().of_words else output
 
     def _monitor(self) -> ForkMonitor:
-        """What compares the members of one training."""
+        """The monitor that compares the members of this training run."""
 
         def texts() -> tuple[Kind, dict[str, Any] | None]:
             wanted = self.phases.planned.steps * self.args.train_batch_size // 100
@@ -389,7 +389,7 @@ class PopulationTrainer(Trainer):
         return ForkMonitor(self.strategy.runs, texts, outputs, task, self.log)
 
     def _labeled_outputs(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """What the model of a run predicts of its labeled texts, see `Strategy.start`."""
+        """Predictions of a run's model for its labeled examples, see `Strategy.start`."""
         dataset = self.sets.train_of(run // self.strategy.runs, self.train_dataset)
         batches = all_batches(self.loading, dataset, self.args, self.strategy.name)
         return labeled_outputs(self.population, run, batches, self.ballots.shown_labels_of, self.accelerator.autocast)

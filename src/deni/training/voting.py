@@ -1,4 +1,4 @@
-"""What the members of a population predict, how they vote, and how good the vote is."""
+"""Predictions of the members of a population, their vote, and its metrics."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def task_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = N
 def outputs_of_members(
     model: nn.Module, module: PopulationModule, inputs: Mapping[str, Any], groups: int, task: Task
 ) -> Tensor:
-    """What each member predicts: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.Task.outputs`.
+    """Per-member outputs: `(B, M, C)` or `(B, M, T, C)`, see `deni.tasks.Task.outputs`.
 
     Args:
         model: the module as Trainer calls it.
@@ -202,7 +202,7 @@ def scores_by(
 
 
 class Ballots:
-    """What the members of a training predict, what their vote is, and how good it is.
+    """Predictions of the members in training, their vote, and its metrics.
 
     Args:
         phases: which members there are, and which have no vote.
@@ -261,7 +261,7 @@ class Ballots:
         return voters(model, self.seeds.per_model, self.phases.population.members, self.phases.failures.runs)
 
     def outputs(self, model: nn.Module, inputs: dict[str, Any], groups: int = 1) -> tuple[Tensor, Tensor | None]:
-        """What every member predicts, `(B, M, C)` or `(B, M, T, C)`, and the labels; `model` is as Trainer calls it."""
+        """Per-member outputs, `(B, M, C)` or `(B, M, T, C)`, and the labels; `model` is as Trainer passes it."""
         labels = self.labels_of(inputs)
         module = self.phases.population.module
         with torch.no_grad(), self.context():

@@ -1,4 +1,4 @@
-"""Characters that should not be there, and texts that say nothing."""
+"""Unwanted characters and uninformative texts."""
 
 from __future__ import annotations
 

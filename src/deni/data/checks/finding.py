@@ -14,7 +14,7 @@ MOST_EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """Something in a file that its owner should know.
+    """A finding about a file.
 
     Attributes:
         kind: a name for programs, such as `contradictions`.

@@ -1,4 +1,4 @@
-"""Texts in tokens: too long for the model, too short to say something, made of unknown tokens."""
+"""Texts in tokens: too long for the model, too short, made of unknown tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small dataset that is always there: messages to the support desk of an invented shop, six classes."""
+"""A small packaged dataset: messages to the support desk of a fictional shop, six classes."""
 
 from importlib.resources import files
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From jobs to a store that has them: one process submits packs, and it alone writes."""
+"""Trains jobs into a store: a single process submits packs and writes results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class News:
-    """What the driver tells as it goes.
+    """Progress messages of the driver.
 
     Args:
         what: begun, done, failed, or again: it died or raised, and its cells are tried again.

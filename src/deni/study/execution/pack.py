@@ -88,7 +88,7 @@ def _outcome(
     library: Library,
     jobs: Sequence[Job],
 ) -> Outcome:
-    """The result of one cell from what its members `(N, runs*K, C)` say, and their mean as one model `(N, C)`."""
+    """The result of one cell from its members' outputs `(N, runs*K, C)` and those of their mean `(N, C)`."""
     trainer, strategy = fitted.trainer, fitted.recipe.strategy
     failures = [each for each in trainer.failures if each.run // strategy.runs == at]
     if len(failures) == strategy.runs:

@@ -1,4 +1,4 @@
-"""How far a study is: a bar on a terminal, in a file a line now and then."""
+"""Progress of a study: a bar on a terminal, occasional lines in a file."""
 
 from __future__ import annotations
 

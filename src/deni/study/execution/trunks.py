@@ -1,4 +1,4 @@
-"""What strategies that differ in their forks alone have in common: trained once, kept for the others."""
+"""The steps before the first fork, trained once for all strategies that differ only in their forks."""
 
 from __future__ import annotations
 

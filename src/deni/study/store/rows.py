@@ -65,7 +65,7 @@ class Row:
 
     @property
     def task(self) -> str:
-        """What a text has, see `deni.data.TASKS`."""
+        """The task, see `deni.tasks.TASKS`."""
         return task_of(self.decides)
 
     @property

@@ -10,12 +10,12 @@ import psutil
 
 
 def worker_name() -> str:
-    """This process: machine, number and start, since numbers come again."""
+    """This process as machine, id and start time, since process ids are reused."""
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def worker_state(worker: str | None) -> Literal["here", "gone", "elsewhere"]:
-    """Whether a worker still runs, as far as this machine can tell: of another machine it cannot."""
+    """Whether a worker still runs; unknown for other machines."""
     machine, pid, began = split_worker(worker)
     if machine != platform.node():
         return "elsewhere" if machine else "gone"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a pack.
+    """The outcome of a pack.
 
     Args:
         number: of the pack, as it was submitted.
@@ -31,7 +31,7 @@ class Done:
 
 
 class Runner(ABC):
-    """Trains packs. The one who submits writes the store, a runner never does.
+    """Trains packs. The submitting process writes the store, a runner never does.
 
     Args:
         slots: packs at a time.

@@ -106,7 +106,7 @@ def _serve(pipe: Connection, threads: int, trunks: str | None) -> None:
 
 
 def _die_with_parent() -> None:
-    """Nobody waits for what a worker would still compute."""
+    """End this worker with its parent process, since nobody would read its results."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""What a worker does with a pack, wherever it runs."""
+"""A worker's part: training one pack."""
 
 from __future__ import annotations
 
