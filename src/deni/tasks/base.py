@@ -205,7 +205,7 @@ class Task:
     # ---- predicting --------------------------------------------------------------------------------------------------
 
     def outputs(self, logits: Tensor) -> Tensor:
-        """Logits `(..., C)` as outputs, in float32 or better: log probabilities, log odds, or the numbers themselves."""
+        """Outputs of logits `(..., C)`, in float32 or better: log probabilities, log odds, or numbers."""
         raise NotImplementedError
 
     def vote(self, outputs: Tensor, combine: Combine = "soft") -> Tensor:
