@@ -135,7 +135,7 @@ def test_what_is_no_new_text_is_dropped_and_what_is_missing_is_said(tmp_path):
             return [candidates if text == texts[0] else ["one"] for text in texts]
 
     file = write_csv(tmp_path / "in.csv", [("my text", "a"), ("another", "b")])
-    with pytest.warns(InputWarning, match=r"1 of 4 new texts are missing, for 1 of 2 labelled ones, such as 'another'"):
+    with pytest.warns(InputWarning, match=r"1 of 4 new texts are missing, for 1 of 2 labeled ones, such as 'another'"):
         done = augment_file(file, augmenter=Poor(), output=tmp_path / "out.csv", n=2)
     assert list(pd.read_csv(tmp_path / "out.csv").text) == ["new", "newer", "one"]
     assert done.made == 3
