@@ -32,13 +32,14 @@ from transformers import (
 from deni import artifact
 from deni.data import Texts, names
 from deni.errors import InputError, TrainingDivergedError
+from deni.models.devices import find_device
 from deni.models.loading import load_model, load_tokenizer, token_limit
 from deni.models.tokenizing import choose_max_length, encode, tokenize
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.tasks import TASKS, Task
-from deni.training.compat import arrays, renamed
+from deni.training.compat import arrays, place, renamed
 from deni.training.loggers import Bar
 from deni.training.trainer import PopulationTrainer
 
@@ -179,6 +180,7 @@ def fine_tune(
     resume: bool = False,
     start_from: str | Path | None = None,
     progress: bool = True,
+    device: str | None = None,
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
 ) -> FineTuneResult:
@@ -194,6 +196,7 @@ def fine_tune(
         resume: continue from the last checkpoint.
         start_from: a checkpoint to continue from that is not among `checkpoints`, which has none yet.
         progress: show a progress bar.
+        device: where to train, see `deni.models.devices.find_device`.
         callbacks: of transformers.
         text_pair_column: what the column of the second texts is called, where the texts are pairs.
 
@@ -205,7 +208,7 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
-    task, labels = TASKS[recipe.task], names(train)
+    task, labels, target = TASKS[recipe.task], names(train), find_device(device)
     if len(labels) < 2 and task.one_class:
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
@@ -231,7 +234,7 @@ def fine_tune(
             return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
 
     with _run_folder(checkpoints) as folder:
-        args = _arguments(recipe, folder, save_steps, dev is not None, progress)
+        args = _arguments(recipe, folder, save_steps, dev is not None, progress, target)
         interrupt = _StopOnInterrupt(saves=checkpoints is not None)
         stopping = recipe.early_stopping_patience
         trainer = PopulationTrainer(
@@ -274,7 +277,9 @@ def fine_tune(
 # ---- the run -------------------------------------------------------------------------------------------------------
 
 
-def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool) -> TrainingArguments:
+def _arguments(
+    recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool, device: torch.device
+) -> TrainingArguments:
     saving: dict[str, Any] = {"save_strategy": "no"}
     if save_steps:
         saving = {"save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 1}
@@ -287,7 +292,7 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
             "metric_for_best_model": TASKS[recipe.task].best,
             "greater_is_better": TASKS[recipe.task].best_is_highest,
         }
-    return TrainingArguments(
+    args = TrainingArguments(
         str(folder),
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.rate,
@@ -302,13 +307,15 @@ def _arguments(recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, 
         ),
         max_grad_norm=recipe.max_grad_norm,
         bf16=recipe.bf16,
-        use_cpu=not torch.accelerator.is_available(),  # else Trainer refuses bf16 on CPU
+        use_cpu=device.type == "cpu",  # else Trainer refuses bf16 on CPU
         seed=recipe.seed % 2**32,
         logging_steps=0.01,  # of all steps: curves of at most a hundred points
         report_to=[],
         disable_tqdm=not progress,
         **saving,
     )
+    place(args, device)
+    return args
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def check_writable(target: str | Path) -> None:
     while not parent.exists():
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"{parent} is not writable: choose another --output")
+        raise InputError(f"{target} cannot be written: {parent} is not writable, choose another place")
 
 
 def check_output(output: str | Path, overwrite: bool, words: bool = False) -> None:

@@ -49,6 +49,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.
         source_seeds: seeds of single sources of randomness in place of `random_state`, such as `{"dropout": 3}`.
+        device: where to train and predict: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         progress: show a progress bar.
 
     Attributes:
@@ -77,6 +78,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         tuning_settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
         source_seeds: Mapping[str, int] | None = None,
+        device: str = "auto",
         progress: bool = False,
     ) -> None:
         self.model = model
@@ -94,6 +96,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.tuning_settings = tuning_settings
         self.random_state = random_state
         self.source_seeds = source_seeds
+        self.device = device
         self.progress = progress
 
     def __sklearn_tags__(self) -> Any:
@@ -144,7 +147,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         )
         from deni.finetune import fine_tune  # with transformers and PEFT, which `import` alone need not wait for
 
-        fitted = fine_tune(named, plan, progress=self.progress)
+        fitted = fine_tune(named, plan, progress=self.progress, device=self.device)
         classifier = fitted.classifier()
         # All at once: a fit that fails leaves the one before as it was.
         self.classes_, self.fitted_, self.classifier_ = classes, fitted, classifier

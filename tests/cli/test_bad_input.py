@@ -379,3 +379,10 @@ def test_a_test_size_above_what_there_is_is_a_note(train):
 
 def test_a_report_of_a_missing_store_says_so_first(tmp_path):
     refused(run("report", tmp_path / "nothing.db"), f"{tmp_path / 'nothing.db'}: no such store")
+
+
+def test_a_device_that_is_not_there_is_one_line(train, trained, tickets):
+    refused(train("--device", "cuda:99"), "there is no device cuda:99 here: choose auto or cpu")
+    refused(run("predict", trained, tickets, "--device", "gpu"), "there is no device gpu here")
+    refused(run("evaluate", trained, tickets, "--device", "mps:3"), "there is no device mps:3 here")
+    assert run("predict", trained, tickets, "--device", "cpu").exit_code == 0

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -236,3 +237,39 @@ def test_the_lengths_of_trec_are_those_that_training_chooses():
     assert lengths.max_length == choose_max_length(tokenizer, texts, None, 512) == lengths.percentiles[99]
     assert lengths.percentiles[100] == max(len(tokenizer(text)["input_ids"]) for text in texts.texts)
     assert lengths.cut == sum(len(tokenizer(text)["input_ids"]) > lengths.max_length for text in texts.texts)
+
+
+# ---- columns of the test file --------------------------------------------------------------------------------------
+
+
+def write_named(file, rows, text, label):
+    pd.DataFrame(rows, columns=[text, label]).to_csv(file, index=False)
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    """A file to train on and a test file with other columns; one text is in both."""
+    write_named(tmp_path / "train.csv", toy_rows(), "message", "topic")
+    return tmp_path / "train.csv", tmp_path / "test.csv", ("--text-column", "message", "--label-column", "topic")
+
+
+@pytest.mark.parametrize("names", [("message", "topic"), ("text", "label"), ("message", "label"), ("text", "topic")])
+def test_a_test_file_has_the_same_columns_or_the_usual_ones(inspect, two_files, names):
+    file, test, columns = two_files
+    write_named(test, toy_rows()[:6], *names)
+    result = inspect(file, *columns, "--test", test)
+    assert result.exit_code == 0, result.output
+    assert f"test: {test}: 6 texts" in one_line(result.stdout)
+
+
+def test_columns_of_a_test_file_have_flags_of_their_own(inspect, two_files):
+    file, test, columns = two_files
+    write_named(test, toy_rows()[:6], "body", "kind")
+    refused = inspect(file, *columns, "--test", test)
+    assert refused.exit_code == 2
+    assert "no column 'message' among 'body', 'kind'" in refused.stderr
+    assert "--test-text-column" in refused.stderr
+    flags = ("--test-text-column", "body", "--test-label-column", "kind")
+    result = inspect(file, *columns, "--test", test, *flags)
+    assert result.exit_code == 0, result.output
+    assert "6 texts, 3 classes" in one_line(result.stdout)

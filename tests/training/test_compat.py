@@ -3,7 +3,8 @@
 import inspect
 
 import pytest
-from transformers import PretrainedConfig, Trainer, trainer_utils
+import torch
+from transformers import PretrainedConfig, Trainer, TrainingArguments, trainer_utils
 from transformers.integrations import TensorBoardCallback
 
 from deni.training import compat
@@ -33,14 +34,19 @@ def test_what_is_read_is_an_attribute_of_a_trainer(tmp_path):
     assert all(getattr(trainer, name) is not None for name in compat.READ)
 
 
-def test_the_other_names_are_there():
+def test_the_other_names_are_there(tmp_path):
     assert callable(TensorBoardCallback._init_summary_writer)
     assert "self._SummaryWriter" in inspect.getsource(TensorBoardCallback)
     assert PretrainedConfig()._name_or_path == ""
     assert callable(trainer_utils.RemoveColumnsCollator)
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
+    assert args.device == vars(args)["_setup_devices"] == torch.device("cpu")  # kept after it was asked for once
+    assert args.n_gpu == args._n_gpu == 0
     assert set(compat.OTHERS) == {
         "TensorBoardCallback._init_summary_writer",
         "TensorBoardCallback._SummaryWriter",
         "PretrainedConfig._name_or_path",
+        "TrainingArguments._setup_devices",
+        "TrainingArguments._n_gpu",
         "trainer_utils.RemoveColumnsCollator",
     }

@@ -8,12 +8,14 @@ import click
 
 from deni.cli import example
 from deni.cli.options.data import LABEL, data_options
+from deni.cli.options.device import DEVICE
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
 @click.argument("model")
 @click.argument("file")
 @data_options
+@DEVICE
 @LABEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(model: str, file: str, as_json: bool, **columns: str | None) -> None:

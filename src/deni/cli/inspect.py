@@ -26,6 +26,9 @@ MOST_CLASSES = 20  # rows of the table
 @click.option("--model", help="Model whose tokens are counted: minilm, a folder, or a hub id.  [default: minilm]")
 @data_options
 @click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label, if there is one]")
+@click.option("--test-text-column", help="Column of the test file's texts.  [default: that of FILE, or text]")
+@click.option("--test-text-pair-column", help="Column of the test file's second texts.  [default: that of FILE]")
+@click.option("--test-label-column", help="Column of the test file's labels.  [default: that of FILE, or label]")
 @task_options
 @click.option(
     "--json", "json_file", help="File to write everything to, as JSON; - for standard output, without tables."

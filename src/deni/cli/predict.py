@@ -6,6 +6,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.data import data_options
+from deni.cli.options.device import DEVICE
 from deni.outputs import check_output
 
 
@@ -20,6 +21,7 @@ from deni.outputs import check_output
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @data_options
+@DEVICE
 def command(model: str, file: str, output: str, overwrite: bool, **columns: str | None) -> None:
     """Label the texts of FILE with MODEL.
 

@@ -12,6 +12,7 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
+from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import SOURCES
@@ -37,7 +38,7 @@ GROUPS = {
     "Training": "epochs learning_rate batch_size max_length dropout optim weight_decay warmup_ratio max_grad_norm "
     "class_weights early_stopping_patience",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
-    "Compute, checkpoints and logs": "engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
+    "Compute, checkpoints and logs": "device engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
     "gradient_checkpointing save_steps report_to progress",
 }
 MORE = (
@@ -130,6 +131,7 @@ class _Remembers(SettingsCommand):
     type=float,
     help="Norm to which each member's gradient is clipped; 0 for no clipping.  [default: 0]",
 )
+@DEVICE
 @training.BF16
 @click.option(
     "--gradient-checkpointing",
@@ -182,7 +184,7 @@ def command(
     names = (
         *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
-        *("overwrite", "resume", "save_steps", "report_to", "progress"),
+        *("overwrite", "resume", "save_steps", "report_to", "device", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}

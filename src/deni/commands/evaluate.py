@@ -20,6 +20,7 @@ def evaluate_file(
     label_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    device: str | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file or dataset with labels.
@@ -28,11 +29,12 @@ def evaluate_file(
 
     Args:
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
+        device: where to compute, see `deni.models.devices.find_device`.
 
     Raises:
         InputError: a label that training never saw, or a file that cannot be read.
     """
-    classifier = load(model)
+    classifier = load(model, device)
     classifier.progress = progress
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from collections.abc import Callable, Sequence
@@ -124,6 +125,9 @@ def inspect_file(
     file: str | Path,
     *,
     test: str | Path | None = None,
+    test_text_column: str | None = None,
+    test_text_pair_column: str | None = None,
+    test_label_column: str | None = None,
     model: str | None = None,
     task: str = DEFAULT,
     label_order: Sequence[str] = (),
@@ -140,6 +144,8 @@ def inspect_file(
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and
             `config_name`; with labels or without.
         test: a file or dataset on which a model will be measured.
+        test_text_column, test_text_pair_column, test_label_column: of that file; None for the same as those of `file`,
+            or `text` and `label` where it has no column of that name.
         model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded.
         task, label_order: what the labels are, see `deni.data.read_data`.
         label_column: None for the column `label`, if there is one.
@@ -159,7 +165,8 @@ def inspect_file(
         train, findings = _read(file, label_column, {**columns, "split": split, "config_name": config_name})
         sides = [train]
         if test is not None:
-            held_out, own = _read(test, label_column, columns)
+            own_columns = (test_text_column, test_text_pair_column, test_label_column)
+            held_out, own = _read_test(test, label_column, columns, own_columns)
             sides.append(held_out)
             advance("leaks")
             findings += [*own, *check_held_out(train, held_out)]
@@ -202,6 +209,28 @@ def _read(file: str | Path, label_column: str | None, columns: dict[str, Any]) -
         "the rows (classes are shown when each text has one)"
     )
     return texts, [Finding("empty_labels", "error", texts.source, message, len(empty))]
+
+
+def _read_test(
+    file: str | Path, label_column: str | None, columns: dict[str, Any], own: tuple[str | None, str | None, str | None]
+) -> tuple[Texts, list[Finding]]:
+    """The test file, with its own columns, those of the file to train on, or the usual ones.
+
+    Args:
+        own: of texts, second texts and labels, where they are named for the test file.
+    """
+    given = (columns["text_column"], columns["text_pair_column"], label_column)
+    choices = [[named] if named else dict.fromkeys((same, None)) for named, same in zip(own, given, strict=True)]
+    first = None
+    for text, pair, label in itertools.product(*choices):
+        try:
+            return _read(file, label, {**columns, "text_column": text, "text_pair_column": pair})
+        except InputError as error:
+            if "no column" not in str(error):
+                raise
+            first = first or error
+    flags = "those of the test file are --test-text-column, --test-text-pair-column and --test-label-column"
+    raise InputError(f"{first}; {flags}")
 
 
 def _lengths(texts: Texts, model: str | None, advance: Advance) -> tuple[Lengths | None, list[Finding]]:

@@ -25,6 +25,7 @@ def predict_file(
     text_pair_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    device: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> int:
@@ -39,6 +40,7 @@ def predict_file(
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
             the input with one of the new names is kept as `given_NAME` (`given_given_NAME` where that is taken).
             `.conll` for words: each with the tag that a CoNLL file gives it, and the predicted one.
+        device: where to compute, see `deni.models.devices.find_device`.
 
     Returns:
         how many texts there were.
@@ -47,7 +49,7 @@ def predict_file(
         InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
     """
     check_output(output, overwrite, words=True)  # before the model is loaded
-    classifier = load(model)
+    classifier = load(model, device)
     classifier.progress = progress
     check_output(output, overwrite, words=TASKS[classifier.task].of_words)
     columns = {"text_column": text_column, "split": split, "config_name": config_name}

@@ -68,6 +68,7 @@ def train_file(
     resume: bool = False,
     save_steps: int | None = None,
     report_to: Tool = "none",
+    device: str | None = None,
     extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None = None,
     progress: bool = True,
 ) -> TrainingRun:
@@ -91,6 +92,7 @@ def train_file(
             pair; `released` takes ceil(labelled/C) texts of each of the C classes.
         protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
             otherwise.
+        device: where to compute, see `deni.models.devices.find_device`.
         report_to: where the curves go while it trains; TensorBoard's files are in
             `deni.training.curves.curves_folder`.
         extra_files: makes further files of the artifact, by name, when the model is trained and measured; where it
@@ -138,6 +140,7 @@ def train_file(
         save_steps=save_steps,
         resume=resume,
         progress=progress,
+        device=device,
         callbacks=callbacks,
         text_pair_column=text_pair_column,
     )

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import RemoveColumnsCollator
+from transformers.training_args import ParallelMode
 
 from deni.engine.base import Views
 from deni.engine.optimizer import clip_members
@@ -47,6 +49,8 @@ OTHERS = {
     "TensorBoardCallback._init_summary_writer": "overridden: each version has another setting for the folder",
     "TensorBoardCallback._SummaryWriter": "from the one of two packages that is installed",
     "PretrainedConfig._name_or_path": "which model it was",
+    "TrainingArguments._setup_devices": "its device is always the first GPU",
+    "TrainingArguments._n_gpu": "all GPUs there are, over which Trainer would put nn.DataParallel",
     "trainer_utils.RemoveColumnsCollator": "not documented; drops columns as Trainer does",
 }
 
@@ -131,6 +135,15 @@ def adapt(accelerator: Accelerator, views: Callable[[], Views], logs_norm: Calla
     replaced = cast(Any, accelerator)  # methods are not assigned to, for the type checker
     replaced.prepare_model = prepare_model
     replaced.clip_grad_norm_ = clip
+
+
+def place(args: TrainingArguments, device: torch.device) -> None:
+    """Train in this process on one GPU, this one; processes that train together keep the GPU that each was given."""
+    if device.type != "cuda" or args.parallel_mode == ParallelMode.DISTRIBUTED:
+        return
+    number = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_device(number)
+    args.__dict__["_setup_devices"], args._n_gpu = torch.device("cuda", number), 1
 
 
 def own_arguments(args: TrainingArguments, changes: Mapping[str, Any]) -> TrainingArguments:
