@@ -73,6 +73,10 @@ def test_strategies_and_tunings_are_shown_one_by_one():
     assert titles(shown)[-3:] == [f"Settings of the {each}" for each in settings]
 
 
+def test_help_for_a_mistyped_strategy_says_what_was_meant():
+    assert "unknown  did you mean ensemble?" in help_of("train", "--strategy", "ensembel")
+
+
 def test_a_value_that_is_the_name_of_a_strategy_names_none():
     assert "Settings of" not in help_of("train", "deni.csv", "--output", "deni")
 

@@ -9,9 +9,10 @@ import click
 
 from deni.cli import example
 from deni.cli.options.choice import Choice
+from deni.cli.options.groups import GroupedCommand
 
 
-@click.command("demo", epilog=example("deni demo --seeds 3 --labelled 90"))
+@click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labelled 90"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each strategy.")
 @click.option(
     "--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True, help="Labeled texts to train on."

@@ -10,6 +10,7 @@ from deni.cli import example
 from deni.cli.options.cards import about, in_a_line, write_about, write_rows, write_settings
 from deni.cli.options.choice import Choice
 from deni.cli.options.fields import SettingsCommand, complete, field_options, names_in, setting_rows, taken
+from deni.cli.options.groups import GroupedCommand
 from deni.strategies import PRESETS, STRATEGIES
 
 STEPS = click.option(
@@ -26,7 +27,7 @@ def command(context: click.Context) -> None:
         context.invoke(list_all, steps=1250, preset=None)
 
 
-@command.command("list", epilog=example("deni strategies list"))
+@command.command("list", cls=GroupedCommand, epilog=example("deni strategies list"))
 @STEPS
 @PRESET
 def list_all(steps: int, preset: str | None) -> None:

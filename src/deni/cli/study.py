@@ -9,6 +9,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.choice import Choice
+from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.running import running_options
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from deni.study.execution.job import Job
     from deni.study.store.rows import Row
 
+GROUPS = {
+    "What everyone needs": "store dry_run minutes trunks",
+    "Compute": "runner workers pack threads address gpus_per_worker progress",
+}
 FORMATS = ("csv", "parquet", "jsonl")
 SHOWN = 20  # failures that are listed
 
@@ -26,7 +31,12 @@ def command() -> None:
     """Compare strategies over seeds, datasets, models and tunings."""
 
 
-@command.command("run", epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"))
+@command.command(
+    "run",
+    cls=GroupedCommand,
+    groups=GROUPS,
+    epilog=example("deni study run study.yaml --store study.db --runner processes --workers 4"),
+)
 @click.argument("file")
 @click.option("--store", required=True, help="File of the study's results; it is created if it does not exist.")
 @running_options

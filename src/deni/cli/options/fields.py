@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
+from deni.errors import did_you_mean
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES
 from deni.tuning import TUNINGS
@@ -108,9 +109,12 @@ class SettingsCommand(GroupedCommand):
         yield from super().sections(ctx)
         for option, names in ctx.meta.get(NAMED, {}).items():
             for name in names:
-                if name in self.owners[option]:
-                    rows = setting_rows(self.owners[option][name], ctx)
-                    yield f"Settings of the {option} {name}", rows or [("none", "")]
+                table = self.owners[option]
+                if name in table:
+                    rows = setting_rows(table[name], ctx) or [("none", "")]
+                else:
+                    rows = [("unknown", did_you_mean(name, list(table)))]
+                yield f"Settings of the {option} {name}", rows
 
     def grouped(self, option: click.Option) -> bool:
         """Whether an option belongs into a group; a setting is shown with what has it."""
@@ -138,7 +142,7 @@ def setting_rows(cls: type, ctx: click.Context, defaults: Mapping[str, Any] | No
     Args:
         defaults: those that differ from the class's, such as those of a preset.
     """
-    fields = {field.name: field.default for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = {field.name: field.default for field in dataclasses.fields(cls)}
     fields |= defaults or {}
     rows = []
     for declaration, attributes in _options({"": cls}, ()):
