@@ -235,14 +235,6 @@ def test_the_readme_shows_the_commands_of_the_makefile() -> None:
     assert [command for command in commands if command not in readme] == []
 
 
-def test_the_example_strategy_works_and_passes_its_own_tests(run_examples: Callable) -> None:
-    namespace = run_examples("strategy")
-    tests = [value for name, value in namespace.items() if name.startswith("test_")]
-    assert len(tests) == 2
-    for test in tests:
-        test()
-
-
 def test_the_example_tuning_trains_biases_and_the_output_layer(run_examples: Callable) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
     model = run_examples("tuning")["Biases"]().apply(model)
