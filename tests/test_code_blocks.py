@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "benchmarks" / "README.md"]
 BLOCKS = {page: blocks_of(page) for page in [*PAGES, ROOT / "CONTRIBUTING.md"]}
 CODE = ("python", "bash", "yaml", "console")
-TEXT = ("text", "bibtex")  # what is printed or quoted
+TEXT = ("text", "bibtex", "toml")  # what is printed or quoted
 
 # What is added to a command so that it takes seconds; a flag that comes twice counts as it is there last.
 SMALLER = {

@@ -75,7 +75,7 @@ def probe(model):
     [
         (MixesRows(), "differ from the loop's"),
         (RelativePositions(), "does not work row by row"),
-        (BareParameter(), "parameters of its own beside layers that train"),
+        (BareParameter(), "its own parameters around trainable layers"),
         (nn.BatchNorm1d(32), ""),
         (Counts(), "a buffer of the model changes"),
     ],

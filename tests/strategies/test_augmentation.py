@@ -107,7 +107,7 @@ def test_a_text_without_any_is_refused(build, augmented, labelled):
 def test_a_file_without_the_column_seed_is_refused(build, tmp_path):
     file = tmp_path / "texts.csv"
     pd.DataFrame({"text": ["a b"], "label": ["x"]}).to_csv(file, index=False)
-    with pytest.raises(InputError, match=r"texts.csv: no column 'seed', it has 'text', 'label'; it names the labelled"):
+    with pytest.raises(InputError, match=r"texts.csv: no column 'seed', it has 'text', 'label'; it names the labeled"):
         build(Augmentation(1, str(file)))
 
 

@@ -66,6 +66,7 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
         click.echo(planned.estimate())
         return
     done = run_study(study, planned, store)
+    click.echo(f"{done.done} of {done.cells} done, {len(done.running)} running, {done.failed} failed")
     _say_who_trains(done.running, store)
     if done.waiting:
         click.echo(f"{done.waiting} of {done.cells} cells are left: the same command goes on")

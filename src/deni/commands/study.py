@@ -35,6 +35,11 @@ class Progress:
     failed: int
     running: tuple[Row, ...]
 
+    @property
+    def done(self) -> int:
+        """How many have a result."""
+        return self.cells - self.waiting - self.failed - len(self.running)
+
 
 def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, Run]:
     """Read and check a study, and see what of it a store lacks; nothing is trained.

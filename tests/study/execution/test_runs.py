@@ -354,7 +354,7 @@ def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(study, tmp_path):
     [
         (["--pack", "many"], "--pack is a number of cells, or auto, not 'many'"),
         (["--workers", "2"], "--runner serial has one worker, not 2"),
-        (["--address", "auto"], "--address and --gpus-per-worker are of --runner ray"),
+        (["--address", "auto"], "--address and --gpus-per-worker need --runner ray"),
     ],
 )
 def test_options_that_do_not_fit_are_said_in_one_line(study, tmp_path, options, message):

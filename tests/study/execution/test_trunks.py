@@ -70,10 +70,10 @@ def test_a_pack_that_goes_on_from_a_trunk_has_the_numbers_of_one_that_does_not(s
 
 
 def test_the_second_pack_trains_from_its_first_fork_only(study, tmp_path, monkeypatch):
-    from deni.training.trainer import PopulationTrainer
+    from deni.training.phases import Phases
 
-    walked, walk = [], PopulationTrainer._begin_step
-    monkeypatch.setattr(PopulationTrainer, "_begin_step", lambda self, step: [walked.append(step), walk(self, step)])
+    walked, walk = [], Phases.begin_step
+    monkeypatch.setattr(Phases, "begin_step", lambda self, step: [walked.append(step), walk(self, step)])
     first, second = packs(study(strategies=[named(**OWN), named(**OWN, variance=1.0)]))
     run_pack(first, Library(), str(tmp_path / "trunks"))
     assert walked == list(range(walked[-1] + 1))
