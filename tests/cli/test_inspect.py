@@ -259,7 +259,7 @@ def test_a_test_file_has_the_same_columns_or_the_usual_ones(inspect, two_files, 
     write_named(test, toy_rows()[:6], *names)
     result = inspect(file, *columns, "--test", test)
     assert result.exit_code == 0, result.output
-    assert f"test: {test}: 6 texts" in one_line(result.stdout)
+    assert f"test:{test}:6texts" in "".join(result.stdout.split())  # a long path is wrapped
 
 
 def test_columns_of_a_test_file_have_flags_of_their_own(inspect, two_files):
