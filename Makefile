@@ -27,7 +27,7 @@ test: install
 test-oldest:
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev,unipelt TESTS="$(OLDEST)"
 
-# What reads documentation, examples and results, in a copy of the checkout that has no datasets beside it.
+# What reads documentation, examples and results, in a copy of the checkout without datasets.
 test-without-data: install
 	copy=$$(mktemp -d) && trap 'rm -rf "$$copy"' EXIT \
 		&& git ls-files -z | tar -c --null -T - | tar -x -C "$$copy" && python=$(abspath $(BIN)/python) && cd "$$copy" \
