@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -283,6 +284,8 @@ def as_labels(y: Any) -> np.ndarray:
             raise InputError(f"y[{at}] is {short(label)}: {why}")
         if label != label:
             raise InputError(f"y[{at}] is NaN: {_FILL}")
+        if isinstance(label, float) and math.isinf(label):
+            raise InputError(f"y[{at}] is inf: {_FILL}")
         if _kind(label) != _kind(labels[0]):
             raise InputError(
                 f"y[{at}] is {short(label)} but y[0] is {short(labels[0])}: make all labels strings or all numbers"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -43,7 +44,9 @@ def _nltk() -> Thesaurus | None:
     try:
         from nltk.corpus import wordnet
 
-        version = wordnet.get_version()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The multilingual functions are not available")
+            version = wordnet.get_version()
     except (ImportError, LookupError):
         return None
 

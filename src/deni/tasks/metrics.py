@@ -32,13 +32,14 @@ def called(metric: str) -> str:
 
 
 def of_classes(gold: Sequence[int] | np.ndarray, predicted: Sequence[int] | np.ndarray) -> dict[str, float]:
-    """Macro F1, accuracy and MCC, each from 0 (MCC: -1) to 1."""
+    """Macro F1, accuracy and MCC, each from 0 (MCC: -1) to 1; MCC is 0 where gold and predictions are all one class."""
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+    one_class = len(np.union1d(gold, predicted)) == 1  # scikit-learn says 0, too, with a warning
     return {
         "macro_f1": float(f1_score(gold, predicted, average="macro")),
         "accuracy": float(accuracy_score(gold, predicted)),
-        "mcc": float(matthews_corrcoef(gold, predicted)),
+        "mcc": 0.0 if one_class else float(matthews_corrcoef(gold, predicted)),
     }
 
 

@@ -78,3 +78,10 @@ def task_type(model: nn.Module) -> TaskType:
     from deni.models.architectures import for_tokens
 
     return TaskType.TOKEN_CLS if for_tokens(model) else TaskType.SEQ_CLS
+
+
+def fan_in_fan_out(model: nn.Module) -> bool:
+    """Whether linear layers store their weights as `(in, out)`, which PEFT must be told: those of GPT-2 do."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.settings import check_choices
-from deni.tuning.base import Tuning, task_type
+from deni.tuning.base import Tuning, fan_in_fan_out, task_type
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,6 +70,7 @@ class Lora(Tuning, name="lora", paper_row=2):
                 lora_dropout=self.lora_dropout,
                 bias=self.lora_bias,
                 use_rslora=self.rslora,
+                fan_in_fan_out=fan_in_fan_out(model),
             ),
         )
 
