@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from deni.engine.active_tokens import deactivate
 from deni.engine.fold import trainable_slots
 from deni.engine.module import PopulationModule
 from deni.errors import SettingError
@@ -261,11 +263,27 @@ class Population:
         """Tensors of one member, with whole tables in place of active rows."""
         return self.module.full(values)
 
+    @torch.no_grad()
+    def copy_of(self, values: Mapping[str, Tensor]) -> nn.Module:
+        """An independent plain model with these trainable tensors, as `full` gives them."""
+        with self.plain() as model:
+            copied = deepcopy(model)
+        deactivate(copied)
+        parameters = dict(copied.named_parameters(remove_duplicate=False))
+        for name, value in values.items():
+            parameters[name].copy_(value)
+        return copied
+
     # ---- the plain module ------------------------------------------------------------------------------------------
 
     def plain(self) -> AbstractContextManager[nn.Module]:
         """Inside, the plain module with member 0 in it."""
         return self.alone(0)
+
+    def leave_model(self) -> None:
+        """Compute with a copy of the plain module from now on; the one so far is left with member 0 in plain layers."""
+        self._head_names = None
+        self.module.leave()
 
     def alone(self, member: int) -> AbstractContextManager[nn.Module]:
         """Inside, the plain module with this member in it."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
-from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.models.hugging_face import hugging_face, with_peft
 from deni.outputs import check_free, check_outside
@@ -63,25 +59,14 @@ def export(
         models = {"": population.full(mean(population.values))}
     else:
         models = {f"member-{member}": population.member(member) for member in range(population.size)}
-    with writing(out, overwrite) as target, population.plain() as plain:
+    with writing(out, overwrite) as target:
         for name, values in models.items():
-            _export_one(plain, values, target / name, adapter, Path(folder))
+            _export_one(population.copy_of(values), target / name, adapter, Path(folder))
             classifier.tokenizer.save_pretrained(target / name)
     return [Path(out) / name for name in models]
 
 
-@torch.no_grad()
-def _export_one(plain: nn.Module, values: Mapping[str, Tensor], target: Path, adapter: bool, folder: Path) -> None:
-    model = copy.deepcopy(plain)
-    embedding = hugging_face(model).get_input_embeddings()
-    if isinstance(embedding, ActiveEmbedding):
-        whole = nn.Embedding(
-            embedding.num_embeddings, embedding.embedding_dim, embedding.padding_idx, _weight=embedding.table.clone()
-        )
-        hugging_face(model).set_input_embeddings(whole)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, value in values.items():
-        parameters[name].copy_(value)
+def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path) -> None:
     if adapter:
         from deni.models.loading import MINILM
 

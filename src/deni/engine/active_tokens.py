@@ -107,6 +107,17 @@ def activate(model: nn.Module, ids: Tensor) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter is active.weight]
 
 
+def deactivate(model: nn.Module) -> None:
+    """Put plain embeddings back in place of what `activate` made; their tables hold the rows that trained."""
+    plain: dict[int, nn.Module] = {}
+    for parent in list(model.modules()):
+        for key, child in list(parent._modules.items()):
+            if isinstance(child, ActiveEmbedding):
+                sizes, table = (child.num_embeddings, child.embedding_dim), child.full(child.weight.detach())
+                embedding = nn.Embedding(*sizes, child.padding_idx, _weight=table).train(child.training)
+                parent._modules[key] = plain.setdefault(id(child), embedding)
+
+
 def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     """Whether training moves only those rows of the embedding whose tokens are in a training text.
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from deni.engine.active_tokens import ActiveEmbedding
+from deni.engine.active_tokens import ActiveEmbedding, deactivate
 from deni.engine.base import Engine, Slots
 from deni.engine.compat import disable_input_gradients
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
-from deni.engine.fold import fold_rows
+from deni.engine.fold import fold_rows, trainable_slots
 from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
@@ -155,6 +156,21 @@ class PopulationModule(nn.Module):
             self._engine.unmount()
         self.engine_name, self.at_a_time, self._many = engine, at_a_time, None
         self._engine = self._loop
+        self.install(self.values, self.streams, range(self.size))
+
+    def leave(self) -> None:
+        """Compute with a copy of the plain module from now on; the one so far is left with member 0 in plain layers."""
+        self._show(0)
+        left, slots = self.model, self.slots
+        self.model = deepcopy(left)
+        self.slots = trainable_slots(self.model)
+        for name, places in slots.items():
+            parameter = nn.Parameter(self.values[name][0].detach().clone())
+            for module, key in places:
+                module._parameters[key] = parameter
+        deactivate(left)
+        self._loop = self._engine = Loop(self.model, self.slots)
+        self._many = None
         self.install(self.values, self.streams, range(self.size))
 
     @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni.engine import memory
@@ -38,6 +38,7 @@ from deni.training.dataloading import Loading, SeedSets, lanes_of, total_steps
 from deni.training.engine_choice import EnginePlan, choose_engine
 from deni.training.failures import Failures
 from deni.training.features import all_batches, labeled_outputs
+from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
 from deni.training.fork_records import Diagnostics
 from deni.training.losses import MemberLoss
@@ -74,7 +75,10 @@ class PopulationTrainer(Trainer):
 
     Attributes:
         seeds, runs: of the models that are trained side by side; how many runs they have together, R.
-        population: the members; `model` is the module that computes them.
+        population: the members.
+        model: the module that computes them; after a training the ordinary model that they have become, the mean of
+            several, in evaluation mode. Independent runs (an ensemble, several seeds) have no such mean: it predicts by their vote.
+        members: each member as a plain model, a copy.
         phases: where the training is.
         engine_plan: how members are computed; None before it is decided, and where there is only one.
         active_ids: the token ids whose embeddings train; None for all.
@@ -107,7 +111,7 @@ class PopulationTrainer(Trainer):
     ) -> None:
         if engine not in ("auto", "stacked", "loop"):
             raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
-        self.strategy = strategy or Default()
+        self.strategy, self.shown = strategy or Default(), ShownModel()
         self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
         self.task = None if task is None else find_task(task)
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
@@ -131,7 +135,7 @@ class PopulationTrainer(Trainer):
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
         self.model_init = any_init(model_init)
         with global_generators():
-            base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
+            self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
             if self.args.n_gpu > 1:
                 raise SettingError(
@@ -162,6 +166,20 @@ class PopulationTrainer(Trainer):
         self.add_callback(self.phases)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> Any:
+        """The module of the population; after a training the ordinary model that was made of it."""
+        return self.shown.model
+
+    @model.setter
+    def model(self, model: Any) -> None:
+        self.shown.replace(model)
+
+    @property
+    def members(self) -> Sequence[nn.Module]:
+        """Each member as a plain model, a copy that is made when it is asked for."""
+        return MemberModels(self.population)
 
     @property
     def schedule(self) -> Schedule | None:
@@ -209,12 +227,15 @@ class PopulationTrainer(Trainer):
         resumes = args or options.get("resume_from_checkpoint")
         if self.population.members > 1 and self.model_init is None and not resumes:
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
+        self.model = self.shown.computed
         with global_generators(), self.phases.walking():
             self._plan()
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
         score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
         self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
+        given = self.given if self.model_init is None else None
+        show_trained(self.shown, self.population, self.ballots, given, self.phases.planned.at(self.state.global_step - 1))
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
@@ -333,6 +354,11 @@ class PopulationTrainer(Trainer):
         packed = inputs.pop(LENGTHS, None) is not None
         loss, outputs, labels = self.ballots.step(model, inputs, packed)
         return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
+        """As `Trainer.evaluation_loop`, of the members."""
+        with self.shown.computing():
+            return super().evaluation_loop(*args, **options)
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""

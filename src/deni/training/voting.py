@@ -290,3 +290,12 @@ class Ballots:
             votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
         outputs = members if self.of_members else votes
         return loss, *(tokens_first(outputs, labels) if task.of_words else (outputs, labels))
+
+    def one_vote(self, inputs: dict[str, Any]) -> tuple[Tensor | None, Tensor]:
+        """The loss, and what all models predict together, `(B, C)` or `(B, T, C)`: several vote like members."""
+        loss, votes, _ = self.step(self.phases.population.module, dict(inputs), packed=False)
+        if len(self.seeds.seeds) > 1:
+            task = self.find_task()
+            members = votes.transpose(1, 2) if task.of_words else votes  # (B, R, C) or (B, R, T, C)
+            votes = vote(members, self.phases.strategy.combine, task.name)
+        return loss, votes
