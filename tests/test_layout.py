@@ -10,6 +10,7 @@ import deni
 ROWS = """
 _version errors
 outputs
+inputs
 registry
 __init__ deprecation
 settings randomness provenance progress measures

@@ -180,7 +180,7 @@ def fine_tune(
     resume: bool = False,
     start_from: str | Path | None = None,
     progress: bool = True,
-    device: str | None = None,
+    device: str | torch.device | None = None,
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
 ) -> FineTuneResult:

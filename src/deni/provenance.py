@@ -7,9 +7,12 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deni._version import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "transformers", "peft")  # those that may change a result
 
@@ -19,15 +22,19 @@ def versions() -> dict[str, str]:
     return {"deni": __version__, **{name: version(name) for name in PACKAGES}}
 
 
-def environment() -> dict[str, Any]:
-    """Versions, Python, device and threads of this process."""
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """Versions, Python, device and threads of this process.
+
+    Args:
+        device: where the result was computed; None for the GPU if there is one.
+    """
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    on_gpu = torch.cuda.is_available() if device is None else device.type == "cuda"
     return {
         **versions(),
         "python": platform.python_version(),
-        "device": device,
+        "device": torch.cuda.get_device_name(device) if on_gpu else f"{platform.machine()} CPU",
         "threads": torch.get_num_threads(),
     }
 

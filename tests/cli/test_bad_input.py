@@ -385,4 +385,5 @@ def test_a_device_that_is_not_there_is_one_line(train, trained, tickets):
     refused(train("--device", "cuda:99"), "there is no device cuda:99 here: choose auto or cpu")
     refused(run("predict", trained, tickets, "--device", "gpu"), "there is no device gpu here")
     refused(run("evaluate", trained, tickets, "--device", "mps:3"), "there is no device mps:3 here")
+    refused(run("export", trained, train.folder / "out", "--device", "cuda:99"), "there is no device cuda:99 here")
     assert run("predict", trained, tickets, "--device", "cpu").exit_code == 0

@@ -1,4 +1,4 @@
-"""What is wrong with an output is said before anything large is imported."""
+"""A wrong output, or a file that is not there, is said before anything large is imported."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from deni.cli import main
 try:
     main(sys.argv[1:])
 except SystemExit as end:
-    print(end.code, sorted({"torch", "transformers", "peft", "sklearn"} & set(sys.modules)))
+    print(end.code, sorted({"torch", "transformers", "peft", "sklearn", "pandas"} & set(sys.modules)))
 """
 
 
@@ -24,6 +24,7 @@ def taken(tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
     return tmp_path
 
 
@@ -41,11 +42,40 @@ CALLS = {
     "augment, an output that is there": (("augment", "new.csv", "--output", "new.csv"), "new.csv exists"),
     "export, an output that is there": (("export", "model", "file"), "file exists"),
     "report, no store": (("report", "nothing.db"), "nothing.db: no such store"),
+    "study status, no store": (("study", "status", "nothing.db"), "nothing.db: no such store"),
+    "study retry, no store": (("study", "retry", "nothing.db"), "nothing.db: no such store"),
+    "study export, no store": (("study", "export", "nothing.db", "--output", "o.csv"), "nothing.db: no such store"),
+    "study merge, no store": (("study", "merge", "all.db", "nothing.db"), "nothing.db: no such store"),
+    "study run, no file": (("study", "run", "missing.yaml", "--store", "s.db"), "missing.yaml: no such file"),
+    "train, no file": (("train", "ne.csv", "--output", "m"), "ne.csv: no such file; did you mean new.csv?"),
+    "train, no dataset": (("train", "trek", "--output", "m"), "no dataset of that name; did you mean trec?"),
+    "train, a folder": (("train", "./model", "--output", "m"), "model: is a folder; name a file in it"),
+    "train, no test file": (
+        ("train", "new.csv", "--test", "missing.csv", "--output", "m"),
+        "missing.csv: no such file",
+    ),
+    "train, no dev file": (("train", "new.csv", "--dev", "no.csv", "--output", "m"), "no.csv: no such file"),
+    "train, no augmented file": (
+        ("train", "new.csv", "--augmented", "missing.csv", "--output", "m"),
+        "missing.csv: no such file",
+    ),
+    "train, no model": (("train", "new.csv", "--model", "./nothing", "--output", "m"), "'./nothing' cannot be loaded"),
+    "predict, no model": (("predict", "nothing", "new.csv"), "nothing is not a folder"),
+    "predict, an empty folder": (("predict", "empty", "new.csv"), "empty has no deni.json and no config.json"),
+    "predict, no file": (("predict", "model", "missing.csv"), "missing.csv: no such file"),
+    "evaluate, no model": (("evaluate", "nothing", "new.csv"), "nothing is not a folder"),
+    "evaluate, no file": (("evaluate", "model", "missing.csv"), "missing.csv: no such file"),
+    "export, no model": (("export", "nothing", "out"), "nothing is not a folder"),
+    "inspect, no file": (("inspect", "missing.csv"), "missing.csv: no such file"),
+    "inspect, no test file": (("inspect", "new.csv", "--test", "missing.csv"), "missing.csv: no such file"),
+    "augment, no file": (("augment", "missing.csv", "--output", "o.csv"), "missing.csv: no such file"),
+    "diagnose, no file": (("diagnose", "missing.csv"), "missing.csv: no such file"),
+    "demo, no model": (("demo", "--model", "/no/such/model"), "'/no/such/model' cannot be loaded: no such folder"),
 }
 
 
 @pytest.mark.parametrize("what", CALLS)
-def test_a_wrong_output_is_said_before_anything_large_is_imported(taken, what):
+def test_what_is_wrong_is_said_before_anything_large_is_imported(taken, what):
     words, said = CALLS[what]
     (taken / "model" / "t.csv").write_text("text,label\n")
     done = subprocess.run(

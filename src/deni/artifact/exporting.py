@@ -23,6 +23,7 @@ def export(
     adapter: bool = False,
     merge_lora: Literal["factors", "product"] = "factors",
     overwrite: bool = False,
+    device: str = "cpu",
 ) -> list[Path]:
     """Write an artifact as ordinary transformers models, or as PEFT adapters.
 
@@ -32,6 +33,7 @@ def export(
         how: `single`: the mean of the members; `members`: each of them.
         adapter: as PEFT adapter(s) in place of whole models.
         merge_lora: how LoRA is averaged for `single`, see `deni.schedule.Fork`.
+        device: where to compute the mean, see `deni.models.devices.find_device`.
 
     Returns:
         the folders of the models.
@@ -43,7 +45,7 @@ def export(
         raise InputError(f"unknown export {how!r}: choose single or members")
     check_outside(out, folder)
     check_free(out, overwrite)
-    classifier = load(folder, "cpu")
+    classifier = load(folder, device)
     population = classifier.population
     if hasattr(population.model, "adapters_config"):
         raise InputError(

@@ -23,6 +23,7 @@ from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError
+from deni.inputs import check_model
 from deni.models.architectures import auto_class
 from deni.models.devices import find_device
 from deni.outputs import INFO
@@ -39,10 +40,7 @@ def read_info(folder: str | Path) -> dict[str, Any]:
         ArtifactError: a folder that is not an artifact, is damaged, or was written by a later version.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder} is not a folder: give the folder that `deni train --output` wrote")
-    if not (folder / INFO).is_file():
-        raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
+    check_model(folder, [INFO])
     try:
         info = json.loads((folder / INFO).read_text(encoding="utf-8"))
         written = int(info["format"])
@@ -116,15 +114,6 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
     return Classifier(population, _tokenizer(folder), info["labels"], info)
-
-
-def _hint(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
-        return ", but a PEFT adapter, which needs its base model: export the model without --adapter"
-    members = sorted(each.name for each in folder.glob("member-*"))
-    if members:
-        return f": give one of its members, such as {folder / members[0]}"
-    return " and no config.json: give the folder that `deni train --output` wrote, or one of a transformers model"
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
-from deni.data import DATASETS
+from deni.data import DATASETS, check_data
 from deni.outputs import check_output
 from deni.tasks import DEFAULT
 
@@ -64,6 +64,7 @@ def command(
     """
     if output != "-":
         check_output(output, overwrite)
+    check_data(file)
     from deni.augmentation import make_augmenter
     from deni.commands.augment import augment_file
 

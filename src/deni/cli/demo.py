@@ -10,6 +10,7 @@ import click
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
+from deni.inputs import check_pretrained
 
 
 @click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labelled 90"))
@@ -28,6 +29,7 @@ def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, j
 
     The messages are those of a support desk, in English.
     """
+    check_pretrained(model)
     from rich.console import Console
     from rich.table import Table
 

@@ -14,6 +14,8 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
 from deni.cli.options.running import running_options
+from deni.data import check_data
+from deni.inputs import check_file, check_pretrained
 from deni.randomness import SOURCES
 from deni.tuning import TUNINGS
 
@@ -29,7 +31,7 @@ GROUPS = {
     "Data": "text_pair_column test_size split config_name augmented block preset protocol",
     "Training": "epochs learning_rate batch_size max_length dropout bf16",
     "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
-    "Compute": "runner workers pack threads address gpus_per_worker progress",
+    "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
 TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses.fields(cls)}
 
@@ -103,6 +105,9 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
 
     FILE has labeled texts, or is the name of a dataset, as in `deni train`. After Ctrl-C the same command goes on.
     """
+    check_data(file)
+    check_pretrained(given["model"])
+    check_file(given["augmented"])
     import json
 
     from rich.console import Console

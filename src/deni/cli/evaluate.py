@@ -9,6 +9,8 @@ import click
 from deni.cli import example
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
+from deni.data import check_data
+from deni.inputs import check_model
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
@@ -23,6 +25,8 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
 
     FILE may be - for standard input, the name of a dataset, or user/dataset of the hub.
     """
+    check_model(model)
+    check_data(file)
     from rich.console import Console
     from rich.table import Table
 

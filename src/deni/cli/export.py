@@ -6,6 +6,7 @@ import click
 
 from deni.cli import example
 from deni.cli.options.choice import Choice
+from deni.inputs import check_model
 from deni.outputs import check_free, check_outside, check_writable
 
 
@@ -28,8 +29,11 @@ from deni.outputs import check_free, check_outside, check_writable
     show_default=True,
     help="What is averaged of LoRA: the factors, or their product.",
 )
+@click.option(
+    "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
+)
 @click.option("--overwrite", is_flag=True, help="Replace the output folder.")
-def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, overwrite: bool) -> None:
+def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, overwrite: bool) -> None:
     """Write MODEL to OUT as ordinary transformers folders.
 
     That is the mean of its members as one model, which loads without deni, or each member.
@@ -37,10 +41,11 @@ def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, over
     check_outside(out, model)
     check_free(out, overwrite)
     check_writable(out)
+    check_model(model)
     from transformers.utils.logging import disable_progress_bar
 
     from deni.artifact import export
 
     disable_progress_bar()  # one for each member, for less than a second
-    for folder in export(model, out, how, adapter, merge_lora, overwrite):  # type: ignore[arg-type]
+    for folder in export(model, out, how, adapter, merge_lora, overwrite, device):  # type: ignore[arg-type]
         click.echo(folder)

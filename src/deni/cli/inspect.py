@@ -9,6 +9,8 @@ import click
 
 from deni.cli import example
 from deni.cli.options.data import data_options, task_options
+from deni.data import check_data
+from deni.inputs import check_pretrained
 from deni.tasks import DEFAULT
 from deni.tasks.remarks import many, percent
 
@@ -48,6 +50,8 @@ def command(
 
     Errors stop training, warnings are likely mistakes and come before training, too, and notes are good to know.
     """
+    check_data(file, test)
+    check_pretrained(model)
     from rich.console import Console
 
     from deni.commands.inspect import inspect_file

@@ -7,6 +7,8 @@ import click
 from deni.cli import example
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
+from deni.data import check_data
+from deni.inputs import check_model
 from deni.outputs import check_output
 
 
@@ -31,7 +33,9 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
     """
-    check_output(output, overwrite, words=True)  # before seconds of imports
+    check_output(output, overwrite, words=True)  # before seconds of imports, as the rest
+    check_model(model)
+    check_data(file)
     from deni.commands.predict import predict_file
 
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)

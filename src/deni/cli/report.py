@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli import example
+from deni.inputs import check_store
 
 
 @click.command("report", epilog=example("deni report study.db --output report.html"))
@@ -21,6 +22,7 @@ from deni.cli import example
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 def command(store: str, output: str | None, **how: str | bool | None) -> None:
     """Write what the study in STORE has shown, and what it has not."""
+    check_store(store)
     from deni.report import write_report
 
     write_report(store, output, **how)  # type: ignore[arg-type]

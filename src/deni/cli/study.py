@@ -11,6 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.running import running_options
+from deni.inputs import check_file, check_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 GROUPS = {
     "What everyone needs": "store dry_run minutes trunks",
-    "Compute": "runner workers pack threads address gpus_per_worker progress",
+    "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
 FORMATS = ("csv", "parquet", "jsonl")
 SHOWN = 20  # failures that are listed
@@ -52,6 +53,7 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
 
     After Ctrl-C, a kill or --minutes the same command goes on. Failed cells stay failed until `deni study retry`.
     """
+    check_file(file)
     from deni.commands.study import plan_study, run_study
 
     study, planned = plan_study(file, store, **how)
@@ -131,6 +133,7 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 def export(store: str, output: str, kind: str | None, archive: bool, overwrite: bool) -> None:
     """Write a table of STORE: a row a cell with all settings, metrics and costs."""
+    check_store(store)
     from deni.commands.study import export_cells
 
     click.echo(f"wrote {export_cells(store, output, kind, archive, overwrite)} cells to {output}")
@@ -144,6 +147,8 @@ def merge(store: str, others: tuple[str, ...]) -> None:
 
     Where both have a result of a cell, the one in STORE stays; where only one has, it is taken.
     """
+    for other in others:
+        check_store(other)
     from deni.commands.study import merge_stores
 
     for other, merged in merge_stores(store, others):

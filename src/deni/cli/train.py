@@ -14,6 +14,8 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
+from deni.data import check_data, check_split
+from deni.inputs import check_file, check_pretrained
 from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
@@ -173,6 +175,11 @@ def command(
     check_outside(given["output"], *filter(None, (file, given["test"], given["dev"], given["model"])))
     check_free(given["output"], given["overwrite"])
     check_writable(given["output"])
+    check_data(file)
+    check_split(given["test"])
+    check_split(given["dev"])
+    check_pretrained(given["model"])
+    check_file(given["augmented"])
 
     from deni.recipe import Recipe
 

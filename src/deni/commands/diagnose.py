@@ -77,6 +77,7 @@ def diagnose_file(
     threads: int | None = None,
     address: str | None = None,
     gpus_per_worker: float | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> PlannedDiagnosis:
     """Plan a diagnosis, and check texts, model and settings.
@@ -92,7 +93,7 @@ def diagnose_file(
         candidates: strategies to try; empty for `deni.diagnose.plan.CANDIDATES`.
         trial: whether to try any.
         store: None for a file next to the texts.
-        runner, workers, pack, threads, address, gpus_per_worker, progress: see `deni.study.execution.run.Run`.
+        runner, workers, pack, threads, address, gpus_per_worker, device, progress: see `deni.study.execution.run.Run`.
 
     Raises:
         InputError: a file, column, text, number or setting that does not fit; before anything is trained.
@@ -143,6 +144,7 @@ def diagnose_file(
         threads=threads,
         address=address,
         gpus_per_worker=gpus_per_worker,
+        device=device,
         progress=progress,
     )
     return PlannedDiagnosis(diagnosis, place, {each.key for each in left}, run)

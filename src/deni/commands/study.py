@@ -47,7 +47,7 @@ def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, 
     Args:
         file: the study.
         store: its results; it may not be there yet.
-        how: as `deni.study.execution.run.Run` takes it: runner, workers, pack, threads, trunks, minutes, progress.
+        how: as `deni.study.execution.run.Run` takes it: device, runner, workers, pack, ...
 
     Raises:
         InputError: one line that names the file, the line, and what is wrong there.

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from deni.data.checks import Finding, check_trainable
     from deni.data.files import read_texts
     from deni.data.formats import is_conll
-    from deni.data.load import local_file, read_data
+    from deni.data.load import read_data
     from deni.data.named_datasets import DATASETS, NamedDataset
+    from deni.data.naming import check_data, check_split, local_file
     from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
     from deni.data.texts import Text, Texts, fed, names, sides
     from deni.data.values import why_no_text, why_no_words
@@ -25,8 +26,9 @@ _NAMES = {
     "checks": "Finding check_trainable",
     "files": "read_texts",
     "formats": "is_conll",
-    "load": "local_file read_data",
+    "load": "read_data",
     "named_datasets": "DATASETS NamedDataset",
+    "naming": "check_data check_split local_file",
     "splits": "choose_balanced choose_stratified strata stratified_split",
     "texts": "Text Texts fed names sides",
     "values": "why_no_text why_no_words",
@@ -40,6 +42,8 @@ __all__ = [
     "NamedDataset",
     "Text",
     "Texts",
+    "check_data",
+    "check_split",
     "check_trainable",
     "choose_balanced",
     "choose_stratified",

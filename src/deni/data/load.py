@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +9,11 @@ from deni.data.columns import texts_of
 from deni.data.files import read_texts
 from deni.data.hub import is_hub_id, read_hub
 from deni.data.named_datasets import DATASETS, NamedDataset
+from deni.data.naming import FOLDER, check_data, local_file
 from deni.data.pairs import joined, parted
 from deni.data.texts import Texts
 from deni.errors import InputError
 from deni.tasks import DEFAULT, find_task
-
-FOLDER = "DENI_DATA"  # environment variable: the folder with the named datasets
 
 
 def read_data(
@@ -60,7 +57,7 @@ def read_data(
     if dataset is None and not is_hub_id(name):
         if split or config_name:
             raise InputError(f"{name}: --split and --config-name are for datasets of the Hub: omit them for a file")
-        _check_name(name)
+        check_data(name)
         return read_texts(data, **given)  # type: ignore[arg-type]
     own_columns = text_column is None and dataset is not None
     local = local_file(name)
@@ -86,22 +83,3 @@ def read_data(
     columns = {"text_column": text, "text_pair_column": pair, "label_column": label if labels else None}
     texts = texts_of(frame, name, **columns, **both)  # type: ignore[arg-type]
     return joined(texts) if own_columns and dataset.pair and not text_pair_column and not pairs else texts
-
-
-def local_file(name: str) -> Path | None:
-    """Where the folder of DENI_DATA has a named dataset; None where it has not."""
-    folder = os.environ.get(FOLDER)
-    if not folder or name not in DATASETS:
-        return None
-    file = Path(folder) / f"{name}.csv.gz"
-    return file if file.is_file() else None
-
-
-def _check_name(name: str) -> None:
-    """Raise for a bare word that is neither a file nor a dataset."""
-    file = Path(name)
-    if name == "-" or file.suffix or file.name != name or file.exists():
-        return
-    near = difflib.get_close_matches(name, [*DATASETS, *sorted(each.name for each in Path().iterdir())])
-    hint = f"did you mean {' or '.join(near)}?" if near else f"the datasets are {', '.join(DATASETS)}"
-    raise InputError(f"{name}: no such file, and no dataset of that name; {hint}")

@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from deni.errors import InputError
+from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
 from deni.tasks import DEFAULT, TASKS
 
@@ -35,6 +36,7 @@ def locate(model: str) -> str:
 @contextmanager
 def _named(model: str) -> Iterator[None]:
     """Turn what loading raises into one line."""
+    check_pretrained(model)
     folder = Path(model)
     if folder.is_dir() and not (folder / "config.json").is_file():  # transformers 4 fails on it with an AttributeError
         raise InputError(f"model {model!r} cannot be loaded: it has no config.json (give a folder or a hub id)")

@@ -12,6 +12,7 @@ from deni.analysis.runs import read_runs
 from deni.analysis.tables import Tables, build_tables
 from deni.data.write import write_bytes
 from deni.errors import InputError
+from deni.inputs import check_store
 from deni.progress import track
 from deni.report.html.frame import check_packages
 from deni.report.html.page import build_page
@@ -57,8 +58,7 @@ def write_report(
     """
     wanted = {"page": output, "markdown": markdown, "latex": latex, "csv": csv}
     places = {name: Path(path) for name, path in wanted.items() if path is not None}
-    if not Path(store).exists():
-        raise InputError(f"{store}: no such store: check the path")
+    check_store(store)
     if not places and figures is None:
         raise InputError("nothing to write: give --output, --figures, --markdown, --latex or --csv")
     if "page" in places or figures is not None:

@@ -20,11 +20,12 @@ from click.testing import CliRunner
 
 from deni.cli import main
 from deni.errors import InputError
+from deni.models import devices
 from deni.models.tokenizing import tokenize
 from deni.study.execution.driver import packs_of, run_packs
 from deni.study.execution.pack import fit, run_pack
 from deni.study.execution.run import Run
-from deni.study.execution.runners import OnRay, on_ray
+from deni.study.execution.runners import OnRay, on_ray, processes
 from deni.study.execution.runners.work import work
 from deni.study.library import Library
 from deni.study.plan import read_study
@@ -103,7 +104,7 @@ def test_a_result_says_what_it_cost_and_what_it_was_measured_on(study):
 
 def test_a_pack_leaves_threads_and_warnings_of_its_process_as_they_were(study):
     before = torch.get_num_threads(), list(warnings.filters)
-    done = work(0, jobs_of(study(strategies=["default"], seeds=2)), torch.get_num_threads() + 1, None)
+    done = work(0, jobs_of(study(strategies=["default"], seeds=2)), torch.get_num_threads() + 1, None, None)
     assert not done.error
     assert (torch.get_num_threads(), list(warnings.filters)) == before
 
@@ -133,6 +134,56 @@ def test_a_trained_cell_leaves_no_tensors_behind(study):
     jobs, library = jobs_of(study(strategies=[{"name": "ensemble", "members": 2}])), Library()
     after = [kept() for job in jobs if run_pack([job], library)]
     assert after[0] == after[1] == after[2]
+
+
+# ---- devices ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(devices, "available_devices", lambda: ["cpu", "cuda:0", "cuda:1"])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "of_a_process"),
+    [(None, [0, 1], None), ("cuda", [0, 1], None), ("cuda:1", [1], None), ("cpu", [], "cpu")],
+)
+def test_processes_take_the_gpus_of_the_device_in_turn(study, monkeypatch, two_gpus, device, gpus, of_a_process):
+    study, begun = read_study(study(seeds=1)), []
+    monkeypatch.setattr("deni.study.execution.run.Processes", lambda *given: begun.append(given))
+    run = Run(study, study.jobs, device=device, runner="processes", threads=1)
+    run._started()
+    assert begun == [(max(len(gpus), 1), 1, gpus, None, of_a_process)]
+
+
+def test_ray_chooses_the_gpu_itself(study, two_gpus):
+    study = read_study(study(seeds=1))
+    assert Run(study, [], device="cpu", runner="ray").gpus_per_worker == 0
+    assert Run(study, [], device="cuda", runner="ray").gpus_per_worker == 1
+    with pytest.raises(InputError, match="--device is auto, cpu or cuda, not cuda:1"):
+        Run(study, [], device="cuda:1", runner="ray")
+
+
+def test_a_gpu_of_a_process_is_one_that_its_parent_sees(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [processes._visible(gpu) for gpu in range(2)] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,GPU-8f3a")
+    assert [processes._visible(gpu) for gpu in range(2)] == ["6", "GPU-8f3a"]
+
+
+@pytest.mark.parametrize("device", [None, "cpu", "cuda:1"])
+def test_a_pack_trains_on_the_device_that_the_study_was_given(study, tmp_path, monkeypatch, two_gpus, device):
+    asked = []
+
+    def fine_tune(*_, device, **__):
+        asked.append(device)
+        raise InputError("nothing is trained here")
+
+    monkeypatch.setattr("deni.study.execution.pack.fine_tune", fine_tune)
+    monkeypatch.setattr("deni.study.execution.pack._forget_peak", lambda device: None)
+    trained(study(strategies=["default"], seeds=1), tmp_path / "store.db", pack=1, device=device)
+    assert asked == [device]
 
 
 # ---- runners ---------------------------------------------------------------------------------------------------------

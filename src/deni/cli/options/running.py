@@ -7,13 +7,15 @@ from typing import Any
 import click
 
 from deni.cli.options.choice import Choice
+from deni.cli.options.device import DEVICE
 
 RUNNERS = ("serial", "processes", "ray")
 
 
 def running_options(function: Any) -> Any:
-    """Runner, workers, pack, threads, a Ray cluster, progress: the arguments of `deni.study.execution.run.Run`."""
+    """Where and how packs train: the arguments of `deni.study.execution.run.Run`."""
     options = (
+        DEVICE,
         click.option(
             "--runner",
             type=Choice(RUNNERS),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import shlex
 import sys
@@ -10,6 +9,7 @@ import zlib
 from pathlib import Path
 
 from deni.errors import InputError
+from deni.inputs import missing
 
 STDIN = "standard input"
 
@@ -24,11 +24,7 @@ def bytes_in(path: str | Path) -> bytes:
     except IsADirectoryError:
         raise InputError(f"{file}: is a folder; name a file in it") from None
     except FileNotFoundError:
-        if not file.parent.is_dir():
-            raise InputError(f"{file}: no such file, and no folder {file.parent}; check the path") from None
-        near = difflib.get_close_matches(file.name, sorted(p.name for p in file.parent.iterdir()))
-        hint = f"did you mean {' or '.join(str(file.parent / name) for name in near)}?" if near else "check the path"
-        raise InputError(f"{file}: no such file; {hint}") from None
+        raise missing(file) from None
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check the path and its permissions") from None
 

@@ -125,7 +125,7 @@ def summarize_training(
         seconds=result.seconds,
         resumed=done.resumed,
         settings={name: info[name] for name in ("strategy", "tuning", "recipe", "data", "max_length", "seeds")},
-        environment=environment(),
+        environment=environment(trainer.args.device),
         commands=[install([versions()]), command] if command else [],
         model=model,
     )

@@ -50,18 +50,19 @@ class Calibration:
     Args:
         library: the texts that are read already.
         threads: torch's threads of a worker.
+        device: where a worker trains.
     """
 
     library: Library
     threads: int
+    device: torch.device
     _paces: dict[str, Pace] = field(default_factory=dict, repr=False)
 
     def size(self, pack: Sequence[Job]) -> int:
         """How many cells of a pack to train at a time: the fastest for a member-step of what fits into memory."""
         pace = self._pace(pack[0].cell, len(pack))
         peak = pack[0].schedule.peak
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return pace.best(min(len(pack), int(available(device) / 2 / max(pace.member_bytes * peak, 1))))
+        return pace.best(min(len(pack), int(available(self.device) / 2 / max(pace.member_bytes * peak, 1))))
 
     def seconds(self, pack: Sequence[Job], size: int) -> float:
         """How long a pack takes, trained so many cells at a time."""
@@ -81,11 +82,11 @@ class Calibration:
         )
         at = canonical([plain.to_json(), min(most, MOST)])
         if at not in self._paces:
-            self._paces[at] = _measured(plain, self.library, min(most, MOST), self.threads)
+            self._paces[at] = _measured(plain, self.library, min(most, MOST), self.threads, self.device)
         return self._paces[at]
 
 
-def _measured(cell: Cell, library: Library, most: int, threads: int) -> Pace:
+def _measured(cell: Cell, library: Library, most: int, threads: int, device: torch.device) -> Pace:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     recipe = cell.resolve()
@@ -100,7 +101,7 @@ def _measured(cell: Cell, library: Library, most: int, threads: int) -> Pace:
             clock = _Clock()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", InputWarning)
-                fitted = fine_tune(few, recipe, seeds=range(size), progress=False, callbacks=[clock])
+                fitted = fine_tune(few, recipe, seeds=range(size), progress=False, callbacks=[clock], device=device)
             values = fitted.trainer.population.values.values()
             held = sum(value.nbytes for value in values) // size * (2 + STATES)
             seconds[size] = min(clock.steps[1:] or clock.steps) / size

@@ -18,6 +18,7 @@ import torch
 
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
+from deni.models.devices import find_device
 from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
 from deni.study.cell import CellResult
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
 Outcome = CellResult | str  # a result, or the traceback of a failure
 
 
-def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -> list[Outcome]:
+def run_pack(
+    jobs: Sequence[Job], library: Library, trunks: str | None = None, device: str | None = None
+) -> list[Outcome]:
     """Train cells in one population and predict the texts that they are measured on with every member.
 
     Args:
         jobs: of cells that differ in `seed` alone.
         library: what is read already.
         trunks: a folder for what packs share before their first fork; None trains each from its first step.
+        device: where to train, see `deni.models.devices.find_device`.
 
     Returns:
         For each cell its result, or why its run failed: a non-finite loss fails that cell alone.
@@ -49,12 +53,12 @@ def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -
         InputError: what fails them all, such as a model that cannot be loaded.
     """
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
-    _forget_peak()
+    _forget_peak(find_device(device))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # each was shown when the study was read
         _, measured = jobs[0].texts(library)
         try:
-            fitted = fit(jobs, library, trunks)
+            fitted = fit(jobs, library, trunks, device)
         except TrainingDivergedError as error:
             return [_said(error)] * len(jobs)
     tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
@@ -68,14 +72,16 @@ def run_pack(jobs: Sequence[Job], library: Library, trunks: str | None = None) -
     return [_outcome(at, models[:, at], merged[at], fitted, measured, library, jobs) for at in range(len(jobs))]
 
 
-def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None) -> FineTuneResult:
+def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None, device: str | None = None) -> FineTuneResult:
     """Train jobs in one population, from where another pack left their trunk, or leaving it there for others."""
     train, _ = jobs[0].texts(library)
     trunk = trunk_of(jobs, trunks) if trunks else None
     start, before = (trunk.there, trunk.seconds) if trunk else (None, 0.0)
     keep = [KeepTrunk(trunk)] if trunk and not start else []
     seeds = [job.cell.seed for job in jobs]
-    fitted = fine_tune(train, jobs[0].recipe, seeds=seeds, start_from=start, progress=False, callbacks=keep)
+    fitted = fine_tune(
+        train, jobs[0].recipe, seeds=seeds, start_from=start, progress=False, callbacks=keep, device=device
+    )
     return dataclasses.replace(fitted, seconds=fitted.seconds + before)
 
 
@@ -116,7 +122,7 @@ def _outcome(
             "failed_runs": [str(each) for each in failures],
             "forks": [record.summary() for record in trainer.diagnostics.records],
         },
-        environment=environment(),
+        environment=environment(trainer.args.device),
     )
 
 
@@ -124,18 +130,18 @@ def _said(error: Exception) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
 
 
-def _forget_peak() -> None:
+def _forget_peak(device: torch.device) -> None:
     """Measure the peak of memory from here on, where the system can: CUDA and Linux."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
+def _peak(device: torch.device) -> int:
     """Bytes."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -159,5 +165,5 @@ def _cost(fitted: FineTuneResult, cells: int) -> dict[str, float]:
         "tokens": round(tokens),
         "flops": round(tokens * total * (6 if trained > total / 2 else 4)),
         "seconds": round(fitted.seconds / cells, 3),
-        "peak_bytes": float(_peak()),
+        "peak_bytes": float(_peak(trainer.args.device)),
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from deni.errors import InputError
+from deni.models.devices import find_device
 from deni.study.execution.calibrate import Calibration
 from deni.study.execution.driver import packs_of, run_packs
 from deni.study.execution.job import Job
@@ -29,6 +30,7 @@ class Run:
         study: what to train.
         left: its cells that are neither done nor failed.
         runner: `serial`, `processes` or `ray`.
+        device: where workers train, see `deni.models.devices.find_device`; `cuda` and None take all GPUs in turn.
         workers: packs at a time; None for one a GPU, or one on a CPU.
         pack: cells in one population: a number, or `auto`, which measures a few steps.
         threads: of each worker; None for the cores divided by the workers.
@@ -46,6 +48,7 @@ class Run:
         study: Study,
         left: Sequence[Job],
         *,
+        device: str | None = None,
         runner: str = "serial",
         workers: int | None = None,
         pack: int | str = "auto",
@@ -63,15 +66,20 @@ class Run:
         if runner == "serial" and workers not in (None, 1):
             raise InputError(f"--runner serial has one worker, not {workers}: choose processes or ray")
         self.study, self.left, self.runner, self.progress = study, list(left), runner, progress
-        gpus = torch.cuda.device_count()
-        self.workers = workers or (max(gpus, 1) if runner != "serial" else 1)
+        if runner == "ray" and device not in (None, "auto", "cpu", "cuda"):
+            raise InputError(f"Ray chooses the GPU of each worker: --device is auto, cpu or cuda, not {device}")
+        elsewhere = runner == "ray" and device == "cuda"  # this machine may have no GPU
+        here = find_device(None if elsewhere else device)
+        self.device, self.gpus = device, _gpus(here, device)
+        self.workers = workers or (max(len(self.gpus), 1) if runner != "serial" else 1)
         self.threads = threads or max(1, _cores() // self.workers)
-        self.devices, self.address = range(gpus), address
-        self.gpus_per_worker = (1.0 if gpus else 0.0) if gpus_per_worker is None else gpus_per_worker
+        self.address = address
+        default = 1.0 if self.gpus or elsewhere else 0.0
+        self.gpus_per_worker = default if gpus_per_worker is None else gpus_per_worker
         self.trunks = _folder(trunks) if trunks else None
         self.minutes = math.inf if minutes is None else minutes
         self._pack = _number(pack)
-        self._calibration = Calibration(study.library, self.threads)
+        self._calibration = Calibration(study.library, self.threads, here)
 
     def estimate(self) -> str:
         """How long it will take, from a few steps of each model, tuning and dataset."""
@@ -110,10 +118,19 @@ class Run:
 
     def _started(self) -> Runner:
         if self.runner == "serial":
-            return Serial(self.threads, self.trunks)
+            return Serial(self.threads, self.trunks, self.device)
         if self.runner == "processes":
-            return Processes(self.workers, self.threads, self.devices, self.trunks)
-        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker, self.trunks)
+            device = None if self.gpus else self.device  # a process sees its own GPU alone
+            return Processes(self.workers, self.threads, self.gpus, self.trunks, device)
+        return OnRay(self.workers, self.threads, self.address, self.gpus_per_worker, self.trunks, self.device)
+
+
+def _gpus(here: torch.device, asked: str | None) -> list[int]:
+    """Numbers of the GPUs that workers take in turn: all, unless one was asked for by its number."""
+    if here.type != "cuda":
+        return []
+    one = here.index is not None and asked == str(here)
+    return [here.index] if one else list(range(torch.cuda.device_count()))
 
 
 def _folder(trunks: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deni.errors import InputError, InputWarning
+from deni.inputs import check_store
 from deni.study.store import schema
 
 
@@ -25,8 +26,8 @@ class Connection:
 
     def __init__(self, path: str | Path, create: bool = False) -> None:
         self.path = Path(path)
-        if not create and not self.path.exists():
-            raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
+        if not create:
+            check_store(path)
         if create and not self.path.absolute().parent.is_dir():
             raise InputError(f"{path}: no folder {self.path.absolute().parent}: create it first")
         with self.one_line():

@@ -37,10 +37,11 @@ class Runner(ABC):
         slots: packs at a time.
         threads: torch's threads of each worker.
         trunks: the folder for what packs share before their first fork; None for none.
+        device: where a worker trains, see `deni.models.devices.find_device`; None for a GPU if it sees one.
     """
 
-    def __init__(self, slots: int, threads: int, trunks: str | None = None) -> None:
-        self.slots, self.threads, self.trunks = slots, threads, trunks
+    def __init__(self, slots: int, threads: int, trunks: str | None = None, device: str | None = None) -> None:
+        self.slots, self.threads, self.trunks, self.device = slots, threads, trunks, device
 
     @abstractmethod
     def submit(self, number: int, jobs: Sequence[Job]) -> None:

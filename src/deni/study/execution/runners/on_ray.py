@@ -34,9 +34,15 @@ class OnRay(Runner):
     """
 
     def __init__(
-        self, slots: int, threads: int, address: str | None = None, gpus: float = 0, trunks: str | None = None
+        self,
+        slots: int,
+        threads: int,
+        address: str | None = None,
+        gpus: float = 0,
+        trunks: str | None = None,
+        device: str | None = None,
     ) -> None:
-        super().__init__(slots, threads, trunks)
+        super().__init__(slots, threads, trunks, device)
         try:
             import ray
         except ImportError as error:
@@ -66,7 +72,7 @@ class OnRay(Runner):
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
         self._look()
         with self._attached():
-            self._running[self._task.remote(number, list(jobs), self.threads, self.trunks)] = number
+            self._running[self._task.remote(number, list(jobs), self.threads, self.trunks, self.device)] = number
 
     def wait(self) -> Done:
         ready: list[Any] = []

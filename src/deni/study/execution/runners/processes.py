@@ -32,12 +32,19 @@ class Processes(Runner):
     Args:
         slots: processes.
         threads: of each.
-        devices: GPUs that the processes take in turn; none for the CPU.
+        gpus: numbers of the GPUs that the processes take in turn, each process seeing its own alone; none for the CPU.
     """
 
-    def __init__(self, slots: int, threads: int, devices: Sequence[int] = (), trunks: str | None = None) -> None:
-        super().__init__(slots, threads, trunks)
-        self._devices = list(devices)
+    def __init__(
+        self,
+        slots: int,
+        threads: int,
+        gpus: Sequence[int] = (),
+        trunks: str | None = None,
+        device: str | None = None,
+    ) -> None:
+        super().__init__(slots, threads, trunks, device)
+        self._gpus = [_visible(each) for each in gpus]
         self._workers = [self._started(at) for at in range(slots)]
 
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
@@ -81,9 +88,9 @@ class Processes(Runner):
     def _started(self, at: int) -> _Worker:
         ours, theirs = SPAWN.Pipe()
         env_vars = {"OMP_NUM_THREADS": str(self.threads), "TOKENIZERS_PARALLELISM": "false"}
-        if self._devices:
-            env_vars["CUDA_VISIBLE_DEVICES"] = str(self._devices[at % len(self._devices)])
-        process = SPAWN.Process(target=_serve, args=(theirs, self.threads, self.trunks), daemon=True)
+        if self._gpus:
+            env_vars["CUDA_VISIBLE_DEVICES"] = self._gpus[at % len(self._gpus)]
+        process = SPAWN.Process(target=_serve, args=(theirs, self.threads, self.trunks, self.device), daemon=True)
         before = {name: os.environ.get(name) for name in env_vars}
         os.environ.update(env_vars)  # a spawned process takes it over
         try:
@@ -95,14 +102,20 @@ class Processes(Runner):
         return _Worker(process, ours)
 
 
-def _serve(pipe: Connection, threads: int, trunks: str | None) -> None:
+def _visible(gpu: int) -> str:
+    """What CUDA_VISIBLE_DEVICES calls the GPU that has this number among those that this process sees."""
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[gpu] if gpu < len(named) else str(gpu)
+
+
+def _serve(pipe: Connection, threads: int, trunks: str | None, device: str | None) -> None:
     """Train what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who submits
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             number, jobs = pipe.recv()
-            pipe.send(work(number, jobs, threads, trunks))
+            pipe.send(work(number, jobs, threads, trunks, device))
 
 
 def _die_with_parent() -> None:

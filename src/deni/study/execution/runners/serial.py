@@ -12,8 +12,8 @@ from deni.study.execution.runners.work import work
 class Serial(Runner):
     """Trains in this process."""
 
-    def __init__(self, threads: int, trunks: str | None = None) -> None:
-        super().__init__(1, threads, trunks)
+    def __init__(self, threads: int, trunks: str | None = None, device: str | None = None) -> None:
+        super().__init__(1, threads, trunks, device)
         self._given: tuple[int, Sequence[Job]] | None = None
 
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
@@ -22,7 +22,7 @@ class Serial(Runner):
     def wait(self) -> Done:
         assert self._given is not None
         (number, jobs), self._given = self._given, None
-        return work(number, jobs, self.threads, self.trunks)
+        return work(number, jobs, self.threads, self.trunks, self.device)
 
     def close(self) -> None:
         pass

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deni.study.library import Library
 
 
-def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None) -> Done:
+def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, device: str | None) -> Done:
     """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
@@ -28,7 +28,7 @@ def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None) -> 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
-            return Done(number, run_pack(jobs, _library(), trunks))
+            return Done(number, run_pack(jobs, _library(), trunks, device))
     except Exception:
         return Done(number, error=traceback.format_exc())
     finally:

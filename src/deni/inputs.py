@@ -1,0 +1,65 @@
+"""Whether the files and folders that a command names are there: checked before anything large is imported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from deni.errors import ArtifactError, InputError
+from deni.outputs import INFO
+
+
+def missing(file: Path) -> InputError:
+    """The error for a file that is not there: what its folder has of a similar name."""
+    if not file.parent.is_dir():
+        return InputError(f"{file}: no such file, and no folder {file.parent}; check the path")
+    near = difflib.get_close_matches(file.name, sorted(each.name for each in file.parent.iterdir()))
+    hint = f"did you mean {' or '.join(str(file.parent / name) for name in near)}?" if near else "check the path"
+    return InputError(f"{file}: no such file; {hint}")
+
+
+def check_file(path: str | Path | None) -> None:
+    """Raise InputError where a file is missing or a folder; `-` is standard input, None no file at all."""
+    if path is None or str(path) == "-":
+        return
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; name a file in it")
+    if not Path(path).exists():
+        raise missing(Path(path))
+
+
+def check_store(path: str | Path) -> None:
+    """Raise InputError where a study's store, or its archive, is missing."""
+    if not Path(path).exists():
+        raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
+
+
+def check_model(folder: str | Path, files: Sequence[str] = (INFO, "config.json")) -> None:
+    """Raise ArtifactError where a folder is missing, or has no trained model.
+
+    Args:
+        files: one of these must be in it: an artifact has the first one, a transformers model the second.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder: give the folder that `deni train --output` wrote")
+    if not any((folder / name).is_file() for name in files):
+        raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
+
+
+def _hint(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return ", but a PEFT adapter, which needs its base model: export the model without --adapter"
+    members = sorted(each.name for each in folder.glob("member-*"))
+    if members:
+        return f": give one of its members, such as {folder / members[0]}"
+    return " and no config.json: give the folder that `deni train --output` wrote, or one of a transformers model"
+
+
+def check_pretrained(model: str | None) -> None:
+    """Raise InputError where a pre-trained model is named by a path, which no Hub id can be, and is not there."""
+    if model is None or Path(model).is_dir():
+        return
+    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise InputError(f"model {model!r} cannot be loaded: no such folder (give a folder or a hub id)")
