@@ -6,6 +6,9 @@ import io
 import json
 import sys
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from deni.data import read_texts
@@ -172,3 +175,46 @@ def test_damaged_files_are_told_from_wrong_ones(tmp_path):
     message = error_of(written(tmp_path, "a.parquet", as_bytes(".parquet")[:-20]))
     assert "a.parquet: no readable Parquet file (" in message
     assert message.endswith("; write, copy or download it again")
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;", "\r\nsep=; "])
+def test_a_first_line_of_excel_names_what_separates_and_is_counted(tmp_path, first):
+    read = read_texts(written(tmp_path, "a.csv", f"{first}\r\ntext;label\r\nhi, ho;a\r\n"))
+    assert (read.texts, read.labels) == (["hi, ho"], ["a"])
+    assert read.frame.index.tolist() == [3 + first.count("\n")]
+    assert read_texts(written(tmp_path, "a.tsv", "sep=\t\ntext\tlabel\nhi\ta\n")).labels == ["a"]
+    odd = read_texts(written(tmp_path, "b.csv", f"sep=~\n{_pandas_csv(sep='~')}"))
+    assert (odd.texts, odd.labels) == (["one, two", 'a "|" b'], ["x", "y"])
+    message = error_of(written(tmp_path, "c.csv", "sep=~\ntext~label\nhi\n"))
+    assert "line 3: 1 field, separated by ~s, where the header has 2" in message
+
+
+def test_pipes_separate_where_the_header_has_nothing_else(tmp_path):
+    read = read_texts(written(tmp_path, "a.csv", _pandas_csv(sep="|")))
+    assert (read.texts, read.labels) == (["one, two", 'a "|" b'], ["x", "y"])
+    message = error_of(written(tmp_path, "b.csv", "text|label\nthis|or that|a\n"))
+    assert "line 2: 3 fields, separated by pipes, where the header has 2" in message
+    assert read_texts(written(tmp_path, "c.csv", "text,a|b\nhi,c\n"), label_column="a|b").labels == ["c"]
+
+
+def _pandas_csv(sep):
+    return pd.DataFrame({"text": ["one, two", 'a "|" b'], "label": ["x", "y"]}).to_csv(index=False, sep=sep)
+
+
+def test_dates_beyond_the_years_of_python_are_read_as_strings(tmp_path):
+    days = pa.array([0, 2**31 - 1, None], pa.date32())
+    times = pa.array([0, -(2**62), 2**62], pa.timestamp("us", "UTC"))
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "label": ["x", "y", "z"], "day": days, "at": times}), file)
+    read = read_texts(file)
+    assert (read.labels, read.frame["day"].tolist()[0]) == (["x", "y", "z"], "1970-01-01")
+    assert len(set(read_texts(file, label_column="at").labels)) == 3
+
+
+def test_damaged_strings_of_a_parquet_file_name_their_column(tmp_path):
+    damaged = pa.array([b"a", b"\xff\xfe"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"text": damaged, "label": ["x", "y"]}), tmp_path / "a.parquet")
+    assert error_of(tmp_path / "a.parquet").endswith(
+        "a.parquet, column 'text': its values are damaged (strings that are not UTF-8, or the like); correct the "
+        "column, or write the file without it"
+    )

@@ -13,6 +13,7 @@ from deni.data.values import has_surrogate, row_of, why_no_words
 from deni.errors import InputError, short, shown
 from deni.tasks import DEFAULT, find_task
 from deni.tasks.column import Column, and_others, is_null, listed
+from deni.tasks.written_lists import read_lists
 
 TEXT_FLAG, PAIR_FLAG, LABEL_FLAG = "--text-column", "--text-pair-column", "--label-column"
 
@@ -104,7 +105,8 @@ def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, 
 def _words_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) -> list[Text]:
     """Turn lists or strings into words."""
     texts: list[Text] = []
-    for i, value in enumerate(values):
+    written = read_lists(values, lambda row: f"{source}, {row_of(frame, row)}, column {column!r}")
+    for i, value in enumerate(written or values):
         words = listed(value)
         if why := "words are needed" if words is None else why_no_words(words):
             raise InputError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from deni.errors import InputWarning
+from deni.tasks.written_lists import read_lists
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,22 @@ class Column:
     def where(self, at: int) -> str:
         """The place of a value, for a message."""
         return f"{self.source}, {self.row(at)}, column {self.name!r}"
+
+    def lists(self) -> list[Any] | None:
+        """The values with lists that are written as text, see `read_lists`; None where they are not written so."""
+        return read_lists(self.values, self.where)
+
+    @cached_property
+    def has_integers(self) -> bool:
+        """Whether a value, or one in a list, is an integer; where others are floats, 1 and 1.0 are the same label."""
+        several = (each for value in self.values for each in (value if is_list(value) else (value,)))
+        return any(isinstance(each, int | np.integer) and not isinstance(each, bool | np.bool_) for each in several)
+
+    def name_of(self, value: Any) -> str:
+        """A value as the name of a class."""
+        if self.has_integers and isinstance(value, float | np.floating) and float(value).is_integer():
+            value = int(value)
+        return str(value).strip()
 
 
 def listed(value: Any) -> list[Any] | None:

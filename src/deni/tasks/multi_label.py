@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+_AS = 'write "a;b", or a list such as ["a", "b"]'
+
 
 @register
 class MultiLabel(Task):
@@ -38,15 +40,16 @@ class MultiLabel(Task):
     # ---- the column ------------------------------------------------------------------------------------------------
 
     def parse(self, column: Column) -> list[tuple[str, ...]]:
-        """Split at semicolons; sorted, each once."""
+        """Lists as they are, strings split at semicolons; sorted, each once."""
         several = []
-        for at, value in enumerate(column.values):
-            if is_list(value) or isinstance(value, dict):
-                raise InputError(
-                    f'{column.where(at)}: {short(value)} where labels separated by ; were expected; write "a;b"'
-                )
-            parts = "" if is_null(value) else str(value)
-            several.append(tuple(sorted({part.strip() for part in parts.split(";")} - {""})))
+        for at, value in enumerate(column.lists() or column.values):
+            if is_list(value):
+                parts = [_one_label(each, column, at) for each in value]
+            elif isinstance(value, dict):
+                raise InputError(f"{column.where(at)}: {short(value)} where labels were expected; {_AS}")
+            else:
+                parts = ("" if is_null(value) else column.name_of(value)).split(";")
+            several.append(tuple(sorted({part.strip() for part in parts} - {""})))
         return several
 
     def classes_in(self, label: Any) -> tuple[str, ...]:
@@ -176,3 +179,15 @@ def _binary_entropy(probabilities: np.ndarray) -> np.ndarray:
     from scipy.special import entr
 
     return entr(probabilities) + entr(1 - probabilities)
+
+
+def _one_label(value: Any, column: Column, at: int) -> str:
+    """A label of a list."""
+    if is_list(value) or isinstance(value, dict) or is_null(value):
+        raise InputError(f"{column.where(at)}: {short(value)} is not a label; {_AS}")
+    name = column.name_of(value)
+    if ";" in name:  # files of predictions separate labels so
+        raise InputError(
+            f"{column.where(at)}: the label {short(name)} has a semicolon, which separates labels: rename it"
+        )
+    return name

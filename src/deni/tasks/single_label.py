@@ -41,6 +41,12 @@ class SingleLabel(Task):
 
     def parse(self, column: Column) -> list[str] | None:
         """Stripped strings."""
+        if (lists := column.lists()) is not None:
+            at = next(at for at, value in enumerate(lists) if is_list(value))
+            raise InputError(
+                f"{column.where(at)}: {short(column.values[at])} is a list where one label was expected; --task "
+                "multi_label reads lists, else write the label alone"
+            )
         labels = []
         empty = None
         for at, value in enumerate(column.values):
@@ -48,7 +54,7 @@ class SingleLabel(Task):
                 raise InputError(
                     f"{column.where(at)}: {short(value)} where one label was expected; each text has exactly one class"
                 )
-            label = "" if is_null(value) else str(value).strip()
+            label = "" if is_null(value) else column.name_of(value)
             if not label and empty is None:
                 empty = at
             labels.append(label)

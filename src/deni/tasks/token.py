@@ -42,7 +42,7 @@ class Token(Task):
         """A tag for each word, from lists or strings; warns where they are not IOB2."""
         labels: list[tuple[str, ...]] = []
         odd: list[tuple[int, str]] = []
-        for at, (value, text) in enumerate(zip(column.values, column.texts, strict=True)):
+        for at, (value, text) in enumerate(zip(column.lists() or column.values, column.texts, strict=True)):
             where, tags = column.where(at), listed(value)
             if tags is None:
                 raise InputError(f"{where}: {short(value)} where a list of tags, or a string of tags, was expected")

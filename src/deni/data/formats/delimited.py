@@ -13,7 +13,8 @@ import pandas as pd
 from deni.data.formats.content import decoded
 from deni.errors import InputError
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab"}
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
+_SEPARATOR_LINE = re.compile(r'[\r\n]*"?sep=([^\r\n])"?[^\S\r\n]*(?=[\r\n]|\Z)', re.IGNORECASE)  # Excel's first line
 
 
 def _read_delimited(text: str, source: str, delimiter: str) -> pd.DataFrame:
@@ -48,7 +49,7 @@ def _read_delimited(text: str, source: str, delimiter: str) -> pd.DataFrame:
     index = pd.Index([lines[i] for i in kept], dtype=int, name="line")
     ragged = next((i for i, row in enumerate(rows) if len(row) != len(header)), None)
     if ragged is not None:
-        have, name = len(rows[ragged]), DELIMITERS[delimiter]
+        have, name = len(rows[ragged]), DELIMITERS.get(delimiter, delimiter)
         cure = f"put double quotes around a text that contains a {name}" if have > len(header) else "fill in the others"
         raise InputError(
             f"{source}, line {index[ragged]}: {have} field{'s' * (have > 1)}, separated by {name}s, where the header "
@@ -68,8 +69,13 @@ def _fields_of_any_length() -> Iterator[None]:
 
 
 def read_csv(data: bytes, source: str) -> pd.DataFrame:
-    """Read CSV; where the header has no comma but semicolons or tabs, as spreadsheets write them, they separate."""
-    text = decoded(data, source)
+    """Read CSV; where the header has no comma but semicolons, tabs or pipes, they separate.
+
+    A first line `sep=;`, as Excel writes and reads it, names what separates.
+    """
+    text, delimiter = _without_separator_line(decoded(data, source))
+    if delimiter is not None:
+        return _read_delimited(text, source, delimiter)
     first = re.search(r"[^\r\n]+", text)
     header = re.sub('"[^"]*"', "", first[0]) if first else ""
     return _read_delimited(text, source, next((each for each in DELIMITERS if each in header), ","))
@@ -77,4 +83,11 @@ def read_csv(data: bytes, source: str) -> pd.DataFrame:
 
 def read_tsv(data: bytes, source: str) -> pd.DataFrame:
     """Read TSV."""
-    return _read_delimited(decoded(data, source), source, "\t")
+    text, delimiter = _without_separator_line(decoded(data, source))
+    return _read_delimited(text, source, delimiter or "\t")
+
+
+def _without_separator_line(text: str) -> tuple[str, str | None]:
+    """The text with a blank line in place of `sep=;`, which is counted as any other, and what separates; else None."""
+    found = _SEPARATOR_LINE.match(text)
+    return (text, None) if found is None else (text[: found.end()].count("\n") * "\n" + text[found.end() :], found[1])
