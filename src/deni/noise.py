@@ -27,7 +27,7 @@ class Noise:
         variance: variance v of the noise, finite and at least 0; 0.15 in the paper.
         scale: scale s of the noise: `scaled` by the tensor's standard deviation or `uniform`, which is 1.
         scope: which tensors get noise: the `head` (the last linear layer), all `trainable` ones, or `auto`: the head
-            with full tuning, all that train with PEFT (the paper's choices).
+            with full tuning, all that train with PEFT (the paper's choices) or in a model without linear layers.
         floor: smallest s of scaled noise, at least 0; tensors of equal values (a fresh LoRA B) have s = 0.
     """
 

@@ -15,7 +15,7 @@ from deni.engine.active_tokens import deactivate
 from deni.engine.fold import trainable_slots
 from deni.engine.module import PopulationModule
 from deni.errors import SettingError
-from deni.models.architectures import has_adapter, head_names
+from deni.models.architectures import has_adapter, has_linear, head_names, is_linear
 from deni.noise import Noise, add_, shake_
 from deni.randomness import Sources
 from deni.schedule import Fork
@@ -240,8 +240,12 @@ class Population:
     def scope(self, scope: str) -> list[str]:
         """The names of the tensors that a noise with this scope reaches."""
         if scope == "auto":
-            scope = "trainable" if has_adapter(self.model) else "head"
+            scope = "trainable" if has_adapter(self.model) or not self._has_linear() else "head"
         return self._head() if scope == "head" else list(self.slots)
+
+    def _has_linear(self) -> bool:
+        with self.plain() as model:
+            return has_linear(model)
 
     def _head(self) -> list[str]:
         """The names of the head's tensors, looked up once: in the plain module, for twins are no linear layers."""
@@ -251,9 +255,9 @@ class Population:
         return self._head_names
 
     def linear_weights(self) -> list[str]:
-        """The names of the weights of linear layers that train."""
+        """The names of the weights of linear layers that train, GPT-2's among them, see `is_linear`."""
         places = {name: where[0] for name, where in self.slots.items()}
-        return [name for name, (module, key) in places.items() if isinstance(module, nn.Linear) and key == "weight"]
+        return [name for name, (module, key) in places.items() if is_linear(module) and key == "weight"]
 
     def member(self, member: int) -> dict[str, Tensor]:
         """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""

@@ -1,12 +1,15 @@
 """What the optimiser sees of a population is K models, each with an optimiser of its own."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from transformers import Adafactor
 
 from deni.engine.optimizer import MemberOptimizer, clip_members
+from deni.errors import SettingError
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
@@ -53,11 +56,11 @@ def groups_of(parameters):
 class Members:
     """A population with an optimiser over its views."""
 
-    def __init__(self, make, sisters=True, runs=1):
+    def __init__(self, make, runs=1):
         self.population = Population(model(), [Sources(3 + run) for run in range(runs)], "loop")
         parameters = {name: views[0] for name, views in self.population.views.items()}
         self.optimizer = make(groups_of(parameters))
-        self.pointed = MemberOptimizer(self.optimizer, {id(p): name for name, p in parameters.items()}, sisters)
+        self.pointed = MemberOptimizer(self.optimizer, {id(p): name for name, p in parameters.items()})
         self.pointed.point(self.views, 1)
 
     @property
@@ -214,6 +217,53 @@ def test_a_member_without_state_counts_as_zeros_in_the_mean():
         assert torch.allclose(members.state(0)[key], expected, rtol=0, atol=EXACT)
 
 
+def test_the_mean_is_taken_of_factors_that_have_not_their_parameters_shape():
+    members = Members(lambda groups: Adafactor(groups, lr=0.01, scale_parameter=False, relative_step=False))
+    members.step(0)
+    members.fork()
+    for at in range(1, 4):
+        members.step(at)
+    each = [members.state(member) for member in range(MEMBERS)]
+    members.pointed.check_average()
+    members.merge(mean=True)
+    merged = members.state(0)
+    for key in ("0.weight/exp_avg_sq_row", "0.weight/exp_avg_sq_col", "0.bias/exp_avg_sq"):
+        mean = (each[0][key] + each[1][key] + each[2][key]) / 3
+        assert torch.allclose(merged[key], mean, rtol=1e-14, atol=0)
+        assert not torch.allclose(merged[key], each[0][key], rtol=1e-3, atol=0)
+    assert float(merged["0.weight/step"]) == 4
+
+
+class Projecting(torch.optim.Optimizer):
+    """Keeps an object and a smaller tensor, as GaLore does."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                state.setdefault("projector", SimpleNamespace(seen=torch.zeros(2))).seen += 1
+                state["exp_avg"] = torch.zeros(2)
+
+
+def test_states_that_are_objects_are_copied_and_other_shapes_are_the_optimizers_own_affair():
+    members = Members(lambda groups: Projecting(groups))
+    members.step(0)
+    members.fork("inherit")
+    members.step(1)
+    members.pointed.check()
+    seen = [members.optimizer.state[view]["projector"].seen.tolist() for view in members.views["0.weight"]]
+    assert seen == [[2.0, 2.0]] * MEMBERS
+
+
+def test_the_mean_of_states_that_nobody_knows_is_refused():
+    members = Members(lambda groups: Projecting(groups))
+    with pytest.raises(SettingError, match="not Projecting: use merge_optimizer='parent'"):
+        members.pointed.check_average()
+
+
 @pytest.mark.parametrize("key", ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"])
 def test_a_state_of_another_shape_is_refused(key):
     members = Members(OPTIMIZERS["adam amsgrad"])
@@ -227,26 +277,40 @@ def test_a_state_of_another_shape_is_refused(key):
 # ---- groups ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("sisters", [True, False])
-def test_the_groups_stay_and_hold_every_member_once(sisters):
-    """With sisters the parents, whose rate is the schedule's, come first, and the copies have groups of their own."""
-    members = Members(OPTIMIZERS["adamw"], sisters, runs=2)
+def test_the_groups_stay_and_hold_every_member_once():
+    members = Members(OPTIMIZERS["adamw"], runs=2)
     for change, alive in [(None, 1), (members.fork, MEMBERS), (members.merge, 1), (members.fork, MEMBERS)]:
         if change is not None:
             change()
         expected = []
-        for of_copies in (False, True) if sisters else (None,):
-            for kind in ("weight", "bias"):
-                held = [
-                    id(view)
-                    for name, views in members.views.items()
-                    for member, view in enumerate(views)
-                    if kind in name and of_copies in (None, member % alive > 0)
-                ]
-                expected.append((sorted(held), 0.1 if kind == "weight" else 0.0))
+        for kind in ("weight", "bias"):
+            held = [id(view) for name, views in members.views.items() for view in views if kind in name]
+            expected.append((sorted(held), 0.1 if kind == "weight" else 0.0))
         groups = members.optimizer.param_groups
         assert [(sorted(map(id, group["params"])), group["weight_decay"]) for group in groups] == expected
         assert sum(len(held) for held, _ in expected) == 2 * alive * len(members.views)
+
+
+@pytest.mark.parametrize(("rate", "copies"), [("schedule", 0.002), ("constant", 0.01), ("restart", 0.0075)])
+def test_while_it_steps_copies_have_their_rate_in_groups_of_their_own(rate, copies):
+    """Also where the scheduler does not note the base rate in the groups, as ReduceLROnPlateau does not."""
+    members = Members(OPTIMIZERS["adamw"])
+    members.fork()
+    before = [list(group["params"]) for group in members.optimizer.param_groups]
+    for group in members.optimizer.param_groups:
+        group["lr"] = 0.002  # what the scheduler made of 0.01
+    members.pointed.set_rates(Fork(fork_rate=rate), done=0.25)
+    rates = {id(p): group["lr"] for group in members.optimizer.param_groups for p in group["params"]}
+    decay = {id(p): group["weight_decay"] for group in members.optimizer.param_groups for p in group["params"]}
+    for name, views in members.views.items():
+        assert [rates[id(view)] for view in views] == pytest.approx([0.002, copies, copies])
+        assert {decay[id(view)] for view in views} == {0.1 if "weight" in name else 0.0}
+    members.pointed.restore_rates()
+    assert [group["lr"] for group in members.optimizer.param_groups] == [0.002, 0.002]
+    assert all(
+        [id(p) for p in group["params"]] == list(map(id, held))
+        for group, held in zip(members.optimizer.param_groups, before, strict=True)
+    )
 
 
 def test_parameters_of_another_model_are_refused():

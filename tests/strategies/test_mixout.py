@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers.pytorch_utils import Conv1D
 
 from deni.engine.dropout import MemberDropout, Streams
 from deni.population import Population
@@ -183,6 +184,19 @@ def test_with_all_linear_layers_no_dropout_is_left(tiny, batch, architecture):
     assert not torch.equal(logits(1), logits(2))
     Mixout(mixout_layers="linear").prepare_model(model)
     assert torch.equal(logits(1), logits(2))
+
+
+@pytest.mark.parametrize(
+    "architecture", [*ARCHITECTURES, "electra", "mpnet", "deberta-v2", "gpt2", "modernbert", "llama"]
+)
+def test_all_linear_layers_are_mixed_also_gpt2s(tiny, architecture):
+    model = tiny(architecture)
+    strategy = Mixout(mixout=0.5, mixout_layers="linear")
+    of_type = (torch.nn.Linear, Conv1D)
+    linear = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, of_type)}
+    population = Population(strategy.prepare_model(model), [Sources(0)], "loop")
+    strategy.start(population)
+    assert set(population.kept["mixout"]) == linear
 
 
 def test_with_lora_the_linear_layers_that_train_are_mixed():

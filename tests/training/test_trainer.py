@@ -107,8 +107,9 @@ def test_copies_train_at_the_rate_that_was_asked_for(tmp_path, rate, expected):
 
     trainer = make(tmp_path, DelayedEnsemble(members=2, fork_rate=rate), callbacks=[Watch()])
     trainer.train()
-    assert [len(rates) for rates in seen] == [2] * 36 + [4] * 4  # two groups, and their sisters after the fork
-    parents, copies = [rates[0] for rates in seen[36:]], [rates[2] for rates in seen[36:]]
+    groups = 2 if rate == "schedule" else 4  # two groups; those of the copies, if their rates differ, after the fork
+    assert [len(rates) for rates in seen] == [2] * 36 + [groups] * 4
+    parents, copies = [rates[0] for rates in seen[36:]], [rates[-2] for rates in seen[36:]]
     assert parents == pytest.approx([1e-3 * (1 - step / 40) for step in range(36, 40)])
     if rate == "restart":
         assert copies == pytest.approx([1e-3 * (1 - step / 4) for step in range(4)])

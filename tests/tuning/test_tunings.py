@@ -6,13 +6,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from peft import PeftModel
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from deni.artifact import export, load
 from deni.errors import InputError
 from deni.randomness import global_generators
 from deni.tuning import IA3, TUNINGS, Lora, Prompt, make_tuning, tuning_of
+from deni.tuning.lora import mean_of_products
 from tests.helpers.tiny import ARCHITECTURES, make_batch, make_tiny
 
 SETTINGS = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
@@ -146,3 +147,50 @@ def test_bad_settings_are_refused(tuning, message):
 def test_a_model_that_the_user_made_is_named_by_what_trains(tuning, name):
     assert tuning_of(tuned(tuning)) == name
     assert tuning_of(make_tiny("bert")) == "full"
+
+
+# ---- the mean of LoRA's products -------------------------------------------------------------------------------------
+
+PRODUCTS = {
+    "linear": (LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=4), "lora"),
+    "embedding": (LoraConfig(task_type="SEQ_CLS", target_modules=["word_embeddings"], r=4), "lora_embedding"),
+    "adalora": (
+        AdaLoraConfig(task_type="SEQ_CLS", target_modules=["query"], init_r=4, target_r=2, total_step=10),
+        "lora",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_the_mean_of_products_is_the_best_approximation_of_its_rank(kind):
+    """Eckart and Young: what the best one of rank 4 misses is the norm of the singular values after the fourth."""
+    config, mark = PRODUCTS[kind]
+    with global_generators(3):
+        model = get_peft_model(make_tiny("bert"), config)
+        names = [name for name, p in model.named_parameters() if p.requires_grad and "lora_" in name]
+        shapes = dict(model.named_parameters())
+        values = {name: torch.randn(5, *shapes[name].shape, dtype=torch.float64) for name in names}
+    a = next(name for name in names if "_A." in name)
+
+    def product(of):
+        between = of.get(a.replace("_A.", "_E."))
+        return of[a.replace(f"{mark}_A", f"{mark}_B")] @ (of[a] if between is None else of[a] * between)
+
+    want = torch.stack([product({name: value[k] for name, value in values.items()}) for k in range(5)]).mean(0)
+    best = torch.linalg.svdvals(want)[4:].norm()
+    merged = mean_of_products(values)
+    assert float((product(merged) - want).norm()) == pytest.approx(float(best), rel=1e-9)
+    one_by_one = {name: value.mean(0) for name, value in values.items()}
+    assert float((product(one_by_one) - want).norm()) > 1.1 * float(best)
+    assert all(
+        torch.equal(value, values[name][0])
+        for name, value in mean_of_products(
+            {name: value[:1].repeat(3, *[1] * (value.dim() - 1)) for name, value in values.items()}
+        ).items()
+    )
+
+
+def test_a_factor_whose_partner_is_frozen_is_averaged_by_itself():
+    values = {"query.lora_A.default.weight": torch.randn(3, 4, 6, dtype=torch.float64)}
+    merged = mean_of_products(values)["query.lora_A.default.weight"]
+    assert torch.allclose(merged, values["query.lora_A.default.weight"].mean(0), rtol=0, atol=1e-15)

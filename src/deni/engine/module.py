@@ -110,6 +110,10 @@ class PopulationModule(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("model"), name)
 
+    def named_parameters(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Those of the plain module, under its names."""
+        return self.model.named_parameters(*args, **options)
+
     # ---- members ---------------------------------------------------------------------------------------------------
 
     def install(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -9,37 +10,43 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import Adafactor
 
+from deni.engine import quantized
 from deni.engine.base import Views
 from deni.errors import SettingError
 from deni.schedule import Fork
 
 logger = logging.getLogger(__name__)
 
+COUNTERS = ("step", "mu_product", "eta", "mu")  # states of torch's optimizers that follow from the number of steps
+
 
 class MemberOptimizer:
     """Keeps an optimizer pointed at the members of a population.
 
-    Each parameter group gets a sister group for copies, so that these can have another learning rate; the number of
-    groups never changes afterwards (schedulers count them).
+    Its parameter groups are those of the plain model, each with the parameters of all members, so that schedulers and
+    callbacks see what they would see of one model. Copies that have another learning rate than their parent are in
+    groups of their own while the optimizer steps, and at no other time.
 
     Args:
         optimizer: any `torch.optim` class, over the parameters of the plain model.
         names: id of a plain model's parameter -> its name.
-        sisters: False where a scheduler already counts the groups; then copies share their parents' group.
     """
 
-    def __init__(self, optimizer: Optimizer, names: Mapping[int, str], sisters: bool = True) -> None:
+    def __init__(self, optimizer: Optimizer, names: Mapping[int, str]) -> None:
         self.optimizer = optimizer
-        self.sisters = sisters
         groups = list(optimizer.param_groups)
         unknown = [p for group in groups for p in group["params"] if id(p) not in names]
         if unknown:
             raise SettingError("the optimizer has parameters that are none of the model's trainable ones")
         self.names = [[names[id(p)] for p in group["params"]] for group in groups]
-        if sisters:
-            for group in groups:
-                optimizer.add_param_group({**{k: v for k, v in group.items() if k != "params"}, "params": []})
+        # Not every scheduler notes them in the groups: ReduceLROnPlateau does not.
+        self._base = [group.get("initial_lr", group["lr"]) for group in groups]
+        self._overrides = quantized.Overrides(optimizer, names) if quantized.is_known(optimizer) else None
+        self._names: dict[int, str] = {}
+        self._parents: list[list[nn.Parameter]] = []
+        self._copies: list[list[nn.Parameter]] = []
         self._scheduled: list[Any] = []
 
     def point(self, views: Views, members: int, how: Fork | None = None) -> None:
@@ -51,18 +58,18 @@ class MemberOptimizer:
             how: after a fork, whether copies inherit their parents' state; None leaves new members without.
         """
         old = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
-        for at, names in enumerate(self.names):
-            parents = [view for name in names for view in views[name][::members]]
-            copies = [view for name in names for m, view in enumerate(views[name]) if m % members]
-            groups = self.optimizer.param_groups
-            groups[at]["params"] = parents if self.sisters else parents + copies
-            if self.sisters:
-                groups[at + len(self.names)]["params"] = copies
+        self._parents = [[view for name in names for view in views[name][::members]] for names in self.names]
+        self._copies = [
+            [view for name in names for m, view in enumerate(views[name]) if m % members] for names in self.names
+        ]
+        for group, parents, copies in zip(self.optimizer.param_groups, self._parents, self._copies, strict=True):
+            group["params"] = parents + copies
         if how is not None and how.fork_optimizer == "inherit":
             self._inherit(views, members)
         alive = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
         for parameter in [p for p in self.optimizer.state if id(p) in old - alive]:
             del self.optimizer.state[parameter]
+        self._names = {id(view): name for name, each in views.items() for view in each}
 
     def _inherit(self, views: Views, members: int) -> None:
         for each in views.values():
@@ -73,19 +80,31 @@ class MemberOptimizer:
 
     @torch.no_grad()
     def average(self, views: Views, members: int) -> None:
-        """Before a merge: give each parent the mean of its members' states (the step count stays the parent's)."""
+        """Before a merge: give each parent the mean of its members' states (what counts steps stays the parent's)."""
         state = self.optimizer.state
         for each in views.values():
             for parent in range(0, len(each), members):
                 parent_state = state.get(each[parent], {})
                 others = [state.get(view, {}) for view in each[parent + 1 : parent + members]]
+                done = quantized.average(parent_state, others)
                 for key, value in parent_state.items():
-                    if isinstance(value, Tensor) and value.shape == each[parent].shape and key != "step":
+                    if key not in done and _is_averaged(key, value, each[parent]):
                         rest = [other.get(key, torch.zeros_like(value)) for other in others]
                         value.copy_(torch.stack([value, *rest]).mean(0))
 
+    def check_average(self) -> None:
+        """Raise where `average` does not know what the optimizer's states mean."""
+        known = _of_torch(self.optimizer) or isinstance(self.optimizer, Adafactor)
+        if not known and not quantized.is_known(self.optimizer):
+            raise SettingError(
+                f"merge_optimizer='mean' knows the optimizers of torch and bitsandbytes, and Adafactor, not "
+                f"{type(self.optimizer).__name__}: use merge_optimizer='parent'"
+            )
+
     def check(self) -> None:
         """Raise where a state does not fit its parameter; fused kernels do not check and would corrupt memory."""
+        if not _of_torch(self.optimizer):
+            return  # GaLore's states, for one, have other shapes
         for parameter, state in self.optimizer.state.items():
             for key in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "momentum_buffer"):
                 if isinstance(value := state.get(key), Tensor) and value.shape != parameter.shape:
@@ -101,19 +120,27 @@ class MemberOptimizer:
         """
         groups = self.optimizer.param_groups
         self._scheduled = [group["lr"] for group in groups]
+        bases = [group.get("initial_lr", base) for group, base in zip(groups, self._base, strict=True)]
         if constant is not None:
-            for group in groups:
-                group["lr"] = group.get("initial_lr", group["lr"]) * constant
-        if not self.sisters or how.fork_rate == "schedule":
-            return
-        for group in groups[len(self.names) :]:
-            base = group.get("initial_lr", group["lr"])
-            group["lr"] = base * (1 - done) if how.fork_rate == "restart" else base
+            for group, base in zip(groups, bases, strict=True):
+                group["lr"] = base * constant
+        if how.fork_rate != "schedule":
+            left = 1 - done if how.fork_rate == "restart" else 1
+            for group, base, parents, copies in zip(list(groups), bases, self._parents, self._copies, strict=True):
+                if copies:
+                    group["params"] = parents
+                    groups.append({**group, "params": copies, "lr": base * left})
+        if self._overrides is not None:
+            self._overrides.before_step(self._names)
 
     def restore_rates(self) -> None:
-        """After a step: the rates that the scheduler set, since some schedulers go on from them."""
-        for group, rate in zip(self.optimizer.param_groups, self._scheduled, strict=True):
-            group["lr"] = rate
+        """After a step: the groups and rates that the scheduler knows, since some schedulers go on from them."""
+        groups = self.optimizer.param_groups
+        del groups[len(self.names) :]
+        for group, rate, parents, copies in zip(groups, self._scheduled, self._parents, self._copies, strict=True):
+            group["params"], group["lr"] = parents + copies, rate
+        if self._overrides is not None:
+            self._overrides.after_step()
 
 
 def clip_members(views: Views, max_norm: float) -> Tensor:
@@ -176,5 +203,20 @@ def groups_by_rate(
     return groups
 
 
+def _of_torch(optimizer: Optimizer) -> bool:
+    return any(cls.__module__.startswith("torch.optim.") for cls in type(optimizer).__mro__ if cls is not Optimizer)
+
+
+def _is_averaged(key: str, value: Any, parameter: Tensor) -> bool:
+    """Whether a state is a mean of gradients, not what counts steps, which is a number or a tensor without dimensions.
+
+    A state need not have its parameter's shape: Adafactor's factors have not.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    return key not in COUNTERS and (value.dim() > 0 or parameter.dim() == 0)
+
+
 def _copy(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
+    """A state that shares nothing with this one, such as GaLore's projections."""
+    return {key: value.clone() if isinstance(value, Tensor) else copy.deepcopy(value) for key, value in state.items()}

@@ -99,6 +99,21 @@ def has_adapter(model: nn.Module) -> bool:
     return hasattr(model, "peft_config") or hasattr(model, "adapters_config")
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Whether a layer is linear: `nn.Linear`, or the `Conv1D` of GPT-2, which has its weight transposed."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def has_linear(model: nn.Module) -> bool:
+    """Whether a model has a layer that could be its head."""
+    from torch import nn
+
+    return any(isinstance(module, nn.Linear) for module in model.modules())
+
+
 def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     """The trainable parameters of the head (the last linear layer), in the order of `trainable`.
 

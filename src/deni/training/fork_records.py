@@ -202,7 +202,7 @@ def distance(values: Mapping[str, Tensor], members: range) -> float:
     gram = torch.zeros(len(members), len(members), dtype=torch.float64)
     norm = 0.0
     for value in values.values():
-        flat = value[members.start : members.stop].detach().flatten(1)  # (K, P)
+        flat = value[members.start : members.stop].detach().reshape(len(members), -1)  # (K, P)
         for at in range(0, flat.shape[1], _COLUMNS):
             part = flat[:, at : at + _COLUMNS].float()
             mean = part.mean(0)

@@ -145,7 +145,9 @@ class Phases(TrainerCallback):
             )
         optimizer.param_groups[:] = groups
         names = {id(views[0]): name for name, views in self.population.views.items()}
-        self.optimizer = MemberOptimizer(optimizer, names, sisters=not scheduled)
+        self.optimizer = MemberOptimizer(optimizer, names)
+        if any(phase.members > 1 and phase.fork.merge_optimizer == "mean" for phase in self.schedule or ()):
+            self.optimizer.check_average()
         optimizer.register_step_pre_hook(self.set_rates)
         optimizer.register_step_post_hook(self.restore_rates)
 
@@ -156,7 +158,14 @@ class Phases(TrainerCallback):
     # ---- what happens ----------------------------------------------------------------------------------------------
 
     def begin(self, step: int) -> None:
-        """Before the first optimizer step that is done here: a run that begins, not one that is resumed, is started."""
+        """Before the first optimizer step that is done here: a run that begins, not one that is resumed, is started.
+
+        Raises:
+            SettingError: a fork whose noise finds no tensors to reach.
+        """
+        for phase in self.planned:
+            if phase.members > 1 and phase.fork.noise.variance:
+                self.population.scope(phase.fork.noise.scope)
         if step == 0:
             self.population.kept.clear()
             self.strategy.start(self.population, self.outputs)

@@ -22,6 +22,7 @@ TARGETS = {
     "modernbert": ["Wqkv"],
     "mpnet": ["q", "v"],
 }
+FACTORS = ("lora", "lora_embedding")  # what their names begin with
 
 
 @dataclass(frozen=True)
@@ -79,30 +80,54 @@ def mean_of_products(values: dict[str, Tensor]) -> dict[str, Tensor]:
     """The mean over members, where each pair of LoRA factors is averaged as the product it stands for.
 
     mean(B) mean(A) is not mean(B A); this takes the best approximation of mean(B A) of the same rank (a truncated
-    singular value decomposition), with the singular values shared evenly by both factors.
+    singular value decomposition), with the singular values shared evenly by both factors. AdaLoRA's B diag(E) A is
+    averaged the same way, with the singular values in E.
 
     Args:
         values: name -> `(K, *shape)`; factors are named `...lora_A...` `(K, r, in)` and `...lora_B...` `(K, out, r)`,
-            as in PEFT and in `adapters`.
+            as in PEFT and in `adapters`, those of embeddings `...lora_embedding_A...`. A factor whose partner is frozen
+            is averaged by itself, which is exact.
     """
-    import torch
-
     from deni.population import mean_of_members
 
     mean = mean_of_members(values)
     for name in values:
-        if ".lora_A." not in f"{name}." or values[name].dim() != 3:
-            continue
-        partner = name.replace(".lora_A", ".lora_B")
-        a, b = values[name], values[partner]
-        if bool((a == a[:1]).all() and (b == b[:1]).all()):
-            continue  # equal members stay exactly themselves
-        product = (b.double() @ a.double()).mean(0)
-        u, s, vh = torch.linalg.svd(product, full_matrices=False)
-        rank = min(a.shape[1], len(s))
-        root = s[:rank].sqrt()
-        new_a, new_b = torch.zeros_like(mean[name]), torch.zeros_like(mean[partner])
-        new_a[:rank] = (root[:, None] * vh[:rank]).to(a.dtype)
-        new_b[:, :rank] = (u[:, :rank] * root).to(b.dtype)
-        mean[name], mean[partner] = new_a, new_b
+        for mark in FACTORS:
+            partner = name.replace(f".{mark}_A", f".{mark}_B")
+            if f".{mark}_A." in f"{name}." and partner in values:
+                diagonal = name.replace(f".{mark}_A", f".{mark}_E")
+                names = [name, partner, *([diagonal] if diagonal in values else [])]
+                mean.update(zip(names, _mean_product(*(values[each] for each in names)), strict=False))
     return mean
+
+
+def _mean_product(a: Tensor, b: Tensor, diagonal: Tensor | None = None) -> list[Tensor]:
+    """Factors `(r, in)` and `(out, r)`, and what is between them, whose product is near the mean of the members'.
+
+    Args:
+        a: `(K, r, in)`; of a convolution `(K, r, in, ...)`.
+        b: `(K, out, r)`; of a convolution `(K, out, r, 1, ...)`.
+        diagonal: `(K, r, 1)`.
+
+    Returns:
+        nothing for equal members, which stay exactly themselves.
+    """
+    import torch
+
+    members = [a, b] if diagonal is None else [a, b, diagonal]
+    if all(bool((each == each[:1]).all()) for each in members):
+        return []
+    left, right = b.flatten(2).double(), a.flatten(2).double()  # (K, out, r), (K, r, in)
+    if diagonal is not None:
+        right = right * diagonal.double()
+    u, s, vh = torch.linalg.svd((left @ right).mean(0), full_matrices=False)
+    rank = min(a.shape[1], len(s))
+    scale = s[:rank].sqrt() if diagonal is None else torch.ones_like(s[:rank])
+    new_a, new_b = torch.zeros_like(right[0]), torch.zeros_like(left[0])
+    new_a[:rank], new_b[:, :rank] = scale[:, None] * vh[:rank], u[:, :rank] * scale
+    factors = [new_a.view(a.shape[1:]).to(a), new_b.view(b.shape[1:]).to(b)]
+    if diagonal is not None:
+        new_diagonal = torch.zeros_like(diagonal[0])
+        new_diagonal[:rank, 0] = s[:rank].to(diagonal)
+        factors.append(new_diagonal)
+    return factors
