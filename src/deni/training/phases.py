@@ -158,14 +158,7 @@ class Phases(TrainerCallback):
     # ---- what happens ----------------------------------------------------------------------------------------------
 
     def begin(self, step: int) -> None:
-        """Before the first optimizer step that is done here: a run that begins, not one that is resumed, is started.
-
-        Raises:
-            SettingError: a fork whose noise finds no tensors to reach.
-        """
-        for phase in self.planned:
-            if phase.members > 1 and phase.fork.noise.variance:
-                self.population.scope(phase.fork.noise.scope)
+        """Before the first optimizer step that is done here: a run that begins, not one that is resumed, is started."""
         if step == 0:
             self.population.kept.clear()
             self.strategy.start(self.population, self.outputs)
@@ -272,6 +265,9 @@ class Phases(TrainerCallback):
         if self.planned.steps != state.max_steps:
             logger.info(f"the run has {state.max_steps} steps, not {self.planned.steps}")
             self.schedule = self.strategy.schedule(state.max_steps)
+        for phase in self.planned:  # noise that would find no tensors is refused here, not at the fork
+            if phase.members > 1 and phase.fork.noise.variance:
+                self.population.scope(phase.fork.noise.scope)
         self.begin(state.global_step)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
