@@ -26,11 +26,13 @@ Merge = Callable[[dict[str, Tensor]], dict[str, Tensor]]  # {name: (K, *shape)} 
 class Population:
     """R runs with K members each: frozen parameters once, trainable ones as `(M, *shape)` with M = R*K, run-major.
 
+    Frozen parameters that differ between runs (a fresh layer under an adapter) are held once for each run.
+
     Args:
         model: the plain module; run 0 starts with its parameters.
         sources: the randomness of each run, R of them.
         engine: `stacked` or `loop`, for more than one member.
-        initial: trainable parameters of runs 1 to R-1, where they differ from the model's: name -> tensor.
+        initial: parameters of runs 1 to R-1, trainable or frozen, where they differ from the model's: name -> tensor.
         at_a_time: how many members the stacked engine computes in one forward pass; None for all.
 
     Attributes:
@@ -60,13 +62,21 @@ class Population:
         self.forks = 0
         self.loss_scale = 1.0
         self._head_names: list[str] | None = None
-        self.module = PopulationModule(model, slots, engine, at_a_time)
-        starts = [{name: views[0].detach() for name, views in self.module.views.items()}, *initial]
-        if len(starts) == 1:
-            starts *= self.runs
-        if len(starts) != self.runs:
+        others = list(initial) or [{}] * (self.runs - 1)
+        if len(others) != self.runs - 1:
             raise SettingError(f"{self.runs} runs need {self.runs - 1} initial values, not {len(initial)}")
-        stacks = {name: torch.stack([start[name].to(starts[0][name]) for start in starts]) for name in slots}
+
+        def of_all_runs(name: str, first: Tensor) -> Tensor:
+            return torch.stack([first, *(other.get(name, first).to(first) for other in others)])
+
+        given = {name for other in others for name in other}
+        stacks = {
+            name: of_all_runs(name, parameter.detach())
+            for name, parameter in model.named_parameters()
+            if name in slots or name in given
+        }
+        held = {name: stacks.pop(name) for name in list(stacks) if name not in slots}
+        self.module = PopulationModule(model, slots, engine, at_a_time, held)
         streams = [each["dropout"] for each in self.sources]
         self.module.install(stacks, streams, [0] + [None] * (self.runs - 1))
 
@@ -260,7 +270,7 @@ class Population:
         return [name for name, (module, key) in places.items() if is_linear(module) and key == "weight"]
 
     def member(self, member: int) -> dict[str, Tensor]:
-        """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
+        """The tensors of one member, trainable or its run's own, under the plain model's names; embeddings whole."""
         return self.module.member(member)
 
     def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

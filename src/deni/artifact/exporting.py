@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
 from deni.errors import InputError
+from deni.models.fresh import outside_layers
 from deni.models.hugging_face import hugging_face, with_peft
 from deni.outputs import check_free, check_outside
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
+
+# Layers that PEFT has put into a model, and those that it has put its own around.
+_IN_PEFT = re.compile(r"(^|\.)(original_module|modules_to_save|base_layer|lora_\w+|ia3_\w+|prompt_encoder)(\.|$)")
 
 
 def export(
@@ -77,8 +83,35 @@ def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path) -> 
             # PEFT writes the artifact's folder, which is not the base model; a Hub id works on other machines, too.
             config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
             config.inference_mode = True
+        rest = _rest(model)
         hugging_face(model).save_pretrained(target)
+        file = target / "adapter_model.safetensors"
+        save_file({**load_file(file), **rest}, file, metadata={"format": "pt"})
     else:
         if hasattr(model, "merge_and_unload"):
             model = with_peft(model).merge_and_unload()
         hugging_face(model).save_pretrained(target)
+
+
+def _rest(model: nn.Module) -> dict[str, Tensor]:
+    """The frozen weights outside of embeddings and encoder layers, as PEFT's file of an adapter has them.
+
+    The base model may lack them (a pooler), and who loads the adapter would get other, random ones. PEFT's
+    configuration names their layers afterwards.
+    """
+    from peft import get_peft_model_state_dict
+
+    adapted = with_peft(model)
+    config: Any = adapted.peft_config[adapted.active_adapter]
+    saved = get_peft_model_state_dict(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, Tensor] = {}
+    paths = []
+    for path, module in outside_layers(adapted.get_base_model()):
+        own = {names[id(value)]: value.detach() for value in module.parameters(recurse=False)}
+        if own.keys() <= saved.keys() or _IN_PEFT.search(path):
+            continue
+        found |= own
+        paths.append(path)
+    config.modules_to_save = [*dict.fromkeys([*(config.modules_to_save or ()), *paths])]
+    return found

@@ -81,6 +81,9 @@ def load(folder: str | Path, device: str | torch.device | None = None, dtype: to
         raise ArtifactError(f"{folder / 'config.json'} is missing: copy or train the model again")
     members, base = _read(folder / MEMBERS), _read(folder / BASE)
     model = _skeleton(folder, info)
+    in_members = {name.removesuffix(IDS) for name in members}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in in_members)
     for name, ids in [(name, members.pop(name)) for name in list(members) if name.endswith(IDS)]:
         model.get_parameter(name.removesuffix(IDS)).data.copy_(base[name.removesuffix(IDS)])
         activate(model, ids)

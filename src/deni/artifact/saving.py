@@ -65,7 +65,7 @@ def save(
             if hasattr(model, "adapters_config"):
                 kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
                 (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
-        _write(target / MEMBERS, {**population.values, **ids})
+        _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
         _write(target / BASE, shared)
         tokenizer.save_pretrained(target)
         here = versions()
@@ -105,6 +105,7 @@ def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor]
                 shared[name], ids[name + IDS] = module.table, module.ids
     # A tied parameter has several names in a state dict; the members hold it under the first.
     held = {views[0].data_ptr() for views in population.views.values()}
+    held |= {value.data_ptr() for value in population.module.held.values()}
     return {name: value for name, value in shared.items() if value.data_ptr() not in held}, ids
 
 

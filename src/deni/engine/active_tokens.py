@@ -118,6 +118,13 @@ def deactivate(model: nn.Module) -> None:
                 parent._modules[key] = plain.setdefault(id(child), embedding)
 
 
+def input_table(model: nn.Module) -> list[str]:
+    """The names of the parameter that `activate` would make smaller; none, where a model has no input embedding."""
+    find = getattr(model, "get_input_embeddings", None)
+    weight = getattr(find() if find else None, "weight", None)
+    return [name for name, parameter in model.named_parameters() if parameter is weight]
+
+
 def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     """Whether training moves only those rows of the embedding whose tokens are in a training text.
 

@@ -15,7 +15,8 @@ class Engine(Protocol):
     """How members are computed.
 
     The values of the members are given as `(M, *shape)`, and as views of single members, which the optimizer sees.
-    After a backward pass over every chunk, `collect` leaves the gradient of each member in its views.
+    After a backward pass over every chunk, `collect` leaves the gradient of each member in its views. Some may be
+    frozen: views without gradients.
     """
 
     chunks: tuple[range, ...]  # which members are computed together; a training step visits all of them

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,12 @@ def fold_rows(inputs: Mapping[str, Any], groups: Sequence[int], of: int = 1) -> 
 
 def trainable_slots(model: torch.nn.Module) -> dict[str, list[tuple[torch.nn.Module, str]]]:
     """Where each trainable parameter sits: name -> all (module, key); a tied parameter has several places."""
-    names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return slots_of(model, {name for name, parameter in model.named_parameters() if parameter.requires_grad})
+
+
+def slots_of(model: torch.nn.Module, chosen: Collection[str]) -> dict[str, list[tuple[torch.nn.Module, str]]]:
+    """Where each of these parameters sits, see `trainable_slots`; in the model's order."""
+    names = {id(parameter): name for name, parameter in model.named_parameters() if name in chosen}
     slots: dict[str, list[tuple[torch.nn.Module, str]]] = {name: [] for name in names.values()}
     for module in model.modules():
         for key, parameter in module._parameters.items():

@@ -14,7 +14,7 @@ class Loop:
 
     Args:
         model: the plain module.
-        slots: where its trainable parameters sit.
+        slots: where the parameters sit that differ between members.
     """
 
     def __init__(self, model: nn.Module, slots: Slots) -> None:

@@ -14,7 +14,7 @@ from deni.engine.active_tokens import ActiveEmbedding, deactivate
 from deni.engine.base import Engine, Slots
 from deni.engine.compat import disable_input_gradients
 from deni.engine.dropout import MemberDropout, Padding, Streams, checkpoint_contexts
-from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.fold import fold_rows, slots_of, trainable_slots
 from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
@@ -55,6 +55,7 @@ class PopulationModule(nn.Module):
         slots: where its trainable parameters sit.
         engine: `stacked` or `loop`, for more than one member.
         at_a_time: how many members the stacked engine computes in one forward pass; None for all.
+        held: frozen parameters that differ between runs: name -> `(R, *shape)`.
 
     Attributes:
         values: name of a trainable parameter -> `(M, *shape)`.
@@ -72,11 +73,14 @@ class PopulationModule(nn.Module):
         slots: Slots,
         engine: Literal["loop", "stacked"] = "stacked",
         at_a_time: int | None = None,
+        held: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.model, self.slots = model, slots
         self.engine_name, self.at_a_time = engine, at_a_time
-        self._loop = Loop(model, slots)
+        self.held = dict(held or {})
+        self._places = {**slots, **slots_of(model, self.held)}
+        self._loop = Loop(model, self._places)
         self._many: Engine | None = None
         self._engine: Engine = self._loop
         self._focus = range(1)
@@ -144,15 +148,27 @@ class PopulationModule(nn.Module):
         self.values, self.views = values, views
         many = len(origins) > 1
         if many and self._many is None:
-            self._loop.mount(values, views)
+            self._mount(self._loop)
             self._many = (
-                Stacked(self.model, self.slots, self.at_a_time) if self.engine_name == "stacked" else self._loop
+                Stacked(self.model, self._places, self.at_a_time) if self.engine_name == "stacked" else self._loop
             )
         self._engine = self._many if many and self._many is not None else self._loop
-        self._loop.mount(values, views)  # the plain layers always hold member 0
+        self._mount(self._loop)  # the plain layers always hold member 0
         if self._engine is not self._loop:
-            self._engine.mount(values, views)
+            self._mount(self._engine)
         self._focus = self._engine.chunks[0]
+
+    def _mount(self, engine: Engine) -> None:
+        """Point an engine at the members, and at the frozen parameters of their runs."""
+        held = {
+            name: [nn.Parameter(each, requires_grad=False) for each in value for _ in range(self.size // len(value))]
+            for name, value in self.held.items()
+        }
+        engine.mount({**self.values, **self.held_values()}, {**self.views, **held})
+
+    def held_values(self) -> dict[str, Tensor]:
+        """Frozen parameters that differ between runs, of all members: name -> `(M, *shape)`."""
+        return {name: value.repeat_interleave(self.size // len(value), 0) for name, value in self.held.items()}
 
     def choose(self, engine: Literal["loop", "stacked"], at_a_time: int | None = None) -> None:
         """Compute the members with another engine from now on."""
@@ -173,7 +189,8 @@ class PopulationModule(nn.Module):
             for module, key in places:
                 module._parameters[key] = parameter
         deactivate(left)
-        self._loop = self._engine = Loop(self.model, self.slots)
+        self._places = {**self.slots, **slots_of(self.model, self.held)}
+        self._loop = self._engine = Loop(self.model, self._places)
         self._many = None
         self.install(self.values, self.streams, range(self.size))
 
@@ -186,7 +203,7 @@ class PopulationModule(nn.Module):
         finally:
             self._show(0)
             if self._engine is not self._loop:
-                self._engine.mount(self.values, self.views)
+                self._mount(self._engine)
 
     def _show(self, member: int) -> None:
         """Put the plain layers back, with this member in them."""
@@ -195,8 +212,11 @@ class PopulationModule(nn.Module):
         self._loop.focus(range(member, member + 1), 0)
 
     def member(self, member: int) -> dict[str, Tensor]:
-        """The trainable tensors of one member under the plain model's names, `(*shape)`; embeddings whole."""
-        return self.full({name: value[member] for name, value in self.values.items()})
+        """The tensors of one member under the plain model's names, `(*shape)`; embeddings whole.
+
+        The trainable ones, and frozen ones that differ between runs.
+        """
+        return self.full({name: value[member] for name, value in (self.values | self.held_values()).items()})
 
     def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of one member, with whole tables in place of active rows."""
@@ -282,6 +302,7 @@ class PopulationModule(nn.Module):
         super()._apply(fn, recurse)
         values = {name: fn(value) for name, value in self.values.items()}
         self.kept = {key: {name: fn(value) for name, value in kept.items()} for key, kept in self.kept.items()}
+        self.held = {name: fn(value) for name, value in self.held.items()}
         self.install(values, self.streams, range(self.size))
         return self
 

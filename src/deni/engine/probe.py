@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from deni.engine.base import Engine, Slots
 from deni.engine.dropout import MemberDropout, Streams
-from deni.engine.fold import fold_rows, trainable_slots
+from deni.engine.fold import fold_rows, slots_of, trainable_slots
 from deni.engine.layers import Unstackable
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
@@ -22,7 +22,9 @@ MEMBERS, BATCH = 3, 5
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 
 
-def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping[str, int] | None = None) -> str:
+def why_not_stacked(
+    model: nn.Module, batch: Mapping[str, Any], padding: Mapping[str, int] | None = None, held: Collection[str] = ()
+) -> str:
     """Why this model must be computed in the loop; empty where stacking is exact.
 
     Three distinct members are computed by both engines on a batch whose B and T avoid M, M*B and their divisors, in
@@ -33,8 +35,10 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
         model: the plain module.
         batch: a collated batch of the training set, without labels.
         padding: fill values for inputs that are lengthened; 0 for those it does not name.
+        held: the names of frozen parameters that differ between members, too.
     """
-    slots = trainable_slots(model)
+    trained = trainable_slots(model)
+    slots = {**trained, **slots_of(model, held)}
     training = {module: module.training for module in model.modules()}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     original = {name: [module._parameters[key] for module, key in places] for name, places in slots.items()}
@@ -46,7 +50,10 @@ def why_not_stacked(model: nn.Module, batch: Mapping[str, Any], padding: Mapping
         for make in (Loop, Stacked):
             engine = make(model, slots)
             model.train()
-            views = {name: [nn.Parameter(each) for each in value] for name, value in values.items()}
+            views = {
+                name: [nn.Parameter(each, requires_grad=name in trained) for each in value]
+                for name, value in values.items()
+            }
             engine.mount(values, views)
             with global_generators():
                 results.append(_compute(model, engine, inputs, views))
@@ -120,6 +127,7 @@ def _compute(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Logits `(M, B, ...)` and the gradients of each member, `(M, *shape)`."""
     device = next(iter(views.values()))[0].device
+    views = {name: each for name, each in views.items() if each[0].requires_grad}
     streams = [generator(member, device) for member in range(MEMBERS)]
     logits = []
     for chunk in engine.chunks:

@@ -17,7 +17,7 @@ class Stacked:
 
     Args:
         model: the plain module.
-        slots: where its trainable parameters sit.
+        slots: where the parameters sit that differ between members.
         at_a_time: how many members one forward pass computes; None for all.
 
     Raises:
@@ -71,7 +71,10 @@ class Stacked:
         self.chunks = tuple(range(at, min(at + size, members)) for at in range(0, members, size))
         self.views = views
         self._stacks = [
-            {name: nn.Parameter(value[chunk.start : chunk.stop]) for name, value in values.items()}
+            {
+                name: nn.Parameter(value[chunk.start : chunk.stop], requires_grad=views[name][0].requires_grad)
+                for name, value in values.items()
+            }
             for chunk in self.chunks
         ]
         for parent, key, child in self._places:

@@ -39,6 +39,8 @@ class AdaptedModel(HuggingFaceModel, Protocol):
     peft_config: dict[str, Any]
     active_adapter: str
 
+    def get_base_model(self) -> nn.Module: ...
+
     def merge_and_unload(self) -> nn.Module: ...
 
 

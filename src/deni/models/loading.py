@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from deni.errors import InputError
 from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
+from deni.models.fresh import mark
 from deni.tasks import DEFAULT, TASKS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -100,8 +101,11 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
     elif head_dropout_key(config, of_words):
         set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
     with _named(model), quiet_loading():
-        kind = auto_class(of_words)
-        return kind.from_pretrained(locate(model), config=config, dtype=torch.float32, trust_remote_code=False)
+        loaded, info = auto_class(of_words).from_pretrained(
+            locate(model), config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        )
+    mark(loaded, set(info["missing_keys"]))
+    return loaded
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -70,7 +70,7 @@ def choose_engine(
     """
     device = next(iter(population.values.values())).device
     with population.plain() as model:
-        reason = why_loop(engine, model, inputs, padding)
+        reason = why_loop(engine, model, inputs, padding, population.module.held)
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         fits = memory.at_a_time(model, one_run, longest, peak, device, free)
@@ -83,12 +83,20 @@ def choose_engine(
 
 
 def why_loop(
-    engine: Literal["auto", "stacked", "loop"], model: nn.Module, inputs: Mapping[str, Any], padding: Mapping[str, int]
+    engine: Literal["auto", "stacked", "loop"],
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    padding: Mapping[str, int],
+    held: Collection[str] = (),
 ) -> str:
-    """Why members are computed sequentially; empty where they are stacked; arguments as of `choose_engine`."""
+    """Why members are computed sequentially; empty where they are stacked; arguments as of `choose_engine`.
+
+    Args:
+        held: frozen parameters that differ between runs.
+    """
     if engine == "loop":
         return "asked for"
-    reason = why_not_stacked(model, inputs, padding)
+    reason = why_not_stacked(model, inputs, padding, held)
     if reason and engine == "stacked":
         raise SettingError(f"this model cannot be stacked: {reason}; use engine='auto' or 'loop'")
     if reason:

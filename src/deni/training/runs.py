@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deni.engine.active_tokens import activate
-from deni.engine.fold import trainable_slots
+from deni.engine.active_tokens import activate, input_table
 from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
@@ -99,19 +98,62 @@ class FreshModels:
             rank: of the process.
             active: token ids whose embeddings train; None for all.
         """
-        _activate(model, active)
-        initial = []
-        for run in range(1, self.seeds.runs):
-            other = self.of(run, trial)
-            _activate(other, active)
-            slots = trainable_slots(other)
-            initial.append({name: places[0][0]._parameters[places[0][1]].detach() for name, places in slots.items()})  # type: ignore[union-attr]
+        initial = [differences(model, self.of(run, trial)) for run in range(1, self.seeds.runs)]
+        # The other rows come from one frozen table, which all runs must share.
+        if active is not None and not any(name in other for name in input_table(model) for other in initial):
+            activate(model, active)
         sources = [self.seeds.sources_of(run, device, rank) for run in range(self.seeds.runs)]
         population = Population(model, sources, plan.engine, initial, plan.at_a_time)
         population.module.compute = plan.compute
         return population
 
 
-def _activate(model: nn.Module, ids: Tensor | None) -> None:
-    if ids is not None:
-        activate(model, ids)
+def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
+    """The parameters of another run's model that differ from the first run's, trainable or frozen: name -> tensor.
+
+    Raises:
+        SettingError: models that differ in more than values, or in what is held only once for all runs.
+    """
+    ours, theirs = dict(model.named_parameters()), dict(other.named_parameters())
+    kinds = [
+        {name: (tuple(each.shape), each.requires_grad) for name, each in parameters.items()}
+        for parameters in (ours, theirs)
+    ]
+    if odd := [name for name in {**kinds[0], **kinds[1]} if kinds[0].get(name) != kinds[1].get(name)]:
+        raise SettingError(
+            f"`model_init` must make the same model for each run, with other values: {odd[0]} is in one of them only, "
+            "or has another shape, or is frozen in one of them only"
+        )
+    # What PEFT copied when it made a layer trainable is never computed with.
+    unused = [f"{name}." for name in _replaced(model)]
+    found = {
+        name: theirs[name].detach()
+        for name, parameter in ours.items()
+        if not _same(parameter, theirs[name]) and not name.startswith(tuple(unused))
+    }
+    buffers = dict(other.named_buffers())
+    shared = [name for name in found if hasattr(ours[name], "quant_state")] + [
+        name
+        for name, buffer in model.named_buffers()
+        if not (name in buffers and _same(buffer, buffers[name])) and not name.startswith(tuple(unused))
+    ]
+    if shared:
+        raise SettingError(
+            f"{shared[0]} differs between runs, which share buffers and quantized weights: train the seeds one by one, "
+            "or have `model_init` make it equal for all"
+        )
+    return found
+
+
+def _replaced(model: nn.Module) -> list[str]:
+    """The paths of layers that PEFT has put a trainable copy in the place of."""
+    names = [name for name, module in model.named_modules() if hasattr(module, "modules_to_save")]
+    return [f"{name}.original_module" for name in names]
+
+
+def _same(first: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same values, NaN included; the other one may be on another device."""
+    first, other = first.detach(), other.detach().to(first.device)
+    if first.shape != other.shape or first.dtype != other.dtype:
+        return False
+    return torch.equal(first, other) or bool(((first == other) | ((first != first) & (other != other))).all())

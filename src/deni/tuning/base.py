@@ -58,7 +58,10 @@ class Tuning:
         return cls.paper_learning_rates.get(family, cls.paper_learning_rate)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """The model with the right parameters trainable; the module given may be changed."""
+        """The model with the right parameters trainable; the module given may be changed.
+
+        Layers without pre-trained weights train, whatever else is frozen: see `deni.models.fresh.fresh_layers`.
+        """
         raise NotImplementedError
 
     @property
@@ -85,3 +88,12 @@ def fan_in_fan_out(model: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return any(isinstance(module, Conv1D) for module in model.modules())
+
+
+def modules_to_save(model: nn.Module) -> list[str] | None:
+    """The layers without pre-trained weights, for PEFT to train; without those that it trains anyway for a task."""
+    from deni.models.fresh import fresh_layers
+
+    by_task = ("classifier", "score")  # any layer whose path ends so, with what is in it
+    fresh = [path for path in fresh_layers(model) if not any(part.endswith(by_task) for part in path.split("."))]
+    return fresh or None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deni.tuning.base import Tuning, fan_in_fan_out, task_type
+from deni.tuning.base import Tuning, fan_in_fan_out, modules_to_save, task_type
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,5 +41,10 @@ class IA3(Tuning, name="ia3", paper_row=3):
         family = getattr(getattr(model, "config", None), "model_type", "")
         targets = TARGETS.get(family)
         settings = {"target_modules": targets, "feedforward_modules": targets[-1:]} if targets else {}
-        config = IA3Config(task_type=task_type(model), fan_in_fan_out=fan_in_fan_out(model), **settings)  # type: ignore[arg-type]
+        config = IA3Config(
+            task_type=task_type(model),
+            fan_in_fan_out=fan_in_fan_out(model),
+            modules_to_save=modules_to_save(model),
+            **settings,  # type: ignore[arg-type]
+        )
         return get_peft_model(model, config)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.settings import check_choices
-from deni.tuning.base import Tuning, fan_in_fan_out, task_type
+from deni.tuning.base import Tuning, fan_in_fan_out, modules_to_save, task_type
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,6 +65,7 @@ class Lora(Tuning, name="lora", paper_row=2):
             model,
             LoraConfig(
                 task_type=task_type(model),
+                modules_to_save=modules_to_save(model),
                 target_modules=TARGETS.get(family),
                 r=self.lora_r,
                 lora_alpha=self.lora_alpha,

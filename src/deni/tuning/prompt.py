@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.errors import InputError, SettingError
-from deni.tuning.base import Tuning
+from deni.tuning.base import Tuning, modules_to_save
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,5 +53,10 @@ class Prompt(Tuning, name="prompt"):
         }
         return get_peft_model(
             model,
-            PromptTuningConfig(task_type=TaskType.SEQ_CLS, num_virtual_tokens=self.prompt_tokens, **sizes),
+            PromptTuningConfig(
+                task_type=TaskType.SEQ_CLS,
+                num_virtual_tokens=self.prompt_tokens,
+                modules_to_save=modules_to_save(model),
+                **sizes,
+            ),
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deni.errors import InputError, SettingError, short
+from deni.models.fresh import fresh_layers
 from deni.tuning.base import Tuning
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
 
     def apply(self, model: nn.Module) -> nn.Module:
         adapters = package()
+        fresh = fresh_layers(model)
         # With a gate, LoRA has no other scale: `alpha` would change nothing.
         config = adapters.ConfigUnion(
             adapters.LoRAConfig(r=self.unipelt_r, use_gating=True),
@@ -62,7 +64,10 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
         except ValueError as error:
             family = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
             raise InputError(f"adapters has no UniPELT for {short(family)}: use another model or tuning") from error
-        return _train(model, NAME).to(dtype)
+        _train(model, NAME)
+        for path in fresh:
+            model.get_submodule(path).requires_grad_(True)
+        return model.to(dtype)
 
 
 def adapted(model: nn.Module, settings: Mapping[str, Any]) -> nn.Module:
