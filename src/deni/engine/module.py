@@ -325,11 +325,11 @@ class PopulationModule(nn.Module):
     @contextmanager
     def _without_new_hooks(self) -> Iterator[None]:
         """Reentrant checkpointing needs a hook that makes embeddings require gradients; ours does not."""
-        hooks = hugging_face(self.model).get_input_embeddings()._forward_hooks
-        before = set(hooks)
+        before = {module: set(module._forward_hooks) for module in self.model.modules()}
         yield
-        for key in set(hooks) - before:
-            del hooks[key]
+        for module, known in before.items():
+            for key in set(module._forward_hooks) - known:
+                del module._forward_hooks[key]
 
     def _checkpointing(self, kwargs: dict[str, Any] | None) -> dict[str, Any]:
         if (kwargs or {}).get("use_reentrant"):

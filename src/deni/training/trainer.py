@@ -36,6 +36,7 @@ from deni.training.checkpoint import readable_states
 from deni.training.compat import Columns, adapt, any_init, folder_of, own_arguments, plain_model, tokenizer_of
 from deni.training.dataloading import Loading, SeedSets, lanes_of, total_steps
 from deni.training.engine_choice import EnginePlan, choose_engine
+from deni.training.events import Events
 from deni.training.failures import Failures
 from deni.training.features import all_batches, labeled_outputs
 from deni.training.final_model import MemberModels, ShownModel, show_trained
@@ -163,7 +164,7 @@ class PopulationTrainer(Trainer):
         self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, loss, context, self.task)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
             self.compute_metrics = voting.MeanOverSeeds(self.compute_metrics)
-        self.add_callback(self.phases)
+        self.callback_handler = Events(self.callback_handler, self.phases)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -235,7 +236,9 @@ class PopulationTrainer(Trainer):
         score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
         self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
         given = self.given if self.model_init is None else None
-        show_trained(self.shown, self.population, self.ballots, given, self.phases.planned.at(self.state.global_step - 1))
+        show_trained(
+            self.shown, self.population, self.ballots, given, self.phases.planned.at(self.state.global_step - 1)
+        )
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
