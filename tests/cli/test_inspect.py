@@ -158,7 +158,7 @@ def test_json_holds_all_of_it(inspect, tickets, tmp_path):
     assert (leak["severity"], leak["count"], leak["source"]) == ("warning", 1, str(test))
     assert leak["examples"][0][0] == "line 2 = line 7 of training"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json", "test.csv"]
-    refused = inspect(tickets, "--json", tmp_path / "nowhere" / "out.json")
+    refused = inspect(tickets, "--json", tmp_path / "out.json" / "out.json")
     assert refused.exit_code == 2
     assert "cannot be written" in refused.stderr
 

@@ -52,10 +52,10 @@ FUNCTIONS = {
 # What decides how the result is shown, not what it is.
 SHOWN = {
     "augment": {"yes"},
-    "demo": {"json_file"},
+    "demo": {"json_file", "overwrite"},
     "diagnose": {"dry_run", "as_json"},
     "evaluate": {"as_json"},
-    "inspect": {"json_file"},
+    "inspect": {"json_file", "overwrite"},
     "study run": {"dry_run"},
     "train": {"explain"},
 }

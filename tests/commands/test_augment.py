@@ -297,7 +297,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(tickets, tmp
     assert "is a folder" in refused(
         tickets, "--overwrite", "--operations", "swap", "--output", folder(tmp_path / "a.csv")
     )
-    assert "has the labeled examples themselves" in refused(tickets, "--overwrite", *flags, tickets)
+    assert "is what is read" in refused(tickets, "--overwrite", *flags, tickets)
     assert (tmp_path / "old.csv").read_text() == "precious"
     assert listing(tmp_path) == {"old.csv", "a.csv"}
 

@@ -73,7 +73,6 @@ def test_mistakes_are_one_line(db, tmp_path):
     page = tmp_path / "r.html"
     assert "no such store" in refused(tmp_path / "none.db", "--output", page)
     assert "give --output" in refused(db)
-    assert "there is no folder" in refused(db, "--output", tmp_path / "none" / "r.html")
     assert "is a folder" in refused(db, "--output", tmp_path)
     assert "the same" in refused(db, "--output", page, "--csv", page)
     assert "choose one of default" in refused(db, "--output", page, "--baseline", "best")
@@ -93,7 +92,7 @@ def test_a_folder_that_is_not_writable_is_named(db, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named_for_everybody(db, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert f"the folder {tmp_path} is not writable" in refused(db, "--output", tmp_path / "r.html")
+    assert f"{tmp_path} is not writable" in refused(db, "--output", tmp_path / "r.html")
 
 
 def test_a_missing_package_is_said_at_once_and_tables_do_without_it(db, tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
 from deni.inputs import check_pretrained
+from deni.outputs import check_file
 
 
 @click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labelled 90"))
@@ -23,13 +24,19 @@ from deni.inputs import check_pretrained
 @click.option(
     "--tuning", type=Choice(["full", "lora"]), default="full", show_default=True, help="Which parameters train."
 )
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="File to write the result to, as JSON.")
-def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: Path | None) -> None:
+@click.option("--json", "json_file", help="File to write the result to, as JSON.")
+@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
+def command(
+    seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: str | None, overwrite: bool
+) -> None:
     """Compare plain fine-tuning and DENI on built-in messages.
 
     The messages are those of a support desk, in English.
     """
     check_pretrained(model)
+    if json_file is not None:
+        check_file(json_file, overwrite)
+
     from rich.console import Console
     from rich.table import Table
 
@@ -47,4 +54,6 @@ def command(seeds: int, labelled: int, epochs: float, model: str, tuning: str, j
     console.print(table)
     console.print(f"{seeds} seeds show how it works; they prove nothing about the mean or the spread.")
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        from deni.data.write import write_bytes
+
+        write_bytes(Path(json_file), f"{json.dumps(result, indent=1)}\n".encode())

@@ -11,6 +11,7 @@ from deni.cli import example
 from deni.cli.options.data import data_options, task_options
 from deni.data import check_data
 from deni.inputs import check_pretrained
+from deni.outputs import check_file
 from deni.tasks import DEFAULT
 from deni.tasks.remarks import many, percent
 
@@ -35,6 +36,7 @@ MOST_CLASSES = 20  # rows of the table
 @click.option(
     "--json", "json_file", help="File to write everything to, as JSON; - for standard output, without tables."
 )
+@click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
 def command(
     file: str,
     test: str | None,
@@ -42,6 +44,7 @@ def command(
     task: str | None,
     label_order: tuple[str, ...],
     json_file: str | None,
+    overwrite: bool,
     **columns: str | None,
 ) -> None:
     """Check FILE before training on it.
@@ -52,6 +55,9 @@ def command(
     """
     check_data(file, test)
     check_pretrained(model)
+    if json_file not in (None, "-"):
+        check_file(json_file, overwrite, [file, test])
+
     from rich.console import Console
 
     from deni.commands.inspect import inspect_file
@@ -73,7 +79,7 @@ def command(
         for each in _shown(report):
             console.print(each)
     if json_file not in (None, "-"):
-        report.save(json_file)
+        report.save(json_file, overwrite)
     if report.error is not None:
         raise InputError(str(report.error))
 

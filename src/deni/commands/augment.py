@@ -120,9 +120,7 @@ def augment_file(
 def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
     if str(output) == "-":
         raise InputError("--output must be a file: what is made is kept beside it until it is whole")
-    check_output(output, overwrite)
-    if str(file) != "-" and (local_file(str(file)) or Path(file)).resolve() == Path(output).resolve():
-        raise InputError(f"{output} has the labeled examples themselves: choose another --output")
+    check_output(output, overwrite, inputs=[local_file(str(file)) or file])
 
 
 def _labels(texts: Texts) -> list[str]:

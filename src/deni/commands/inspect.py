@@ -21,6 +21,7 @@ from deni.data.write import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.models.loading import load_tokenizer, token_limit
 from deni.models.tokenizing import token_ids
+from deni.outputs import check_file
 from deni.progress import ProgressBar
 from deni.tasks import DEFAULT, TASKS
 from deni.tasks.remarks import many
@@ -115,8 +116,13 @@ class Report:
         """All of it as JSON values."""
         return {"summary": self.summary(), **json.loads(json.dumps(asdict(self)))}
 
-    def save(self, file: str | Path) -> None:
-        """Write it as JSON."""
+    def save(self, file: str | Path, overwrite: bool = False) -> None:
+        """Write it as JSON.
+
+        Raises:
+            InputError: a file that exists without `overwrite`, or cannot be written.
+        """
+        check_file(file, overwrite)
         said = json.dumps(self.as_dict(), indent=1, ensure_ascii=False)
         write_bytes(Path(file), f"{said}\n".encode())
 

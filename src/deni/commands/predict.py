@@ -48,10 +48,10 @@ def predict_file(
     Raises:
         InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
     """
-    check_output(output, overwrite, words=True)  # before the model is loaded
+    check_output(output, overwrite, words=True, inputs=[file])  # before the model is loaded
     classifier = load(model, device)
     classifier.progress = progress
-    check_output(output, overwrite, words=TASKS[classifier.task].of_words)
+    check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=[file])
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deni.errors import InputError
+from deni.outputs import check_file
 from deni.study.spec.grid import read_grid
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def export_cells(
     kind = kind or Path(output).suffix[1:]
     if not archive and kind not in FORMATS:
         raise InputError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
+    check_file(output, overwrite, [store])
     from deni.study.store.archive import write_archive
     from deni.study.store.database import Store
     from deni.study.store.table import write_table

@@ -38,22 +38,19 @@ def write_table(frame: pd.DataFrame, output: str | Path) -> None:
         raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot(path, error) from error
     write_bytes(path, data)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, in a folder that is there.
+    """Write a file whole or not at all; folders on the way are made.
 
     Raises:
         InputError: it cannot be written.
     """
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".deni-", dir=path.parent)  # short: a name may be as long as can be
         temporary = Path(name)
         with open(handle, "wb") as file:
             file.write(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from deni.analysis.tables import Tables, build_tables
 from deni.data.write import write_bytes
 from deni.errors import InputError
 from deni.inputs import check_store
+from deni.outputs import check_file
 from deni.progress import track
 from deni.report.html.frame import check_packages
 from deni.report.html.page import build_page
@@ -64,8 +64,8 @@ def write_report(
     if "page" in places or figures is not None:
         check_packages()
     for path in places.values():
-        _check_place(path, overwrite)
-    if len({path.absolute() for path in places.values()}) < len(places):
+        check_file(path, overwrite, [store])
+    if len({path.resolve() for path in places.values()}) < len(places):
         raise InputError("two of the files to write are the same: give each its own name")
     with opened(store) as cells:
         runs = read_runs(cells, _watch("reading", progress), as_one_model)
@@ -76,7 +76,7 @@ def write_report(
         names = dict.fromkeys(row.study for row in rows if row.study)
         heading = title or ", ".join(names) or Path(store).stem
         texts["page"] = build_page(tables, state_claims(tables), plan_repeat(rows, Path(store).name), heading)
-    drawn = {} if figures is None else _drawn(tables, Path(figures), overwrite)
+    drawn = {} if figures is None else _drawn(tables, Path(figures), overwrite, store)
     for name, path in places.items():
         write_bytes(path, texts[name].encode())
     for path, svg in drawn.items():
@@ -84,7 +84,7 @@ def write_report(
     return tables
 
 
-def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
+def _drawn(tables: Tables, folder: Path, overwrite: bool, store: str | Path) -> dict[Path, str]:
     """The figures by the files that they are written to."""
     from deni.report.svg import draw_svgs
 
@@ -96,21 +96,9 @@ def _drawn(tables: Tables, folder: Path, overwrite: bool) -> dict[Path, str]:
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error.strerror}") from None
     for path in found:
-        _check_place(path, overwrite)
+        check_file(path, overwrite, [store])
     return found
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:
     return lambda things: track(things, what, unit="parts", shown=progress)
-
-
-def _check_place(path: Path, overwrite: bool) -> None:
-    folder = path.absolute().parent
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: name a file in it")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} exists: choose another file or give --overwrite")
-    if not folder.is_dir():
-        raise InputError(f"{path}: there is no folder {folder}: make it first")
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"{path} cannot be written: the folder {folder} is not writable")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
+from deni.outputs import check_file
 from deni.study.keys import task_of
 from deni.study.store.database import Store
 from deni.study.store.rows import Outputs, arrays_of, pack_arrays
@@ -38,8 +39,7 @@ def write_archive(store: Store, output: str | Path, overwrite: bool = False) -> 
     output = Path(output)
     if output.suffix != SUFFIX:
         raise InputError(f"{output}: an archive is a Parquet file: call it {output.stem}{SUFFIX}")
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists: choose another file or give --overwrite")
+    check_file(output, overwrite, [store.path])
     rows = [
         {**record, "arrays": None if arrays is None else _votes_alone(json.loads(record["decides"]), arrays)}
         for record, arrays in store.records(("done", "failed"))

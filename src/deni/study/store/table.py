@@ -10,6 +10,7 @@ import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
 from deni.errors import InputError
+from deni.outputs import check_file
 from deni.provenance import canonical
 from deni.study.cell import Cell
 from deni.study.store.rows import Row
@@ -92,9 +93,7 @@ def write_table(rows: Iterable[Row], output: str | Path, kind: str, overwrite: b
     Raises:
         InputError: no rows, or a file that is there or cannot be written.
     """
-    output = Path(output)
-    if output.exists() and not overwrite:
-        raise InputError(f"{output} exists: choose another file or give --overwrite")
+    output = check_file(output, overwrite)
     frame = to_frame(rows)
     if frame.empty:
         raise InputError(f"no cells to write to {output}: the store is empty")
