@@ -9,7 +9,7 @@ import deni
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
 _version errors
-outputs
+outputs terminal
 inputs
 registry
 __init__ deprecation

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TextIO, TypeVar
 
+from deni.terminal import console, visible
+
 T = TypeVar("T")
 
 EVERY = 5.0  # seconds between two plain lines
@@ -78,9 +80,9 @@ class ProgressBar:
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(line, soft_wrap=True)
         elif self._file is not None:
-            print(line, file=self._file, flush=True)
+            print(visible(line), file=self._file, flush=True)
 
     def close(self) -> None:
         """End the bar."""
@@ -89,16 +91,15 @@ class ProgressBar:
         self._live = self._file = None
 
     def _show(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        console = Console(file=self._file)
-        if not console.is_terminal or console.is_dumb_terminal:
+        screen = console(file=self._file)
+        if not screen.is_terminal or screen.is_dumb_terminal:
             return
         texts = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[text]"))
         left = TextColumn("{task.fields[left]}", markup=False)
         columns = (next(texts), BarColumn(20), next(texts), left)
-        self._live = Progress(*columns, console=console, transient=True, redirect_stdout=False)
+        self._live = Progress(*columns, console=screen, transient=True, redirect_stdout=False)
         text = "" if self.total is None else self._count()
         self._row = self._live.add_task(self.what, total=self.total, completed=self.done, text=text, left="")
         self._live.start()

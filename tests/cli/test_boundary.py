@@ -105,14 +105,6 @@ def test_short_memory_is_the_users(show, tmp_path, fail):
     assert logs(tmp_path) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="the system has no /dev/full")
-def test_a_full_disk_behind_standard_output_is_the_users():
-    with open("/dev/full", "w") as full:
-        code = "from deni.cli import main; main()"
-        done = subprocess.run([sys.executable, "-c", code, "strategies"], stdout=full, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr.decode().splitlines()[0][:24]) == (2, "Error: the disk is full ")
-
-
 # ---- faults --------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 import deni
 from deni.cli import COMMANDS, main
 from deni.strategies import STRATEGIES, Ensemble, make_strategy
+from deni.terminal import visible
 from deni.tuning import TUNINGS
 
 COLUMNS = ["label", "confidence", "agreement", "entropy"]
@@ -104,6 +105,20 @@ def test_predict_reads_standard_input_and_writes_standard_output(trained):
     frame = pd.read_csv(io.StringIO(ok("predict", trained[1], "-", input="text\nmy parcel\nmy invoice\n")))
     assert list(frame.columns) == ["text", *COLUMNS]
     assert len(frame) == 2
+
+
+@pytest.mark.parametrize("names", [("[/b]", "b"), ("[red]x", "[bold]"), ("\x1b]0;owned\x07", "\u202eb")])
+def test_names_of_classes_are_shown_and_do_nothing(names, model_folder, tmp_path):
+    rows = [{"text": f"parcel {number} late", "label": names[number % 2]} for number in range(16)]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv", index=False)
+    flags = ("--strategy", "default", "--epochs", 1, "--no-progress", "--output", tmp_path / "model")
+    printed = ok("train", tmp_path / "t.csv", "--model", model_folder, *flags)
+    printed += ok("evaluate", tmp_path / "model", tmp_path / "t.csv")
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+    for name in names:
+        assert visible(f"F1 {name} ") in printed
+    report = json.loads(ok("evaluate", tmp_path / "model", tmp_path / "t.csv", "--json"))
+    assert set(report["f1"]) == set(names)
 
 
 def test_train_and_evaluate_read_standard_input(trained, tickets, model_folder, tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from deni.tasks import DEFAULT, TASKS
+from deni.terminal import visible
 
 # How a tuning's artifact becomes a model without `deni`; UniPELT's does not.
 EXPORTS = {"prompt": ("--as single --adapter", "PEFT adapter"), "unipelt": None}
@@ -21,26 +25,27 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         "\n".join(["| metric | value |", "| --- | --- |", *rows]) if rows else "It was not measured when it was saved."
     )
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
-    labels = ", ".join(f"`{label}`" for label in info["labels"])
+    labels = ", ".join(in_code(label) for label in info["labels"])
     example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
     export = EXPORTS.get(tuning, ("--as single", "transformers model"))
-    exported = f"\n`deni export {name} out {export[0]}` writes one ordinary {export[1]}.\n" if export else ""
+    command = in_code(f"deni export {shlex.quote(name)} out {export[0]}") if export else ""
+    exported = f"\n{command} writes one ordinary {export[1]}.\n" if export else ""
     return f"""---
 library_name: deni
 pipeline_tag: {task.pipeline}
 tags: [deni, {task.pipeline}]
 ---
 
-# {name}
+# {escaped(name)}
 
 {task.model_is} fine-tuned with [deni](https://arxiv.org/abs/2406.12471): {info["runs"] * info["members"]} member(s)
 of one model that vote.
 
 - {task.outputs_are}: {labels}
-- Base model: {info.get("recipe", {}).get("model", "not stated")}
-- Tuning: {tuning}
-- Strategy: {strategy.get("name", "not stated")}{f" ({settings})" if settings else ""}
-- Schedule: `{info.get("schedule", "")}`, {info.get("member_steps", "?")} member-steps
+- Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}
+- Tuning: {escaped(tuning)}
+- Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}
+- Schedule: {in_code(info.get("schedule", ""))}, {info.get("member_steps", "?")} member-steps
 - Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}
 
 {table}
@@ -48,7 +53,36 @@ of one model that vote.
 ```python
 import deni
 
-classifier = deni.load("{name}")
+classifier = deni.load({_quoted(name)})
 classifier([{example}])  # a dictionary for each text: {", ".join(task.keys)}
 ```
 {exported}"""
+
+
+def escaped(text: Any) -> str:
+    """Text for a line of Markdown, without markup, links or HTML.
+
+    >>> print(escaped("a_b [x](y) <img>"))
+    a_b \\[x\\](y) \\<img\\>
+    """
+    return re.sub(r"([\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w))", r"\\\1", _line(text))
+
+
+def in_code(text: Any) -> str:
+    """Text as a span of code, with a fence that does not occur in it.
+
+    >>> in_code("a`b")
+    '``a`b``'
+    """
+    line = _line(text)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    space = " " if line.startswith("`") or line.endswith("`") or not line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _line(text: Any) -> str:
+    return visible(" ".join(str(text).split("\n")))
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(visible(text), ensure_ascii=False)

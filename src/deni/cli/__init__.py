@@ -13,6 +13,7 @@ import click
 
 from deni._version import __version__
 from deni.cli.boundary import boundary
+from deni.terminal import say, streams, visible
 
 COMMANDS = (
     "demo",
@@ -46,6 +47,11 @@ class _Commands(click.Group):
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported, before `_quiet`
         return importlib.import_module(f"deni.cli.{cmd_name}").command
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """As click's, with streams that take any text and may end early."""
+        with streams():
+            return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """An error becomes one line and an exit code, see `boundary`."""
         with boundary(debug=bool(ctx.params.get("debug"))):
@@ -71,10 +77,19 @@ def _quiet() -> None:
 
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", InputWarning)
-    warnings.showwarning = lambda message, *_, **__: click.echo(f"Warning: {message}", err=True)
-    logging.basicConfig(format="%(message)s")
+    warnings.showwarning = lambda message, *_, **__: say(f"Warning: {message}", err=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Visible("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+class _Visible(logging.Formatter):
+    """Messages of the log as `visible` shows them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def example(line: str) -> str:

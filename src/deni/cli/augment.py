@@ -14,6 +14,7 @@ from deni.cli.options.fields import SettingsCommand, field_options, taken
 from deni.data import DATASETS, check_data
 from deni.outputs import check_output
 from deni.tasks import DEFAULT
+from deni.terminal import say
 
 
 @click.command(
@@ -85,10 +86,10 @@ def command(
         progress=progress,
     )
     if done.output is None:
-        click.echo(f"Interrupted. {done.finished} of {done.texts} texts are finished. Give the same command to go on.")
+        say(f"Interrupted. {done.finished} of {done.texts} texts are finished. Give the same command to go on.")
         raise SystemExit(130)
-    click.echo(f"{done.made} new texts of {done.texts} labelled ones: {done.output}")
+    say(f"{done.made} new texts of {done.texts} labelled ones: {done.output}")
     more = f" --augmentations {n}" if n > 1 else ""
     more += " --preset paper" if file in DATASETS and DATASETS[file].pair else ""
     name = file if file != "-" else "FILE"
-    click.echo(f"Next: deni train {name} --strategy denials --augmented {done.output}{more} --output model/")
+    say(f"Next: deni train {name} --strategy denials --augmented {done.output}{more} --output model/")

@@ -17,6 +17,7 @@ import click
 
 from deni._version import __version__
 from deni.errors import InputError, SettingError, TrainingDivergedError
+from deni.terminal import say
 
 FAULT, USER, INTERRUPTED = 1, 2, 130  # exit codes
 
@@ -32,17 +33,17 @@ def boundary(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-        raise  # click prints these; a broken pipe is `deni ... | head`
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise  # click prints these
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()
         reason = reason_of(error)
         line = reason if reason is not None else _fault(error, None if debug else _write_log(error))
-        click.echo(f"Error: {' '.join(line.split())}", err=True)
+        say(f"Error: {' '.join(line.split())}", err=True)
         sys.exit(FAULT if reason is None else USER)
 
 

@@ -12,6 +12,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
 from deni.inputs import check_pretrained
 from deni.outputs import check_file
+from deni.terminal import console
 
 
 @click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labelled 90"))
@@ -37,12 +38,11 @@ def command(
     if json_file is not None:
         check_file(json_file, overwrite)
 
-    from rich.console import Console
     from rich.table import Table
 
     from deni.commands.demo import run_demo
 
-    console = Console()
+    screen = console()
     rows, result = run_demo(model, tuning, seeds=seeds, labelled=labelled, epochs=epochs, progress=True)
     table = Table("strategy", "macro F1 of each seed", title=f"{labelled} labelled texts, {result['test_texts']} test")
     for heading in ("mean", "SD", "min", "member-steps", "seconds"):
@@ -51,8 +51,8 @@ def command(
         each = "  ".join(f"{100 * f1:.1f}" for f1 in row.macro_f1)
         figures = (f"{100 * value:.1f}" for value in (row.mean, row.sd, min(row.macro_f1)))
         table.add_row(row.strategy, each, *figures, str(row.member_steps), f"{row.seconds:.0f}")
-    console.print(table)
-    console.print(f"{seeds} seeds show how it works; they prove nothing about the mean or the spread.")
+    screen.print(table)
+    screen.print(f"{seeds} seeds show how it works; they prove nothing about the mean or the spread.")
     if json_file is not None:
         from deni.data.write import write_bytes
 

@@ -17,6 +17,7 @@ from deni.cli.options.running import running_options
 from deni.data import check_data
 from deni.inputs import check_file, check_pretrained
 from deni.randomness import SOURCES
+from deni.terminal import console, say
 from deni.tuning import TUNINGS
 
 if TYPE_CHECKING:
@@ -110,8 +111,6 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     check_file(given["augmented"])
     import json
 
-    from rich.console import Console
-
     from deni.commands.diagnose import diagnose_file
     from deni.diagnose.report import print_costs, print_findings
 
@@ -119,17 +118,17 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     arguments = {name: value for name, value in given.items() if name not in TUNING_FIELDS}
     planned = diagnose_file(file, tuning_settings=settings, **arguments)
     if dry_run:
-        print_costs(planned.diagnosis, planned.left, Console())
-        click.echo(planned.run.estimate())
+        print_costs(planned.diagnosis, planned.left, console())
+        say(planned.run.estimate())
         return
     found = planned.findings()
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        say(json.dumps(found.to_json(), indent=2))
         return
-    print_findings(found, Console())
-    click.echo(f"\nThe runs are in {planned.store}.")
+    print_findings(found, console())
+    say(f"\nThe runs are in {planned.store}.")
     if found.recommended is not None:
-        click.echo(f"Next: {_train(file, found.recommended, given)}")
+        say(f"Next: {_train(file, found.recommended, given)}")
 
 
 def _train(file: str, strategy: Named, given: dict[str, Any]) -> str:

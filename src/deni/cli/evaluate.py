@@ -11,6 +11,7 @@ from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
 from deni.data import check_data
 from deni.inputs import check_model
+from deni.terminal import console, say
 
 
 @click.command("evaluate", epilog=example("deni evaluate model/ held_out.csv"))
@@ -27,14 +28,13 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
     """
     check_model(model)
     check_data(file)
-    from rich.console import Console
     from rich.table import Table
 
     from deni.commands.evaluate import evaluate_file
 
     result = evaluate_file(model, file, **columns, progress=True)
     if as_json:
-        click.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        say(json.dumps(result, indent=1, ensure_ascii=False))
         return
     table = Table(show_header=False, box=None)
     table.add_row("texts", str(result["texts"]))
@@ -43,4 +43,4 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
             table.add_row(name.replace("_", " "), f"{value:.4f}")
     for label, f1 in result.get("f1", {}).items():
         table.add_row(f"  F1 {label}", f"{f1:.4f}")
-    Console().print(table)
+    console().print(table)

@@ -8,6 +8,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.inputs import check_model
 from deni.outputs import check_free, check_outside, check_writable
+from deni.terminal import say
 
 
 @click.command("export", epilog=example("deni export model/ out/ --as single"))
@@ -48,4 +49,4 @@ def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, devi
 
     disable_progress_bar()  # one for each member, for less than a second
     for folder in export(model, out, how, adapter, merge_lora, overwrite, device):  # type: ignore[arg-type]
-        click.echo(folder)
+        say(folder)

@@ -14,6 +14,7 @@ from deni.inputs import check_pretrained
 from deni.outputs import check_file
 from deni.tasks import DEFAULT
 from deni.tasks.remarks import many, percent
+from deni.terminal import console, say
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -58,8 +59,6 @@ def command(
     if json_file not in (None, "-"):
         check_file(json_file, overwrite, [file, test])
 
-    from rich.console import Console
-
     from deni.commands.inspect import inspect_file
     from deni.errors import InputError
 
@@ -73,11 +72,11 @@ def command(
         progress=True,
     )
     if json_file == "-":
-        click.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        say(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
     else:
-        console = Console(highlight=False)
+        screen = console()
         for each in _shown(report):
-            console.print(each)
+            screen.print(each)
     if json_file not in (None, "-"):
         report.save(json_file, overwrite)
     if report.error is not None:

@@ -10,6 +10,7 @@ from deni.cli.options.device import DEVICE
 from deni.data import check_data
 from deni.inputs import check_model
 from deni.outputs import check_output
+from deni.terminal import say
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
@@ -40,4 +41,4 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
 
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)
     if output != "-":
-        click.echo(f"{count} texts labelled: {output}")
+        say(f"{count} texts labelled: {output}")

@@ -6,6 +6,7 @@ import click
 
 from deni.cli import example
 from deni.inputs import check_store
+from deni.terminal import say
 
 
 @click.command("report", epilog=example("deni report study.db --output report.html"))
@@ -27,4 +28,4 @@ def command(store: str, output: str | None, **how: str | bool | None) -> None:
 
     write_report(store, output, **how)  # type: ignore[arg-type]
     for path in filter(None, (output, *(how[name] for name in ("markdown", "latex", "csv", "figures")))):
-        click.echo(f"wrote {path}")
+        say(f"wrote {path}")

@@ -12,6 +12,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.fields import SettingsCommand, complete, field_options, names_in, setting_rows, taken
 from deni.cli.options.groups import GroupedCommand
 from deni.strategies import PRESETS, STRATEGIES
+from deni.terminal import say
 
 STEPS = click.option(
     "--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimizer steps of a run."
@@ -40,9 +41,9 @@ def list_all(steps: int, preset: str | None) -> None:
     rows += [(f"{name:20}     ?", "Of a plug-in, which is loaded when it is named.") for name in plugins]
     rows = [(f"{'strategy':20}  cost", "what it does, and when to take it"), *rows]
     write_rows(rows)
-    click.echo(f"\nCost: member-steps of a run of {steps} optimizer steps, divided by {steps}.")
-    click.echo("Several strategies are combined with +, such as prior_noise+deni.")
-    click.echo("Next: deni strategies show NAME")
+    say(f"\nCost: member-steps of a run of {steps} optimizer steps, divided by {steps}.")
+    say("Several strategies are combined with +, such as prior_noise+deni.")
+    say("Next: deni strategies show NAME")
 
 
 @command.command(
@@ -63,12 +64,12 @@ def show(strategy: str, steps: int, preset: str | None, **settings: Any) -> None
     (shown,) = show_strategies(strategy, steps=steps, preset=preset, **taken(settings, STRATEGIES.values()))
     for name in names_in(strategy):
         write_about(name, *about(STRATEGIES[name]))
-    click.echo()
-    click.echo(f"schedule: {shown.schedule}")
-    click.echo(f"member-steps: {shown.schedule.cost}")
-    click.echo(f"cost: {100 * shown.share:.1f} % of an ensemble of ten")
-    click.echo(f"members at the same time: {shown.schedule.peak}")
+    say()
+    say(f"schedule: {shown.schedule}")
+    say(f"member-steps: {shown.schedule.cost}")
+    say(f"cost: {100 * shown.share:.1f} % of an ensemble of ten")
+    say(f"members at the same time: {shown.schedule.peak}")
     for name in names_in(strategy):
         cls, title = STRATEGIES[name], f"Settings of {name}{f' with the preset {preset}' if preset else ''}"
-        click.echo()
+        say()
         write_settings(title, setting_rows(cls, click.get_current_context(), cls.presets.get(preset or "", {})))

@@ -12,6 +12,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.running import running_options
 from deni.inputs import check_file, check_store
+from deni.terminal import console, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -62,21 +63,21 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
     if study.jobs[0].cell.measure == "development":
         others += "; measured on a development part, the test part is put aside"
-    click.echo(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(planned.left)} of them to train{others}")
+    say(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(planned.left)} of them to train{others}")
     if dry_run:
         _print_costs(study.jobs, {each.key for each in planned.left})
-        click.echo(planned.estimate())
+        say(planned.estimate())
         return
     done = run_study(study, planned, store)
-    click.echo(f"{done.done} of {done.cells} done, {len(done.running)} running, {done.failed} failed")
+    say(f"{done.done} of {done.cells} done, {len(done.running)} running, {done.failed} failed")
     _say_who_trains(done.running, store)
     if done.waiting:
-        click.echo(f"{done.waiting} of {done.cells} cells are left: the same command goes on")
+        say(f"{done.waiting} of {done.cells} cells are left: the same command goes on")
     if done.failed:
         see = f"see `deni study status {store}`, then `deni study retry {store}`"
-        click.echo(f"{done.failed} cells failed: {see}", err=True)
+        say(f"{done.failed} cells failed: {see}", err=True)
         raise SystemExit(1)
-    click.echo(f"Next: deni study status {store}")
+    say(f"Next: deni study status {store}")
 
 
 @command.command("status", epilog=example("deni study status study.db"))
@@ -86,9 +87,9 @@ def status(store: str) -> None:
     from deni.commands.study import study_status
 
     counts, rows = study_status(store)
-    click.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+    say(", ".join(f"{count} {name}" for name, count in counts.items()))
     if developed := sum(row.cell.measure == "development" for row in rows):
-        click.echo(f"measured on a development part, not on test texts: {developed} of {len(rows)} cells")
+        say(f"measured on a development part, not on test texts: {developed} of {len(rows)} cells")
     if rows:
         _print_status(rows)
     _say_who_trains([row for row in rows if row.status == "running"], store)
@@ -96,14 +97,14 @@ def status(store: str) -> None:
     for row in failed[:SHOWN]:
         cell = row.cell
         labelled = "all" if cell.labelled is None else cell.labelled
-        click.echo(
+        say(
             f"failed: {row.key[:12]} {cell.strategy.name}, {cell.dataset['name']}, {labelled} labelled, "
             f"seed {cell.seed} (attempt {row.attempts}): {row.reason}"
         )
     if len(failed) > SHOWN:
-        click.echo(f"and {len(failed) - SHOWN} more, see `deni study export`")
+        say(f"and {len(failed) - SHOWN} more, see `deni study export`")
     if failed:
-        click.echo(f"Next: deni study retry {store}")
+        say(f"Next: deni study retry {store}")
 
 
 @command.command("retry", epilog=example("deni study retry study.db"))
@@ -120,7 +121,7 @@ def retry(store: str, keys: tuple[str, ...], running: bool) -> None:
 
     if running and keys:
         raise click.UsageError("--key is of failed cells: omit it or --running")
-    click.echo(f"{retry_cells(store, keys, running)} cells wait again")
+    say(f"{retry_cells(store, keys, running)} cells wait again")
 
 
 @command.command("export", epilog=example("deni study export study.db --output cells.csv"))
@@ -136,7 +137,7 @@ def export(store: str, output: str, kind: str | None, archive: bool, overwrite: 
     check_store(store)
     from deni.commands.study import export_cells
 
-    click.echo(f"wrote {export_cells(store, output, kind, archive, overwrite)} cells to {output}")
+    say(f"wrote {export_cells(store, output, kind, archive, overwrite)} cells to {output}")
 
 
 @command.command("merge", epilog=example("deni study merge all.db monday.db tuesday.db"))
@@ -152,10 +153,10 @@ def merge(store: str, others: tuple[str, ...]) -> None:
     from deni.commands.study import merge_stores
 
     for other, merged in merge_stores(store, others):
-        click.echo(f"{other}: {merged.new} new cells, {merged.completed} others done now")
+        say(f"{other}: {merged.new} new cells, {merged.completed} others done now")
         if merged.conflicts:
             shown = ", ".join(key[:12] for key in merged.conflicts[:5]) + (" ..." if len(merged.conflicts) > 5 else "")
-            click.echo(
+            say(
                 f"Warning: {other} has another result of {len(merged.conflicts)} cells ({shown}): kept the first",
                 err=True,
             )
@@ -177,11 +178,10 @@ def _say_who_trains(rows: Iterable[Row], store: str) -> None:
         machine, pid, _ = split_worker(worker)
         since = min(row.started for row in cells)
         who = f"process {pid} of {machine}" if machine else "nobody"
-        click.echo(f"running: {len(cells)} since {since}, by {who}{advice[worker_state(worker)]}")
+        say(f"running: {len(cells)} since {since}, by {who}{advice[worker_state(worker)]}")
 
 
 def _print_costs(jobs: Iterable[Job], left: set[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from deni.study.store.table import called
@@ -204,11 +204,10 @@ def _print_costs(jobs: Iterable[Job], left: set[str]) -> None:
         total = [one + other for one, other in zip(total, [*sums, *costs], strict=True)]
     table.add_section()
     table.add_row("all", "", *map(str, total[:2]), "", *map(str, total[2:]))
-    Console().print(table)
+    console().print(table)
 
 
 def _print_status(rows: Iterable[Row]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from deni.study.store.table import called
@@ -224,4 +223,4 @@ def _print_status(rows: Iterable[Row]) -> None:
     for (strategy, dataset), cells in groups.items():
         counts = [sum(row.status == name for row in cells) for name in ("done", "running", "failed", "waiting")]
         table.add_row(strategy, dataset, *map(str, counts))
-    Console().print(table)
+    console().print(table)

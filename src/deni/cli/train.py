@@ -20,6 +20,7 @@ from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
+from deni.terminal import console, say
 from deni.training.curves import TOOLS, curves_folder
 from deni.tuning import TUNINGS
 
@@ -197,7 +198,6 @@ def command(
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
 
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -209,7 +209,7 @@ def command(
     )
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:
-        click.echo(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
+        say(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
         raise SystemExit(130)
     page, measured = done.output / PAGE, TASKS[plan.task].metrics
     rows = {
@@ -229,9 +229,9 @@ def command(
         table.add_row(name, Text(str(value)))  # a name in brackets is no markup
     for failure in done.result.trainer.failures:
         table.add_row("failed run", Text(str(failure)))
-    report.print_on(table, Console())
+    report.print_on(table, console())
     if explain:
-        click.echo(f"\n{done.result.trainer.diagnostics.story()}\n")
+        say(f"\n{done.result.trainer.diagnostics.story()}\n")
     if one_model := report.next_step():
-        click.echo(one_model)
-    click.echo(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")
+        say(one_model)
+    say(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")

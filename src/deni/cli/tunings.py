@@ -7,6 +7,7 @@ import click
 from deni.cli import example
 from deni.cli.options.cards import about, in_a_line, write_about, write_rows, write_settings
 from deni.cli.options.fields import complete, setting_rows
+from deni.terminal import say
 from deni.tuning import TUNINGS
 
 
@@ -24,7 +25,7 @@ def list_all() -> None:
     rows = [(name, in_a_line(TUNINGS[name])) for name in TUNINGS]
     rows += [(name, "Of a plug-in, which is loaded when it is named.") for name in TUNINGS.names()[len(TUNINGS) :]]
     write_rows(rows)
-    click.echo("\nNext: deni tunings show NAME")
+    say("\nNext: deni tunings show NAME")
 
 
 @command.command("show", epilog=example("deni tunings show lora"))
@@ -35,6 +36,6 @@ def show(tuning: str) -> None:
 
     cls = type(make_tuning(tuning))
     write_about(cls.name, *about(cls))
-    click.echo()
-    click.echo(f"default learning rate: {cls.learning_rate}\n")
+    say()
+    say(f"default learning rate: {cls.learning_rate}\n")
     write_settings("Settings", setting_rows(cls, click.get_current_context()))

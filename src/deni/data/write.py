@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import os
 import re
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from deni.errors import InputError, short
 from deni.outputs import CONLL, format_of
+from deni.terminal import write_data
 
 _BREAKS = re.compile(r"[ \t\r\n]")  # where a line of a CoNLL file is split
 
@@ -28,7 +29,7 @@ def write_table(frame: pd.DataFrame, output: str | Path) -> None:
         InputError: a file that cannot be written, or columns that the format cannot hold.
     """
     if str(output) == "-":
-        frame.to_csv(sys.stdout, index=False)
+        write_data(_delimited(frame, ","))
         return
     path, suffix = Path(output), format_of(output)
     try:
@@ -77,7 +78,15 @@ def bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:
         return buffer.getvalue()
     if suffix == ".jsonl":
         return frame.to_json(orient="records", lines=True, force_ascii=False).encode()
-    return frame.to_csv(index=False, sep="\t" if suffix == ".tsv" else ",").encode()
+    return _delimited(frame, "\t" if suffix == ".tsv" else ",").encode()
+
+
+def _delimited(frame: pd.DataFrame, separator: str) -> str:
+    """CSV or TSV; every text is quoted where one has a carriage return, which the csv module leaves bare."""
+    text = frame.to_csv(index=False, sep=separator, lineterminator="\n")
+    if "\r" not in text:
+        return text
+    return frame.to_csv(index=False, sep=separator, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
 
 
 def _conll(frame: pd.DataFrame, path: Path) -> bytes:

@@ -6,6 +6,8 @@ import re
 
 import click
 
+from deni.terminal import say
+
 _SOURCES = re.compile(r" \([^()]*\b\d{4}\b[^()]*\)(?=\.$)")  # such as (Lee et al. 2020)
 
 
@@ -31,7 +33,7 @@ def write_about(name: str, what: str, when: str) -> None:
     formatter.write_text(f"{name}: {what}")
     if when:
         formatter.write_text(take_it(when))
-    click.echo(formatter.getvalue().rstrip("\n"))
+    say(formatter.getvalue().rstrip("\n"))
 
 
 def write_settings(title: str, rows: list[tuple[str, str]]) -> None:
@@ -39,11 +41,11 @@ def write_settings(title: str, rows: list[tuple[str, str]]) -> None:
     formatter = click.get_current_context().make_formatter()
     with formatter.section(title):
         formatter.write_dl(rows or [("none", "")])
-    click.echo(formatter.getvalue().rstrip("\n"))
+    say(formatter.getvalue().rstrip("\n"))
 
 
 def write_rows(rows: list[tuple[str, str]]) -> None:
     """Print two columns, the second one wrapped."""
     formatter = click.get_current_context().make_formatter()
     formatter.write_dl(rows, col_max=34)
-    click.echo(formatter.getvalue().rstrip("\n"))
+    say(formatter.getvalue().rstrip("\n"))
