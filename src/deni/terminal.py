@@ -13,6 +13,7 @@ from deni.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 PIPE_CLOSED = 141  # exit code of a program whose reader has gone, 128 + SIGPIPE
 _BIDI = {*map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A)), "\u200e", "\u200f", "\u061c"}
@@ -56,6 +57,9 @@ def console(**options: Any) -> Console:
         def print(self, *objects: Any, **how: Any) -> None:
             with _output():
                 super().print(*objects, **how)
+
+        def render_str(self, text: str, **how: Any) -> Text:
+            return super().render_str(visible(text), **how)  # before the width of a column is known
 
         def render(self, *arguments: Any, **how: Any) -> Iterable[Segment]:
             for segment in super().render(*arguments, **how):
