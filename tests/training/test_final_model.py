@@ -102,7 +102,8 @@ def test_save_pretrained_writes_what_transformers_loads(tmp_path, strategy):
     loaded, report = AutoModelForSequenceClassification.from_pretrained(
         tmp_path / "plain", dtype=torch.float64, output_loading_info=True
     )
-    assert not report["missing_keys"] and not report["unexpected_keys"]
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
     expected = mean_of(list(trainer.members))
     torch.testing.assert_close(outputs(loaded, **batch()).logits, outputs(expected, **batch()).logits)
 
@@ -120,7 +121,7 @@ def test_an_adapter_is_saved_and_merged_while_the_members_go_on_voting(tmp_path)
     assert np.array_equal(trainer.predict(padded(5, seed=9)).predictions, votes)
 
 
-@pytest.mark.parametrize("strategy, seeds", [(Ensemble(members=2), None), (Default(), [0, 1])])
+@pytest.mark.parametrize(("strategy", "seeds"), [(Ensemble(members=2), None), (Default(), [0, 1])])
 def test_independent_runs_vote_and_refuse_to_be_one_model(tmp_path, strategy, seeds):
     trainer = trained(tmp_path, strategy, model_init=small, seeds=seeds)
     each = torch.stack([outputs(member, **batch()).logits.softmax(-1) for member in trainer.members])
@@ -130,7 +131,8 @@ def test_independent_runs_vote_and_refuse_to_be_one_model(tmp_path, strategy, se
     for name in ("save_pretrained", "push_to_hub", "merge_and_unload", "state_dict"):
         with pytest.raises(SettingError, match=r"trainer\.members"):
             getattr(trainer.model, name)(str(tmp_path / "no"))
-    assert len(trainer.members[:]) == 2 and type(trainer.members[-1]) is BertForSequenceClassification
+    assert len(trainer.members[:]) == 2
+    assert type(trainer.members[-1]) is BertForSequenceClassification
 
 
 @pytest.mark.parametrize("strategy", [DelayedEnsemble(members=2), Ensemble(members=2)])

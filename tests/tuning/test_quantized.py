@@ -121,10 +121,10 @@ def test_an_artifact_of_a_base_in_4_bits_has_plain_weights_that_say_the_same(fol
     trainer = train(folder, tmp_path, "stacked")
     trainer.processing_class = tokenizer
     trainer.save_model()
-    config = json.loads((tmp_path / "stacked" / "model" / "config.json").read_text())
+    config = json.loads((tmp_path / "stacked" / "config.json").read_text())
     assert "quantization_config" not in config
-    classifier = deni.load(tmp_path / "stacked" / "model")
+    classifier = deni.load(tmp_path / "stacked")
     texts = [words(ids) for ids in rows()["input_ids"]]
     assert np.allclose(classifier.members(texts), trainer.predict_members(rows()), atol=2e-3)
-    artifact.export(tmp_path / "stacked" / "model", tmp_path / "single", how="single")
+    artifact.export(tmp_path / "stacked", tmp_path / "single", how="single")
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / "single").num_labels == 3

@@ -5,15 +5,18 @@ from deni.artifact.exporting import export
 from deni.artifact.folder import FORMAT
 from deni.artifact.info import describe
 from deni.artifact.loading import load, read_info
-from deni.artifact.saving import save
+from deni.artifact.saving import how_to_read, save
+from deni.artifact.skeleton import Reading
 from deni.outputs import INFO
 
 __all__ = [
     "FORMAT",
     "INFO",
     "Classifier",
+    "Reading",
     "describe",
     "export",
+    "how_to_read",
     "load",
     "read_info",
     "save",

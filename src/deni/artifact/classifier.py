@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import InputError, short
+from deni.models.hugging_face import accepted_inputs, logits_of
 from deni.population import Population
 from deni.progress import ProgressBar
 from deni.tasks import find_task, task_of
@@ -55,6 +56,7 @@ class Classifier:
         self.labels, self.info = list(labels), dict(info)
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
+        self._accepted = accepted_inputs(population.model)
         self.combine: Combine = self.info["vote"]["combine"]
         self.max_length: int | None = self.info["max_length"]
         self.padding: str = self.info["padding"]
@@ -127,7 +129,8 @@ class Classifier:
         population = self.population
         order = sorted(range(len(given)), key=lambda at: sum(map(len, given[at])))
         shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
-        result = torch.full(shape, -math.log(len(self.labels)))
+        doubled = all(value.dtype == torch.float64 for value in population.values.values())
+        result = torch.full(shape, -math.log(len(self.labels)), dtype=torch.float64 if doubled else torch.float32)
         with in_mode(population.module, training=False), ProgressBar("predict", len(order), shown=self.progress) as bar:
             for at in range(0, len(order), batch_size):
                 texts_of_batch = order[at : at + batch_size]
@@ -153,11 +156,12 @@ class Classifier:
             places: which tokens of the batch are meant, counted over all its texts; None for one row a text.
         """
         population = self.population
-        inputs = dict(batch.to(next(iter(population.values.values())).device))
+        moved = batch.to(next(iter(population.values.values())).device)
+        inputs = {name: value for name, value in moved.items() if self._accepted is None or name in self._accepted}
         for chunk in population.module.chunks:
             population.module.focus(chunk)
             outputs = population.module(**population.module.fold(inputs))
-            logits = outputs.logits.float()  # (members in focus * B, C) or (..., T, C)
+            logits = logits_of(outputs)  # (members in focus * B, C) or (..., T, C)
             own = self._task.outputs(logits).unflatten(0, (len(chunk), -1))
             if places is not None:
                 own = own.flatten(1, 2)[:, places]

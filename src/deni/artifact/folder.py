@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deni.errors import InputError
-from deni.outputs import check_free
+from deni.outputs import INFO, check_free
 
 FORMAT = 2
 MEMBERS, BASE, CARD = "population.safetensors", "base.safetensors", "README.md"
@@ -48,6 +49,48 @@ def writing(target: str | Path, overwrite: bool) -> Iterator[Path]:
     finally:
         if temporary is not None and temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def placing(target: str | Path) -> Iterator[Path]:
+    """A temporary folder in `target` whose files go there when all are written; no file of another's is touched.
+
+    They replace those of an earlier artifact. While they go there, no half of one can be mistaken for a whole.
+
+    Raises:
+        InputError: the folder cannot be written (the message has the reason).
+    """
+    target = Path(target)
+    temporary = None
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".deni.", dir=target))
+        yield temporary
+        new = [path.relative_to(temporary) for path in sorted(temporary.rglob("*")) if path.is_file()]
+        old = listed(target)
+        (target / INFO).unlink(missing_ok=True)
+        for name in old - {path.as_posix() for path in new}:
+            (target / name).unlink(missing_ok=True)
+        for path in sorted(new, key=lambda path: path.as_posix() == INFO):  # that last
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / path).chmod(0o644)  # safetensors makes files that only their owner can read
+            (temporary / path).replace(target / path)
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror or error}): free space or choose another"
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def listed(folder: Path) -> set[str]:
+    """The files of the artifact that a folder holds, without `deni.json`; none where it holds no artifact."""
+    try:
+        names = set(json.loads((folder / INFO).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    return {name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts}
 
 
 def sizes(folder: Path) -> dict[str, int]:

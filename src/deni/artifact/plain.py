@@ -49,7 +49,7 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
             model, found = kind.from_pretrained(
                 folder,
                 config=config,
-                dtype=dtype or torch.float32,
+                dtype=dtype or "auto",
                 output_loading_info=True,
                 trust_remote_code=False,
             )

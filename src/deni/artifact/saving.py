@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -13,34 +12,40 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deni.artifact.folder import ADAPTERS, BASE, CARD, FORMAT, IDS, MEMBERS, sizes, writing
+from deni.artifact.folder import BASE, CARD, FORMAT, IDS, MEMBERS, listed, placing, sizes, writing
 from deni.artifact.model_card import card
+from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
-from deni.models.hugging_face import hugging_face, with_peft
+from deni.models.architectures import for_tokens
 from deni.outputs import INFO
 from deni.population import Population
 from deni.provenance import versions
-from deni.tasks import task_of
+from deni.tasks import TASKS, task_of
 
 
 def save(
     folder: str | Path,
     *,
     population: Population,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     labels: Sequence[str],
     info: Mapping[str, Any],
     overwrite: bool = False,
+    keep_others: bool = False,
     extra_files: Mapping[str, bytes] | None = None,
+    reading: Reading | None = None,
 ) -> Path:
     """Write an artifact.
 
     Args:
-        folder: must not exist, unless `overwrite`.
+        folder: must not exist, unless `overwrite` or `keep_others`.
         population: its members are stored stacked, what they share once.
         labels: class names in the order of the model's outputs.
+        tokenizer: of the model; None: `deni.load` will ask for it.
         info: as `describe` makes it.
+        keep_others: write into the folder that is there: an earlier artifact in it is replaced, any other file stays.
+        reading: what `how_to_read` has found of this model; None to find it now.
         extra_files: names of further files in the folder, and what is in them.
 
     Returns:
@@ -50,24 +55,18 @@ def save(
         InputError: the folder exists or cannot be written.
     """
     folder = Path(folder)
-    with writing(folder, overwrite) as target:
+    reading = reading or how_to_read(population, tokenizer, info.get("task"))
+    with placing(folder) if keep_others else writing(folder, overwrite) as target:
         with population.plain() as model:
             task = info.get("task") or task_of(model).name
             shared, ids = _shared(model, population)
-            config = copy.deepcopy(hugging_face(model).config)
-            config.id2label, config.label2id = dict(enumerate(labels)), {label: at for at, label in enumerate(labels)}
-            for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
-                vars(config).pop(name, None)
-            config.save_pretrained(target)
-            if hasattr(model, "peft_config"):
-                adapted = with_peft(model)
-                adapted.peft_config[adapted.active_adapter].save_pretrained(target)
-            if hasattr(model, "adapters_config"):
-                kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
-                (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
+            buffers = dict(model.named_buffers(remove_duplicate=False))
+            shared |= {name: buffers[name] for name in reading.buffers}
+            write_description(model, dict(enumerate(labels)), target)
         _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
         _write(target / BASE, shared)
-        tokenizer.save_pretrained(target)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(target)
         here = versions()
         what = {
             "format": FORMAT,
@@ -78,13 +77,30 @@ def save(
             "members": population.members,
             **info,
             "task": task,
+            "dtype": reading.dtype,
+            **({"needs": reading.needs} if reading.needs else {}),
         }
-        (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
+        if not keep_others or not (folder / CARD).exists() or CARD in listed(folder):
+            (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
         for name, content in (extra_files or {}).items():
             (target / name).write_bytes(content)
         what["files"] = sizes(target)
         (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return folder
+
+
+def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | None, task: str | None = None) -> Reading:
+    """What loading an artifact of this model takes: the model is made as `deni.load` would, and compared.
+
+    Args:
+        tokenizer: for texts whose predictions are compared.
+        task: None for the one that the model shows.
+    """
+    with population.plain() as model:
+        quantized = any(hasattr(value, "quant_state") for value in model.parameters())
+        of_words = TASKS[task].of_words if task else for_tokens(model)
+        shared, _ = _shared(model, population)
+    return try_reading(population, tokenizer, of_words, shared, quantized)
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

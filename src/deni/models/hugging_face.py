@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
     from transformers import PretrainedConfig
 
 
@@ -52,3 +54,22 @@ def hugging_face(model: nn.Module) -> HuggingFaceModel:
 def with_peft(model: nn.Module) -> AdaptedModel:
     """The same model, for the type checker; the caller has seen its `peft_config`."""
     return cast("AdaptedModel", model)
+
+
+def config_of(model: nn.Module) -> PretrainedConfig | None:
+    """The config of a model of transformers; None for a module without one."""
+    config = getattr(model, "config", None)
+    return config if hasattr(config, "save_pretrained") else None
+
+
+def accepted_inputs(model: nn.Module) -> frozenset[str] | None:
+    """The names of what a model takes, an adapter's base model in place of the adapter; None if it takes any."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
+    parameters = inspect.signature(inner.forward).parameters.values()
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters)
+    return None if takes_any else frozenset(each.name for each in parameters)
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The logits among what a model returns: of this name, or the first."""
+    return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]

@@ -15,7 +15,6 @@ from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.module import in_mode
 from deni.errors import SettingError
 from deni.population import Merge, Population, mean_of_members
-from deni.schedule import Phase
 from deni.training.voting import Ballots
 from deni.tuning.lora import mean_of_products
 
@@ -114,16 +113,17 @@ class VotingModel(nn.Module):
 
 
 def show_trained(
-    shown: ShownModel, population: Population, ballots: Ballots, given: nn.Module | None, last: Phase
+    shown: ShownModel, population: Population, ballots: Ballots, given: nn.Module | None, done: int
 ) -> None:
     """Show the one model that a run has become: the mean of its members, where it has several; or runs that vote.
 
     Args:
         given: the user's model, which becomes it, as with Trainer; None where another object may.
-        last: the phase in which the training ended.
+        done: steps after which the training ended.
     """
     if population.runs > 1:
         return shown.show(lambda: VotingModel(ballots))
+    last = ballots.phases.planned.at(done - 1)
     mean: Merge = mean_of_products if last.fork.merge_lora == "product" else mean_of_members
 
     def merged() -> nn.Module:

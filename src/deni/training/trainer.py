@@ -45,7 +45,7 @@ from deni.training.fork_records import Diagnostics
 from deni.training.losses import MemberLoss
 from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds
-from deni.training.saving import before_fork, origin_of, save_artifact
+from deni.training.saving import Artifacts, before_fork, origin_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ class PopulationTrainer(Trainer):
         seeds, runs: of the models that are trained side by side; how many runs they have together, R.
         population: the members.
         model: the module that computes them; after a training the ordinary model that they have become, the mean of
-            several, in evaluation mode. Independent runs (an ensemble, several seeds) have no such mean: it predicts by their vote.
+            several, in evaluation mode. Independent runs (an ensemble, several seeds) have no such mean: it predicts by
+            their vote.
         members: each member as a plain model, a copy.
         phases: where the training is.
         engine_plan: how members are computed; None before it is decided, and where there is only one.
@@ -112,7 +113,7 @@ class PopulationTrainer(Trainer):
     ) -> None:
         if engine not in ("auto", "stacked", "loop"):
             raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
-        self.strategy, self.shown = strategy or Default(), ShownModel()
+        self.strategy, self.shown, self.artifacts = strategy or Default(), ShownModel(), Artifacts()
         self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
         self.task = None if task is None else find_task(task)
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
@@ -231,14 +232,13 @@ class PopulationTrainer(Trainer):
         self.model = self.shown.computed
         with global_generators(), self.phases.walking():
             self._plan()
+            self.artifacts.check(self.population, tokenizer_of(self), self.ballots.find_task().name)
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
         score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
         self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
         given = self.given if self.model_init is None else None
-        show_trained(
-            self.shown, self.population, self.ballots, given, self.phases.planned.at(self.state.global_step - 1)
-        )
+        show_trained(self.shown, self.population, self.ballots, given, self.state.global_step)
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
@@ -410,7 +410,7 @@ class PopulationTrainer(Trainer):
             return texts_to_compare(self.loading, sets, wanted)
 
         def outputs(batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-            return self.ballots.outputs(plain_model(self), batch)
+            return self.ballots.outputs(self.shown.computed, batch)
 
         def task() -> Task:
             return self.ballots.find_task()
@@ -462,16 +462,19 @@ class PopulationTrainer(Trainer):
         """Write the population as an artifact that `deni.load` reads.
 
         Args:
-            output_dir: default: the folder `model` in `args.output_dir`. An artifact that is there is replaced.
+            output_dir: default: `args.output_dir`, as with Trainer. An artifact that is there is replaced, and any
+                other file is left alone.
         """
         if _internal_call:  # a checkpoint
             super().save_model(output_dir, _internal_call=True)
         elif self.args.should_save:
-            from deni.artifact import describe
+            self._save_artifact(output_dir or folder_of(self.args))
 
-            folder = output_dir or os.path.join(folder_of(self.args), "model")
-            about = partial(describe, self, task=self.ballots.find_task().name)
-            save_artifact(folder, self.population, tokenizer_of(self), self.strategy, about)
+    def _save_artifact(self, folder: str) -> None:
+        from deni.artifact import describe
+
+        task, about = self.ballots.find_task().name, partial(describe, self)
+        self.artifacts.save(folder, self.population, tokenizer_of(self), self.strategy, task, about)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:

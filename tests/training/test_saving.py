@@ -1,0 +1,216 @@
+"""What a training saves predicts what its trainer predicts: of models of many kinds, in their own types."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+import deni
+from deni.errors import ArtifactError
+from deni.randomness import global_generators
+from deni.strategies import DENI, DelayedEnsemble
+from deni.strategies.default import Default
+from tests.helpers.trainers import CONFIG, bert, make, pad
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+WORDS = [f"word{chr(97 + at // 26)}{chr(97 + at % 26)}" for at in range(60)]  # Whitespace splits no letters
+FEW = {"max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    plain = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token=WORDS[1]))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token=WORDS[0], unk_token=WORDS[1])
+
+
+def texts(count=6, seed=1):
+    draw = np.random.default_rng(seed)
+    return [" ".join(WORDS[at] for at in draw.integers(5, 60, draw.integers(3, 9))) for _ in range(count)]
+
+
+def tokenized(lines, tokenizer):
+    return [{**tokenizer(line), "labels": at % 3} for at, line in enumerate(lines)]
+
+
+def seeded(make_model):
+    with global_generators(0):
+        return make_model()
+
+
+def trained(tmp_path, tokenizer, model, strategy=None):
+    trainer = make(
+        tmp_path,
+        strategy or DelayedEnsemble(members=2),
+        model=model,
+        train=tokenized(texts(12), tokenizer),
+        args=FEW,
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    return trainer
+
+
+def members_of(trainer, lines, tokenizer):
+    """What each member's own forward pass says, one text at a time: `(N, M, C)` log probabilities."""
+    with torch.no_grad():
+        rows = [
+            [
+                member(**{key: torch.tensor([value]) for key, value in tokenizer(line).items()})["logits"][0]
+                for member in trainer.members
+            ]
+            for line in lines
+        ]
+    return torch.stack([torch.stack(row) for row in rows]).float().log_softmax(-1).numpy()
+
+
+def frozen_encoder():
+    model = bert(**SMALL)
+    model.bert.requires_grad_(False)
+    return model
+
+
+def own_head():
+    model = bert(**SMALL)
+    model.classifier = nn.Sequential(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    return model
+
+
+class Doubled(BertForSequenceClassification):
+    """Another forward pass under the same names."""
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
+        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)
+        outputs.logits = 2 * outputs.logits
+        return outputs
+
+
+class SameForward(BertForSequenceClassification):
+    """A loss of its own, with the same predictions."""
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
+        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)
+        if labels is not None:
+            outputs["loss"] = nn.functional.multi_margin_loss(outputs.logits, labels)
+        return outputs
+
+
+def doubled():
+    return Doubled(BertConfig(**{**CONFIG, **SMALL})).double()
+
+
+def same_forward():
+    return SameForward(BertConfig(**{**CONFIG, **SMALL})).double()
+
+
+def scaled_buffer():
+    """A buffer that no state dict has, with another value than a fresh model computes."""
+    model = bert(**SMALL)
+    model.bert.embeddings.token_type_ids.fill_(1)
+    return model
+
+
+def patched():
+    model = bert(**SMALL)
+    model.classifier.register_forward_hook(lambda module, inputs, output: output * 3)
+    return model
+
+
+def adapter():
+    return get_peft_model(frozen_encoder(), LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+
+
+@pytest.mark.parametrize("make_model", [frozen_encoder, adapter, scaled_buffer, same_forward])
+def test_a_model_that_its_config_describes_is_loaded_from_the_folder_alone(tmp_path, tokenizer, make_model):
+    trainer = trained(tmp_path, tokenizer, seeded(make_model))
+    trainer.save_model(str(tmp_path / "model"))
+    classifier = deni.load(tmp_path / "model", "cpu")
+    assert np.allclose(classifier.members(texts()), members_of(trainer, texts(), tokenizer), atol=1e-6)
+    assert set(classifier.population.values) == set(trainer.population.values)
+
+
+@pytest.mark.parametrize("make_model", [own_head, doubled, patched])
+def test_a_model_of_ones_own_is_loaded_with_the_function_that_makes_it(tmp_path, tokenizer, make_model, caplog):
+    with caplog.at_level(logging.WARNING):
+        trainer = trained(tmp_path, tokenizer, seeded(make_model))
+    assert sum("deni.load(folder, model_init=...)" in line for line in caplog.messages) == 1
+    trainer.save_model(str(tmp_path / "model"))
+    with pytest.raises(ArtifactError, match=r"deni\.load\(folder, model_init=\.\.\.\)") as caught:
+        deni.load(tmp_path / "model")
+    assert len(str(caught.value).splitlines()) == 1
+    classifier = deni.load(tmp_path / "model", "cpu", model_init=make_model)
+    assert np.allclose(classifier.members(texts()), members_of(trainer, texts(), tokenizer), atol=1e-6)
+
+
+def test_another_model_than_the_saved_one_is_refused(tmp_path, tokenizer):
+    trained(tmp_path, tokenizer, seeded(own_head)).save_model(str(tmp_path / "model"))
+    with pytest.raises(ArtifactError, match=r"model_init makes another model than that .*classifier"):
+        deni.load(tmp_path / "model", model_init=lambda: bert(**SMALL))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("with_adapter", [False, True])
+def test_an_artifact_predicts_in_the_type_of_the_training(tmp_path, tokenizer, dtype, with_adapter):
+    model = seeded(adapter if with_adapter else lambda: bert(**SMALL)).to(dtype)
+    trainer = trained(tmp_path, tokenizer, model)
+    trainer.save_model(str(tmp_path / "model"))
+    classifier = deni.load(tmp_path / "model", "cpu")
+    types = {name: value.dtype for name, value in classifier.population.values.items()}
+    assert types == {name: value.dtype for name, value in trainer.population.values.items()}
+    found, expected = classifier.members(texts()), members_of(trainer, texts(), tokenizer)
+    assert np.allclose(found, expected, atol=1e-6 if dtype in (torch.float32, torch.float64) else 1e-2, equal_nan=True)
+    if dtype == torch.bfloat16:
+        changed = deni.load(tmp_path / "model", "cpu", dtype=torch.float32)
+        assert {value.dtype for value in changed.population.values.values()} == {torch.float32}
+        assert not np.array_equal(changed.members(texts()), found)
+
+
+def test_save_model_touches_no_file_of_anybody_else(tmp_path, tokenizer):
+    folder = tmp_path / "out"
+    mine = {
+        "notes.txt": b"mine",
+        "README.md": b"mine, too",
+        "trainer_state.json": b"{}",
+        "checkpoint-3/optimizer.pt": b"states",
+        "logs/events": b"curves",
+    }
+    for name, content in mine.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    trained(tmp_path, tokenizer, seeded(adapter)).save_model()  # into `args.output_dir`, as with Trainer
+    assert (folder / "adapter_config.json").exists()
+    first = deni.load(folder, "cpu").members(texts())
+    trainer = trained(tmp_path, tokenizer, seeded(lambda: bert(**SMALL)), DENI(members=3))
+    trainer.save_model()
+    assert {name: (folder / name).read_bytes() for name in mine} == mine
+    assert not (folder / "adapter_config.json").exists()  # of the artifact that was there
+    assert not list(folder.glob(".deni.*"))
+    found = deni.load(folder, "cpu").members(texts())
+    assert found.shape[1] != 0
+    assert not np.array_equal(found, first)
+    assert np.allclose(found, members_of(trainer, texts(), tokenizer), atol=1e-6)
+
+
+def test_a_folder_with_files_of_another_model_is_read_as_what_was_saved_last(tmp_path, tokenizer):
+    trained(tmp_path, tokenizer, seeded(adapter)).model.save_pretrained(tmp_path / "model")
+    trainer = trained(tmp_path, tokenizer, seeded(lambda: bert(**SMALL)))
+    trainer.save_model(str(tmp_path / "model"))
+    assert (tmp_path / "model" / "adapter_config.json").exists()
+    found = deni.load(tmp_path / "model", "cpu").members(texts())
+    assert np.allclose(found, members_of(trainer, texts(), tokenizer), atol=1e-6)
+
+
+def test_without_a_tokenizer_a_model_is_saved_and_loaded_with_one(tmp_path, tokenizer):
+    rows = tokenized(texts(12), tokenizer)
+    trainer = make(tmp_path, Default(), model=bert(**SMALL), train=rows, args=FEW, data_collator=pad)
+    trainer.train()
+    trainer.save_model(str(tmp_path / "model"))
+    with pytest.raises(ArtifactError, match=r"deni\.load\(folder, tokenizer=\.\.\.\)"):
+        deni.load(tmp_path / "model")
+    classifier = deni.load(tmp_path / "model", "cpu", tokenizer=tokenizer)
+    assert np.allclose(classifier.members(texts()), members_of(trainer, texts(), tokenizer), atol=1e-6)
