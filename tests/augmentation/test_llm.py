@@ -162,7 +162,7 @@ def test_settings_that_cannot_be_are_refused(llm, wrong):
     ("wrong", "named"),
     [
         ({"llm_model": None}, "--llm-model"),
-        ({"base_url": "localhost:8000"}, "'localhost:8000/' is not the address"),
+        ({"base_url": "localhost:8000"}, "'localhost:8000' is not the address"),
         ({"base_url": None}, "OPENAI_API_KEY"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -34,8 +34,8 @@ def completion(content, usage=(10, 5)):
 class Server:
     """What it does with a request: the next of `plan`, else an answer.
 
-    A step of the plan is a function of the request's body. It returns `(status, headers, body)`, an answer's content,
-    or None for an answer.
+    A step of the plan is a function of the request's body. It returns `(status, headers, body)`, where the body may be
+    an iterator of bytes, an answer's content, or None for an answer.
 
     Attributes:
         asked: the questions, as they came.
@@ -81,7 +81,7 @@ def serving():
                 server.under_way += 1
                 server.most_under_way = max(server.most_under_way, server.under_way)
             status, headers, said = (404, {}, {}) if self.path != "/v1/chat/completions" else server.reply(body)
-            data = said if isinstance(said, bytes) else json.dumps(said).encode()
+            data = said if isinstance(said, bytes | Iterator) else json.dumps(said).encode()
             with server.lock:
                 server.under_way -= 1
                 if status == 200:
@@ -90,6 +90,12 @@ def serving():
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **headers}.items():
                     self.send_header(name, value)
+                if isinstance(said, Iterator):
+                    self.send_header("Connection", "close")
+                    self.end_headers()
+                    for part in said:
+                        self.wfile.write(part)
+                    return
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ class Answer:
 
 
 class Answers:
-    """A SQLite file of requests and their answers; several processes may use it at once.
+    """A SQLite file of requests and their answers, for its owner only; several processes may use it at once.
 
     Args:
         folder: where the file is, or will be.
@@ -43,6 +44,8 @@ class Answers:
         self.path = Path(folder).expanduser() / FILE
         with self._said():
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            self.path.chmod(0o600)  # texts are nobody else's
             # Each statement is its own transaction, on disk when it returns. One thread at a time asks.
             self._database = sqlite3.connect(self.path, timeout=BUSY, isolation_level=None, check_same_thread=False)
             self._database.execute(

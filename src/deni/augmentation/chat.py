@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from deni.augmentation.answers import Answer, Answers
+from deni.augmentation.guard import LEAST_SECONDS, MOST_TIMEOUTS, Clock, Refused, check_address, check_response, without
 from deni.errors import InputError, short
 
 T = TypeVar("T")
 R = TypeVar("R")
 OPENAI = "https://api.openai.com"
+LONGEST_WAIT = 120  # seconds that the client waits between two attempts
 GRACE = 10  # seconds for what is under way after Ctrl-C
-EXAMPLE = "http://localhost:8000/v1"
 AGAIN = "answers so far are kept: give the same command again"
 # What to do about a refusal that asking again does not cure.
 CURES = {
@@ -33,7 +33,8 @@ class Chat:
     """Asks a model, several requests at once.
 
     The client of `openai` asks again after 408, 409, 429, 5xx, time-outs and lost connections: after the seconds of
-    `Retry-After` up to two minutes, else after 0.5 s, 1 s, ... 8 s. Other refusals are errors at once.
+    `Retry-After` up to two minutes, else after 0.5 s, 1 s, ... 8 s. Other refusals are errors at once, and so are
+    redirects to another host, and answers that are endless (see `deni.augmentation.guard`).
 
     Args:
         model: as the server names it.
@@ -41,7 +42,7 @@ class Chat:
         temperature: None leaves that of the server.
         answers: the store of answers.
         max_retries: how often one request is sent again.
-        timeout: seconds until an answer begins or goes on.
+        timeout: seconds until an answer begins or goes on; the whole of it may take ten times as long.
         requests_per_minute: limit that includes retries; None for no limit.
         concurrency: requests under way at one time.
 
@@ -51,7 +52,7 @@ class Chat:
         spent: the answers that came from the server, not from the store.
 
     Raises:
-        InputError: the package `openai` is missing, or a key for OpenAI's own server is.
+        InputError: the package `openai` is missing, or a key for OpenAI's own server is; an address with a secret.
     """
 
     def __init__(
@@ -82,11 +83,10 @@ class Chat:
         self._locks: dict[str, asyncio.Lock]
         self._under_way: set[asyncio.Task[Answer]]
         self._on_wire: set[Any]  # and not waiting for a turn, or to be sent again
+        self._clock = Clock(max(MOST_TIMEOUTS * timeout, LEAST_SECONDS))
+        self._key = ""
+        check_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.base_url = str(self._client().base_url)
-        if not re.match(r"https?://[^/]", self.base_url):
-            raise InputError(
-                f"{short(self.base_url)} is not the address of a server: give one such as {EXAMPLE} to --base-url"
-            )
 
     def known(self, question: str, sample: int) -> Answer | None:
         """The answer in the store, if there is one."""
@@ -166,22 +166,32 @@ class Chat:
         import openai
 
         try:
-            raw = await self._open.chat.completions.with_raw_response.create(**self._body(question))
-        except openai.APIStatusError as error:
-            raise InputError(self._refusal(error, question)) from error
+            async with self._clock.around():
+                raw = await self._open.chat.completions.with_raw_response.create(**self._body(question))
+        except Refused as error:
+            raise InputError(f"{self.base_url} {error}") from None
+        except TimeoutError:
+            raise InputError(
+                f"{self.base_url}: an answer has not ended after {self._clock.seconds:g} s: check --base-url and "
+                f"--timeout; {AGAIN}"
+            ) from None
+        except openai.APIStatusError as error:  # not as its cause: the server may have repeated the key
+            raise InputError(without(self._key, self._refusal(error, question))) from None
         except openai.APIConnectionError as error:
             why = "no answer in time" if isinstance(error, openai.APITimeoutError) else str(error.__cause__ or error)
             retries = f"after {self._settings['max_retries']} retries"
             raise InputError(
                 f"{self.base_url}: {why}, {retries}: check --base-url, the network and --timeout; {AGAIN}"
             ) from error
-        return self._answer(raw.http_response.text)
+        finally:
+            self._clock.forget()
+        return self._answer(without(self._key, raw.http_response.text))
 
     def _answer(self, body: str) -> Answer:
         """The answer in a completion, whose form the client does not check."""
         try:
             completion = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             completion = None
         if not isinstance(_at(completion, "choices"), list):
             hint = "check --base-url, which ends in /v1 for most servers"
@@ -191,7 +201,7 @@ class Chat:
             content.encode(errors="replace").decode() if isinstance(content, str) else ""
         )  # half a surrogate pair: "?"
         counts = (_at(completion, "usage", name) for name in ("prompt_tokens", "completion_tokens"))
-        return Answer(text, *(count if isinstance(count, int) else None for count in counts))
+        return Answer(text, *(count if _is_count(count) else None for count in counts))
 
     def _refusal(self, error: Any, question: str) -> str:
         status = error.status_code
@@ -220,11 +230,14 @@ class Chat:
             key = "none"  # local servers need none, but the client does
         if not key.isascii():
             raise InputError("the environment variable OPENAI_API_KEY has characters that no key has: set it anew")
-        http = openai.DefaultAsyncHttpxClient(event_hooks={"request": [self._out], "response": [self._back]})
+        self._key = key
+        hooks = {"request": [self._out], "response": [self._back]}
+        http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, headers={"Accept-Encoding": "identity"})
         return openai.AsyncOpenAI(api_key=key, http_client=http, **self._settings)
 
     async def _out(self, _: Any) -> None:
         """Wait for this request's turn; the client calls it before each one, those sent again among them."""
+        self._clock.stop()
         now = time.monotonic()
         turn = max(now, self._next)
         self._next = turn + self._gap
@@ -234,10 +247,18 @@ class Chat:
             raise asyncio.CancelledError
         self._on_wire.add(asyncio.current_task())
         self.sent += 1
+        self._clock.start()
 
     async def _back(self, response: Any) -> None:
+        check_response(response)
         if response.is_error:
             self._on_wire.discard(asyncio.current_task())
+            self._clock.start(LONGEST_WAIT)
+
+
+def _is_count(value: Any) -> bool:
+    """Whether this is a number of tokens, and no other thing that a server may send."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def _at(value: Any, *path: str | int) -> Any:
