@@ -5,9 +5,19 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from peft import (
+    IA3Config,
+    LoraConfig,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from deni.engine.probe import why_not_stacked
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
@@ -137,3 +147,56 @@ class Causal(nn.Module):
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
 def test_so_it_does_with_padding_on_the_left(batch, engine):
     assert largest_difference(batch, Causal, engine, side="left") < 1e-12
+
+
+# ---- tunings, and sizes that coincide --------------------------------------------------------------------------------
+
+VIRTUAL = max(LENGTH_OF)  # as many virtual tokens as tokens, heads and features
+PEFT = {
+    "lora": lambda: LoraConfig(task_type="SEQ_CLS", r=2, lora_alpha=2, lora_dropout=0.2, bias="all"),
+    "ia3": lambda: IA3Config(task_type="SEQ_CLS"),
+    "prompt": lambda: PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=VIRTUAL),
+    "prefix": lambda: PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=VIRTUAL),
+    "p-tuning": lambda: PromptEncoderConfig(task_type="SEQ_CLS", num_virtual_tokens=VIRTUAL, encoder_hidden_size=11),
+}
+COINCIDE = {"hidden_size": 11, "num_attention_heads": 11, "intermediate_size": 22, "num_hidden_layers": 2}
+
+
+def coinciding(tuning, seed, dropout=0.2, attention="sdpa"):
+    """A BERT with as many heads and features as tokens; what a tuning adds is drawn from the seed."""
+    rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    config = BertConfig(vocab_size=60, max_position_embeddings=40, num_labels=3, **COINCIDE, **rates)
+    config._attn_implementation = attention
+    with global_generators(0 if tuning != "full" else seed):
+        model = BertForSequenceClassification(config)
+    if tuning != "full":
+        with global_generators(seed):
+            model = get_peft_model(model, PEFT[tuning]())
+    return model.double()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize(("engine", "attention"), [("loop", "eager"), ("loop", "sdpa"), ("stacked", "sdpa")])
+@pytest.mark.parametrize("tuning", ["full", *PEFT])
+def test_so_it_does_with_every_tuning_where_sizes_coincide(batch, tuning, engine, attention, dropout):
+    make = partial(coinciding, tuning, dropout=dropout, attention=attention)
+    inputs = {key: value for key, value in batch(rows=ROWS).items() if key != "labels"}
+    if engine == "stacked" and why_not_stacked(make(seed=0), inputs):
+        engine = "loop"
+    assert largest_difference(batch, make, engine) < 1e-12
+
+
+def test_activation_checkpointing_draws_the_masks_of_virtual_tokens_again(batch):
+    def make(seed, checkpointing):
+        model = coinciding("prompt", seed)
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        return model
+
+    data, results = packed(batch), []
+    for checkpointing in (False, True):
+        population = population_of([make(seed, checkpointing) for seed in SEEDS], SEEDS, "stacked")
+        results.append(backward(population, data, data[LENGTHS].tolist()))
+    assert torch.equal(results[0][0], results[1][0])
+    for name, gradients in results[0][1].items():
+        assert all(torch.allclose(*pair, atol=1e-13) for pair in zip(gradients, results[1][1][name], strict=True))

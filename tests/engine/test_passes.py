@@ -88,6 +88,8 @@ def test_passes_give_what_one_pass_gives(tiny, pack, always, architecture, at_a_
 def test_a_hook_sees_all_rows_at_once(tiny, pack, always):
     population = population_of(partial(tiny, "bert"))
     population.module.compute = passes.by_length
+    backward(population, pack)  # the first step measures what dropout sees
+    always.clear()
     seen = []
     handle = population.model.bert.encoder.register_forward_hook(lambda *_: seen.append(1))
     backward(population, pack)
@@ -143,7 +145,7 @@ class Sees(nn.Module):
         return {"logits": self.score(h - h.mean(0) if self.fault == "rows" else h)}
 
 
-@pytest.mark.parametrize(("fault", "exact"), [("", True), ("token", False), ("padding", False), ("rows", False)])
+@pytest.mark.parametrize(("fault", "exact"), [("", True), ("token", True), ("padding", False), ("rows", False)])
 def test_a_model_that_sees_more_than_its_row_is_not_divided(pack, fault, exact):
     inputs = {key: value for key, value in pack.items() if key in ("input_ids", "attention_mask")}
     assert passes.divides(Sees(fault).train(), inputs, len(SEEDS), lambda rows: None) is exact

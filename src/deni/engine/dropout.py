@@ -25,11 +25,39 @@ class Padding:
         lengths: T that the batch of each member of the fold would have alone.
         longest: the common T; no member of the fold needs to have it.
         side: `right` or `left`, where the padding is.
+        axes: for each call of dropout in a pass, the axes that grow with T, see `deni.engine.token_axes`; None to take
+            axes of the size T for them.
     """
 
     lengths: Sequence[int]
     longest: int
     side: str = "right"
+    axes: Sequence[tuple[int, ...]] | None = None
+
+    def resized(self, shape: torch.Size, call: int, length: int, wanted: int) -> torch.Size:
+        """The shape of one member's tensor `(B, ...)`, if its batch were padded to `wanted` instead of `length`.
+
+        Args:
+            call: the number of the call of dropout in its pass.
+        """
+        if self.axes is None:
+            return _with_length(shape, length, wanted)
+        if call >= len(self.axes) or max(self.axes[call], default=0) >= len(shape):
+            raise FoldError(f"dropout on {tuple(shape)}: not the calls that were seen before the first step")
+        return torch.Size(size + wanted - length if at in self.axes[call] else size for at, size in enumerate(shape))
+
+    def place(self, shape: torch.Size, alone: torch.Size) -> tuple[Tensor | slice, ...]:
+        """Where the tensor of a member that is `alone` lies in its padded `shape`; virtual tokens are in front."""
+        if self.side == "right":
+            return tuple(map(slice, alone))
+        if all(size in (less, self.longest) for size, less in zip(shape, alone, strict=True)):
+            return tuple(slice(size - less, size) for size, less in zip(shape, alone, strict=True))
+        places = []
+        for axis, (size, less) in enumerate(zip(shape, alone, strict=True)):
+            virtual = size - self.longest if size != less else 0
+            index = torch.cat([torch.arange(virtual), torch.arange(size - less + virtual, size)])
+            places.append(index.view(-1, *[1] * (len(shape) - 1 - axis)))
+        return tuple(places)
 
 
 @dataclass
@@ -50,7 +78,7 @@ class Part:
     calls: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Streams:
     """Where the members of a fold draw their masks.
 
@@ -58,11 +86,13 @@ class Streams:
         generators: one for each member of the fold.
         padding: of a pack; None where T is each member's own.
         part: of a batch that is computed in several passes, padded on the right.
+        calls: of dropout so far.
     """
 
     generators: Sequence[torch.Generator]
     padding: Padding | None = None
     part: Part | None = None
+    calls: int = 0
 
     def keep(self, shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
         """Which elements survive: 1 or 0 (with probability p) of `shape` (folded, `(M*B, ...)`)."""
@@ -71,6 +101,7 @@ class Streams:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
         one_member = torch.Size([shape[0] // members, *shape[1:]])
         bits = self._draw(one_member) if self.part is None else self._of_part(one_member, self.part)
+        self.calls += 1
         # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
         keep = torch.empty(bits.shape, dtype=dtype, device=bits.device)
         torch.ge(bits, _threshold(p), out=keep)
@@ -83,18 +114,17 @@ class Streams:
             return _bits(shape.numel(), *self.generators)[:, : shape.numel()]
         bits = torch.full((len(self.generators), *shape), _LEVELS // 2 - 1, dtype=torch.int16, device=self.device)
         for member, (generator, length) in enumerate(zip(self.generators, padding.lengths, strict=True)):
-            alone = shape if length == padding.longest else _with_length(shape, padding.longest, length)
-            place = tuple(slice(size) for size in alone)
-            if padding.side == "left":
-                place = tuple(slice(size - less, size) for size, less in zip(shape, alone, strict=True))
-            bits[member][place] = _bits(alone.numel(), generator)[0, : alone.numel()].view(alone)
+            alone = shape if length == padding.longest else padding.resized(shape, self.calls, padding.longest, length)
+            own = _bits(alone.numel(), generator)[0, : alone.numel()].view(alone)
+            bits[member][padding.place(shape, alone)] = own
         return bits
 
     def _of_part(self, shape: torch.Size, part: Part) -> Tensor:
         """The rows and tokens of this pass, of what the first pass draws for all: `(M, *shape)`."""
         assert self.padding is not None
         if part.calls == len(part.drawn):
-            whole = _with_length(torch.Size([part.batch, *shape[1:]]), part.longest, self.padding.longest)
+            whole = torch.Size([part.batch, *shape[1:]])
+            whole = self.padding.resized(whole, self.calls, part.longest, self.padding.longest)
             part.drawn.append(self._draw(whole).view(-1, *whole))
         bits = part.drawn[part.calls]
         part.calls += 1
@@ -219,17 +249,19 @@ def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManage
     if not MemberDropout.entered:
         return nullcontext(), nullcontext()
     current = MemberDropout.entered[-1]
-    states = [generator.get_state() for generator in current.generators]
+    states, calls = [generator.get_state() for generator in current.generators], current.calls
 
     @contextmanager
     def recompute() -> Any:
-        later = [generator.get_state() for generator in current.generators]
+        later, later_calls = [generator.get_state() for generator in current.generators], current.calls
+        current.calls = calls
         for generator, state in zip(current.generators, states, strict=True):
             generator.set_state(state)
         try:
             with MemberDropout(current):
                 yield
         finally:
+            current.calls = later_calls
             for generator, state in zip(current.generators, later, strict=True):
                 generator.set_state(state)
 

@@ -18,6 +18,7 @@ from deni.engine.fold import fold_rows, slots_of, trainable_slots
 from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
+from deni.engine.token_axes import Measured, measure
 from deni.errors import SettingError
 from deni.models.hugging_face import hugging_face
 
@@ -65,6 +66,7 @@ class PopulationModule(nn.Module):
         compute: how a training batch is computed.
         lengths: of a pack in training: tokens that the batch of each member in focus would have alone; else None.
         padding_side: where the batch is padded, `right` or `left`.
+        measured: what dropout sees; None before it is known.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class PopulationModule(nn.Module):
         self.compute: Compute = in_one_pass
         self.lengths: Sequence[int] | None = None
         self.padding_side = "right"
+        self.measured: Measured | None = None
         self._cast_once = CastOnce()
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             disable_input_gradients(model)
@@ -277,7 +280,9 @@ class PopulationModule(nn.Module):
         padding, self.lengths, self.padding_side = None, None, padding_side
         if lengths:
             self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
-            padding = Padding(self.lengths, max(lengths), padding_side)
+            if self.measured is None:
+                self.measured = measure(self.model, inputs)
+            padding = Padding(self.lengths, max(lengths), padding_side, self.measured.axes)
         streams = Streams(self.streams[chunk.start : chunk.stop], padding)
         with self._cast_once:
             return self.compute(self.model, inputs, streams, self.focus_rows)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from deni.engine.dropout import MemberDropout, Padding, Part, Streams
 from deni.engine.module import PopulationModule, in_mode, in_one_pass
 from deni.engine.probe import TOLERANCE, relative
+from deni.engine.token_axes import measure
 from deni.randomness import generator, global_generators
 
 # What one more pass costs, in tokens: its Python and small operations, and for each member its gradients again.
@@ -59,7 +60,7 @@ def gains(module: PopulationModule, inputs: Mapping[str, Any], runs: int) -> boo
 def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callable[[int], None]) -> bool:
     """Whether length-bucketed micro-batches give what one batch gives.
 
-    Not so where a model adds tokens (prompts), gives something for each token, mixes rows, or sees the padding.
+    Not so where a model gives something for each token, mixes rows, or sees the padding.
 
     Args:
         model: with `runs` members side by side; a stack.
@@ -79,10 +80,10 @@ def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callab
         return [generator(run, mask.device) for run in range(runs)]
 
     lengths = [mask.shape[1]] * runs
-    padding = Padding(lengths, mask.shape[1])
     try:
         with torch.no_grad(), global_generators():
             focus(rows)
+            padding = Padding(lengths, mask.shape[1], axes=measure(model, batch).axes)
             with MemberDropout(Streams(streams(), padding)):
                 output = model(**batch)
             whole = output["logits"] if isinstance(output, Mapping) else output[0]

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from deni.engine import memory, passes
-from deni.engine.module import Compute, in_one_pass
+from deni.engine.module import Compute, in_mode, in_one_pass
 from deni.engine.probe import why_not_stacked
+from deni.engine.token_axes import measure
 from deni.errors import SettingError
 from deni.population import Population
 
@@ -66,7 +67,8 @@ def choose_engine(
         divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
 
     Raises:
-        SettingError: `stacked` was chosen, and is not exact; not even one member fits into memory.
+        SettingError: `stacked` was chosen, and is not exact; not even one member fits into memory; several runs of a
+            model that draws from the global generators.
     """
     device = next(iter(population.values.values())).device
     with population.plain() as model:
@@ -74,6 +76,14 @@ def choose_engine(
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         fits = memory.at_a_time(model, one_run, longest, peak, device, free)
+        few = {key: value[:2] if isinstance(value, Tensor) else value for key, value in inputs.items()}
+        with in_mode(model, training=True):
+            population.module.measured = measured = measure(model, few)
+    if measured.draws and population.runs > 1:
+        raise SettingError(
+            "in training this model draws from the global generators (NEFTune, dropout of an LSTM), which several runs "
+            "would share: train the seeds one by one, or switch that off"
+        )
     at_a_time = fits if free else at_a_time
     population.module.choose("loop" if reason else "stacked", at_a_time)
     by_length = divisible and not reason and passes.gains(population.module, inputs, population.runs)
