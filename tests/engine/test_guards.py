@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from deni.engine.precision import unrounded
 from deni.engine.probe import why_not_stacked
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
@@ -103,6 +104,102 @@ def test_a_layer_that_does_not_fold_is_caught_and_the_model_stays_as_it_was(laye
 @pytest.mark.parametrize("layer", [nn.Identity(), RMSNorm(), nn.LayerNorm(32), nn.Linear(32, 32, bias=False)])
 def test_a_layer_that_folds_is_stacked(layer):
     assert probe(with_layer(layer)) == ""
+
+
+# ---- a fault of two per cent, in every type -------------------------------------------------------------------------
+
+TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+PLACES = (
+    "bert.embeddings.dropout",
+    "bert.encoder.layer.0.output.dropout",
+    "bert.encoder.layer.1.intermediate.dense",
+    "bert.pooler.activation",
+    "dropout",
+    "classifier",
+)
+
+
+class Mixes(nn.Module):
+    """Adds 2 % of the mean of all rows; of their gradients only, where the values stay."""
+
+    def __init__(self, values=True):
+        super().__init__()
+        self.values = values
+
+    def forward(self, h):
+        mean = 0.02 * h.mean(0, keepdim=True)
+        return h + (mean if self.values else mean - mean.detach())
+
+
+class HalfOnly(nn.Module):
+    """As a kernel for half precision only; may be as noisy as its type, and mix rows."""
+
+    def __init__(self, noise=0.0, mixes=0.0):
+        super().__init__()
+        self.noise, self.mixes = noise, mixes
+
+    def forward(self, h):
+        if h.dtype == torch.float32:
+            raise RuntimeError("no kernel for Float")
+        # Rounding that depends on how many rows there are, as that of a matrix product does.
+        h = h * (1 + self.noise * len(h) / 32)
+        return h + self.mixes * h.mean(0, keepdim=True)
+
+
+def planted(place, fault, dtype):
+    model = with_layer(nn.Identity())
+    parent, _, key = place.rpartition(".")
+    owner = model.get_submodule(parent)
+    setattr(owner, key, nn.Sequential(getattr(owner, key), fault))
+    return model.to(dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("place", PLACES)
+def test_a_layer_that_mixes_rows_by_two_per_cent_is_caught(place, dtype):
+    assert "differ from the loop's" in probe(planted(place, Mixes(), dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_so_is_one_that_mixes_gradients_only(dtype):
+    why = probe(planted("bert.pooler.activation", Mixes(values=False), dtype))
+    assert why.startswith("stacked gradients of ")
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_model_without_a_fault_is_stacked_and_stays_as_it_was(dtype):
+    model = planted("dropout", nn.Identity(), dtype)
+    model.register_buffer("scale", torch.ones(2, dtype=dtype))
+    before = {name: (value.data_ptr(), value.clone()) for name, value in model.state_dict().items()}
+    assert probe(model) == ""
+    for name, value in model.state_dict().items():
+        assert value.data_ptr() == before[name][0]
+        assert value.dtype == dtype
+        assert torch.equal(value, before[name][1])
+
+
+@pytest.mark.parametrize(
+    ("layer", "stacks"),
+    [(HalfOnly(), True), (HalfOnly(noise=0.05), False), (HalfOnly(mixes=0.02), False), (HalfOnly(mixes=0.5), False)],
+    ids=["exact", "noisy", "mixes", "mixes much"],
+)
+def test_a_model_for_half_precision_only_is_stacked_where_a_planted_fault_would_stand_out(layer, stacks):
+    """The engines are equal to the bit in the first; in the others what differs is no smaller than a fault."""
+    model = planted("bert.pooler.activation", layer, torch.bfloat16)
+    model.requires_grad_(False)
+    model.classifier.requires_grad_(True)
+    assert (probe(model) == "") is stacks
+
+
+def test_precision_that_the_process_allows_is_given_back():
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with unrounded():
+            assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_forward_hooks_are_caught():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from deni.engine.dropout import MemberDropout, Padding, Part, Streams
 from deni.engine.module import PopulationModule, in_mode, in_one_pass
+from deni.engine.precision import as_float32, in_float32
 from deni.engine.probe import TOLERANCE, relative
 from deni.engine.token_axes import measure
 from deni.randomness import generator, global_generators
@@ -81,16 +82,17 @@ def divides(model: nn.Module, batch: Mapping[str, Any], runs: int, focus: Callab
 
     lengths = [mask.shape[1]] * runs
     try:
-        with torch.no_grad(), global_generators():
+        with torch.no_grad(), global_generators(), in_float32(model):
+            tensors = {key: as_float32(value) for key, value in tensors.items()}
             focus(rows)
-            padding = Padding(lengths, mask.shape[1], axes=measure(model, batch).axes)
+            padding = Padding(lengths, mask.shape[1], axes=measure(model, tensors).axes)
             with MemberDropout(Streams(streams(), padding)):
-                output = model(**batch)
+                output = model(**tensors)
             whole = output["logits"] if isinstance(output, Mapping) else output[0]
             parts = compute(model, tensors, Streams(streams(), padding), divided, focus)["logits"]
     except Exception:  # whatever the model's code makes of a part of the rows
         return False
-    return whole.dim() == 2 and relative(whole, parts) <= TOLERANCE.get(whole.dtype, 2e-3)
+    return whole.dim() == 2 and relative(whole, parts) <= TOLERANCE.get(whole.dtype, TOLERANCE[torch.float32])
 
 
 @dataclass(frozen=True)
