@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from deni.randomness import SOURCES, Sources, derive, global_generators
+from deni.randomness import SOURCES, OwnGlobals, Sources, derive, global_generators
 
 
 def first(source):
@@ -81,3 +81,24 @@ def test_global_generators_are_left_as_they_were(fails):
         inside.append(draw())
     assert inside[0] == inside[1]
     assert draw() == expected
+
+
+def test_own_globals_go_on_where_they_were_and_leave_the_callers_alone():
+    def drawn():
+        return random.random(), np.random.random(), torch.rand(1).item()
+
+    own = OwnGlobals()
+    with global_generators(1):
+        expected = [drawn(), drawn()]
+    with global_generators(2):
+        undisturbed = [drawn(), drawn()]
+    with global_generators(2):
+        with own.used():
+            random.seed(1), np.random.seed(1), torch.manual_seed(1)
+        first = drawn()
+        with own.used():
+            got = [drawn()]
+            with own.used():  # an evaluation during training
+                got.append(drawn())
+        assert [first, drawn()] == undisturbed
+    assert got == expected

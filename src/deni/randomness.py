@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deni.errors import SettingError, did_you_mean
 
@@ -97,8 +97,7 @@ def global_generators(seed: int | None = None) -> Iterator[None]:
     import numpy as np
     import torch
 
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    states = _global_states()
     try:
         if seed is not None:
             random.seed(seed)
@@ -106,8 +105,61 @@ def global_generators(seed: int | None = None) -> Iterator[None]:
             torch.manual_seed(seed)
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
+        _set_global_states(states)
+
+
+class OwnGlobals:
+    """States of the global generators that belong to one object, as if no other code drew from them.
+
+    Trainer seeds the global generators when it is made, and whatever draws from them later (a collator that masks
+    words, NEFTune, the model itself) goes on from there. So does ours, and the caller's are left as they were.
+
+    >>> own = OwnGlobals()
+    >>> with own.used():
+    ...     random.seed(1)
+    >>> with own.used():
+    ...     drawn = random.random()
+    >>> drawn == random.Random(1).random()
+    True
+    """
+
+    def __init__(self) -> None:
+        self._states: Any = None
+        self._in_use = False
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Go on where the last use ended, the first where the caller is; inside another use nothing happens."""
+        if self._in_use:
+            yield
+            return
+        with global_generators():
+            if self._states is not None:
+                _set_global_states(self._states)
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+                self._states = _global_states()
+
+
+def _global_states() -> tuple[Any, ...]:
+    """The states of the global generators of Python, NumPy and torch."""
+    import numpy as np
+    import torch
+
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def _set_global_states(states: tuple[Any, ...]) -> None:
+    import numpy as np
+    import torch
+
+    python, numpy, cpu, cuda = states
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if cuda is not None:
+        torch.cuda.set_rng_state_all(cuda)

@@ -25,7 +25,7 @@ from deni.engine import memory
 from deni.engine.active_tokens import moves_own_rows_only, token_ids
 from deni.errors import SettingError
 from deni.population import Population
-from deni.randomness import global_generators
+from deni.randomness import OwnGlobals, global_generators
 from deni.schedule import Schedule
 from deni.strategies import Strategy
 from deni.strategies.default import Default
@@ -136,9 +136,11 @@ class PopulationTrainer(Trainer):
         self.sets = SeedSets.taken_from(options, self.strategy, args, self.run_seeds)
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
         self.model_init = any_init(model_init)
-        with global_generators():
+        self.globals = OwnGlobals()
+        with self.globals.used():  # seeded by Trainer; collators that mask at random and NEFTune draw from them
             self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
+        with global_generators():
             if self.args.n_gpu > 1:
                 raise SettingError(
                     "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
@@ -230,9 +232,10 @@ class PopulationTrainer(Trainer):
         if self.population.members > 1 and self.model_init is None and not resumes:
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
         self.model = self.shown.computed
-        with global_generators(), self.phases.walking():
-            self._plan()
-            self.artifacts.check(self.population, tokenizer_of(self), self.ballots.find_task().name)
+        with self.globals.used(), self.phases.walking():
+            with global_generators():
+                self._plan()
+                self.artifacts.check(self.population, tokenizer_of(self), self.ballots.find_task().name)
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
         score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
@@ -366,7 +369,7 @@ class PopulationTrainer(Trainer):
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""
         few = voting.few_rows(self.args, self.population.size)
-        with global_generators(), self.strategy.predicting(self.population), few:
+        with self.globals.used(), self.strategy.predicting(self.population), few:
             return super().evaluate(*args, **options)
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
@@ -395,7 +398,7 @@ class PopulationTrainer(Trainer):
         compute, self.compute_metrics = self.compute_metrics, None if of_members else self.compute_metrics
         few = voting.few_rows(self.args, self.population.size)
         try:
-            with global_generators(), few, self.ballots.asking_members(of_members):
+            with self.globals.used(), few, self.ballots.asking_members(of_members):
                 output = super().predict(*args, **options)
         finally:
             self.compute_metrics = compute
