@@ -125,6 +125,11 @@ def input_table(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter is weight]
 
 
+def same_ids(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether the same token ids are active, or all with both."""
+    return one is other or (one is not None and other is not None and torch.equal(one, other))
+
+
 def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     """Whether training moves only those rows of the embedding whose tokens are in a training text.
 

@@ -261,7 +261,12 @@ class Phases(TrainerCallback):
 
     # ---- Trainer's calls -------------------------------------------------------------------------------------------
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, optimizer: Any = None, **_: Any) -> None:
+        optimizer = getattr(optimizer, "optimizer", optimizer)  # within accelerate's
+        if self.optimizer is None or self.optimizer.optimizer is not optimizer:  # a user's subclass has made it
+            with self.population.plain() as plain:
+                self.take(optimizer, plain, scheduled=True)
+            self.follow(None)
         if self.planned.steps != state.max_steps:
             logger.info(f"the run has {state.max_steps} steps, not {self.planned.steps}")
             self.schedule = self.strategy.schedule(state.max_steps)

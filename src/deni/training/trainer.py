@@ -22,7 +22,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOu
 from transformers.utils.generic import find_labels
 
 from deni.engine import memory
-from deni.engine.active_tokens import moves_own_rows_only, token_ids
+from deni.engine.active_tokens import deactivate, moves_own_rows_only, same_ids, token_ids
 from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import OwnGlobals, global_generators
@@ -31,10 +31,11 @@ from deni.strategies import Strategy
 from deni.strategies.default import Default
 from deni.tasks import Task, find_task, task_of
 from deni.training import checkpoint, voting
+from deni.training.arguments import check_arguments
 from deni.training.batches import LENGTHS, InOrder, SampleOrder
 from deni.training.checkpoint import readable_states
 from deni.training.compat import Columns, adapt, any_init, folder_of, own_arguments, plain_model, tokenizer_of
-from deni.training.dataloading import Loading, SeedSets, lanes_of, total_steps
+from deni.training.dataloading import Loading, lanes_of, total_steps
 from deni.training.engine_choice import EnginePlan, choose_engine
 from deni.training.events import Events
 from deni.training.failures import Failures
@@ -42,7 +43,9 @@ from deni.training.features import all_batches, labeled_outputs
 from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
 from deni.training.fork_records import Diagnostics
+from deni.training.given import DATASETS, Given, check_tokens
 from deni.training.losses import MemberLoss
+from deni.training.overrides import overridden
 from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds
 from deni.training.saving import Artifacts, before_fork, origin_of
@@ -115,25 +118,23 @@ class PopulationTrainer(Trainer):
             raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
         self.strategy, self.shown, self.artifacts = strategy or Default(), ShownModel(), Artifacts()
         self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
-        self.task = None if task is None else find_task(task)
+        self.task, self.wants_active = None if task is None else find_task(task), active_vocabulary
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
         model_init = options.pop("model_init", None) or model_init
-        args = own_arguments(args or TrainingArguments("tmp_trainer"), self.strategy.arguments())
+        args = self.own_args = own_arguments(args or TrainingArguments("tmp_trainer"), self.strategy.arguments())
         if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
             raise SettingError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
-        if args.auto_find_batch_size:
-            raise SettingError("auto_find_batch_size cannot be used: memory is checked before the first step instead")
-        self.seeds = [args.seed] if seeds is None else [int(seed) for seed in seeds]
-        self.source_seeds = dict(source_seeds or {})
-        self.run_seeds = RunSeeds(self.seeds, self.strategy.runs, self.source_seeds)
-        self.runs = self.run_seeds.runs
+        check_arguments(args, self.strategy, len(seeds or [0]) * self.strategy.runs)
+        self.requested = Given(self.strategy, seeds, source_seeds, options)
         self.origin = {**(origin or {}), **origin_of(self.strategy, self.strategy.settings())}
-        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds, **({"task": task} if task else {})}
+        self.origin |= {"task": task} if task else {}
+        self._take_seeds(self.requested.run_seeds(args))
         if self.runs > 1 and model_init is None:
             raise SettingError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
         if model_init is not None and model is not None:
             raise SettingError("give either `model` or `model_init`, not both")
-        self.sets = SeedSets.taken_from(options, self.strategy, args, self.run_seeds)
+        _, self.sets, placed = self.requested.place(args)
+        options |= placed
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
         self.model_init = any_init(model_init)
         self.globals = OwnGlobals()
@@ -151,11 +152,8 @@ class PopulationTrainer(Trainer):
                 self.args.label_names or find_labels(_unwrapped(plain_model(self)).__class__) or ["labels"]
             )
             self.model_accepts_loss_kwargs = False  # the model gets no labels; the loss is computed for each member
-            own_optimizer = self.optimizer is not None or self.optimizer_cls_and_kwargs is not None
-            exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
-            if active_vocabulary and exact and not own_optimizer:
-                self.active_ids = token_ids(self.sets.train or [self.train_dataset])
             self.model_init = any_init(model_init)
+            self.active_ids = self._find_active()
             self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
             self.model = self.model_wrapped = self._populate(plain_model(self))
         of_words = (self.task or task_of(self.population.model)).of_words
@@ -224,16 +222,54 @@ class PopulationTrainer(Trainer):
         )
         return self.population.module
 
+    def _find_active(self) -> Tensor | None:
+        """The token ids whose embeddings train; None for all, where leaving some out would not be exact."""
+        own = self.optimizer_cls_and_kwargs is not None or (self.model_init is None and self.optimizer is not None)
+        own = own or overridden(type(self), PopulationTrainer, "create_optimizer", "get_optimizer_cls_and_kwargs")
+        exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
+        return token_ids(self.sets.train or [self.train_dataset]) if self.wants_active and exact and not own else None
+
+    def _take_seeds(self, seeds: RunSeeds) -> None:
+        self.run_seeds, self.runs = seeds, seeds.runs
+        self.seeds, self.source_seeds = list(seeds.seeds), dict(seeds.sources)
+        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
+
+    def _follow_changes(self) -> None:
+        """Take over arguments, seeds and datasets that were replaced since this trainer was made."""
+        if self.args is not self.own_args:
+            self.args = self.own_args = own_arguments(self.args, self.strategy.arguments())
+        self.args.logging_nan_inf_filter = False
+        check_arguments(self.args, self.strategy, self.runs)
+        changed = self.requested.notice(self.args, {name: getattr(self, name) for name in DATASETS})
+        if changed:
+            seeds, self.sets, placed = self.requested.place(self.args)
+            vars(self).update(placed)
+            self._take_seeds(seeds)
+            self.fresh.seeds = self.ballots.seeds = self.loading.seeds = seeds
+            self.loading.sets = self.sets
+        if self.model_init is None and self.phases.optimizer is not None:  # it goes on from what it has trained
+            check_tokens(self.active_ids, self.sets.train or [self.train_dataset])
+            return
+        ids = self._find_active()
+        if changed or not same_ids(ids, self.active_ids):
+            self.active_ids = ids
+            if self.model_init is None:
+                deactivate(self.population.model)
+                self.model = self.model_wrapped = self._populate(self.population.model)
+
     # ---- training --------------------------------------------------------------------------------------------------
 
     def train(self, *args: Any, **options: Any) -> TrainOutput:
         """As `Trainer.train`; the global generators stay as they were."""
-        resumes = args or options.get("resume_from_checkpoint")
+        resumes = args[0] if args else options.get("resume_from_checkpoint")
+        trial = args[1] if len(args) > 1 else options.get("trial")
         if self.population.members > 1 and self.model_init is None and not resumes:
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
         self.model = self.shown.computed
         with self.globals.used(), self.phases.walking():
             with global_generators():
+                self._hp_search_setup(trial)  # Trainer does it later, but plan and model follow from it
+                self._follow_changes()
                 self._plan()
                 self.artifacts.check(self.population, tokenizer_of(self), self.ballots.find_task().name)
             output = super().train(*args, **options)
@@ -454,7 +490,8 @@ class PopulationTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """One row of each run side by side where each has its own evaluation set."""
         is_own_set = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
-        if is_own_set and self.sets.eval is not None and len(self.seeds) > 1:
+        is_own_set = is_own_set and self.sets.eval is not None and self.eval_dataset is self.sets.eval[0]
+        if is_own_set and len(self.seeds) > 1:
             rows, order = self.args.eval_batch_size, partial(InOrder, runs=self.runs)
             return self.accelerator.prepare(self.loading.packed("eval", self.eval_dataset, order, self.args, rows))
         return super().get_eval_dataloader(eval_dataset)

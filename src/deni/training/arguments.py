@@ -1,0 +1,57 @@
+"""Which training arguments a population cannot follow; docs/trainer.md has a row for every one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainingArguments
+
+from deni.errors import SettingError
+
+_SHARDED = "it shards one model over processes: start a process for each GPU without it"
+_IN_BACKWARD = "it updates weights in the backward pass, of one model: choose another, such as adamw_torch"
+
+
+def _is_set(value: Any) -> bool:
+    return bool(value)
+
+
+# field -> which values are refused, and why. Fields that the installed version does not have are passed over.
+REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "auto_find_batch_size": (_is_set, "memory is checked before the first step instead"),
+    "fsdp": (_is_set, _SHARDED),
+    "deepspeed": (_is_set, _SHARDED),
+    "parallelism_config": (lambda value: value is not None, _SHARDED),
+    "optim": (lambda value: any(word in str(value) for word in ("lomo", "layerwise")), _IN_BACKWARD),
+    "use_liger_kernel": (_is_set, "it replaces the layers of a model, not of its members: load the model with it"),
+    "torch_compile": (_is_set, "members come and go while a compiled model stays as it is"),
+    "jit_mode_eval": (_is_set, "members come and go while a traced model stays as it is"),
+    "past_index": (lambda value: value >= 0, "outputs of the last batch are not passed on to the next"),
+}
+
+
+def check_arguments(args: TrainingArguments, strategy: Any, runs: int) -> None:
+    """Refuse what a population cannot follow, before anything is trained.
+
+    Args:
+        strategy: whose forks decide on some.
+        runs: R.
+
+    Raises:
+        SettingError: an argument with a value of `REFUSED`.
+    """
+    for name, (is_refused, reason) in REFUSED.items():
+        value = getattr(args, name, None)
+        if value is not None and is_refused(value):
+            raise SettingError(f"{name} cannot be {value if isinstance(value, str) else 'used'}: {reason}")
+    if "schedule_free" in args.optim and any(phase.members > 1 for phase in strategy.phases(10_000)):
+        raise SettingError(
+            f"optim cannot be {args.optim} with {strategy.name}: its state holds weights, which a fork or a merge "
+            "would leave behind: choose another, such as adamw_torch"
+        )
+    if runs > 1 and getattr(args, "train_sampling_strategy", "") == "batch_rebalance":
+        raise SettingError(
+            "train_sampling_strategy cannot be batch_rebalance with several runs: it makes the batches of one; choose "
+            "random, sequential or group_by_length"
+        )
