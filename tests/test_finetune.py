@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from deni.data import read_texts
-from deni.errors import InputError, InputWarning, TrainingDivergedError
+from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import fine_tune, last_checkpoint
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenizing import choose_max_length, encode
@@ -135,6 +135,11 @@ def test_early_stopping_ends_after_so_many_epochs_without_a_better_score(texts, 
     measured = [line["eval_macro_f1"] for line in fitted.trainer.state.log_history if "eval_macro_f1" in line]
     assert len(measured) == 3  # nothing is learnt: the first is the best
     assert fitted.trainer.state.global_step == 3 * 5
+
+
+def test_early_stopping_without_examples_to_stop_by_is_refused(texts, model_folder):
+    with pytest.raises(SettingError, match="early_stopping_patience needs examples to stop by"):
+        fit(texts, model_folder, epochs=1, early_stopping_patience=2)
 
 
 def test_class_weights_make_all_classes_count_alike(tmp_path, model_folder):

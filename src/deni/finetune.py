@@ -31,7 +31,7 @@ from transformers import (
 
 from deni import artifact
 from deni.data import Texts, names
-from deni.errors import InputError, TrainingDivergedError
+from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.models.devices import find_device
 from deni.models.loading import load_model, load_tokenizer, token_limit
 from deni.models.tokenizing import choose_max_length, encode, tokenize
@@ -208,6 +208,8 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    if recipe.early_stopping_patience and dev is None:
+        raise SettingError("early_stopping_patience needs examples to stop by: give a dev split, or leave it out")
     task, labels, target = TASKS[recipe.task], names(train), find_device(device)
     if len(labels) < 2 and task.one_class:
         raise InputError(
@@ -255,7 +257,7 @@ def fine_tune(
             compute_metrics=lambda prediction: _scored(prediction, task, labels),
             callbacks=[
                 *callbacks,
-                *([EarlyStoppingCallback(stopping)] if stopping and dev is not None else []),
+                *([EarlyStoppingCallback(stopping)] if stopping else []),
                 interrupt,
             ],
         )

@@ -31,6 +31,23 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def check_metrics(args: TrainingArguments, seeds: int, own_sets: bool) -> None:
+    """Refuse what metrics of several seeds cannot be given.
+
+    Args:
+        seeds: R.
+        own_sets: whether each has its own evaluation set.
+
+    Raises:
+        SettingError: inputs for metrics, where the seeds have different ones.
+    """
+    if seeds > 1 and own_sets and "inputs" in args.include_for_metrics:
+        raise SettingError(
+            "include_for_metrics cannot have 'inputs' where each seed has its own eval_dataset: train the seeds one by "
+            "one, or give all the same"
+        )
+
+
 def check_arguments(args: TrainingArguments, strategy: Any, runs: int) -> None:
     """Refuse what a population cannot follow, before anything is trained.
 

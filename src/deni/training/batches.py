@@ -8,12 +8,35 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, SequentialSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler, get_length_grouped_indices
 
 from deni.errors import SettingError
 from deni.randomness import Sources
 
 LENGTHS = "run_lengths"  # key of a packed batch: T that the rows of each run, or lane, would have alone
+
+Draw = Callable[[torch.Generator], list[int]]  # the order of rows in an epoch
+
+
+def shuffled(rows: int) -> Draw:
+    """All rows at random."""
+    return lambda generator: torch.randperm(rows, generator=generator).tolist()
+
+
+def draw_of(sampler: Sampler, rows: int) -> Draw:
+    """How one of Trainer's samplers orders its rows in an epoch.
+
+    Args:
+        sampler: what `train_sampling_strategy` makes, for one process.
+        rows: how many there are.
+    """
+    if isinstance(sampler, LengthGroupedSampler):
+        lengths, batch = sampler.lengths, sampler.batch_size
+        return lambda generator: get_length_grouped_indices(lengths, batch, generator=generator)
+    if isinstance(sampler, SequentialSampler):
+        return lambda _: list(range(rows))
+    return shuffled(rows)
 
 
 class SampleOrder(Sampler):
@@ -23,10 +46,12 @@ class SampleOrder(Sampler):
         rows: how many rows the data of each run has.
         sources: of each run. With one lane an index is a row, with several it is a tuple of a row for each, run-major.
         lanes: how many orders each run has: that of the parent, and those of copies with their own orders.
+        draws: the order of each run's rows in an epoch; default: at random.
     """
 
-    def __init__(self, rows: int, sources: Sequence[Sources], lanes: int = 1) -> None:
+    def __init__(self, rows: int, sources: Sequence[Sources], lanes: int = 1, draws: Sequence[Draw] = ()) -> None:
         self.rows, self.sources, self.lanes, self.epoch = rows, sources, lanes, 0
+        self.draws = list(draws) or [shuffled(rows)] * len(sources)
 
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is this epoch, counted from 0."""
@@ -37,8 +62,8 @@ class SampleOrder(Sampler):
 
     def __iter__(self) -> Iterator[Any]:
         orders = [
-            torch.randperm(self.rows, generator=source.derived("sample_order", self.epoch, *lane)).tolist()
-            for source in self.sources
+            draw(source.derived("sample_order", self.epoch, *lane))
+            for draw, source in zip(self.draws, self.sources, strict=True)
             for lane in [(), *((copy,) for copy in range(1, self.lanes))]
         ]
         return iter(orders[0]) if len(orders) == 1 else zip(*orders, strict=True)

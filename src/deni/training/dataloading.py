@@ -129,9 +129,8 @@ class Loading:
             batch_size=batch_size,
             sampler=order(len(dataset)),
             collate_fn=self.collator(lean[id(datasets[0])][1]),
-            drop_last=name == "train" and args.dataloader_drop_last,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
+            drop_last=args.dataloader_drop_last,
+            **loader_options(args),
         )
 
     def collator(self, collate: Any = None) -> PackedCollator:
@@ -162,6 +161,19 @@ class Loading:
         dataset, collate = self.columns.lean(dataset, what)
         with global_generators():
             return self.columns.prepared(collate([dataset[row] for row in rows]))
+
+
+def loader_options(args: TrainingArguments) -> dict[str, Any]:
+    """What the arguments say of how rows are loaded, as `DataLoader` takes it; the installed version may lack some."""
+    names = (
+        "num_workers",
+        "pin_memory",
+        "persistent_workers",
+        "prefetch_factor",
+        "multiprocessing_context",
+        "in_order",
+    )
+    return {name: getattr(args, f"dataloader_{name}") for name in names if hasattr(args, f"dataloader_{name}")}
 
 
 def lanes_of(schedule: Schedule | None) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
 from transformers.utils.generic import find_labels
 
@@ -31,8 +32,8 @@ from deni.strategies import Strategy
 from deni.strategies.default import Default
 from deni.tasks import Task, find_task, task_of
 from deni.training import checkpoint, voting
-from deni.training.arguments import check_arguments
-from deni.training.batches import LENGTHS, InOrder, SampleOrder
+from deni.training.arguments import check_arguments, check_metrics
+from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
 from deni.training.compat import Columns, adapt, any_init, folder_of, own_arguments, plain_model, tokenizer_of
 from deni.training.dataloading import Loading, lanes_of, total_steps
@@ -49,6 +50,7 @@ from deni.training.overrides import overridden
 from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds
 from deni.training.saving import Artifacts, before_fork, origin_of
+from deni.training.seed_metrics import MeanOverSeeds, OfSeeds, PreprocessEachSeed
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +137,7 @@ class PopulationTrainer(Trainer):
             raise SettingError("give either `model` or `model_init`, not both")
         _, self.sets, placed = self.requested.place(args)
         options |= placed
+        check_metrics(args, len(self.seeds), self.sets.eval is not None)
         self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
         self.model_init = any_init(model_init)
         self.globals = OwnGlobals()
@@ -163,8 +166,11 @@ class PopulationTrainer(Trainer):
         loss = MemberLoss(self.compute_loss_func, self.label_smoother, class_weights)
         context = self.compute_loss_context_manager
         self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, loss, context, self.task)
+        of_seeds = OfSeeds(len(self.seeds), lambda: self.ballots.find_task().of_words)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
-            self.compute_metrics = voting.MeanOverSeeds(self.compute_metrics)
+            self.compute_metrics = MeanOverSeeds(self.compute_metrics, of_seeds)
+        if len(self.seeds) > 1 and self.preprocess_logits_for_metrics is not None:
+            self.preprocess_logits_for_metrics = PreprocessEachSeed(self.preprocess_logits_for_metrics, of_seeds)
         self.callback_handler = Events(self.callback_handler, self.phases)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
@@ -240,6 +246,7 @@ class PopulationTrainer(Trainer):
             self.args = self.own_args = own_arguments(self.args, self.strategy.arguments())
         self.args.logging_nan_inf_filter = False
         check_arguments(self.args, self.strategy, self.runs)
+        check_metrics(self.args, len(self.seeds), self.sets.eval is not None)
         changed = self.requested.notice(self.args, {name: getattr(self, name) for name in DATASETS})
         if changed:
             seeds, self.sets, placed = self.requested.place(self.args)
@@ -431,13 +438,14 @@ class PopulationTrainer(Trainer):
 
     def _predict(self, *args: Any, of_members: bool = False, **options: Any) -> PredictionOutput:
         """What the population predicts as it is now; without metrics where it is each member that is asked."""
-        compute, self.compute_metrics = self.compute_metrics, None if of_members else self.compute_metrics
+        users = self.compute_metrics, self.preprocess_logits_for_metrics
+        self.compute_metrics, self.preprocess_logits_for_metrics = (None, None) if of_members else users
         few = voting.few_rows(self.args, self.population.size)
         try:
             with self.globals.used(), few, self.ballots.asking_members(of_members):
                 output = super().predict(*args, **options)
         finally:
-            self.compute_metrics = compute
+            self.compute_metrics, self.preprocess_logits_for_metrics = users
         return voting.tokens_last(output) if self.ballots.find_task().of_words else output
 
     def _monitor(self) -> ForkMonitor:
@@ -465,11 +473,12 @@ class PopulationTrainer(Trainer):
     # ---- data ------------------------------------------------------------------------------------------------------
 
     def _get_train_sampler(self, *args: Any, **options: Any) -> Any:
-        """Our order where Trainer would draw a random one from the global generator."""
+        """Our order where Trainer would draw one from the global generator."""
         theirs = super()._get_train_sampler(*args, **options)
-        if not isinstance(theirs, RandomSampler):
+        if not isinstance(theirs, RandomSampler | LengthGroupedSampler):
             return theirs
-        self.phases.order = SampleOrder(len(self.train_dataset), self.population.sources[:1])  # type: ignore[arg-type]
+        rows = len(theirs)
+        self.phases.order = SampleOrder(rows, self.population.sources[:1], draws=[draw_of(theirs, rows)])
         return self.phases.order
 
     def get_train_dataloader(self) -> DataLoader:
@@ -479,9 +488,17 @@ class PopulationTrainer(Trainer):
             return super().get_train_dataloader()
         if self.train_dataset is None:
             raise SettingError("training needs a train_dataset")
+        if overridden(type(self), PopulationTrainer, "_get_train_sampler"):
+            raise SettingError(
+                "a _get_train_sampler of your own orders the rows of one run: not of several, nor of copies with their "
+                "own order"
+            )
 
         def order(rows: int) -> SampleOrder:
-            self.phases.order = SampleOrder(rows, self.population.sources, lanes)
+            sets = self.sets.train or [self.train_dataset] * len(self.seeds)
+            samplers = [super(PopulationTrainer, self)._get_train_sampler(each) for each in sets]
+            draws = [draw_of(each, rows) for each in samplers for _ in range(self.strategy.runs)]
+            self.phases.order = SampleOrder(rows, self.population.sources, lanes, draws)
             return self.phases.order
 
         rows = self.columns.train_batch_size

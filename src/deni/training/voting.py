@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import EvalPrediction, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import PredictionOutput
 
 from deni.engine.module import PopulationModule
@@ -17,10 +17,10 @@ from deni.models.hugging_face import hugging_face
 from deni.population import Population
 from deni.tasks import Task, task_of
 from deni.tasks.voting import Combine, vote
-from deni.training.compat import arrays
 from deni.training.losses import MemberLoss
 from deni.training.phases import Phases
 from deni.training.runs import RunSeeds
+from deni.training.seed_metrics import each_array
 
 # Texts times members of one forward pass on a CPU; measured with MiniLM, 50 members: 400 rows take half the time
 # of 3,200, and less than 800.
@@ -143,8 +143,8 @@ def tokens_last(output: PredictionOutput) -> PredictionOutput:
     outputs: Any = output.predictions
     labels: Any = output.label_ids
     return output._replace(
-        predictions=np.swapaxes(outputs, 1, 2) if np.ndim(outputs) == 4 else outputs,
-        label_ids=np.swapaxes(labels, 1, 2) if np.ndim(labels) == 3 else labels,
+        predictions=each_array(lambda value: np.swapaxes(value, 1, 2) if value.ndim == 4 else value, outputs),
+        label_ids=each_array(lambda value: np.swapaxes(value, 1, 2) if value.ndim == 3 else value, labels),
     )
 
 
@@ -158,23 +158,6 @@ def few_rows(args: TrainingArguments, members: int) -> Iterator[None]:
         yield
     finally:
         args.per_device_eval_batch_size = batch
-
-
-class MeanOverSeeds:
-    """Calls the user's `compute_metrics` for each seed and reports the means; `per_run` keeps the single ones."""
-
-    def __init__(self, compute: Callable[[EvalPrediction], dict]) -> None:
-        self.compute = compute
-        self.per_run: list[dict[str, float]] = []
-
-    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
-        predictions, labels = arrays(prediction)
-        if predictions.ndim == 4:  # of tokens
-            predictions, labels = np.swapaxes(predictions, 1, 2), np.swapaxes(labels, 1, 2)
-        self.per_run = [
-            self.compute(EvalPrediction(predictions[:, run], labels[:, run])) for run in range(predictions.shape[1])
-        ]
-        return {key: float(np.mean([each[key] for each in self.per_run])) for key in self.per_run[0]}
 
 
 def scores_by(
