@@ -26,13 +26,25 @@ def evaluation(chosen, gold):
 
 
 def summary(chosen, gold, parent=True, tuning="full", cost=4, **more):
-    given = evaluation(chosen, gold)
-    test, missing = measure_performance("single_label", CLASSES, given, parent, np.random.default_rng(0))
+    return summary_of(evaluation(chosen, gold), "single_label", CLASSES, parent, tuning, cost, **more)
+
+
+def of_numbers(predicted, gold, parent=True):
+    """Members that predict these numbers, `(M, N)`; their mean is the vote."""
+    members = np.transpose(predicted)[..., None]  # (N, M, 1)
+    texts = Texts([f"text {at}" for at in range(len(gold))], None, "made", None)
+    votes = members.mean(1)
+    given = Evaluation(texts, list(gold), members, votes, TASKS["regression"].scores(list(gold), votes, ["value"]))
+    return summary_of(given, "regression", ["value"], parent)
+
+
+def summary_of(given, task, classes, parent=True, tuning="full", cost=4, **more):
+    test, missing = measure_performance(task, classes, given, parent, np.random.default_rng(0))
     values = {
         **{"data": "made", "train_texts": 50, "metrics": given.metrics, "on_test": test, "missing": missing},
         **{name: pd.DataFrame() for name in ("losses", "scores", "forks", "excess")},
         **{"phases": [], "failures": [], "schedule": "", "member_steps": 100 * cost, "plain_steps": 100},
-        **{"voters": len(chosen), "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
+        **{"voters": given.members.shape[1], "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
         **{"settings": {"tuning": {"name": tuning}}, "model": "my model"},
     }
     return TrainingSummary(**{**values, **more})
@@ -65,7 +77,7 @@ def test_members_that_agree_are_one_model():
     found = summary([GOOD] * 10, GOLD)
     assert export_command(found) == "deni export 'my model' out/ --as single"
     assert (
-        "Its 10 members disagree on 0.0 % of the texts: they do not differ, and alone they score 90.0. One model would "
+        "Its 10 members disagree on 0.0 % of the texts, and alone they score 90.0. One model would "
         "do: deni export 'my model' out/ --as single"
     ) in state_verdict(found)
     assert state_verdict(found)[-1] == (
@@ -92,6 +104,26 @@ def test_members_that_differ_are_told_with_their_scores():
 )
 def test_the_export_fits_the_tuning_and_where_the_members_come_from(tuning, parent, command):
     assert export_command(summary([GOOD] * 3, GOLD, parent, tuning)) == command
+
+
+def test_numbers_that_members_predict_alike_are_one_model():
+    """Alike: an SD of the members for a text below a hundredth of the SD of the labels."""
+    gold = np.linspace(-1, 1, 300)
+    spread = gold.std(ddof=1)
+    near, far = (of_numbers([gold - share * spread, gold + share * spread], gold) for share in (0.009, 0.011))
+    said = (
+        f"Its 2 members differ by an SD of {0.009 * spread:.3g} on each text on average, and alone "
+        "they score 1.000. One model would do: deni export 'my model' out/ --as single"
+    )
+    assert said in state_verdict(near)
+    assert export_command(far) is None
+    said = f"Its 2 members differ by an SD of {0.011 * spread:.3g} on each text on average; alone they score "
+    assert f"{said}1.000, together 1.000." in state_verdict(far)
+
+
+def test_independent_runs_of_numbers_have_no_mean_to_export():
+    gold = np.linspace(-1, 1, 300)
+    assert export_command(of_numbers([gold, gold], gold, parent=False)) == "deni export 'my model' out/ --as members"
 
 
 def test_without_a_test_split_nothing_is_claimed():

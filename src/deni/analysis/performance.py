@@ -34,6 +34,7 @@ class Performance:
         calibration: of the vote, or None.
         reliability: `confidence`, `accuracy`, `share` in percent, and `count` of each bin.
         disagreement: share of the examples on which two members differ; their mean SD in regression; None for one.
+        forked: whether the members come from one parent; False for independent runs.
         parent_differs: share on which the vote differs from the parent, which got no noise; None without one.
         member_scores: the main metric of each member alone, `(M,)`.
         uncertain: the most uncertain texts.
@@ -52,6 +53,7 @@ class Performance:
     calibration: Calibration | None = None
     reliability: pd.DataFrame = field(default_factory=pd.DataFrame)
     disagreement: float | None = None
+    forked: bool = False
     parent_differs: float | None = None
     member_scores: np.ndarray = field(default_factory=lambda: np.zeros(0))
     uncertain: Sequence[UncertainText] = ()
@@ -103,5 +105,6 @@ def measure_performance(
         each = [kind.scores(evaluation.gold, evaluation.members[:, at], labels)[kind.headline] for at in range(members)]
         found["member_scores"] = np.array(each)
         found["disagreement"] = kind.disagreement(evaluation.members)
+        found["forked"] = parent
         found["parent_differs"] = kind.differs(evaluation.members[:, 0], evaluation.votes) if parent else None
     return Performance(task=task, texts=len(evaluation.texts), examples=kind.examples, labels=labels, **found), missing

@@ -252,7 +252,7 @@ class Task:
     def examine(
         self, evaluation: Evaluation, classes: Sequence[str], generator: np.random.Generator
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Fields of `deni.report.training.evaluation.OnTest`, and why some are missing: part -> sentence."""
+        """Fields of `deni.analysis.performance.Performance`, and why some are missing: part -> sentence."""
         raise NotImplementedError
 
     # ---- showing -----------------------------------------------------------------------------------------------------

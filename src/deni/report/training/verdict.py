@@ -28,7 +28,7 @@ def export_command(summary: TrainingSummary) -> str | None:
     how = _EXPORTS.get(str(summary.settings["tuning"]["name"]), "--as single")
     if how is None:
         return None
-    if test.parent_differs is None and test.kind.chooses:  # independent runs: their mean is another model
+    if not test.forked:  # independent runs: their mean is another model
         how = how.replace("single", "members")
     return f"deni export {shlex.quote(summary.model)} out/ {how}"
 
@@ -95,12 +95,13 @@ def _voters(summary: TrainingSummary, test: Performance) -> str:
     if test.kind.chooses:
         share = f"disagree on {100 * float(test.disagreement or 0):.1f} % of the {test.examples}"
     else:
-        share = f"predict numbers with an SD of {test.disagreement:.3g} for a text"
+        share = f"differ by an SD of {test.disagreement:.3g} on each text on average"
     if not members_agree(test):
-        return f"Its {members} members {share} (mean over pairs); {told}, together {score(test.score.value, points)}."
+        pairs = " (mean over pairs)" if test.kind.chooses else ""
+        return f"Its {members} members {share}{pairs}; {told}, together {score(test.score.value, points)}."
     command = export_command(summary)
     way = f": {command}" if command else ""
-    return f"Its {members} members {share}: they do not differ, and {told}. One model would do{way}"
+    return f"Its {members} members {share}, and {told}. One model would do{way}"
 
 
 def _cost(summary: TrainingSummary) -> str:
