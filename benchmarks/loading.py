@@ -1,4 +1,4 @@
-"""How long does it take to read, split and choose from a large file of labelled texts?
+"""How long does it take to read, split and choose from a large file of labeled texts?
 
 python benchmarks/loading.py
 """

@@ -20,7 +20,7 @@ from common import environment, write
 from tqdm import tqdm
 
 from deni.report import write_report
-from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.cell import Cell, CellResult, Fingerprints, NamedSettings
 from deni.study.execution.job import Job
 from deni.study.store.database import Store
 
@@ -34,8 +34,10 @@ def cells(runs: int, seeds: int, strategies: int) -> Iterator[Cell]:
                 yield Cell(
                     dataset={"name": f"dataset {at // 5}"},
                     model="minilm",
-                    tuning=Named("lora"),
-                    strategy=Named("swa", {"average_from": strategy / strategies}) if strategy else Named("default"),
+                    tuning=NamedSettings("lora"),
+                    strategy=NamedSettings("swa", {"average_from": strategy / strategies})
+                    if strategy
+                    else NamedSettings("default"),
                     labelled=100 * 2 ** (at % 5),
                     seed=seed,
                     block=0,

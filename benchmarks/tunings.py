@@ -27,7 +27,7 @@ def main() -> None:
         f"{tuning} {strategy} {seed}": [
             str(data("trec")),
             *("--tuning", tuning, "--strategy", strategy),
-            *("--labelled", str(args.labelled), "--seed", str(seed)),
+            *("--labeled", str(args.labelled), "--seed", str(seed)),
         ]
         for seed in range(args.seeds)
         for tuning in args.tunings

@@ -41,9 +41,9 @@ TEXT = ("text", "bibtex", "toml")  # what is printed or quoted
 
 # What is added to a command so that it takes seconds; a flag that comes twice counts as it is there last.
 SMALLER = {
-    "train": ["--labelled", "12", "--epochs", "2", "--test-size", "5", "--no-progress"],
+    "train": ["--labeled", "12", "--epochs", "2", "--test-size", "5", "--no-progress"],
     "augment": ["--no-progress"],
-    "diagnose": ["--labelled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
+    "diagnose": ["--labeled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
     "study run": ["--pack", "1", "--threads", "1", "--runner", "serial", "--workers", "1", "--no-progress"],
     "demo": ["--help"],  # test_run_demo.py runs it
 }

@@ -128,7 +128,7 @@ def test_a_preset_has_the_length_of_a_named_dataset(name):
 def test_train_evaluate_and_predict_take_a_name(folder, model_folder):
     flags = ("--model", model_folder, "--strategy", "default", "--epochs", 1, "--no-progress")
     out = folder / "model"
-    own = ("--protocol", "paper", "--labelled", 12, "--seed-dropout", 3, "--seed-label-choice", 4, "--test-size", 5)
+    own = ("--protocol", "paper", "--labeled", 12, "--seed-dropout", 3, "--seed-label-choice", 4, "--test-size", 5)
     done = run("train", "--data", "trec", *flags, *own, "--output", out)
     assert done.exit_code == 0, done.output
     info = json.loads((out / "deni.json").read_text())
@@ -142,7 +142,7 @@ def test_train_evaluate_and_predict_take_a_name(folder, model_folder):
 
 @pytest.mark.parametrize("protocol", [(), ("--protocol", "paper", "--max-length", 40)])
 def test_a_model_reads_a_named_pair_as_it_was_trained(folder, model_folder, protocol):
-    flags = ("--model", model_folder, "--strategy", "default", "--epochs", 1, "--no-progress", "--labelled", 20)
+    flags = ("--model", model_folder, "--strategy", "default", "--epochs", 1, "--no-progress", "--labeled", 20)
     out = folder / "model"
     done = run("train", "mrpc", *flags, *protocol, "--output", out)
     assert done.exit_code == 0, done.output

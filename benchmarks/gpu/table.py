@@ -81,20 +81,20 @@ def targets(cases: Cases) -> str:
     steps = "steps/bert-base/full"
     textbook, single, deni = (seconds(f"{run}/{name}") for name in ("textbook", "default", "deni"))
     rows = [
-        ["ten stacked members against one, BERT-base, full, bfloat16", "1.5", two(members(f"{steps}/bf16/stacked"))],
+        ["ten stacked members / one, BERT-base, full, bfloat16", "1.5", two(members(f"{steps}/bf16/stacked"))],
         ["the same in float32", "1.5", two(members(f"{steps}/float32/stacked"))],
         ["the same in the trainer, bfloat16", "1.5", two(members(f"{steps}/bf16/PopulationTrainer"))],
         ["the same as CUDA graphs, bfloat16", "1.5", two(ratio(graphed[1], graphed[0]))],
         [
-            "a DENI run against our own single run, BERT-base",
+            "a DENI run / a plain run with deni, BERT-base",
             "1.2",
             two(ratio(deni, single)),
         ],
-        ["a DENI run against a textbook run, BERT-base", "", two(ratio(deni, textbook))],
-        ["the same with CUDA graphs, by their steps (see below)", "0.4", two(ratio(deni_by_graphs(cases), textbook))],
-        ["20 seeds packed against one after another, full", "0.1", two(seconds("packs/full/default", "ratio"))],
+        ["a DENI run / a textbook run, BERT-base", "", two(ratio(deni, textbook))],
+        ["the same, summed over steps as CUDA graphs", "0.4", two(ratio(deni_by_graphs(cases), textbook))],
+        ["20 seeds in one pack / sequentially, full", "0.1", two(seconds("packs/full/default", "ratio"))],
         ["the same with LoRA", "0.1", two(seconds("packs/lora/default", "ratio"))],
-        ["20 seeds of DENI, the same", "0.1", two(seconds("packs/full/deni", "ratio"))],
+        ["20 seeds of DENI, full", "0.1", two(seconds("packs/full/deni", "ratio"))],
     ]
     return table(["ratio of seconds", "target", "reached"], rows)
 
@@ -122,7 +122,7 @@ def correctness(cases: Cases) -> str:
         if name.startswith("correct/") and value:
             off = value.get("off", value.get("same", 0))
             rows.append([name.removeprefix("correct/"), f"{off:.1e}", "yes" if value["equal"] else "NO"])
-    return table(["equal to the loop, or to each alone", "largest difference", "within tolerance"], rows)
+    return table(["compared with the loop, or with each member alone", "largest difference", "within tolerance"], rows)
 
 
 def steps(cases: Cases) -> str:
@@ -146,8 +146,8 @@ def steps(cases: Cases) -> str:
                 "" if value["peak_mib"] is None else f"{value['peak_mib']:,.0f}",
             ]
         )
-    head = ["model", "tuning", "precision", "engine", "members", "ms", "ms, not waited for", "ms of a member"]
-    return table([*head, "ratio to one", "optimiser, ms", "TFLOP/s", "peak, MiB"], rows, 4)
+    head = ["model", "tuning", "precision", "engine", "members", "ms", "ms, without sync", "ms per member"]
+    return table([*head, "ratio to 1 member", "optimizer, ms", "TFLOP/s", "peak, MiB"], rows, 4)
 
 
 def references(cases: Cases) -> str:
@@ -162,7 +162,7 @@ def references(cases: Cases) -> str:
         memory = "" if value["peak_mib"] is None else f"{value['peak_mib']:,.0f}"
         kind = " ".join(what[3:])
         rows.append([*what[:3], kind, milliseconds(value["seconds"]), milliseconds(per_member), two(against), memory])
-    head = ["model", "tuning", "precision", "what", "ms of a step", "ms of a member", "ratio to textbook", "peak, MiB"]
+    head = ["model", "tuning", "precision", "what", "ms per step", "ms per member", "ratio to textbook", "peak, MiB"]
     return table(head, rows, 4)
 
 
@@ -186,10 +186,10 @@ def graphs(cases: Cases) -> str:
     head = [
         "what, full step of stacked members in bfloat16",
         "members",
-        "ms as it is",
-        "ms then",
+        "ms, eager",
+        "ms, captured",
         "ratio",
-        "seconds to make",
+        "seconds to capture",
     ]
     return "\n\n".join([table(head, rows), *notes]) if rows else ""
 
@@ -221,7 +221,7 @@ def packs(cases: Cases) -> str:
             f" (mean of {many} runs, times {value['seeds']})" if value["extrapolated"] else ""
         )
         rows.append([*name.split("/")[1:], str(value["seeds"]), f"{value['packed']:.1f}", how, two(value["ratio"])])
-    head = ["tuning", "strategy", "seeds", "seconds in one population", "one after another", "ratio"]
+    head = ["tuning", "strategy", "seeds", "seconds, packed", "seconds, sequential", "ratio"]
     return table(head, rows, 2)
 
 

@@ -52,7 +52,7 @@ class Recipe:
         optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
-        early_stopping_patience: stop after so many epochs without a better score on the development texts, by the
+        early_stopping_patience: stop after so many epochs without a better score on the dev texts, by the
             metric `best` of the task (macro F1, for one label a text).
         class_weights: weigh the loss so that all classes count alike.
     """
@@ -104,7 +104,7 @@ class Recipe:
         task = find_task(self.task)
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
-            raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: leave it away")
+            raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: omit it")
         if task.of_words and self.tuning.virtual_tokens:
             raise SettingError(
                 f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for "
@@ -133,8 +133,8 @@ class Recipe:
 
         Args:
             preset: `paper`, `released` or None.
-            data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has a `max_length` of its own.
-            given: fields of `Recipe`; None means not given. The strategy gets those that are settings of its own, too.
+            data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has its own `max_length`.
+            given: fields of `Recipe`; None means not given. The strategy gets those that are its settings, too.
 
         Raises:
             SettingError: a name, setting or value that does not exist; the message names it.

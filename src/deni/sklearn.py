@@ -111,7 +111,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ValueError: lengths that differ, one class only, a label that is missing or of another kind than the rest,
-                what is not a text; the message names it. What an earlier fit learnt stays.
+                what is not a text; the message names it. What an earlier fit learned stays.
         """
         labels = as_labels(y)
         texts = as_texts(X)

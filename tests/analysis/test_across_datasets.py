@@ -41,6 +41,6 @@ def test_only_strategies_of_all_datasets_are_overall_and_other_settings_stay_apa
     cells = [*of_datasets(), *runs("ema", 0.7, 20, dataset="data0"), *runs("ema", 0.7, 20, labelled=7)]
     overall = tables(cells).overall
     assert list(overall["strategy"]) == ["default", "swa"]
-    assert set(overall["labelled"]) == {100}
+    assert set(overall["labeled"]) == {100}
     (tmp_path / "study.db").unlink()
     assert tables(list(runs("default", 0.7, 3))).overall.empty

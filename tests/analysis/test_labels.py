@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from deni.analysis.runs import read_runs
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.store.archive import opened, write_archive
 from deni.study.store.database import Store
 from tests.helpers.made import job_of, make, runs
 
-DENI = Named("deni", {"members": 3})
+DENI = NamedSettings("deni", {"members": 3})
 
 
 def labeled(cells, label):

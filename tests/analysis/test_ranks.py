@@ -23,7 +23,7 @@ def test_ranks_over_datasets_are_of_one_part(tables, tmp_path):
     best = [min(zip(each.found.ranks, each.strategies, strict=True))[1] for each in rankings]
     assert best == ["swa", "default"]
     shown = said(dataclasses.replace(small, rankings=rankings), "shown")
-    for part, strategy in (("test", "swa"), ("development", "default")):
+    for part, strategy in (("test", "swa"), ("dev", "default")):
         assert any(text.startswith(f"On {part} texts: {strategy} has a better mean rank over") for text in shown)
         assert not any(text.startswith(f"On {part} texts: ema") for text in shown)
 

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from deni.analysis.summary import MOST, summarize
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from tests.helpers.made import of_datasets, on_both_parts, runs
 
 
@@ -71,7 +71,7 @@ def test_what_is_missing_or_measured_on_development_texts_is_said(tables):
     cells[0] = (cells[0][0], "Traceback\nValueError: no")
     cells[1] = (cells[1][0], None)
     last = summarize(tables(cells))[-1]
-    assert "scores on development texts are there to choose by" in last
+    assert "scores on dev texts are for choosing only" in last
     assert "1 runs are not done yet; 1 gave no result" in last
 
 
@@ -87,7 +87,7 @@ def test_there_are_never_more_than_five_sentences_however_many_strategies(tables
         run
         for at in range(strategies)
         for run in runs(
-            Named("swa", {"average_from": at / 20}), 0.5 + 0.04 * at, 5, spread=0.05, shift=at, cost=10 + at
+            NamedSettings("swa", {"average_from": at / 20}), 0.5 + 0.04 * at, 5, spread=0.05, shift=at, cost=10 + at
         )
     ]
     assert len(summarize(tables(cells))) <= 5

@@ -10,7 +10,7 @@ from deni.analysis.runs import read_runs
 from deni.analysis.tables import build_tables
 from deni.measures import macro_f1
 from deni.report import write_report
-from deni.study.cell import CellResult, Named
+from deni.study.cell import CellResult, NamedSettings
 from deni.study.store.database import Store
 from tests.helpers.made import cell_of, make, on_both_parts, result_of, runs, said
 
@@ -31,7 +31,7 @@ def test_means_and_sds_are_those_of_the_predictions(tables):
 def test_members_vote_as_their_strategy_says(tables):
     votes = np.log([[[0.6, 0.4], [0.6, 0.4], [0.1, 0.9]], [[0.1, 0.9]] * 3])  # two for the first class, by a little
     result = CellResult(votes, [0, 1], [0, 1], ("a", "b"), "", {"macro_f1": 0.0})
-    hard, soft = (cell_of(Named("ensemble", {"members": 3, "combine": how})) for how in ("hard", "soft"))
+    hard, soft = (cell_of(NamedSettings("ensemble", {"members": 3, "combine": how})) for how in ("hard", "soft"))
     found = tables([(hard, result), (soft, result)]).results.set_index("strategy")["mean"]
     assert found["ensemble (combine=hard, members=3)"] == pytest.approx(100)
     assert found["ensemble (combine=soft, members=3)"] == pytest.approx(100 / 3)
@@ -95,14 +95,14 @@ def test_settings_that_differ_in_the_recipe_stay_apart_and_say_so(tables):
 
 def test_runs_on_development_texts_are_never_compared_with_those_on_test_texts(tables):
     found = tables(on_both_parts())
-    assert [each.label for each in found.runs.settings] == ["trec, measure=test", "trec, measure=development"]
-    assert found.results["other"].tolist() == ["measure=test"] * 2 + ["measure=development"] * 2
+    assert [each.label for each in found.runs.settings] == ["trec, test split", "trec, dev split"]
+    assert found.results["other"].tolist() == ["test split"] * 2 + ["dev split"] * 2
     assert found.comparisons[["pairs", "mean_shown"]].to_numpy().tolist() == [[6, "higher"], [6, "lower"]]
     shown = said(found, "shown")
-    assert any(each.startswith("On test texts: swa scored higher than default on trec, measure=test") for each in shown)
-    assert any(each.startswith("On development texts: swa scored lower than default on trec") for each in shown)
+    assert any(each.startswith("On test texts: swa scored higher than default on trec, test split") for each in shown)
+    assert any(each.startswith("On dev texts: swa scored lower than default on trec") for each in shown)
     assert not any("both settings" in each for each in shown)
-    assert sum(each.startswith("Development texts (measure=development)") for each in said(found, "limit")) == 1
+    assert sum(each.startswith("Dev texts come from the training split") for each in said(found, "limit")) == 1
 
 
 def test_runs_on_different_texts_are_compared_by_their_scores(tables):
@@ -166,7 +166,7 @@ def test_failed_runs_are_counted_listed_and_stay_in_the_mean(tables):
 
 @pytest.mark.parametrize("combine", ["soft", "hard"])
 def test_a_strategy_that_is_not_known_votes_as_its_settings_say(tables, combine):
-    names = [Named(name, {"members": 3, "combine": combine}) for name in ("ensemble", "newest")]
+    names = [NamedSettings(name, {"members": 3, "combine": combine}) for name in ("ensemble", "newest")]
     cells = [(cell_of(name, seed), result_of(0.6, seed, members=3)) for name in names for seed in range(4)]
     one, other = tables(cells).results["mean"]
     assert one == other

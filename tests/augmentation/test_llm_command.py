@@ -66,7 +66,7 @@ def test_the_command_writes_paraphrases_with_the_labels_of_their_texts(server, a
     assert list(frame.label) == [label for label in LABELS for _ in range(2)]
     assert list(frame.text) == [new for own in expected() for new in own]
     assert "12 requests sent, 12 answered: 120 input and 60 output tokens" in result.stderr
-    assert "24 new texts of 12 labelled ones" in result.stdout
+    assert "24 new texts of 12 labeled ones" in result.stdout
 
 
 def test_the_command_without_yes_and_terminal_shows_the_estimate_and_exits_with_2(server, arguments, tmp_path):

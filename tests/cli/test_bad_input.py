@@ -110,7 +110,7 @@ def test_a_test_fraction_out_of_range_is_named(train, fraction):
 
 
 def test_more_labelled_texts_than_there_are_is_named(train):
-    refused(train("--labelled", 1000), "1000", "29")
+    refused(train("--labeled", 1000), "1000", "29")
 
 
 # ---- models and folders --------------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ OTHERS = {
     "learning rate": (["--learning-rate", 0.5], ["learning_rate", "0.5"]),
     "epochs": (["--epochs", 2], ["epochs 1.0, not 2.0"]),
     "seed": (["--seed", 7], ["seeds [0], not [7]"]),
-    "labelled texts": (["--labelled", 12], ["training texts", "not '12 with SHA-256"]),
+    "labelled texts": (["--labeled", 12], ["training texts", "not '12 with SHA-256"]),
     "block": (["--block", 1], ["training texts"]),
     "tuning": (["--tuning", "lora"], ["tuning 'full', not 'lora'"]),
     "strategy": (["--strategy", "deni"], ["strategy 'default', not 'deni'"]),

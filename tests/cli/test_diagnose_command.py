@@ -11,7 +11,7 @@ from deni.diagnose import plan as diagnose_plan
 from deni.study.store.database import Store
 from tests.helpers.tiny import toy_rows, write_csv
 
-SMALL = ("--labelled", "18", "--epochs", "2", "--max-length", "12", "--seeds", "2", "--trial-seeds", "2")
+SMALL = ("--labeled", "18", "--epochs", "2", "--max-length", "12", "--seeds", "2", "--trial-seeds", "2")
 SHORT = (*SMALL, "--source", "dropout", "--configurations", "2", "--values", "2", "--candidate", "swa")
 
 
@@ -73,7 +73,7 @@ def test_the_command_names_what_the_library_has():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--labelled", "500"], "500"),
+        (["--labeled", "500"], "500"),
         (["--seeds", "1"], "seeds must be at least 2, not 1: one run has no spread"),
         (["--strategy", "denni"], "unknown strategy 'denni'"),
         (["--lora-r", "4"], "tuning full has no setting 'lora_r'"),

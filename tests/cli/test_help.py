@@ -2,12 +2,14 @@
 
 import inspect
 import re
+import warnings
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from deni import deprecation
 from deni.cli import COMMANDS, main
 from deni.cli.diagnose import GROUPS as OF_DIAGNOSE
 from deni.cli.options.fields import SettingOption
@@ -41,6 +43,34 @@ def flags(text):
 
 def test_train_shows_its_flags_in_groups():
     assert titles(help_of("train")) == [*OF_TRAIN, "Other"]
+
+
+@pytest.fixture
+def nothing_warned(monkeypatch):
+    monkeypatch.setattr(deprecation, "_warned", set())
+
+
+@pytest.mark.parametrize("name", ["train", "diagnose", "demo"])
+def test_help_shows_labeled_and_the_old_spelling_warns(name, nothing_warned):
+    assert "--labeled INTEGER" in help_of(name)
+    assert "--labelled" not in help_of(name)
+    command = main.get_command(click.Context(main), name)
+    given = {"train": ["x.csv", "--output", "m"], "diagnose": ["x.csv"], "demo": []}[name]
+    for flags, message in (
+        (["--labelled", "30"], "--labelled is deprecated and goes in deni 0.3: use --labeled"),
+        (["--labelled=30"], None),  # it warns once
+        (["--labeled", "30"], None),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert command.make_context(name, [*given, *flags]).params["labelled"] == 30
+        assert [str(each.message) for each in caught] == ([message] if message else [])
+
+
+def test_a_flag_under_both_of_its_names_is_refused():
+    done = CliRunner().invoke(main, ["demo", "--labelled", "30", "--labeled", "30"])
+    assert done.exit_code == 2
+    assert "--labelled is the old name of --labeled: give --labeled alone" in done.stderr
 
 
 def test_without_a_name_no_setting_is_shown_and_help_says_where_they_are():

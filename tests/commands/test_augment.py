@@ -330,7 +330,7 @@ def test_what_is_made_feeds_denials(tickets, model_folder, tmp_path):
     flags = ("--operations", "insert,swap,delete", "--n", "2")
     result = CliRunner().invoke(main, ["augment", tickets, *flags, "--output", str(out)])
     assert result.exit_code == 0, result.output
-    assert f"72 new texts of 36 labelled ones: {out}" in result.output
+    assert f"72 new texts of 36 labeled ones: {out}" in result.output
     following = result.output.partition("Next: deni ")[2].split()
     assert following[:4] == ["train", tickets, "--strategy", "denials"]
     command = [*following[:-1], str(model), "--model", model_folder, "--members", "2", "--epochs", "2", "--no-progress"]

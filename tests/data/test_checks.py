@@ -369,7 +369,7 @@ def test_training_warns_of_warnings_once_and_keeps_notes_to_itself():
     assert [message.partition(" ")[0] for message in messages] == ["train.csv:", "1.csv:", "2.csv:"]
     assert "hold U+FFFD" in messages[0]
     assert "1 of 2 test texts" in messages[1]
-    assert "1 of 2 development texts" in messages[2]
+    assert "1 of 2 dev texts" in messages[2]
 
 
 def test_an_error_is_raised_before_anything_is_warned_of():

@@ -146,7 +146,7 @@ def test_rounding_up_takes_two_of_a_class_at_least():
 def test_more_than_there_are_and_fewer_than_one_are_refused(n, rule):
     with pytest.raises(InputError) as caught:
         choose_balanced(LABELS, n, generator(), rule=rule)
-    assert str(caught.value) == f"{n} labeled examples asked for, but there are 17: choose from 1 to 17 (--labelled)"
+    assert str(caught.value) == f"{n} labeled examples asked for, but there are 17: choose from 1 to 17 (--labeled)"
 
 
 def test_fewer_texts_than_classes_warn():

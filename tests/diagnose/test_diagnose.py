@@ -16,7 +16,7 @@ from deni.errors import InputError
 from deni.measures import Difference, Estimate, Importance, PairedSpread
 from deni.randomness import SOURCES, global_generators
 from deni.strategies import STRATEGIES, make_strategy
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.execution.run import Run
 from deni.study.store.database import Store
 from tests.helpers.tiny import toy_rows, write_csv
@@ -59,7 +59,7 @@ def planned(texts, model):
                 texts,
                 dataset={},
                 recipe={"epochs": 1, "max_length": 12, "learning_rate": 0.003, **(recipe or {})},
-                tuning=given.pop("tuning", Named("full")),
+                tuning=given.pop("tuning", NamedSettings("full")),
                 model=given.pop("model", model),
                 labelled=labelled,
                 candidates=candidates,
@@ -194,7 +194,7 @@ def test_the_order_of_texts_that_are_all_in_one_batch_contributes_nothing(planne
 
 def test_noise_of_variance_0_contributes_exactly_nothing(planned, store):
     question = planned(values=2).question
-    cell = dataclasses.replace(question.cell, strategy=Named("prior_noise", {"variance": 0.0}))
+    cell = dataclasses.replace(question.cell, strategy=NamedSettings("prior_noise", {"variance": 0.0}))
     found = trained(plan_diagnosis(dataclasses.replace(question, cell=cell, sources=("noise", "dropout"))), store)
     assert found.sources["noise"].importance.contributed == 0.0
     assert found.sources["dropout"].importance.contributed > 0
@@ -280,7 +280,7 @@ def spread(*scores):
 
 def trial(gain, low, seeds=5, ratio=None, swapped=None):
     difference = Difference(gain, low, 2 * gain - low, Estimate(gain, low, gain))
-    return Trial(Named("swa"), spread(*[0.7] * seeds), 0.6, difference, ratio, swapped, confidence=0.975)
+    return Trial(NamedSettings("swa"), spread(*[0.7] * seeds), 0.6, difference, ratio, swapped, confidence=0.975)
 
 
 def said(sources=None, trials=None):

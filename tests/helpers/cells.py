@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.cell import Cell, CellResult, Fingerprints, NamedSettings
 from deni.study.execution.job import Job
 
 VERSIONS = {"torch": "2"}
-CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
+CELL = Cell(
+    {"name": "tickets.csv"}, "some/model", NamedSettings("full"), NamedSettings("default"), 100, seed=0, block=0
+)
 
 
 def planned(count: int = 4, **changed) -> list[Job]:

@@ -7,7 +7,7 @@ import numpy as np
 from deni.analysis.claims import state_claims
 from deni.provenance import canonical
 from deni.strategies import ALIASES, STRATEGIES
-from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.cell import Cell, CellResult, Fingerprints, NamedSettings
 from deni.study.execution.job import Job
 from deni.study.keys import key_of, pack_key_of
 from deni.study.store.database import Store
@@ -23,7 +23,10 @@ def job_of(cell):
     for kind, table, plain in (("strategy", {**STRATEGIES, **ALIASES}, "default"), ("tuning", TUNINGS, "full")):
         named = getattr(cell, kind)
         if any(part not in table for part in named.name.split("+")):
-            known, own = dataclasses.replace(known, **{kind: Named(plain)}), {**own, kind: dataclasses.asdict(named)}
+            known, own = (
+                dataclasses.replace(known, **{kind: NamedSettings(plain)}),
+                {**own, kind: dataclasses.asdict(named)},
+            )
     job = Job.of(known, files, VERSIONS, steps=1000)
     decided = {**job.decides, **own}
     return dataclasses.replace(
@@ -32,9 +35,9 @@ def job_of(cell):
 
 
 def cell_of(strategy="default", seed=0, dataset="trec", labelled=100, block=0, **more):
-    strategy = strategy if isinstance(strategy, Named) else Named(strategy)
+    strategy = strategy if isinstance(strategy, NamedSettings) else NamedSettings(strategy)
     dataset = dataset if isinstance(dataset, dict) else {"name": dataset}
-    given = {"model": "minilm", "tuning": Named("lora", {"lora_r": 8}), **more}
+    given = {"model": "minilm", "tuning": NamedSettings("lora", {"lora_r": 8}), **more}
     return Cell(dataset=dataset, strategy=strategy, labelled=labelled, seed=seed, block=block, **given)
 
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from deni.report import write_report
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.spec.axes import LONGEST_LABEL
 from tests.helpers.made import make, runs
 
@@ -22,7 +22,7 @@ def page_file(tmp_path_factory):
     cells = [
         run
         for dataset, labelled in (("trec", 50), ("trec", 100), ("sst2", 50))
-        for at, strategy in enumerate(("default", "swa", Named("deni", {"members": 3})))
+        for at, strategy in enumerate(("default", "swa", NamedSettings("deni", {"members": 3})))
         for run in runs(strategy, 0.5 + 0.2 * at, 6, shift=at, cost=10 * 3**at, dataset=dataset, labelled=labelled)
     ]
     write_report(make(folder / "study.db", cells), folder / "page.html")
@@ -37,7 +37,7 @@ def hostile_file(tmp_path_factory):
         *runs(one, 0.5, 5, dataset=two, labels=HOSTILE[:3], model=four),
         *runs("default", 0.8, 5, shift=1, dataset=two, labels=HOSTILE[:3], model=four),
         *((cell, f"Traceback\nValueError: {three}") for cell, _ in list(runs(four, 0.5, 2, dataset=two, model=four))),
-        *runs(three, 0.7, 5, shift=2, dataset=three, labelled=7, tuning=Named(three, {one: two}), model=three),
+        *runs(three, 0.7, 5, shift=2, dataset=three, labelled=7, tuning=NamedSettings(three, {one: two}), model=three),
     ]
     write_report(make(folder / "study.db", cells, study=f"{one} {two}"), folder / "page.html")
     return folder / "page.html"
@@ -118,13 +118,13 @@ def test_filters_change_tables_and_figures(opened, page_file):
     assert len(strategies(page, "instability")) == 9
     choose(page, "dataset", "sst2", False)
     assert len(strategies(page, "instability")) == 6
-    assert page.locator("#cards-seeds figcaption").all_text_contents() == ["trec, 50 labelled", "trec, 100 labelled"]
+    assert page.locator("#cards-seeds figcaption").all_text_contents() == ["trec, 50 labeled", "trec, 100 labeled"]
     assert page.locator("#table-matrix thead th:visible").count() == 3
     assert page.locator("#count").text_content() == "2 of 3 settings, 3 of 3 strategies"
     choose(page, "strategy", "swa", False)
     assert set(strategies(page, "instability")) == {"default", "deni (members=3)"}
     assert page.locator("#cards-seeds svg").first.locator("path[aria-roledescription=point]").count() == 12
-    choose(page, "labelled", "50", False)
+    choose(page, "labeled", "50", False)
     assert page.locator("#cards-learning svg").count() == 0  # one amount is no curve
     turn = page.evaluate("document.body.dataset.drawn")
     page.locator("#filters button").click()
@@ -262,7 +262,7 @@ def test_labels_stand_in_figures_and_tables_uncut(opened, tmp_path):
 
 
 def test_a_long_summary_shows_ten_sentences_and_counts_the_others(tmp_path):
-    cells = [run for at in range(13) for run in runs(Named("swa", {"average_from": at / 20}), 0.7, 5, shift=at)]
+    cells = [run for at in range(13) for run in runs(NamedSettings("swa", {"average_from": at / 20}), 0.7, 5, shift=at)]
     write_report(make(tmp_path / "more.db", [*runs("default", 0.7, 5), *cells]), tmp_path / "more.html")
     text = (tmp_path / "more.html").read_text().partition('<div class="verdict not-shown">')[2].partition("</div>")[0]
     first, _, others = text.partition("<details>")

@@ -19,7 +19,7 @@ def test_markdown_latex_and_csv_have_the_same_numbers(db, tmp_path):
     assert frame["difference"].iloc[1] == pytest.approx(found.comparisons["difference"].iloc[0])
     means = [f"{value:.2f}" for value in frame["mean"]]
     markdown = [re.split(r"(?<!\\)\|", line) for line in places["markdown"].read_text().splitlines()]
-    assert markdown[0] == [r"All settings: model minilm, tuning lora (lora\_r=8), labelled 100."]
+    assert markdown[0] == [r"All settings: model minilm, tuning lora (lora\_r=8), labeled 100."]
     results = markdown.index(["## Results"]) + 4
     alignment = dict(zip(*(map(str.strip, line) for line in markdown[results - 2 : results]), strict=True))
     assert (alignment["strategy"], alignment["mean"], alignment["95 % interval"]) == ("---", "---:", "---:")

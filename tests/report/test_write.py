@@ -20,18 +20,18 @@ def test_a_study_on_development_texts_says_so_wherever_it_would_say_test_texts(t
     cells = [each for each in on_both_parts() if each[0].measure == "development"]
     found = tables(cells)
     (setting,) = found.runs.settings
-    assert (setting.label, setting.other) == ("trec, measure=development", "measure=development")
-    assert all(text.startswith("On development texts: ") for text in said(found, "shown") + said(found, "not shown"))
+    assert (setting.label, setting.other) == ("trec, dev split", "dev split")
+    assert all(text.startswith("On dev texts: ") for text in said(found, "shown") + said(found, "not shown"))
     write_report(tmp_path / "study.db", tmp_path / "page.html", markdown=tmp_path / "t.md", csv=tmp_path / "t.csv")
     page = (tmp_path / "page.html").read_text()
     markup = re.sub(r"<script.*?</script>", "", page, flags=re.S)
-    assert all("no results on test texts" in line for line in markup.splitlines() if "test texts" in line)
-    assert "the same seeds, blocks and development texts" in markup
-    assert ">development texts</button>" in markup
-    assert "The share of development texts on which two seeds" in page
+    assert all("not results on test texts" in line for line in markup.splitlines() if "test texts" in line)
+    assert "the same seeds, blocks and dev texts" in markup
+    assert ">dev texts</button>" in markup
+    assert "The share of dev texts on which two seeds" in page
     assert "measure: development" in markup  # to repeat it
-    assert "measure=development" in (tmp_path / "t.md").read_text().splitlines()[0]
-    assert set(pd.read_csv(tmp_path / "t.csv")["other"]) == {"measure=development"}
+    assert "dev split" in (tmp_path / "t.md").read_text().splitlines()[0]
+    assert set(pd.read_csv(tmp_path / "t.csv")["other"]) == {"dev split"}
 
 
 def test_what_is_not_shown_stands_below_a_word_on_equality(tmp_path):

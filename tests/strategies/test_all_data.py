@@ -10,7 +10,7 @@ from tests.helpers.plain import make, rows, same, trained, values
 
 
 def test_fewer_labelled_texts_are_refused():
-    message = "all_data trains on all 300 labeled texts, not on 100: omit --labelled or choose another strategy"
+    message = "all_data trains on all 300 labeled texts, not on 100: omit --labeled or choose another strategy"
     with pytest.raises(ValueError, match=message):
         AllData().labelled(100, 300)
     with pytest.raises(ValueError, match="on all 50 labeled texts, not on 49"):

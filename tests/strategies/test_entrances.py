@@ -78,7 +78,7 @@ def test_a_run_without_members_has_nothing_to_explain(model_folder, tickets, tmp
         (["--strategy", "swa+ema"], "each would predict with a mean of its own"),
         (["--strategy", "deni+magic"], "unknown strategy 'magic'"),
         (["--strategy", "prior_noise+swa", "--members", "3"], "none of prior_noise, swa has a setting 'members'"),
-        (["--strategy", "all_data", "--labelled", "9"], "all_data trains on all 29 labeled texts, not on 9"),
+        (["--strategy", "all_data", "--labeled", "9"], "all_data trains on all 29 labeled texts, not on 9"),
         (["--strategy", "augmentation"], "--augmented FILE"),
         (["--strategy", "augmentation", "--augmented", "none.csv"], "none.csv: no such file"),
         (["--strategy", "soup", "--ingredients", "greedy"], "give --dev"),

@@ -102,9 +102,9 @@ def test_with_peft_it_is_refused(tmp_path):
 
 
 def test_more_layers_than_there_are_are_refused(tiny):
-    with pytest.raises(ValueError, match="the model has 1 layers of its own: reinit at most 0 of them"):
+    with pytest.raises(ValueError, match="the model has 1 layers: reinit at most 0 of them"):
         Reinit().prepare_model(tiny("albert"))  # its layers share their parameters
-    with pytest.raises(ValueError, match="the model has 2 layers of its own: reinit at most 1 of them"):
+    with pytest.raises(ValueError, match="the model has 2 layers: reinit at most 1 of them"):
         Reinit(2).prepare_model(bert())
     with pytest.raises(ValueError, match="reinit_layers must be at least 0, not -1"):
         Reinit(-1)

@@ -3,9 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from deni.study.cell import Cell, CellResult, Named
+from deni.study.cell import Cell, CellResult, NamedSettings
 
-PLAIN = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
+PLAIN = Cell(
+    {"name": "tickets.csv"}, "some/model", NamedSettings("full"), NamedSettings("default"), 100, seed=0, block=0
+)
 
 
 def test_a_cell_of_before_there_were_development_parts_is_one_on_test_texts():
@@ -17,8 +19,8 @@ def test_a_cell_of_before_there_were_development_parts_is_one_on_test_texts():
 def test_the_recipe_of_a_cell_has_its_settings():
     cell = dataclasses.replace(
         PLAIN,
-        strategy=Named("deni", {"members": 3}),
-        tuning=Named("lora", {"lora_r": 8}),
+        strategy=NamedSettings("deni", {"members": 3}),
+        tuning=NamedSettings("lora", {"lora_r": 8}),
         recipe={"epochs": 2, "learning_rate": 0.5},
         seed=7,
         sources={"dropout": 4},

@@ -15,7 +15,7 @@ from deni.strategies import STRATEGIES
 from deni.strategies.default import Default
 from deni.strategies.deni import DENI
 from deni.study import keys
-from deni.study.cell import Cell, Fingerprints, Named
+from deni.study.cell import Cell, Fingerprints, NamedSettings
 from deni.study.execution.job import Job
 from deni.study.keys import combine_of, key_of, pack_key_of, settled
 from deni.study.vote import voter
@@ -25,8 +25,10 @@ from deni.tuning.lora import Lora
 
 FILES = Fingerprints("data", "model")
 VERSIONS = {"torch": "2", "transformers": "5", "peft": "0.17"}
-PLAIN = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
-FIVE = dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5}))
+PLAIN = Cell(
+    {"name": "tickets.csv"}, "some/model", NamedSettings("full"), NamedSettings("default"), 100, seed=0, block=0
+)
+FIVE = dataclasses.replace(PLAIN, strategy=NamedSettings("deni", {"members": 5}))
 
 
 def job_of(cell: Cell, files: Fingerprints = FILES, **versions: str) -> Job:
@@ -57,7 +59,11 @@ def test_the_key_is_the_sha_256_of_what_decides():
 
 
 def test_what_decides_is_settled_once_and_for_all():
-    for cell in (PLAIN, FIVE, dataclasses.replace(PLAIN, strategy=Named("linear_probe+deni"), measure="development")):
+    for cell in (
+        PLAIN,
+        FIVE,
+        dataclasses.replace(PLAIN, strategy=NamedSettings("linear_probe+deni"), measure="development"),
+    ):
         assert settled(decided(cell)) == decided(cell)
 
 
@@ -95,11 +101,11 @@ def test_what_an_earlier_version_wrote_has_the_keys_of_today():
 
 def test_a_setting_that_came_later_leaves_the_keys_alone_at_its_neutral_value():
     written = dataclasses.replace(
-        PLAIN, strategy=Named("deni", {"members": 5, "antithetic": False, "member_order": "shared"})
+        PLAIN, strategy=NamedSettings("deni", {"members": 5, "antithetic": False, "member_order": "shared"})
     )
     assert key(written) == key(FIVE)
     for changed in ({"antithetic": True}, {"member_order": "own"}):
-        assert key(dataclasses.replace(PLAIN, strategy=Named("deni", {"members": 5, **changed}))) != key(FIVE)
+        assert key(dataclasses.replace(PLAIN, strategy=NamedSettings("deni", {"members": 5, **changed}))) != key(FIVE)
     assert "measure" not in decided(PLAIN)
     developed = dataclasses.replace(PLAIN, measure="development")
     assert decided(developed) == {**decided(PLAIN), "measure": "development"}
@@ -127,15 +133,17 @@ class LaterRecipe(Recipe):
 
 
 def test_strategies_tunings_and_recipes_may_get_settings_later(monkeypatch):
-    alone = dataclasses.replace(FIVE, tuning=Named("lora"))
-    composed = dataclasses.replace(alone, strategy=Named("linear_probe+deni", {"members": 5}))
+    alone = dataclasses.replace(FIVE, tuning=NamedSettings("lora"))
+    composed = dataclasses.replace(alone, strategy=NamedSettings("linear_probe+deni", {"members": 5}))
     before = [key(alone), key(composed)]
     monkeypatch.setitem(STRATEGIES._classes, "deni", LaterDENI)
     monkeypatch.setitem(TUNINGS._classes, "lora", LaterLora)
     monkeypatch.setattr("deni.recipe.Recipe", LaterRecipe)
     assert key(alone) != before[0]  # the default of today
     neutral = {"members": 5, "warmth": 0.0}
-    cells = [dataclasses.replace(each, strategy=Named(each.strategy.name, neutral)) for each in (alone, composed)]
+    cells = [
+        dataclasses.replace(each, strategy=NamedSettings(each.strategy.name, neutral)) for each in (alone, composed)
+    ]
     assert [key(each) for each in cells] == before
     assert neutral_values(LaterDENI) == {"antithetic": False, "member_order": "shared", "warmth": 0.0}
     assert key(dataclasses.replace(cells[0], recipe={"patience": 3})) != before[0]
@@ -174,7 +182,7 @@ def test_a_strategy_that_is_not_known_keeps_its_key():
 def test_the_vote_follows_from_what_decides_as_from_the_strategy(
     model_folder, strategy, given, preset, combine, monkeypatch
 ):
-    cell = dataclasses.replace(PLAIN, strategy=Named(strategy, given), preset=preset, model=model_folder)
+    cell = dataclasses.replace(PLAIN, strategy=NamedSettings(strategy, given), preset=preset, model=model_folder)
     found = decided(cell)
     members = torch.randn(7, 3, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     own = vote(members, cell.resolve().strategy.combine).numpy()
@@ -196,8 +204,13 @@ def test_a_vote_that_is_no_setting_is_kept_with_the_cell(monkeypatch):
 
 def cells(model: str) -> dict[str, st.SearchStrategy]:
     """Values of each field that decide the result, none of them twice in another spelling."""
-    named = [Named("default"), Named("deni"), Named("deni", {"members": 5}), Named("prior_noise+deni")]
-    tunings = [Named("full"), Named("lora"), Named("lora", {"lora_r": 8}), Named("ia3")]
+    named = [
+        NamedSettings("default"),
+        NamedSettings("deni"),
+        NamedSettings("deni", {"members": 5}),
+        NamedSettings("prior_noise+deni"),
+    ]
+    tunings = [NamedSettings("full"), NamedSettings("lora"), NamedSettings("lora", {"lora_r": 8}), NamedSettings("ia3")]
     recipes = [{}, {"epochs": 3}, {"batch_size": 4}, {"learning_rate": 1e-3, "epochs": 3}]
     return {
         "model": st.sampled_from([model, f"{model}/"]),
@@ -265,7 +278,7 @@ def test_a_file_at_another_place_is_the_same_cell():
     assert key(moved) == key(PLAIN)
     for strategy in ("augmentation", "augmentation+deni"):
         here, there = (
-            dataclasses.replace(PLAIN, dataset={"name": "x.csv", "augmented": file}, strategy=Named(strategy))
+            dataclasses.replace(PLAIN, dataset={"name": "x.csv", "augmented": file}, strategy=NamedSettings(strategy))
             for file in ("a.csv", "b.csv")
         )
         assert here.resolve().strategy.parts[0].augmented == "a.csv"
@@ -274,21 +287,24 @@ def test_a_file_at_another_place_is_the_same_cell():
 
 def test_a_default_that_is_written_out_is_the_same_cell():
     written = dataclasses.replace(
-        PLAIN, strategy=Named("deni", {"members": 10}), tuning=Named("lora", {"lora_r": 64}), recipe={"epochs": 10}
+        PLAIN,
+        strategy=NamedSettings("deni", {"members": 10}),
+        tuning=NamedSettings("lora", {"lora_r": 64}),
+        recipe={"epochs": 10},
     )
-    assert key(written) == key(dataclasses.replace(PLAIN, strategy=Named("deni"), tuning=Named("lora")))
+    assert key(written) == key(dataclasses.replace(PLAIN, strategy=NamedSettings("deni"), tuning=NamedSettings("lora")))
 
 
 def test_a_whole_number_is_the_same_with_a_point():
     one, other = (
-        dataclasses.replace(PLAIN, strategy=Named("deni", {"variance": two}), recipe={"epochs": two})
+        dataclasses.replace(PLAIN, strategy=NamedSettings("deni", {"variance": two}), recipe={"epochs": two})
         for two in (2, 2.0)
     )
     assert key(one) == key(other)
 
 
 def test_a_changed_default_is_another_cell(monkeypatch):
-    deni = dataclasses.replace(PLAIN, strategy=Named("deni"))
+    deni = dataclasses.replace(PLAIN, strategy=NamedSettings("deni"))
     before = key(deni)
     monkeypatch.setattr(DENI, "settings", lambda self: {**dataclasses.asdict(self), "members": 11})
     assert key(deni) != before

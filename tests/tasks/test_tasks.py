@@ -82,7 +82,7 @@ def test_the_best_epoch_is_chosen_on_development_texts(trained, model_folder, tm
     task, file, _, _ = trained
     flags = ("--task", task, "--model", model_folder, "--strategy", "default", "--epochs", 3, "--dev", 0.2)
     with caplog.at_level("INFO", "deni.training.trainer"):
-        result = run("train", file, *flags, "--no-progress", "--labelled", 30, "--output", tmp_path / "model")
+        result = run("train", file, *flags, "--no-progress", "--labeled", 30, "--output", tmp_path / "model")
     assert result.exit_code == 0, result.output
     assert "Loading the population of" in caplog.text
     assert json.loads((tmp_path / "model" / "deni.json").read_text())["metrics"]["train_texts"] == 30

@@ -205,7 +205,7 @@ def test_the_best_epoch_is_chosen_by_entities(model_folder, tmp_path, caplog):
     file = write(tmp_path / "texts.csv", sentences(30))
     flags = ("--task", "token", "--model", model_folder, "--strategy", "default", "--epochs", 2, "--dev", 0.2)
     with caplog.at_level("INFO", "deni.training.trainer"):
-        result = run("train", file, *flags, "--no-progress", "--labelled", 15, "--output", tmp_path / "model")
+        result = run("train", file, *flags, "--no-progress", "--labeled", 15, "--output", tmp_path / "model")
     assert result.exit_code == 0, result.output
     assert "Loading the population of" in caplog.text
     assert json.loads((tmp_path / "model" / "deni.json").read_text())["metrics"]["train_texts"] == 15

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deni.analysis.comparisons import ALPHA, LEAST_PAIRS, Comparison
-from deni.analysis.runs import Group
+from deni.analysis.runs import SPLITS, Group
 from deni.analysis.tables import Tables
 from deni.measures import F1_MARGIN, LEAST_DATASETS, LEAST_SEEDS, SD_MARGIN, detectable_sd_ratio
 from deni.study.cell import MEASURES
@@ -50,7 +50,7 @@ def _of_part(tables: Tables, measure: str) -> Iterator[Sentence]:
     )
     overall = [each for each in tables.overall_against if each.first.setting.measure == measure]
     together = dataclasses.replace(part, against_baseline=overall)
-    on = "" if tables.runs.texts == "test texts" else f"On {measure} texts: "
+    on = "" if tables.runs.texts == "test texts" else f"On {SPLITS[measure]} texts: "
     each_alone = (*_best(part), *_of_ranks(part), *_against(part, _MEAN), *_against(part, _SPREAD))
     for each in (*_against(together, _MEAN), *_against(together, _SPREAD), *each_alone):
         yield dataclasses.replace(each, text=on + each.text)
@@ -126,8 +126,7 @@ def _limits(tables: Tables) -> Iterator[Sentence]:
     if tables.runs.texts != "test texts":
         yield Sentence(
             "limit",
-            "Development texts (measure=development) are of the training split: scores on them are there to choose by, "
-            "and are no results on test texts.",
+            "Dev texts come from the training split: scores on them are for choosing, not results on test texts.",
         )
     pairs = [each.pairs for each in tables.against_baseline]
     if pairs and min(pairs) < LEAST_SEEDS:

@@ -24,7 +24,8 @@ from deni.study.store.table import called, flat
 from deni.study.vote import voter
 from deni.tasks import TASKS
 
-WHERE = ("strategy", "dataset", "model", "tuning", "labelled", "other")  # what a row of a table is about
+SPLITS = {"test": "test", "development": "dev"}  # what a cell is measured on, as it is shown
+WHERE = ("strategy", "dataset", "model", "tuning", "labeled", "other")  # what a row of a table is about
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
 
 
@@ -34,7 +35,7 @@ class Setting:
 
     Args:
         dataset, model, tuning: as they are shown.
-        labelled: training examples; None for all.
+        labeled: training examples; None for all.
         other: what else differs between the settings of the store, and always a dev split.
         task: see `deni.tasks.TASKS`.
         measure: the part that was measured on, see `deni.study.cell.Cell`.
@@ -45,7 +46,7 @@ class Setting:
     dataset: str
     model: str
     tuning: str
-    labelled: int | None
+    labeled: int | None
     other: str
     task: str
     measure: str = "test"
@@ -55,12 +56,12 @@ class Setting:
     @property
     def key(self) -> tuple[str, str, str, int | str, str]:
         """What a row of a table has of it: all of `WHERE` but the strategy."""
-        return self.dataset, self.model, self.tuning, "all" if self.labelled is None else self.labelled, self.other
+        return self.dataset, self.model, self.tuning, "all" if self.labeled is None else self.labeled, self.other
 
     @property
     def amount(self) -> str:
         """How many examples are labeled."""
-        return "all texts" if self.labelled is None else f"{self.labelled} labelled"
+        return "all texts" if self.labeled is None else f"{self.labeled} labeled"
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Runs:
     def texts(self) -> str:
         """The name of the texts that were measured on: test, dev or both."""
         found = {setting.measure for setting in self.settings}
-        return " or ".join(name for name in MEASURES if name in found) + " texts"
+        return " or ".join(SPLITS[name] for name in MEASURES if name in found) + " texts"
 
     @property
     def waiting(self) -> int:
@@ -335,7 +336,7 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
         differing = ["measure", *differing]  # scores of texts that are no test texts never stand alone
     found: dict[str, Setting] = {}
     for key, row in first.items():
-        cell, named = row.cell, [f"{name}={details[key][name]}" for name in differing if name in details[key]]
+        cell, named = row.cell, [_told(name, details[key][name]) for name in differing if name in details[key]]
         dataset, model = datasets[str(cell.dataset["name"])], models[cell.model]
         tuning, other = called(cell, "tuning"), ", ".join(named)
         setting = Setting(dataset, model, tuning, cell.labelled, other, row.task, cell.measure)
@@ -344,10 +345,10 @@ def _settings(first: Mapping[str, Row]) -> dict[str, Setting]:
         if setting in found.values():  # the same files, but other values of what was not given
             setting = dataclasses.replace(setting, other=", ".join([*named, f"settings {digest(key)[:6]}"]))
         found[key] = setting
-    return _labelled(found)
+    return _titled(found)
 
 
-def _labelled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
+def _titled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
     """With labels that have the dataset, what is not the same in all settings, and always `other`."""
 
     def several(name: str) -> bool:
@@ -360,6 +361,11 @@ def _labelled(settings: Mapping[str, Setting]) -> dict[str, Setting]:
         curve = ", ".join(text for name, text in parts.items() if name != "amount")
         labels[key] = dataclasses.replace(setting, label=", ".join(parts.values()), curve=curve)
     return labels
+
+
+def _told(name: str, value: Any) -> str:
+    """What differs between settings, as it is shown."""
+    return f"{SPLITS[value]} split" if name == "measure" else f"{name}={value}"
 
 
 def _details(row: Row) -> Iterator[tuple[str, Any]]:

@@ -25,8 +25,8 @@ def summarize(tables: Tables) -> list[str]:
 
 def _rows(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Results and comparisons to speak of, and where: over all datasets where there is one such table, else each."""
-    over = tables.overall.groupby(["model", "tuning", "labelled", "other"]).ngroups if len(tables.overall) else 0
-    if over == 1 and tables.results[["model", "tuning", "labelled", "other"]].drop_duplicates().shape[0] == 1:
+    over = tables.overall.groupby(["model", "tuning", "labeled", "other"]).ngroups if len(tables.overall) else 0
+    if over == 1 and tables.results[["model", "tuning", "labeled", "other"]].drop_duplicates().shape[0] == 1:
         return tables.overall, tables.overall_comparisons, f"over all {tables.results['dataset'].nunique()} datasets"
     where = "" if len(tables.runs.settings) > 1 else f"on {tables.runs.settings[0].label}"
     return tables.results, tables.comparisons, where
@@ -34,7 +34,7 @@ def _rows(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
 
 def _winners(rows: pd.DataFrame, of: str) -> list[str]:
     """The strategy with the highest mean, or the lowest SD, of each setting."""
-    groups = rows.dropna(subset=[of]).groupby(["dataset", "model", "tuning", "labelled", "other"], sort=False)
+    groups = rows.dropna(subset=[of]).groupby(["dataset", "model", "tuning", "labeled", "other"], sort=False)
     return [str(each.loc[each[of].idxmax() if of == "mean" else each[of].idxmin(), "strategy"]) for _, each in groups]
 
 
@@ -135,7 +135,7 @@ def _limits(tables: Tables) -> str:
         f"of labeled texts and {datasets} dataset{'' if datasets == 1 else 's'}: others may differ"
     )
     if tables.runs.texts != "test texts":
-        text += "; scores on development texts are there to choose by"
+        text += "; scores on dev texts are for choosing only"
     if tables.runs.waiting:
         text += f"; {tables.runs.waiting:,} runs are not done yet"
     lost, chance = sum(len(each.failed) for each in tables.runs.groups), int(tables.results["at_chance"].sum())

@@ -1,4 +1,4 @@
-"""`deni augment`: new texts from labelled ones, for training on both."""
+"""`deni augment`: new texts from labeled ones, for training on both."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def command(
     if done.output is None:
         say(f"Interrupted. {done.finished} of {done.texts} texts are finished. Give the same command to go on.")
         raise SystemExit(130)
-    say(f"{done.made} new texts of {done.texts} labelled ones: {done.output}")
+    say(f"{done.made} new texts of {done.texts} labeled ones: {done.output}")
     more = f" --augmentations {n}" if n > 1 else ""
     more += " --preset paper" if file in DATASETS and DATASETS[file].pair else ""
     name = file if file != "-" else "FILE"

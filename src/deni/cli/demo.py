@@ -15,10 +15,15 @@ from deni.outputs import check_file
 from deni.terminal import console
 
 
-@click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labelled 90"))
+@click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labeled 90"))
 @click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each strategy.")
 @click.option(
-    "--labelled", type=click.IntRange(min=6, max=600), default=90, show_default=True, help="Labeled texts to train on."
+    "--labeled",
+    "labelled",
+    type=click.IntRange(min=6, max=600),
+    default=90,
+    show_default=True,
+    help="Labeled texts to train on.",
 )
 @click.option("--epochs", type=float, default=7, show_default=True, help="Passes over the training texts.")
 @click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
@@ -44,7 +49,7 @@ def command(
 
     screen = console()
     rows, result = run_demo(model, tuning, seeds=seeds, labelled=labelled, epochs=epochs, progress=True)
-    table = Table("strategy", "macro F1 of each seed", title=f"{labelled} labelled texts, {result['test_texts']} test")
+    table = Table("strategy", "macro F1 of each seed", title=f"{labelled} labeled texts, {result['test_texts']} test")
     for heading in ("mean", "SD", "min", "member-steps", "seconds"):
         table.add_column(heading, justify="right")
     for row in rows:

@@ -21,7 +21,7 @@ from deni.terminal import console, say
 from deni.tuning import TUNINGS
 
 if TYPE_CHECKING:
-    from deni.study.cell import Named
+    from deni.study.cell import NamedSettings
 
 BUDGETS = ("small", "normal", "large")
 DATASET = ("text_column", "text_pair_column", "split", "config_name", "label_column", "augmented")
@@ -43,7 +43,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
     owners={"tuning": TUNINGS},
     groups=GROUPS,
     more="A tuning has settings, which are flags, too: deni tunings show NAME, or deni diagnose --tuning NAME --help.",
-    epilog=example("deni diagnose tickets.csv --tuning lora --labelled 100 --epochs 3 --dry-run"),
+    epilog=example("deni diagnose tickets.csv --tuning lora --labeled 100 --epochs 3 --dry-run"),
 )
 @click.argument("file")
 @click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
@@ -131,12 +131,12 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
         say(f"Next: {_train(file, found.recommended, given)}")
 
 
-def _train(file: str, strategy: Named, given: dict[str, Any]) -> str:
+def _train(file: str, strategy: NamedSettings, given: dict[str, Any]) -> str:
     """The command that trains with a strategy what was diagnosed."""
     own = {name: given[name] for name in (*AS_IN_TRAIN, *DATASET, *RECIPE) if given[name] is not None}
     flags = {**own, **taken(given, TUNINGS.values()), "strategy": strategy.name, **strategy.settings}
     said = ["deni", "train", file]
     for name, value in flags.items():
-        flag = "--" + name.replace("_", "-")
+        flag = "--labeled" if name == "labelled" else "--" + name.replace("_", "-")
         said += [flag] if value is True else [flag, str(value)]
     return shlex.join([*said, "--output", "model/"])

@@ -62,7 +62,7 @@ def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     vary = study.jobs[0].cell.vary
     others = "" if vary == "optimisation" else f"; seeds vary {vary}, another experiment than the paper's"
     if study.jobs[0].cell.measure == "development":
-        others += "; measured on a development part, the test part is put aside"
+        others += "; measured on a dev split; the test split is not touched"
     say(f"{study.name}: {len(study.jobs)} cells in {packs}, {len(planned.left)} of them to train{others}")
     if dry_run:
         _print_costs(study.jobs, {each.key for each in planned.left})
@@ -89,7 +89,7 @@ def status(store: str) -> None:
     counts, rows = study_status(store)
     say(", ".join(f"{count} {name}" for name, count in counts.items()))
     if developed := sum(row.cell.measure == "development" for row in rows):
-        say(f"measured on a development part, not on test texts: {developed} of {len(rows)} cells")
+        say(f"measured on a dev split, not on test texts: {developed} of {len(rows)} cells")
     if rows:
         _print_status(rows)
     _say_who_trains([row for row in rows if row.status == "running"], store)

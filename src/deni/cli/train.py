@@ -1,4 +1,4 @@
-"""`deni train`: from a file of labelled texts to a model."""
+"""`deni train`: from a file of labeled texts to a model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class _Remembers(SettingsCommand):
     owners={"strategy": STRATEGIES, "tuning": TUNINGS},
     groups=GROUPS,
     more=MORE,
-    epilog=example("deni train tickets.csv --tuning lora --labelled 500 --output model/"),
+    epilog=example("deni train tickets.csv --tuning lora --labeled 500 --output model/"),
 )
 @click.argument("file", required=False)
 @click.option("--data", help="Training file or dataset, in place of FILE.")

@@ -56,7 +56,7 @@ def augment_file(
 ) -> AugmentationRun:
     """Make n new texts of each labeled example and write them with the columns `seed`, `text` and `label`.
 
-    What is made is kept beside the output until that is whole. Where it was interrupted, or killed, the same call
+    What is made is kept next to the output until that is complete. After an interrupt or a kill the same call
     goes on, and what it writes is what it would have written in one piece.
 
     Args:
@@ -119,7 +119,7 @@ def augment_file(
 
 def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
     if str(output) == "-":
-        raise InputError("--output must be a file: what is made is kept beside it until it is whole")
+        raise InputError("--output must be a file: what is made is kept next to it until it is complete")
     check_output(output, overwrite, inputs=[local_file(str(file)) or file])
 
 

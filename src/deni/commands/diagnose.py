@@ -9,7 +9,7 @@ from typing import Any
 
 from deni.diagnose.findings import Findings, findings
 from deni.diagnose.plan import Diagnosis, ask, default_store, plan_diagnosis
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.execution.run import Run
 from deni.study.store.database import Store
 
@@ -116,7 +116,7 @@ def diagnose_file(
             "dropout": dropout,
             "bf16": bf16,
         },
-        tuning=Named(tuning, dict(tuning_settings or {})),
+        tuning=NamedSettings(tuning, dict(tuning_settings or {})),
         strategy=strategy,
         model=model,
         labelled=labelled,

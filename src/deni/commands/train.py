@@ -79,7 +79,7 @@ def train_file(
             (`deni.data.DATASETS`), or `user/dataset` of the hub.
         output: folder of the artifact; must not exist, unless `overwrite`.
         test: a file, or a fraction of the texts between 0 and 1 (stratified).
-        test_size: how many texts of the test part to keep, every class in proportion; None for all.
+        test_size: how many texts of the test split to keep, stratified by class; None for all.
         dev: as `test`, of what is left; None for no dev split.
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
@@ -90,7 +90,7 @@ def train_file(
             `recipe.seed` decides the rest.
         preset: what the recipe was made with. With `paper` or `released` a named dataset of pairs is read as one text a
             pair; `released` takes ceil(labelled/C) texts of each of the C classes.
-        protocol: `paper`: the preset `paper` unless another is given, and 1,000 labelled texts unless `labelled` says
+        protocol: `paper`: the preset `paper` unless another is given, and 1,000 labeled texts unless `labelled` says
             otherwise.
         device: where to compute, see `deni.models.devices.find_device`.
         report_to: where the curves go while it trains; TensorBoard's files are in

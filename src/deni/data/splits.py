@@ -115,7 +115,7 @@ def choose_balanced(
     """
     if not 1 <= n <= len(labels):
         raise InputError(
-            f"{n} labeled examples asked for, but there are {len(labels)}: choose from 1 to {len(labels)} (--labelled)"
+            f"{n} labeled examples asked for, but there are {len(labels)}: choose from 1 to {len(labels)} (--labeled)"
         )
     _, positions = _positions(labels)
     counts = np.array([len(of_class) for of_class in positions])

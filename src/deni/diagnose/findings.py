@@ -32,7 +32,7 @@ from deni.measures import (
     sd_permutation,
 )
 from deni.randomness import derive
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.execution.job import Job
 from deni.study.store.database import Store
 from deni.study.store.rows import Row
@@ -102,7 +102,7 @@ class Trial:
         confidence: of the intervals, so that all candidates together keep 95 %.
     """
 
-    strategy: Named
+    strategy: NamedSettings
     spread: Spread
     plain: float
     gain: Difference
@@ -155,7 +155,7 @@ class Findings:
         return max(better, key=better.__getitem__) if better else None
 
     @property
-    def recommended(self) -> Named | None:
+    def recommended(self) -> NamedSettings | None:
         """The strategy of `best`."""
         return None if self.best is None else self.trials[self.best].strategy
 

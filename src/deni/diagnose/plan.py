@@ -21,7 +21,7 @@ from deni.strategies.forking import Forking
 from deni.strategies.input_noise import InputNoise
 from deni.strategies.prior_noise import PriorNoise
 from deni.strategies.weight_noise import WeightNoise
-from deni.study.cell import BLOCK_SOURCES, OPTIMIZATION_SOURCES, Cell, Named
+from deni.study.cell import BLOCK_SOURCES, OPTIMIZATION_SOURCES, Cell, NamedSettings
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.plan import Study
@@ -30,11 +30,11 @@ from deni.study.store.database import Store
 CONFIGURED = 10_000  # the seeds of the configurations begin here, so that none is a value's seed
 BUDGETS = {"small": (3, 3), "normal": (5, 5), "large": (10, 10)}  # configurations, values
 CANDIDATES = (
-    Named("deni"),
-    Named("linear_probe"),
-    Named("swa"),
-    Named("best_practices"),
-    Named("ensemble", {"members": 3}),
+    NamedSettings("deni"),
+    NamedSettings("linear_probe"),
+    NamedSettings("swa"),
+    NamedSettings("best_practices"),
+    NamedSettings("ensemble", {"members": 3}),
 )
 _NOISY = (Forking, InputNoise, PriorNoise, WeightNoise)
 
@@ -63,7 +63,7 @@ class Question:
     configurations: int = 3
     values: int = 3
     sources: tuple[str, ...] | None = None
-    candidates: Sequence[Named] = CANDIDATES
+    candidates: Sequence[NamedSettings] = CANDIDATES
     trial_seeds: int = 5
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ def ask(
     *,
     dataset: Mapping[str, Any],
     recipe: Mapping[str, Any],
-    tuning: Named,
+    tuning: NamedSettings,
     strategy: str = "default",
     model: str = "minilm",
     labelled: int | None = None,
@@ -165,12 +165,12 @@ def ask(
     if protocol == "paper" and labelled is None and make_strategy(strategy, preset or protocol).most_texts is None:
         labelled = PAPER_LABELED
     known = {each.name: each for each in CANDIDATES}
-    tried = CANDIDATES if candidates is None else [known.get(name, Named(name)) for name in candidates]
+    tried = CANDIDATES if candidates is None else [known.get(name, NamedSettings(name)) for name in candidates]
     cell = Cell(
         dataset={"name": data, **{name: value for name, value in dataset.items() if value is not None}},
         model=model,
         tuning=tuning,
-        strategy=Named(strategy),
+        strategy=NamedSettings(strategy),
         labelled=labelled,
         seed=0,
         block=block,
@@ -231,7 +231,7 @@ def plan_diagnosis(question: Question) -> Diagnosis:
     return Diagnosis(question, study, train, test, seeds, golden, sources, trials, left_out)
 
 
-def called(strategy: Named) -> str:
+def called(strategy: NamedSettings) -> str:
     """A strategy's name, with the settings that are given."""
     own = ", ".join(f"{name}={value}" for name, value in strategy.settings.items())
     return f"{strategy.name} ({own})" if own else strategy.name
@@ -270,7 +270,7 @@ def _playing(question: Question, strategy: Strategy, texts: int, library: Librar
     used = [*(["label_choice"] if texts < available else []), *used_sources(strategy)]
     for name in question.sources or ():
         if name == "label_choice" and name not in used:
-            raise InputError(f"label_choice: all {available} texts of the training split are used; give --labelled")
+            raise InputError(f"label_choice: all {available} texts of the training split are used; give --labeled")
         if name in ("noise", "augmentation") and name not in used:
             raise InputError(f"{name}: {question.cell.strategy.name} does not draw from it; omit it")
     return used if question.sources is None else [name for name in used if name not in BLOCK_SOURCES]

@@ -14,7 +14,7 @@ from deni.measures.calibration import (
     expected_calibration_error,  # |confidence - accuracy| in bins
     negative_log_likelihood,  # minus the log probability of the right class
     reliability,  # confidence and accuracy in bins
-    temperature_scaling,  # fit on development texts, compare on test texts
+    temperature_scaling,  # fit on dev texts, compare on test texts
 )
 from deni.measures.comparison import (
     Block,  # paired predictions under one choice of labels and texts

@@ -12,7 +12,7 @@ from scipy.special import log_softmax
 from deni.errors import InputError
 from deni.measures.arrays import Floats, as_log_probabilities, check_least, check_positive, with_gold
 
-TEMPERATURES = (0.05, 20.0)  # a development set without an error has its best temperature at 0: the search stops here
+TEMPERATURES = (0.05, 20.0)  # a dev split without an error has its best temperature at 0: the search stops here
 
 
 class Reliability(NamedTuple):
@@ -149,7 +149,7 @@ def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike) -> float:
     """Find the temperature with the lowest negative log likelihood on dev texts (Guo et al. 2017).
 
     Args:
-        log_probabilities: of development texts, `(N, C)`; never those of the test texts.
+        log_probabilities: of dev texts, `(N, C)`; never those of the test texts.
         gold: `(N,)`.
 
     Returns:
@@ -164,7 +164,7 @@ def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike) -> float:
     """
     array, right = with_gold(as_log_probabilities("log_probabilities", log_probabilities, "N C"), gold)
     if np.isinf(negative_log_likelihood(array, right)):
-        raise InputError("the right class of a development text has probability 0: no temperature can be fitted")
+        raise InputError("the right class of a dev text has probability 0: no temperature can be fitted")
     # The loss is convex in 1 / T, so that the search on a log scale has one minimum.
     found = minimize_scalar(
         lambda at: float(negative_log_likelihood(log_softmax(array / np.exp(at), axis=-1), right)),
@@ -187,7 +187,7 @@ def temperature_scaling(
     Args:
         log_probabilities: of test texts, `(N, C)`.
         gold: `(N,)`.
-        development: log probabilities of development texts, `(D, C)`.
+        development: log probabilities of dev texts, `(D, C)`.
         development_gold: `(D,)`.
 
     >>> sure = np.log([[0.99, 0.01]] * 3 + [[0.01, 0.99]])

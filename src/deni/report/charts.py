@@ -1,4 +1,4 @@
-"""How every figure looks: colours, shapes, fonts, and the small parts that figures are made of."""
+"""How every figure looks: colors, shapes, fonts, and the small parts that figures are made of."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-# Okabe & Ito's colours, told apart by people with any colour vision; a shape and dashes say the same once more.
+# Okabe & Ito's colors, told apart by people with any color vision; a shape and dashes say the same once more.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C", "#C9B800")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 # Styles and order go by the number of a strategy, `g`: Vega-Lite makes expressions of what is in a specification, so
@@ -43,7 +43,7 @@ class Figure:
         each: what it is drawn for: each setting, each curve (a setting without its number of labels), or all.
         tables: name in the specification -> frame of the page's data.
         spec: Vega-Lite.
-        legend: whether the strategies' colours and shapes are used.
+        legend: whether the strategies' colors and shapes are used.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Figure:
 
 
 class Styles:
-    """One colour, shape and dash for each strategy, in all figures."""
+    """One color, shape and dash for each strategy, in all figures."""
 
     def __init__(self, strategies: Sequence[str]) -> None:
         self.names = list(strategies)
-        _, colours, shapes, dashes = zip(*self.each(), strict=True)
-        self.colour = alt.Color("g:N", legend=None, scale=scale_of(colours))
-        self.fill = alt.Fill("g:N", legend=None, scale=scale_of(colours))
+        _, colors, shapes, dashes = zip(*self.each(), strict=True)
+        self.color = alt.Color("g:N", legend=None, scale=scale_of(colors))
+        self.fill = alt.Fill("g:N", legend=None, scale=scale_of(colors))
         self.shape = alt.Shape("g:N", legend=None, scale=scale_of(shapes))
         self.dash = alt.StrokeDash("g:N", legend=None, scale=scale_of(dashes))
 
     def each(self) -> Any:
-        """Name, colour, shape and dash of each strategy; shapes go on changing when colours come again."""
+        """Name, color, shape and dash of each strategy; shapes go on changing when colors come again."""
         for at, name in enumerate(self.names):
             turn = at + at // len(COLOURS)
             yield name, COLOURS[at % len(COLOURS)], SHAPES[turn % len(SHAPES)], DASHES[turn % len(DASHES)]

@@ -29,7 +29,7 @@ def build_figures(tables: Tables) -> list[Figure]:
     has = {
         "ranks": tables.results["rank"].max() > 1,
         "mean-ranks": not tables.mean_ranks.empty,
-        "learning": tables.results.groupby(["dataset", "model", "tuning", "other"])["labelled"].nunique().max() > 1,
+        "learning": tables.results.groupby(["dataset", "model", "tuning", "other"])["labeled"].nunique().max() > 1,
         "cost-mean": tables.results["member_steps"].notna().any(),
         "cost-sd": (tables.results["member_steps"].notna() & tables.results["sd"].notna()).any(),
         "disagreement": tables.instability["disagreement"].notna().any(),
@@ -42,8 +42,8 @@ def build_figures(tables: Tables) -> list[Figure]:
 def marks(strategies: Sequence[str]) -> list[dict[str, str]]:
     """Colour and shape of each strategy, for the legend."""
     return [
-        {"strategy": name, "colour": colour, "shape": shape}
-        for name, colour, shape, _ in Styles(strategies).each()
+        {"strategy": name, "color": color, "shape": shape}
+        for name, color, shape, _ in Styles(strategies).each()
     ]  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def _strip(styles: Styles, score: str) -> Figure:
             x=points_axis("points", score),
             y=rows,
             yOffset=alt.YOffset("away:Q", scale=alt.Scale(domain=[-0.5, 1.5])),
-            color=styles.colour,
+            color=styles.color,
             shape=alt.condition("datum.at_chance", alt.value(FAILED), alt.value("circle")),
             tooltip=tips_of("strategy", "block", "seed", "points:.2f", "at_chance"),
         )
@@ -111,9 +111,9 @@ def _ranks(styles: Styles) -> Figure:
         x=alt.X("strategy:N", title=None, sort=ORDER, axis=alt.Axis(labelAngle=-35, labelLimit=130)),
         y=alt.Y("setting:N", title=None, sort=None, axis=alt.Axis(labelLimit=170)),
     )
-    colour = alt.Color("rank:Q", title="rank", scale=alt.Scale(scheme="cividis", reverse=True), legend=None)
+    color = alt.Color("rank:Q", title="rank", scale=alt.Scale(scheme="cividis", reverse=True), legend=None)
     tips = tips_of("setting", "strategy", "rank:.1f", "mean:.2f", "sd:.2f")
-    cells = base.mark_rect().encode(color=colour, tooltip=tips)
+    cells = base.mark_rect().encode(color=color, tooltip=tips)
     text = (
         base.transform_joinaggregate(last="max(rank)")
         .mark_text(fontSize=12)
@@ -156,22 +156,22 @@ def _mean_ranks(styles: Styles) -> Figure:
 
 
 def _learning(styles: Styles, score: str) -> Figure:
-    x = alt.X("labelled:Q", title="labelled texts", scale=alt.Scale(type="log", nice=False, padding=16))
+    x = alt.X("labeled:Q", title="labeled texts", scale=alt.Scale(type="log", nice=False, padding=16))
     x = x.axis(format="~s", tickCount=5)
-    base = named("results").transform_filter("isNumber(datum.labelled)")
+    base = named("results").transform_filter("isNumber(datum.labeled)")
     y = alt.Y("mean:Q", title=score, scale=alt.Scale(zero=False))
     band = base.mark_area(opacity=0.09).encode(
         x=x, y=alt.Y("mean_low:Q", title=score), y2="mean_high:Q", fill=styles.fill
     )
-    line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=styles.colour, strokeDash=styles.dash)
-    tips = tips_of("strategy", "labelled", "mean:.2f", "mean_low:.2f", "mean_high:.2f", "sd:.2f", "seeds")
+    line = base.mark_line(strokeWidth=2).encode(x=x, y=y, color=styles.color, strokeDash=styles.dash)
+    tips = tips_of("strategy", "labeled", "mean:.2f", "mean_low:.2f", "mean_high:.2f", "sd:.2f", "seeds")
     points = base.mark_point(filled=True, size=70, opacity=1).encode(
         x=x, y=y, fill=styles.fill, shape=styles.shape, tooltip=tips
     )
     return Figure(
         "learning",
         "Learning curves",
-        "Mean over the seeds against the number of labelled texts; the band is its interval of 95 %.",
+        "Mean over the seeds against the number of labeled texts; the band is its interval of 95 %.",
         "curve",
         {"results": "results"},
         spec_of(band + line + points),
@@ -216,7 +216,7 @@ def reliability_figure(styles: Styles) -> Figure:
         y=alt.Y("accuracy:Q", title="accuracy, in %", scale=scale),
     )
     tips = tips_of("strategy", "confidence:.1f", "accuracy:.1f", "share:.1f", "count:,")
-    line = base.mark_line(strokeWidth=1.6).encode(color=styles.colour, strokeDash=styles.dash)
+    line = base.mark_line(strokeWidth=1.6).encode(color=styles.color, strokeDash=styles.dash)
     points = base.mark_point(filled=True, size=55, opacity=1).encode(fill=styles.fill, shape=styles.shape, tooltip=tips)
     return Figure(
         "reliability",
@@ -239,9 +239,9 @@ def diversity_figure(styles: Styles) -> Figure:
     base = named("diversity")
     both = base.transform_filter("isValid(datum.disagreement_at_fork)")
     lines = both.mark_rule(strokeWidth=2).encode(
-        x=x, x2="stop:Q", y=y, y2="disagreement_at_end:Q", color=styles.colour, strokeDash=styles.dash, tooltip=tips
+        x=x, x2="stop:Q", y=y, y2="disagreement_at_end:Q", color=styles.color, strokeDash=styles.dash, tooltip=tips
     )
-    starts = both.mark_point(size=50, opacity=1).encode(x=x, y=y, color=styles.colour, shape=styles.shape, tooltip=tips)
+    starts = both.mark_point(size=50, opacity=1).encode(x=x, y=y, color=styles.color, shape=styles.shape, tooltip=tips)
     ends = (
         base.transform_filter("isValid(datum.disagreement_at_end)")
         .mark_point(filled=True, size=80, opacity=1)

@@ -14,7 +14,7 @@ import yaml
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.provenance import canonical
-from deni.study.cell import Cell, Named
+from deni.study.cell import Cell, NamedSettings
 from deni.study.spec.axes import LONGEST_LABEL
 from deni.study.store.rows import Row
 from deni.study.store.table import called
@@ -84,7 +84,7 @@ def _plain(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _named(named: Named, label: str = "") -> Any:
+def _named(named: NamedSettings, label: str = "") -> Any:
     more = {**named.settings, **({"label": label} if label else {})}
     return {"name": named.name, **more} if more else named.name
 

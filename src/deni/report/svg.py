@@ -52,7 +52,7 @@ def _title(figure: Figure, row: dict[str, Any]) -> str:
 
 
 def _spec(figure: Figure, title: str, rows: dict[str, list[dict[str, Any]]], strategies: list[str]) -> dict[str, Any]:
-    """On paper: a width, plain colours, and a legend with names, which the page has beside its figures."""
+    """On paper: a width, plain colors, and a legend with names, which the page has beside its figures."""
     legend = {"title": None, "labelExpr": f"{json.dumps(strategies)}[datum.value]", "labelLimit": LABELS}
     shown = sorted({row["g"] for each in rows.values() for row in each})
 

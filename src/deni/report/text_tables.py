@@ -30,7 +30,7 @@ def markdown_sections(tables: Tables) -> dict[str, str]:
 
 
 def shared_by(tables: Tables) -> dict[str, str]:
-    """What is the same in all settings, but for the dataset: model, tuning, labelled, other."""
+    """What is the same in all settings, but for the dataset: model, tuning, labeled, other."""
     settings = tables.results[list(WHERE[2:])].astype(str)
     return {str(name): settings[name].iloc[0] for name in settings if settings[name].nunique() == 1}
 
@@ -45,7 +45,7 @@ def to_latex(tables: Tables) -> str:
 
 
 def to_csv(tables: Tables) -> str:
-    """A row for each strategy and setting, all digits, with the comparison with the baseline beside it."""
+    """A row for each strategy and setting, all digits, with the comparison with the baseline."""
     frame = tables.results.drop(columns=["pareto_mean", "pareto_sd"])
     if not tables.comparisons.empty:
         renamed = {"low": "difference_low", "high": "difference_high", "blocks": "paired_blocks"}
@@ -141,7 +141,7 @@ def _votes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _where(frame: pd.DataFrame) -> pd.DataFrame:
-    """Strategy and setting as texts; a part that is empty everywhere is left away."""
+    """Strategy and setting as texts; a part that is empty everywhere is omitted."""
     return frame[[name for name in WHERE if name != "other" or frame[name].any()]].astype(str)
 
 

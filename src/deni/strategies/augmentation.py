@@ -22,7 +22,7 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
             of those in the file are taken is chosen by the augmentation source of the run.
         augmented: a file with the columns `seed` (the labeled text, whose label counts) and `text`: CSV, TSV, JSONL or
             Parquet.
-        epochs: passes over all texts; 12 in the paper. None leaves that of the training.
+        epochs: passes over all texts; 12 in the paper. None leaves the training arguments unchanged.
     """
 
     when: ClassVar[str] = (

@@ -238,7 +238,7 @@ class Strategy:
         most = min(self.most_texts, available)
         if wanted is not None and wanted < most:
             raise SettingError(
-                f"{self.name} trains on all {most} labeled texts, not on {wanted}: omit --labelled or choose another "
+                f"{self.name} trains on all {most} labeled texts, not on {wanted}: omit --labeled or choose another "
                 "strategy"
             )
         return most if most < available else None

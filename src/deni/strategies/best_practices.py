@@ -14,7 +14,7 @@ from deni.strategies.base import Strategy
 class BestPractices(Strategy, name="best_practices", paper_row=3):
     """Train longer, with AdamW, bias correction and warm-up (Mosbach et al. 2021; arXiv 2406.12471).
 
-    The optimizers of torch correct the bias by themselves. A setting of None leaves that of the training.
+    The optimizers of torch correct the bias by themselves. A setting of None leaves the training arguments unchanged.
 
     Args:
         epochs: passes over the texts, above 0; 20 in the paper.

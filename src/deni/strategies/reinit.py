@@ -39,9 +39,7 @@ class Reinit(Strategy, name="reinit"):
             raise SettingError("reinit needs layers that train, and with PEFT they are frozen: use full tuning")
         layers = layers_of(model)
         if self.reinit_layers >= len(layers):
-            raise SettingError(
-                f"the model has {len(layers)} layers of its own: reinit at most {len(layers) - 1} of them"
-            )
+            raise SettingError(f"the model has {len(layers)} layers: reinit at most {len(layers) - 1} of them")
         pooler = pooler_of(model)
         for fresh in [*layers[-self.reinit_layers :], *([pooler] if pooler is not None else [])]:
             for module in fresh.modules():

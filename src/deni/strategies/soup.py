@@ -24,7 +24,7 @@ class Soup(Forking, name="soup"):
     Args:
         soup_from: where the fork is, as a fraction of all steps.
         ingredients: which members are averaged: `uniform`: the mean of all members; `greedy`: the best member, and then
-            each that, in the order of their scores on the development texts, does not make the mean worse.
+            each that, in the order of their scores on the dev texts, does not make the mean worse.
     """
 
     when: ClassVar[str] = "When prediction may cost one forward pass only, but the last part of training may cost more."

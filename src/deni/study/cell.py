@@ -22,7 +22,7 @@ MEASURES = ("test", "development")  # the part that a cell is measured on
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedSettings:
     """A strategy or tuning by name, with the settings that are given."""
 
     name: str
@@ -69,8 +69,8 @@ class Cell:
 
     dataset: Mapping[str, Any]
     model: str
-    tuning: Named
-    strategy: Named
+    tuning: NamedSettings
+    strategy: NamedSettings
     labelled: int | None
     seed: int
     block: int
@@ -133,7 +133,7 @@ class Cell:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
         """The cell that `to_json` wrote."""
-        named = {name: Named(**values[name]) for name in ("tuning", "strategy")}
+        named = {name: NamedSettings(**values[name]) for name in ("tuning", "strategy")}
         return cls(**{**neutral_values(cls), **values, **named})  # of fields that came later than it was written
 
 

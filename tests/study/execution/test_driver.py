@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from deni.errors import InputError
-from deni.study.cell import Cell, CellResult, Fingerprints, Named
+from deni.study.cell import Cell, CellResult, Fingerprints, NamedSettings
 from deni.study.execution.driver import ATTEMPTS, Pack, packs_of, run_packs
 from deni.study.execution.job import Job
 from deni.study.execution.progress import Progress
-from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.base import PackResult, Runner
 from deni.study.store.database import Store
 
-CELL = Cell({"name": "tickets.csv"}, "some/model", Named("full"), Named("default"), 100, seed=0, block=0)
+CELL = Cell(
+    {"name": "tickets.csv"}, "some/model", NamedSettings("full"), NamedSettings("default"), 100, seed=0, block=0
+)
 
 
 def planned(count=4, **changed):
@@ -27,7 +29,7 @@ def result(seed=0):
 
 
 class Scripted(Runner):
-    """Answers each pack as `says` tells: `(seeds of the pack, how often it was given) -> Done without number`."""
+    """Answers each pack as `says` tells: `(seeds of the pack, how often it was given) -> PackResult without number`."""
 
     def __init__(self, says, slots=2):
         super().__init__(slots, threads=1)
@@ -48,7 +50,7 @@ class Scripted(Runner):
 
 
 def well(seeds, _):
-    return Done(0, [result(seed) for seed in seeds])
+    return PackResult(0, [result(seed) for seed in seeds])
 
 
 def trained(store, cells, says, size=2, slots=2):
@@ -88,7 +90,9 @@ def test_every_cell_is_written_once(store):
 
 def test_a_cell_whose_run_failed_is_recorded_and_the_others_go_on(store):
     def says(seeds, _):
-        return Done(0, ["TrainingDivergedError: non-finite loss" if seed == 1 else result(seed) for seed in seeds])
+        return PackResult(
+            0, ["TrainingDivergedError: non-finite loss" if seed == 1 else result(seed) for seed in seeds]
+        )
 
     trained(store, planned(4), says)
     assert store.status()["done"] == 3
@@ -98,7 +102,7 @@ def test_a_cell_whose_run_failed_is_recorded_and_the_others_go_on(store):
 
 def test_a_pack_that_raises_is_trained_cell_by_cell(store):
     def says(seeds, times):
-        return Done(0, error="Traceback ...\nValueError: seed 1") if 1 in seeds else well(seeds, times)
+        return PackResult(0, error="Traceback ...\nValueError: seed 1") if 1 in seeds else well(seeds, times)
 
     runner, _ = trained(store, planned(4), says, size=4)
     assert sorted(runner.given) == [[0], [0, 1, 2, 3], [1], [2], [3]]
@@ -109,7 +113,7 @@ def test_a_pack_that_raises_is_trained_cell_by_cell(store):
 
 def test_a_pack_whose_worker_died_is_tried_again(store):
     def says(seeds, times):
-        return Done(0, died="killed by SIGKILL") if times < ATTEMPTS else well(seeds, times)
+        return PackResult(0, died="killed by SIGKILL") if times < ATTEMPTS else well(seeds, times)
 
     runner, news = trained(store, planned(2), says)
     assert runner.given == [[0, 1]] * ATTEMPTS
@@ -119,7 +123,7 @@ def test_a_pack_whose_worker_died_is_tried_again(store):
 
 def test_a_cell_that_kills_every_worker_fails_alone(store):
     def says(seeds, times):
-        return Done(0, died="killed by SIGKILL") if 1 in seeds else well(seeds, times)
+        return PackResult(0, died="killed by SIGKILL") if 1 in seeds else well(seeds, times)
 
     trained(store, planned(3), says, size=3)
     (row,) = store.results("failed")
@@ -155,8 +159,8 @@ def test_progress_counts_what_the_driver_tells(store, capsys):
 
     def says(seeds, times):
         if times == 1 and 0 in seeds:
-            return Done(0, died="killed")
-        return Done(0, ["no" if seed == 3 else result(seed) for seed in seeds])
+            return PackResult(0, died="killed")
+        return PackResult(0, ["no" if seed == 3 else result(seed) for seed in seeds])
 
     cells = planned(4)
     store.add(cells)
@@ -168,8 +172,8 @@ def test_progress_counts_what_the_driver_tells(store, capsys):
 def test_progress_counts_a_pack_that_is_split_once(store):
     def says(seeds, _):
         if 0 in seeds:
-            return Done(0, died="killed")
-        return Done(0, error="ValueError: seed 2") if 2 in seeds else well(seeds, 1)
+            return PackResult(0, died="killed")
+        return PackResult(0, error="ValueError: seed 2") if 2 in seeds else well(seeds, 1)
 
     cells = planned(5)
     progress = Progress(cells, shown=False)
@@ -180,7 +184,7 @@ def test_progress_counts_a_pack_that_is_split_once(store):
 
 def test_when_it_is_time_no_pack_is_begun_and_those_under_way_are_finished(store):
     def says(seeds, times):  # seed 1 would be tried again
-        return Done(0, died="killed by SIGKILL") if 1 in seeds else well(seeds, times)
+        return PackResult(0, died="killed by SIGKILL") if 1 in seeds else well(seeds, times)
 
     cells = planned(6)
     store.add(cells)
@@ -209,7 +213,9 @@ def test_a_full_disk_ends_the_study_and_the_same_again_finishes_it(store):
     def large(seeds, _):
         draw = np.random.default_rng(seeds[0])
         log_probs = draw.normal(size=(50_000, 1, 2))
-        return Done(0, [CellResult(log_probs, np.zeros(50_000), np.arange(50_000), ("no", "yes"), "d") for _ in seeds])
+        return PackResult(
+            0, [CellResult(log_probs, np.zeros(50_000), np.arange(50_000), ("no", "yes"), "d") for _ in seeds]
+        )
 
     cells = planned(4)
     store.add(cells)

@@ -369,7 +369,7 @@ def test_cells_on_development_texts_stay_apart_from_those_on_test_texts(study, t
     assert {name: len(ids) for name, ids in measured.items()} == {"development": 6, "test": 7}
     assert not measured["development"] & measured["test"]
     status = CliRunner().invoke(main, ["study", "status", path]).output
-    assert "measured on a development part, not on test texts: 2 of 4 cells" in status.splitlines()
+    assert "measured on a dev split, not on test texts: 2 of 4 cells" in status.splitlines()
     assert CliRunner().invoke(main, ["study", "export", path, "--output", table]).exit_code == 0
     assert pd.read_csv(table)["measure"].tolist() == ["development"] * 2 + ["test"] * 2
     archive, again = str(tmp_path / "study.parquet"), str(tmp_path / "again.db")
@@ -378,7 +378,7 @@ def test_cells_on_development_texts_stay_apart_from_those_on_test_texts(study, t
     with Store(again) as store:
         assert [(row.key, row.cell) for row in store.results()] == [(row.key, row.cell) for row in rows]
     assert CliRunner().invoke(main, ["report", again, "--output", page]).exit_code == 0
-    assert "tickets.csv, measure=development" in (tmp_path / "page.html").read_text()
+    assert "tickets.csv, dev split" in (tmp_path / "page.html").read_text()
 
 
 def test_failed_cells_stay_failed_until_they_are_retried(study, tmp_path):

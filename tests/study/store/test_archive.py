@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deni.errors import InputError
-from deni.study.cell import Named
+from deni.study.cell import NamedSettings
 from deni.study.store.archive import opened, write_archive
 from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
@@ -15,7 +15,7 @@ from tests.helpers.cells import a_result, planned
 def store(tmp_path):
     """Two cells that are done, one that failed, one that waits."""
     with Store(tmp_path / "study.db", create=True) as made:
-        cells = planned(strategy=Named("deni", {"members": 3}))
+        cells = planned(strategy=NamedSettings("deni", {"members": 3}))
         made.add(cells, "first")
         made.claim([each.key for each in cells])
         for at, each in enumerate(cells[:2]):
@@ -46,7 +46,7 @@ def test_an_archive_has_all_of_a_cell_but_its_members(store, archive):
 
 
 def test_the_class_on_top_stays_on_top_in_half_precision(tmp_path):
-    (cell,) = planned(1, strategy=Named("deni", {"members": 3}))
+    (cell,) = planned(1, strategy=NamedSettings("deni", {"members": 3}))
     close = np.log([[[0.49999, 0.50001]] * 3, [[0.50001, 0.49999]] * 3])  # a tie in half precision
     result = dataclasses.replace(a_result(0, 2), log_probs=close)
     with Store(tmp_path / "study.db", create=True) as store:
@@ -62,7 +62,7 @@ def test_a_study_goes_on_from_an_archive(store, archive, tmp_path):
     ((_, merged),) = merge_files(tmp_path / "new.db", [archive])
     assert (merged.new, merged.conflicts) == (3, ())
     with Store(tmp_path / "new.db") as again:
-        again.add(planned(strategy=Named("deni", {"members": 3})), "first")
+        again.add(planned(strategy=NamedSettings("deni", {"members": 3})), "first")
         assert again.status() == {"waiting": 1, "running": 0, "done": 2, "failed": 1}
 
 
@@ -71,7 +71,7 @@ def test_an_archive_agrees_with_its_store_and_disagrees_with_another(store, arch
     assert (merged.new, merged.completed, merged.conflicts) == (0, 0, ())
     key = next(store.results()).key
     with Store(tmp_path / "other.db", create=True) as other:
-        cells = planned(1, strategy=Named("deni", {"members": 3}))
+        cells = planned(1, strategy=NamedSettings("deni", {"members": 3}))
         other.add(cells, "first")
         other.claim([key])
         other.finish(key, dataclasses.replace(a_result(0, 50), metrics={"macro_f1": 0.1}))

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from deni.cli.options.renamed import renamed_flags
+
 _RANGE = r"(?:[\d.]+<=?x(?:<=?[\d.]+)?|x[<>]=?[\d.]+)"  # as click writes it, alone or behind the default
 _RANGES = re.compile(rf"\s*\[{_RANGE}\]|;\s*{_RANGE}(?=\])|(?<=\[){_RANGE};\s*")
 
@@ -24,6 +26,10 @@ class GroupedCommand(click.Command):
         super().__init__(*arguments, **attributes)
         self.groups = {title: names.split() for title, names in (groups or {}).items()}
         self.more = more
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read old names of flags as today's."""
+        return super().parse_args(ctx, renamed_flags(self, args))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections, each in the widths of its own columns."""

@@ -20,7 +20,10 @@ PROTOCOL = click.option(
     "--protocol", type=Choice(["paper"]), help="Protocol of the paper: its preset, and 1,000 labeled texts."
 )
 LABELLED = click.option(
-    "--labelled", type=click.IntRange(min=1), help="Labeled texts to train on, class-balanced.  [default: all]"
+    "--labeled",
+    "labelled",
+    type=click.IntRange(min=1),
+    help="Labeled texts to train on, class-balanced.  [default: all]",
 )
 TEST_SIZE = click.option(
     "--test-size", type=click.IntRange(min=1), help="Texts of the test split to measure on.  [default: all]"

@@ -56,7 +56,7 @@ def check_trainable(train: Texts, test: Texts | None = None, dev: Texts | None =
     if train.labels is None:
         raise InputError(f"{train.source}: the texts have no labels; name their column with {LABEL_FLAG}")
     found = [each for check in (*LABEL_CHECKS.values(), *TEXT_CHECKS.values()) for each in check(train)]
-    for part, held_out in (("test", test), ("development", dev)):
+    for part, held_out in (("test", test), ("dev", dev)):
         if held_out is not None:
             found += check_held_out(train, held_out, part)
     for finding in found:

@@ -97,7 +97,7 @@ def _json(value: Any) -> str:
 
 
 def json_value(value: Any) -> Any:
-    """As JSON has it: five digits are enough to draw; what is no number is null."""
+    """As JSON has it: five digits are enough to draw; non-finite numbers are null."""
     if isinstance(value, float):
         return float(f"{value:.5g}") if math.isfinite(value) else None
     return value

@@ -62,9 +62,9 @@ def build_page(tables: Tables, sentences: Sequence[Sentence], repeat: Repeat, ti
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
-    labelled = "all" if setting.labelled is None else setting.labelled
+    labeled = "all" if setting.labeled is None else setting.labeled
     own = {"dataset": setting.dataset, "model": setting.model, "tuning": setting.tuning, "other": setting.other}
-    return {"label": setting.label, "curve": setting.curve, "labelled": labelled, **own}
+    return {"label": setting.label, "curve": setting.curve, "labeled": labeled, **own}
 
 
 def _sampled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def _places(frame: pd.DataFrame, tables: Tables) -> tuple[list[Any], list[int]]:
 
 
 def _common(settings: Sequence[Setting]) -> str:
-    """What all settings share, and their labels leave away."""
+    """What all settings share, and their labels omit."""
     parts = [{getattr(setting, name) for setting in settings} for name in ("model", "tuning", "amount")]
     return ", ".join(value for part in parts if len(part) == 1 for value in part)
 
@@ -99,7 +99,7 @@ def _common(settings: Sequence[Setting]) -> str:
 def _filters(settings: Sequence[Setting]) -> dict[str, list[str]]:
     """The values of each part of a setting that has several, as texts."""
     found: dict[str, list[str]] = {}
-    for name in ("dataset", "model", "tuning", "labelled", "other"):
+    for name in ("dataset", "model", "tuning", "labeled", "other"):
         values = [getattr(setting, name) for setting in settings]
         if len(set(values)) > 1:
             found[name] = list(dict.fromkeys("all" if value is None else str(value) for value in values))
@@ -163,12 +163,12 @@ def _shown(tables: Tables) -> dict[str, dict[str, Any]]:
 
 
 def _where(frame: pd.DataFrame, tables: Tables) -> list[Column]:
-    """Strategy and setting; parts that are the same in the whole study are left away."""
+    """Strategy and setting; parts that are the same in the whole study are omitted."""
     columns = [Column("strategy", frame["strategy"].tolist(), number=False)]
     for name in WHERE[1:]:
         values = {getattr(setting, name) for setting in tables.runs.settings}
         if len(values) > 1 or name == "dataset" or (name == "other" and values != {""}):
-            columns.append(Column(name, [str(value) for value in frame[name]], number=name == "labelled"))
+            columns.append(Column(name, [str(value) for value in frame[name]], number=name == "labeled"))
     return columns
 
 

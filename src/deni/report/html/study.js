@@ -51,7 +51,7 @@ async function draw(figure, settings, strategies) {
   const key = { setting: (row) => row.setting, curve: (row) => row.curve, all: () => "" }[figure.each];
   let titles = [...new Set(tables.flatMap(([, rows]) => rows.map(key)))];
   if (figure.each === "curve") {
-    titles = titles.filter((title) => new Set(tables[0][1].filter((row) => key(row) === title).map((row) => row.labelled)).size > 1);
+    titles = titles.filter((title) => new Set(tables[0][1].filter((row) => key(row) === title).map((row) => row.labeled)).size > 1);
   }
   const note = place.parentElement.querySelector(".note");
   note.hidden = titles.length <= MOST;

@@ -86,7 +86,7 @@ def _loss(summary: TrainingSummary) -> Figure:
         "losses",
         "Loss",
         "Mean over the members, with dropout, over all steps since the point before. Where there are several members "
-        "the ground is grey, and the number at the top says how many.",
+        "the ground is gray, and the number at the top says how many.",
         "all",
         {"losses": "losses", "phases": "phases"},
         spec_of(bands + labels + lines + points),

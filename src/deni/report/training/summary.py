@@ -24,11 +24,11 @@ class TrainingSummary:
     Args:
         data: what it was trained on, as it was named.
         train_texts: how many texts were trained on.
-        metrics: of the test part, and how many texts there were.
-        on_test: what the test part says; None without one.
+        metrics: of the test split, and how many texts there were.
+        on_test: measures of the test split; None without one.
         missing: part of the report -> the sentence that says why it is not there.
-        losses: `step`, `loss` and `of` (training texts, development texts).
-        scores: `step` and `score` on the development texts.
+        losses: `step`, `loss` and `of` (training texts, dev texts).
+        scores: `step` and `score` on the dev texts.
         phases: `start`, `stop`, `members` (of all runs).
         forks: rows as `deni.analysis.forks.summarize_forks` gives them.
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
@@ -88,7 +88,7 @@ def summarize_training(
     dev = trainer.eval_dataset is not None
     on_test = None
     if done.evaluation is None:
-        missing["test"] = "There was no test part (--test 0), so nothing is known of how good the model is."
+        missing["test"] = "There was no test split (--test 0), so nothing is known about how good the model is."
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
         on_test, why = measure_performance(result.recipe.task, result.labels, done.evaluation, parent, generator)
@@ -97,7 +97,7 @@ def summarize_training(
     if not forks:
         missing["forks"] = "One model was trained from beginning to end, so there are no members to compare."
     info = result.info(done.metrics)
-    of = {"loss": "training texts", "eval_loss": "development texts"}
+    of = {"loss": "training texts", "eval_loss": "dev texts"}
     losses = [(each["step"], each[name], kind) for each in history for name, kind in of.items() if name in each]
     best = f"eval_{trainer.args.metric_for_best_model}"
     scores = [(each["step"], 100 * each[best]) for each in history if dev and best in each]

@@ -17,7 +17,7 @@ from deni.engine.memory import STATES, available
 from deni.errors import InputWarning
 from deni.finetune import fine_tune
 from deni.provenance import canonical
-from deni.study.cell import Cell, Named
+from deni.study.cell import Cell, NamedSettings
 from deni.study.execution.job import Job
 from deni.study.library import Library
 
@@ -73,7 +73,7 @@ class Calibration:
     def _pace(self, cell: Cell, most: int) -> Pace:
         plain = dataclasses.replace(
             cell,
-            strategy=Named("default"),
+            strategy=NamedSettings("default"),
             recipe={**cell.recipe, "epochs": 1, "learning_rate": 1e-9},  # so that it takes the time and learns nothing
             factor={},
             seed=0,

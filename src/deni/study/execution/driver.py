@@ -11,7 +11,7 @@ from typing import Literal
 from deni.errors import InputError
 from deni.study.execution.job import Job
 from deni.study.execution.pack import Outcome
-from deni.study.execution.runners import Done, Runner
+from deni.study.execution.runners import PackResult, Runner
 from deni.study.store.database import Store
 
 ATTEMPTS = 3  # of a pack whose worker dies
@@ -109,7 +109,7 @@ def _claimed(pack: Pack, store: Store) -> Pack:
     return Pack([each for each in pack.jobs if each.key in ours], pack.deaths, claimed=True)
 
 
-def _record(pack: Pack, done: Done, store: Store, tell: Callable[[News], None]) -> list[Pack]:
+def _record(pack: Pack, done: PackResult, store: Store, tell: Callable[[News], None]) -> list[Pack]:
     """Write what came of a pack; the packs that are to be trained again."""
     if done.outcomes is not None:
         for each, outcome in zip(pack.jobs, done.outcomes, strict=True):

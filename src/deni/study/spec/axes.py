@@ -17,7 +17,7 @@ from deni.recipe import Recipe
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES, make_strategy
 from deni.strategies.default import Default
-from deni.study.cell import OPTIMIZATION_SOURCES, Named
+from deni.study.cell import OPTIMIZATION_SOURCES, NamedSettings
 from deni.study.spec.document import Spot, mentioned
 from deni.tasks import TASKS
 from deni.tuning import TUNINGS, make_tuning
@@ -175,7 +175,7 @@ def tuning(spot: Spot) -> Choice:
     settings = {key: each.as_type(hints[key]) for key, each in pairs.items()}
     with _at(pairs, spot):
         make_tuning(name, **settings)
-    return Choice(spot, Named(name, settings), pairs)
+    return Choice(spot, NamedSettings(name, settings), pairs)
 
 
 def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
@@ -185,7 +185,7 @@ def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
     settings = _typed(pairs, parts(name), folder)
     with _at(pairs, spot):
         make_strategy(name, preset, **settings)
-    return Choice(spot, Named(name, settings), pairs, label)
+    return Choice(spot, NamedSettings(name, settings), pairs, label)
 
 
 def _label(spot: Spot) -> str:
@@ -214,7 +214,7 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
 def _name_and_settings(
     spot: Spot, kind: str, table: Registry[Any], parts: Any, also: Sequence[str] = ()
 ) -> tuple[str, dict[str, Spot]]:
-    """A name, or a mapping of `name`, settings and what may be beside them; every part of the name is in the table."""
+    """A name, or a mapping of `name`, settings and further keys; every part of the name is in the table."""
     pairs = spot.pairs() if spot.is_mapping else {}
     if spot.is_mapping and "name" not in pairs:
         raise spot.wrong(f"no name: write {{name: {next(iter(table))}, ...}}")

@@ -14,7 +14,7 @@ from deni.errors import InputError
 from deni.randomness import SOURCES, derive
 from deni.recipe import PRESETS
 from deni.strategies import STRATEGIES, make_strategy
-from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMIZATION_SOURCES, Cell, Named
+from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMIZATION_SOURCES, Cell, NamedSettings
 from deni.study.spec import axes
 from deni.study.spec.axes import RECIPE, Choice, fields, parts
 from deni.study.spec.document import Spot, mentioned, read_yaml
@@ -38,10 +38,14 @@ class Point:
     def wrong(self, axis: str, error: Exception) -> InputError:
         """An error at the choice of this axis, or at the setting of it that the message names."""
         # What is a flag on the command line is a key here.
-        message = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: flag[1].replace("-", "_"), str(error))
+        message = re.sub(r"--([a-z]+(?:-[a-z]+)*)", lambda flag: _key_of(flag[1]), str(error))
         choice = self.choices[axis]
         factors = {name: self.choices[f"factor.{name}"].spot for name in self.cell.factor if name not in AMOUNTS}
         return mentioned(message, {**choice.settings, **factors}, choice.spot).wrong(message)
+
+
+def _key_of(flag: str) -> str:
+    return "labelled" if flag == "labeled" else flag.replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -100,8 +104,8 @@ class Grid:
         cell = Cell(
             dataset=choices["datasets"].value,
             model=choices["models"].value,
-            tuning=Named(tuning.name, {**tuning.settings, **in_tuning}),
-            strategy=Named(strategy.name, {**strategy.settings, **in_strategy}),
+            tuning=NamedSettings(tuning.name, {**tuning.settings, **in_tuning}),
+            strategy=NamedSettings(strategy.name, {**strategy.settings, **in_strategy}),
             labelled=labelled.value,
             seed=seed,
             block=block,
@@ -130,7 +134,7 @@ def read_grid(path: str | Path) -> Grid:
     vary = axes.vary(keys["vary"]) if "vary" in keys else OPTIMIZATION_SOURCES
     if measure == "development" and "data_split" in vary:
         raise keys["vary"].wrong(
-            "with data_split the test texts of one seed are development texts of another: vary other sources, or "
+            "with data_split the test texts of one seed are dev texts of another: vary other sources, or "
             "omit measure: development"
         )
 
@@ -140,7 +144,7 @@ def read_grid(path: str | Path) -> Grid:
     chosen = {
         "datasets": axis("datasets", lambda spot: axes.dataset(spot, folder), None),
         "models": axis("models", lambda spot: Choice(spot, spot.as_type(str)), "minilm"),
-        "tunings": axis("tunings", axes.tuning, Named("full")),
+        "tunings": axis("tunings", axes.tuning, NamedSettings("full")),
         "strategies": axis("strategies", lambda spot: axes.strategy(spot, preset or protocol, folder), None),
         "labelled": axis("labelled", axes.labelled, PAPER_LABELED if protocol == "paper" else None),
         "seeds": axes.numbers(keys["seeds"]),
@@ -195,7 +199,7 @@ def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -
     return found
 
 
-def _any_has(strategies: Sequence[Named], name: str) -> bool:
+def _any_has(strategies: Sequence[NamedSettings], name: str) -> bool:
     return any(name in fields(STRATEGIES[part]) for each in strategies for part in parts(each.name))
 
 
@@ -203,10 +207,10 @@ def _tuning_has(tuning: str, name: str) -> bool:
     return name in fields(TUNINGS[tuning])
 
 
-def _has(name: str, strategy: Named, tuning: Named) -> bool:
+def _has(name: str, strategy: NamedSettings, tuning: NamedSettings) -> bool:
     """Whether a factor means anything to a cell of this strategy and tuning."""
     return name in (*AMOUNTS, *RECIPE) or _any_has([strategy], name) or _tuning_has(tuning.name, name)
 
 
-def _make(strategy: Named, preset: str | None) -> Any:
+def _make(strategy: NamedSettings, preset: str | None) -> Any:
     return make_strategy(strategy.name, preset, **strategy.settings)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Done:
+class PackResult:
     """The outcome of a pack.
 
     Args:
@@ -48,7 +48,7 @@ class Runner(ABC):
         """Begin a pack; at most `slots` at a time."""
 
     @abstractmethod
-    def wait(self) -> Done:
+    def wait(self) -> PackResult:
         """Wait until a pack is done."""
 
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import Any
 
 from deni.errors import InputError
 from deni.study.execution.job import Job
-from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.base import PackResult, Runner
 from deni.study.execution.runners.work import work
 
 LOOK = 2.0  # seconds between two looks whether the head is there
@@ -74,7 +74,7 @@ class OnRay(Runner):
         with self._attached():
             self._running[self._task.remote(number, list(jobs), self.threads, self.trunks, self.device)] = number
 
-    def wait(self) -> Done:
+    def wait(self) -> PackResult:
         ready: list[Any] = []
         while not ready:
             self._look()
@@ -90,9 +90,9 @@ class OnRay(Runner):
                 self._ray.exceptions.NodeDiedError,
                 self._ray.exceptions.ObjectLostError,
             ) as error:
-                done = Done(number, died=f"the worker died ({type(error).__name__})")
+                done = PackResult(number, died=f"the worker died ({type(error).__name__})")
             except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
-                done = Done(number, error=str(error))
+                done = PackResult(number, error=str(error))
         if not _answers(self._head):  # then the failure is not the pack's
             raise self._gone(done.died or "its head does not answer")
         return done

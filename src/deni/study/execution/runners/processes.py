@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from deni.study.execution.job import Job
-from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.base import PackResult, Runner
 from deni.study.execution.runners.work import work
 
 SPAWN = multiprocessing.get_context("spawn")  # a fork of a process with torch's threads hangs
@@ -53,14 +53,14 @@ class Processes(Runner):
         with suppress(OSError):  # it has died meanwhile: `wait` reports it
             worker.pipe.send((number, list(jobs)))
 
-    def wait(self) -> Done:
+    def wait(self) -> PackResult:
         while True:
             busy = [each for each in self._workers if each.number is not None]
             ready = wait([*(each.pipe for each in busy), *(each.process.sentinel for each in busy)])
             for worker in busy:
                 if worker.pipe in ready:
                     try:
-                        done: Done = worker.pipe.recv()
+                        done: PackResult = worker.pipe.recv()
                     except (EOFError, OSError):
                         return self._replace(worker)
                     worker.number = None
@@ -75,7 +75,7 @@ class Processes(Runner):
             worker.process.join()
             worker.pipe.close()
 
-    def _replace(self, worker: _Worker) -> Done:
+    def _replace(self, worker: _Worker) -> PackResult:
         worker.process.join()
         worker.pipe.close()
         number, code = worker.number, worker.process.exitcode
@@ -83,7 +83,7 @@ class Processes(Runner):
         at = self._workers.index(worker)
         self._workers[at] = self._started(at)
         killed = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return Done(number, died=f"the worker died ({killed})")
+        return PackResult(number, died=f"the worker died ({killed})")
 
     def _started(self, at: int) -> _Worker:
         ours, theirs = SPAWN.Pipe()

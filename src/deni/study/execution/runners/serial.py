@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deni.study.execution.job import Job
-from deni.study.execution.runners.base import Done, Runner
+from deni.study.execution.runners.base import PackResult, Runner
 from deni.study.execution.runners.work import work
 
 
@@ -19,7 +19,7 @@ class Serial(Runner):
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
         self._given = number, jobs
 
-    def wait(self) -> Done:
+    def wait(self) -> PackResult:
         assert self._given is not None
         (number, jobs), self._given = self._given, None
         return work(number, jobs, self.threads, self.trunks, self.device)

@@ -10,13 +10,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from deni.study.execution.job import Job
-from deni.study.execution.runners.base import Done
+from deni.study.execution.runners.base import PackResult
 
 if TYPE_CHECKING:
     from deni.study.library import Library
 
 
-def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, device: str | None) -> Done:
+def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, device: str | None) -> PackResult:
     """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
@@ -28,9 +28,9 @@ def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, dev
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
-            return Done(number, run_pack(jobs, _library(), trunks, device))
+            return PackResult(number, run_pack(jobs, _library(), trunks, device))
     except Exception:
-        return Done(number, error=traceback.format_exc())
+        return PackResult(number, error=traceback.format_exc())
     finally:
         torch.set_num_threads(before)
 
