@@ -1,6 +1,6 @@
-"""Which learning rate each tuning starts with: plain fine-tuning of MiniLM, macro F1 on a development part.
+"""Which learning rate each tuning starts with: plain fine-tuning of MiniLM, macro F1 on a dev split.
 
-The development part is cut from the training part; the test part is never read.
+The dev split is cut from the training split; the test split is never read.
 
     python benchmarks/learning_rates.py --labelled 200 --epochs 10
 """
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--tunings", nargs="+", choices=RATES, default=runnable, help="rows of others are kept")
     parser.add_argument("--labelled", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--dev", type=int, default=500, help="texts of the development part")
+    parser.add_argument("--dev", type=int, default=500, help="texts of the dev split")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args()

@@ -39,7 +39,7 @@ class Recipe:
         strategy: who trains when.
         epochs: passes over the training texts, above 0.
         learning_rate: peak rate; None for the tuning's own.
-        batch_size: texts of one optimiser step and process, divided by the accumulation steps.
+        batch_size: texts of one optimizer step and process, divided by the accumulation steps.
         eval_batch_size: texts of one forward pass in evaluation.
         max_length: tokens after which a text is cut; None for the 99th percentile of the training texts, at most the
             model's limit.
@@ -49,7 +49,7 @@ class Recipe:
             data_split and label_choice in place of the block of `deni.commands.train.train_file`.
         engine: how members are computed.
         members_at_a_time: members in one forward pass; None for as many as fit.
-        optim: name of an optimiser of `transformers.TrainingArguments`; AdamW without decay is Adam.
+        optim: name of an optimizer of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
         early_stopping_patience: stop after so many epochs without a better score on the dev texts, by the

@@ -97,7 +97,7 @@ def _cost(styles: Styles, score: str, of: Literal["mean", "sd"]) -> Figure:
     return Figure(
         f"cost-{of}",
         "What the mean costs" if of == "mean" else "What stability costs",
-        "One optimiser step of one member is a member-step. The dashed line joins the strategies that no other one "
+        "One optimizer step of one member is a member-step. The dashed line joins the strategies that no other one "
         f"beats in both: the {best} {of if of == 'mean' else 'SD'} for their cost (the Pareto front of the values as "
         "measured, without their intervals, and of all strategies, also those that a filter hides).",
         "setting",
@@ -231,7 +231,7 @@ def reliability_figure(styles: Styles) -> Figure:
 
 def diversity_figure(styles: Styles) -> Figure:
     """How far apart the members are from fork to merge or vote: rows of `diversity`."""
-    x = alt.X("step:Q", title="optimiser step")
+    x = alt.X("step:Q", title="optimizer step")
     y = alt.Y("disagreement_at_fork:Q", title="members disagree on, in % of texts")
     told = ("strategy", "fork", "members", "step", "stop", "ends_in", "runs")
     shares = [f"{what}_at_{at}:.2f" for what in ("disagreement", "distance") for at in ("fork", "end")]

@@ -360,7 +360,7 @@ def test_cells_on_development_texts_stay_apart_from_those_on_test_texts(study, t
         how = ["--store", path, "--pack", "2", "--threads", "1"]
         done = CliRunner().invoke(main, ["study", "run", study(seeds=2, labelled=12, measure=measure), *how])
         assert done.exit_code == 0, done.output
-        assert ("measured on a development part" in done.output) == (measure == "development")
+        assert ("measured on a dev split" in done.output) == (measure == "development")
     measured: dict[str, set[int]] = {}
     with Store(path) as store:
         rows = list(store.results())

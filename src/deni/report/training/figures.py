@@ -64,13 +64,13 @@ def _of_one(figure: Figure, caption: str) -> Figure:
 
 def _step(summary: TrainingSummary | None = None) -> alt.X:
     scale = alt.Scale(zero=True) if summary is None else alt.Scale(domain=[0, summary.phases[-1]["stop"]])
-    return alt.X("step:Q", title="optimiser step", scale=scale)
+    return alt.X("step:Q", title="optimizer step", scale=scale)
 
 
 def _loss(summary: TrainingSummary) -> Figure:
     several = named("phases").transform_filter("datum.members > 1")
     tips = tips_of("members", "start", "stop")
-    across = {"x": alt.X("start:Q", title="optimiser step"), "x2": "stop:Q"}
+    across = {"x": alt.X("start:Q", title="optimizer step"), "x2": "stop:Q"}
     bands = several.mark_rect(opacity=0.14, color=QUIET).encode(**across, tooltip=tips)
     labels = several.mark_text(baseline="top", dy=2, fontSize=11, color=INK).encode(
         x="middle:Q", y=alt.value(0), text="members:Q", tooltip=tips
