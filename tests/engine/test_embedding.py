@@ -5,9 +5,12 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from datasets import Dataset
 from torch import nn
+from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArguments, default_data_collator
+from transformers.trainer_utils import RemoveColumnsCollator
 
-from deni.engine.active_tokens import ActiveEmbedding, activate
+from deni.engine.active_tokens import ActiveEmbedding, activate, moves_own_rows_only, token_ids
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
@@ -175,3 +178,41 @@ def test_members_with_active_rows_equal_members_with_whole_tables(tiny, batch, e
         members[0][0]["roberta.embeddings.word_embeddings.weight"],
         members[0][1]["roberta.embeddings.word_embeddings.weight"],
     )
+
+
+class Replaces(DataCollatorWithPadding):
+    """As a user's: puts the mask token in the place of some ids."""
+
+
+class Wraps:
+    """Has a known collator, and does something to what it gives."""
+
+    def __init__(self, collator):
+        self.data_collator = collator
+
+    def __call__(self, features):
+        return self.data_collator(features)
+
+
+def test_only_collators_that_are_known_exactly_leave_the_ids_as_they_are(model_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    args = TrainingArguments(str(tmp_path), use_cpu=True)
+    known = DataCollatorWithPadding(tokenizer)
+    assert moves_own_rows_only(args, known)
+    assert moves_own_rows_only(args, default_data_collator)
+    assert moves_own_rows_only(args, RemoveColumnsCollator(known, ["input_ids"]))
+    for other in (Replaces(tokenizer), Wraps(known), RemoveColumnsCollator(Replaces(tokenizer), ["input_ids"])):
+        assert not moves_own_rows_only(args, other)
+
+
+class Changes(list):
+    """A list whose rows are not what they look like."""
+
+
+def test_only_datasets_that_show_what_is_trained_on_have_ids():
+    data = [{"input_ids": [7, 3]}, {"input_ids": [5, 3]}]
+    for shown in (data, tuple(data), Dataset.from_list(data), Dataset.from_list(data).with_format("torch")):
+        assert token_ids([shown]).tolist() == [3, 5, 7]
+    made_anew = Dataset.from_list(data).with_transform(lambda batch: batch)
+    for hidden in (Changes(data), made_anew, Dataset.from_list(data).to_iterable_dataset()):
+        assert token_ids([hidden]) is None

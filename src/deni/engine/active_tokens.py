@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from transformers import (
     DefaultDataCollator,
     default_data_collator,
 )
+from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.models.hugging_face import hugging_face
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 # Optimizers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
-# They leave the ids as they are.
+# They leave the ids as they are, and add padding only.
 KNOWN_COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification, DefaultDataCollator)
 
 
@@ -136,23 +137,31 @@ def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     Args:
         collator: the data collator, also one that removes columns first.
     """
-    inner = getattr(collator, "data_collator", collator)
-    known = inner is default_data_collator or isinstance(inner, KNOWN_COLLATORS)
+    inner = collator.data_collator if type(collator) is RemoveColumnsCollator else collator
+    known = inner is default_data_collator or type(inner) in KNOWN_COLLATORS  # a subclass may do anything
     return args.weight_decay == 0 and args.optim in ELEMENTWISE and known
+
+
+def has_token_column(dataset: Any) -> bool:
+    """Whether it is a dataset of `datasets` whose column of token ids is what training sees."""
+    from datasets import Dataset
+
+    return type(dataset) is Dataset and "input_ids" in dataset.column_names and dataset.format["type"] != "custom"
 
 
 def token_ids(datasets: Iterable[Any]) -> Tensor | None:
     """The token ids of all texts, ascending; None where a dataset does not show them, or has none.
+
+    Lists and datasets of `datasets` show them; not streams, nor those with a transform that makes the rows anew.
 
     >>> token_ids([[{"input_ids": [7, 3]}], [{"input_ids": [5, 3]}]])
     tensor([3, 5, 7])
     """
     ids: set[int] = set()
     for dataset in datasets:
-        columns = getattr(dataset, "column_names", None)
-        if columns is not None and "input_ids" in columns:
+        if has_token_column(dataset):
             rows: Any = dataset["input_ids"]
-        elif isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], Mapping):
+        elif type(dataset) in (list, tuple) and dataset and isinstance(dataset[0], Mapping):
             rows = [row.get("input_ids", ()) for row in dataset]
         else:
             return None

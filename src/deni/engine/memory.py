@@ -11,6 +11,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from deni.engine.active_tokens import has_token_column
 from deni.engine.dropout import MemberDropout, Streams
 from deni.engine.module import in_mode
 from deni.errors import SettingError
@@ -103,8 +104,7 @@ def at_a_time(
 
 def most_tokens(dataset: Any) -> int:
     """T of the longest text; 0 where the dataset has no column of token ids."""
-    columns = getattr(dataset, "column_names", None)
-    if columns is None or "input_ids" not in columns:
+    if not has_token_column(dataset):
         return 0
     return max(map(len, dataset["input_ids"]), default=0)
 

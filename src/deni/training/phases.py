@@ -3,8 +3,9 @@
 What happens in one run of training, in this order; each line names who does it:
 
     FreshModels         the model of each run is initialized            Strategy.prepare, Strategy.prepare_model
-    engine_choice       the engine is chosen, memory is checked         Strategy.phases
+    PopulationTrainer   the schedule is made                            Strategy.phases
     Phases.begin        a run begins that is not resumed                Strategy.start
+    engine_choice       on the first batch: the engine, the memory
     for each optimizer step, from 0 to T - 1:
         Phases.begin_step
             if the last phase had several members: compare, merge       ForkMonitor.compare, Population.merge

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deni.engine.active_tokens import activate, input_table
 from deni.errors import SettingError
+from deni.models.architectures import has_adapter
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.strategies import Strategy
@@ -99,8 +100,9 @@ class FreshModels:
             active: token ids whose embeddings train; None for all.
         """
         initial = [differences(model, self.of(run, trial)) for run in range(1, self.seeds.runs)]
-        # The other rows come from one frozen table, which all runs must share.
-        if active is not None and not any(name in other for name in input_table(model) for other in initial):
+        # The other rows come from one frozen table, which all runs must share and no noise may reach.
+        noisy = self.strategy.scope == "auto" and has_adapter(model)
+        if active is not None and not noisy and not any(n in other for n in input_table(model) for other in initial):
             activate(model, active)
         sources = [self.seeds.sources_of(run, device, rank) for run in range(self.seeds.runs)]
         population = Population(model, sources, plan.engine, initial, plan.at_a_time)

@@ -290,14 +290,24 @@ class PopulationTrainer(Trainer):
         return output
 
     def _plan(self) -> None:
-        """Make the schedule, choose the engine and check the memory before anything is trained."""
+        """Make the schedule before anything is trained."""
         self.phases.schedule = None  # the schedule decides how many orders of rows there are; here one is enough
         loader = self.get_train_dataloader()
         self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
-        peak = self.phases.schedule.peak * len(self.seeds)
-        if peak == 1 or self.engine_plan is not None:
+
+    def get_batch_samples(self, *args: Any, **options: Any) -> Any:
+        """As Trainer's; the first batch decides about the engine, when all hooks on the model are there."""
+        batches, items = super().get_batch_samples(*args, **options)
+        if batches and self.engine_plan is None:
+            self._choose_engine(batches[0])
+        return batches, items
+
+    def _choose_engine(self, batch: Any) -> None:
+        """Choose the engine and check the memory before anything is trained, where several members are to be."""
+        peak = self.phases.planned.peak * len(self.seeds)
+        if peak == 1:
             return
-        batch = self.columns.prepared(next(iter(loader)))
+        batch = self.columns.prepared(batch)
         logits_alone = self.compute_loss_func is None  # the user's loss may ask for more
         self.engine_plan = choose_engine(
             self.population,
