@@ -4,7 +4,6 @@ VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev
 TESTS ?=
-PYTEST ?=
 OLDEST := tests/tuning tests/training tests/engine/test_equality.py tests/artifact tests/models tests/data tests/tasks \
 	tests/measures tests/test_finetune.py tests/test_sklearn.py tests/test_registry.py tests/study/store tests/cli/test_bad_input.py \
 	tests/cli/test_boundary.py
@@ -22,11 +21,11 @@ demo: install
 	$(BIN)/deni demo
 
 test: install
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST) $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(TESTS)
 
 # With the oldest versions that pyproject.toml allows; the only ones with the package `adapters`, which UniPELT needs.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev,unipelt PYTEST="-W default" TESTS="$(OLDEST)"
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev,unipelt TESTS="-W default $(OLDEST)"
 
 # What reads documentation, examples and results, in a copy of the checkout without datasets.
 test-without-data: install

@@ -15,7 +15,7 @@ from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
 from deni.commands.predict import predict_file
 from deni.commands.strategies import show_strategies
-from deni.commands.study import export_cells, merge_stores, plan_study, retry_cells, study_status
+from deni.commands.study import damaged_cells, export_cells, merge_stores, plan_study, retry_cells, study_status
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -40,6 +40,7 @@ FUNCTIONS = {
     "report": (write_report,),
     "strategies list": (show_strategies,),
     "strategies show": (show_strategies,),
+    "study check": (damaged_cells,),
     "study export": (export_cells,),
     "study merge": (merge_stores,),
     "study retry": (retry_cells,),

@@ -19,8 +19,9 @@ from deni.strategies.base import ARGUMENTS
 from deni.study.cell import MEASURES, Cell
 from deni.study.keys import HOW
 from deni.study.store.database import Store
-from deni.study.store.rows import Row
+from deni.study.store.rows import Outputs, Row
 from deni.study.store.table import called, flat
+from deni.study.store.validate import DamagedCellError, warn_of_damaged
 from deni.study.vote import voter
 from deni.tasks import TASKS
 
@@ -221,7 +222,8 @@ class _Reader:
         """The runs of one strategy in one setting."""
         done = sorted((row for row in rows if row.status == "done"), key=lambda row: (row.cell.block, row.cell.seed))
         numbers = list(dict.fromkeys(row.cell.block for row in done))
-        blocks = [self._block(number, [row for row in done if row.cell.block == number]) for number in numbers]
+        found = (self._block(number, [row for row in done if row.cell.block == number]) for number in numbers)
+        blocks = [block for block in found if block is not None]
         if any(self._merges(row) for row in done):
             strategy += ", as one model"
         return Group(setting, strategy, blocks, [row for row in rows if row.status == "failed"])
@@ -229,10 +231,24 @@ class _Reader:
     def _merges(self, row: Row) -> bool:
         return self.as_one_model and f"merged_{TASKS[row.task].compared}" in row.metrics
 
-    def _block(self, number: int, rows: Sequence[Row]) -> Block:
+    def _whole(self, rows: Sequence[Row]) -> tuple[list[Row], list[Outputs]]:
+        """The rows whose predictions can be read, and these; of the others there is a warning."""
+        whole, outputs, damaged = [], [], []
+        for row in rows:
+            try:
+                outputs.append(self.store.outputs(row.key))
+                whole.append(row)
+            except DamagedCellError as error:
+                damaged.append(str(error))
+        warn_of_damaged(damaged)
+        return whole, outputs
+
+    def _block(self, number: int, given: Sequence[Row]) -> Block | None:
+        rows, outputs = self._whole(given)
+        if not rows:
+            return None
         seeds = [canonical([row.cell.seed, _own_sources(row.cell)]) for row in rows]
         task = TASKS[rows[0].task]
-        outputs = [self.store.outputs(row.key) for row in rows]
         gold, ids, texts = outputs[0].gold, outputs[0].text_ids, len(outputs[0].gold)
         if not task.compares_classes:
             names = [f"{'merged_' * self._merges(row)}{task.compared}" for row in rows]

@@ -231,7 +231,7 @@ class Chat:
         if not key.isascii():
             raise InputError("the environment variable OPENAI_API_KEY has characters that no key has: set it anew")
         self._key = key
-        hooks = {"request": [self._out], "response": [self._back]}
+        hooks: dict[str, list[Callable[..., Any]]] = {"request": [self._out], "response": [self._back]}
         http = openai.DefaultAsyncHttpxClient(event_hooks=hooks, headers={"Accept-Encoding": "identity"})
         return openai.AsyncOpenAI(api_key=key, http_client=http, **self._settings)
 

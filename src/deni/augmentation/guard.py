@@ -59,7 +59,7 @@ def check_response(response: Any) -> None:
 
 
 def _limited(base: type) -> type:
-    class Limited(base):  # type: ignore[misc]
+    class Limited(base):
         def __init__(self, stream: Any) -> None:
             self.stream = stream
 

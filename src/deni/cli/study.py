@@ -140,6 +140,34 @@ def export(store: str, output: str, kind: str | None, archive: bool, overwrite: 
     say(f"wrote {export_cells(store, output, kind, archive, overwrite)} cells to {output}")
 
 
+@command.command("check", epilog=example("deni study check study.db --output whole.db"))
+@click.argument("store")
+@click.option("--output", help="Store to write with all cells that are not damaged.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file, where it is no store.")
+def check(store: str, output: str | None, overwrite: bool) -> None:
+    """List the damaged cells of STORE.
+
+    The exit code is 2 if there are any.
+    """
+    check_store(store)
+    from deni.commands.study import damaged_cells
+    from deni.errors import InputError
+
+    damaged = damaged_cells(store, output, overwrite)
+    for what in list(damaged.values())[:SHOWN]:
+        say(what)
+    if len(damaged) > SHOWN:
+        say(f"and {len(damaged) - SHOWN} more")
+    if output is not None:
+        say(f"wrote {output}, without the damaged cells")
+    if not damaged:
+        say("no cell is damaged")
+        return
+    cells = "1 cell is" if len(damaged) == 1 else f"{len(damaged)} cells are"
+    what = "" if output else "; a copy without them: --output FILE"
+    raise InputError(f"{store}: {cells} damaged{what}")
+
+
 @command.command("merge", epilog=example("deni study merge all.db monday.db tuesday.db"))
 @click.argument("store")
 @click.argument("others", nargs=-1, required=True)

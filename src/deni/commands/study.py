@@ -110,6 +110,28 @@ def retry_cells(store: str | Path, keys: Sequence[str] = (), running: bool = Fal
         return opened.retry([each for each in failed if not keys or each.startswith(tuple(keys))])
 
 
+def damaged_cells(store: str | Path, output: str | Path | None = None, overwrite: bool = False) -> dict[int, str]:
+    """The rows of a store that are damaged, by their number, with what is wrong.
+
+    Args:
+        output: a file for a store with all other rows, written whole or not at all; None for none.
+        overwrite: replace a file that is there, but no store.
+
+    Raises:
+        InputError: no store, or an output that is there or cannot be written.
+    """
+    if output is not None:
+        check_file(output, overwrite, [store])
+    from deni.study.store.database import Store
+    from deni.study.store.merge import whole_copy
+
+    with Store(store) as opened:
+        damaged = opened.damaged()
+        if output is not None:
+            whole_copy(opened, Path(output))
+        return damaged
+
+
 def export_cells(
     store: str | Path, output: str | Path, kind: str | None = None, archive: bool = False, overwrite: bool = False
 ) -> int:

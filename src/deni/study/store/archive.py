@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
-from deni.errors import InputError
+from deni.errors import InputError, InputWarning
 from deni.outputs import check_file
 from deni.study.keys import task_of
 from deni.study.store.database import Store
-from deni.study.store.rows import Outputs, arrays_of, pack_arrays
+from deni.study.store.rows import COLUMNS, Outputs, arrays_of, pack_arrays
+from deni.study.store.validate import DamagedCellError, check_arrays, check_columns, check_row, labels_of
 from deni.study.vote import voter
 from deni.tasks import TASKS
 
@@ -78,22 +81,58 @@ def opened(path: str | Path) -> Iterator[Store]:
         return
     with tempfile.TemporaryDirectory(prefix="deni.") as folder:
         with Store(Path(folder) / f"{Path(path).stem}.db", create=True) as store:
-            frame = _read(Path(path))
-            for record in frame.astype(object).where(frame.notna(), None).to_dict("records"):
-                store.restore(
-                    {str(name): value for name, value in record.items() if name != "arrays"}, record["arrays"]
-                )
+            _take(store, _read(Path(path)), path)
             store.rekey(Path(path))
             yield store
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _take(store: Store, records: Iterable[dict[str, Any]], path: str | Path) -> None:
+    """Put the rows of an archive into a store; those that are damaged are left out, with a warning."""
+    damaged = []
+    for at, raw in enumerate(records, 1):
+        arrays = raw.pop("arrays")
+        try:
+            check_row({**dict.fromkeys(COLUMNS), **raw, "number": at}, rekeyed=False)
+            if raw["status"] == "done":
+                check_arrays(arrays, labels_of(raw))
+            store.restore(raw, arrays if raw["status"] == "done" else None)
+        except DamagedCellError as error:
+            damaged.append(str(error) if str(error).startswith("row ") else f"row {at}: {error}")
+        except sqlite3.IntegrityError:
+            damaged.append(f"row {at}: its key was there before")
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        warnings.warn(f"{path}: {damaged[0]}{more}: left out", InputWarning, stacklevel=2)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of an archive."""
+    from pyarrow import parquet
+
     try:
-        frame = pd.read_parquet(path)
+        table = parquet.read_table(path)
+        names = table.column_names
+        if len(set(names)) == len(names):
+            rows = zip(*(_values(table.column(name)) for name in names), strict=True)
+            records = [dict(zip(names, values, strict=True)) for values in rows]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: check the path") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no Parquet file ({str(error).splitlines()[0]})") from error
-    if missing := {"key", "spec", "decides", "arrays"} - set(frame):
+    except Exception as error:  # what a broken Parquet file makes pyarrow raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: no Parquet file that can be read ({first})") from error
+    if missing := {"key", "spec", "decides", "arrays"} - set(names):
         raise InputError(f"{path} has no {min(missing)}: it is not an archive of `deni study export --archive`")
-    return frame
+    check_columns([*(name for name in names if name != "arrays"), "number", "worker"], str(path))
+    if len(set(names)) < len(names):
+        raise InputError(f"{path} has a column twice: it is not an archive of `deni study export --archive`")
+    return records
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column; what is no UTF-8 is found when the row is checked."""
+    import pyarrow as pa
+
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return list(column.to_pylist())
+    data = column.cast(pa.large_binary()).to_pylist()
+    return [None if each is None else each.decode("utf-8", "surrogateescape") for each in data]

@@ -12,6 +12,8 @@ from deni.errors import InputError, InputWarning
 from deni.inputs import check_store
 from deni.study.store import schema
 
+WAIT = 30  # seconds for another process that writes
+
 
 class Connection:
     """The SQLite file of a store.
@@ -25,17 +27,19 @@ class Connection:
     """
 
     def __init__(self, path: str | Path, create: bool = False) -> None:
-        self.path = Path(path)
+        self.path, self._opened = Path(path), False
         if not create:
             check_store(path)
         if create and not self.path.absolute().parent.is_dir():
             raise InputError(f"{path}: no folder {self.path.absolute().parent}: create it first")
         with self.one_line():
             # Transactions are begun by hand.
-            self.sqlite = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            self.sqlite = sqlite3.connect(self.path, timeout=WAIT, isolation_level=None)
+            self.sqlite.text_factory = _text
         try:
             with self.one_line():
                 self._open()
+            self._opened = True
         except BaseException:
             self.sqlite.close()
             raise
@@ -56,12 +60,29 @@ class Connection:
             )
         self.sqlite.execute("PRAGMA journal_mode = WAL")
         self.sqlite.execute("PRAGMA synchronous = FULL")  # a cell takes minutes: a wait for the disk is nothing
+        if found:
+            self._check_tables(found)
         if found < schema.FORMAT:
             with self.writing():
                 found = pragma("user_version")  # another process may have been first
                 schema.migrate(self.sqlite, found) if found else schema.create(self.sqlite)
             if found:
+                self._check_tables(schema.FORMAT)
                 warn_of_superseded(self.sqlite, self.path)
+
+    def _check_tables(self, number: int) -> None:
+        """Raise InputError where the file has other tables or columns than a store of this format."""
+        for table, expected in schema.columns(number).items():
+            try:
+                found = schema.columns_of(self.sqlite, table)
+            except sqlite3.OperationalError as error:  # a table that SQLite cannot make sense of
+                raise InputError(f"{self.path}: the table {table} cannot be read ({error}): use a backup") from error
+            if found != expected:
+                other = sorted(found ^ expected)[0] if found else table
+                raise InputError(
+                    f"{self.path} is not a store as deni writes it (see {other!r}): it was changed by another program, "
+                    "use a backup"
+                )
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -84,6 +105,8 @@ class Connection:
         """Turn what SQLite raises into one line."""
         try:
             yield
+        except UnicodeDecodeError as error:  # in what SQLite itself has to say
+            raise InputError(f"{self.path}: is damaged: use a backup ({error.reason})") from error
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL:
@@ -93,16 +116,23 @@ class Connection:
             elif code == sqlite3.SQLITE_NOTADB:
                 reason = "is not a store of `deni study`"
             elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                reason = "another process has been writing for 30 seconds: wait for it, then run again"
+                reason = f"another process has been writing for {WAIT} seconds: wait for it, then run again"
             elif code == sqlite3.SQLITE_CANTOPEN:
                 reason = "cannot be opened: check that it is a file, and that its folder is writable"
             elif code == sqlite3.SQLITE_READONLY:
                 reason = "is not writable: check its permissions"
             elif code == sqlite3.SQLITE_CORRUPT:
                 reason = "is damaged: use a backup, or `deni study export` what can be read"
+            elif code in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_SCHEMA) and not self._opened:
+                reason = "is not a store as deni writes it"
             else:
                 raise
             raise InputError(f"{self.path}: {reason} ({error})") from error
+
+
+def _text(data: bytes) -> str:
+    """Text of a column; what is no UTF-8 is found when the row is checked."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def warn_of_superseded(connection: sqlite3.Connection, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deni.errors import InputWarning
 from deni.provenance import canonical
 from deni.study.cell import CellResult
 from deni.study.store.connection import Connection, warn_of_superseded
 from deni.study.store.rekey import rekey
-from deni.study.store.rows import JSON, STATUSES, Outputs, Row, Status, arrays_of, pack_arrays, row_of, same
+from deni.study.store.rows import COLUMNS, JSON, STATUSES, Outputs, Row, Status, pack_arrays, row_of, same
+from deni.study.store.validate import DamagedCellError, check_arrays, check_columns, check_row, labels_of, name_of
 from deni.study.store.workers import worker_name, worker_state
 
 if TYPE_CHECKING:
@@ -78,7 +81,7 @@ class Store:
                 old = self._file.sqlite.execute("SELECT spec FROM cells WHERE key = ?", (job.key,)).fetchone()
                 spec = job.cell.to_json()
                 if old is not None:  # another study may compare the same cell over another factor
-                    before = json.loads(old[0])
+                    before = self._spec(job.key, old[0])
                     spec["factor"] = {**before["factor"], **spec["factor"]}
                     spec["label"] = spec["label"] or before.get("label", "")
                     self._file.sqlite.execute(
@@ -92,6 +95,13 @@ class Store:
                     (job.key, job.pack, study, canonical(spec), canonical(job.decides), _now()),
                 )
         return new
+
+    def _spec(self, key: str, text: Any) -> dict[str, Any]:
+        try:
+            before = json.loads(text)
+            return {"factor": dict(before["factor"]), "label": str(before.get("label", ""))}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise DamagedCellError(f"{self.path}: the cell {key[:12]} is damaged ({self._cure()})") from None
 
     def claim(self, keys: Iterable[str], worker: str | None = None) -> list[str]:
         """Begin cells; those that no longer wait are left out.
@@ -187,14 +197,19 @@ class Store:
         """Take over the cells of another store; where both have a result, this store's is kept."""
         new, completed, conflicts = 0, 0, []
         with self._file.writing():
-            for row in other._raw():
+            for row in other._whole():
                 mine = self._file.sqlite.execute("SELECT status FROM cells WHERE key = ?", (row["key"],)).fetchone()
+                try:
+                    theirs = other.outputs(row["key"]) if row["status"] == "done" else None
+                except DamagedCellError as error:
+                    other._warn_of([str(error)])
+                    continue
                 if mine is None:
                     new += 1
                     self.restore(row, other._arrays(row["key"]) if row["status"] == "done" else None)
                     continue
                 if mine[0] == "done":
-                    if row["status"] == "done" and not self._agrees(row, other.outputs(row["key"])):
+                    if theirs is not None and not self._agrees(row, theirs):
                         conflicts.append(row["key"])
                     continue
                 if row["status"] == "done" or (row["status"] == "failed" and mine[0] == "waiting"):
@@ -219,10 +234,11 @@ class Store:
 
     def restore(self, record: Mapping[str, Any], arrays: bytes | None) -> None:
         """Take a cell as `records` gives it, which is not there yet."""
-        columns = {**record, "number": None, "worker": None}
+        columns = {**dict.fromkeys(COLUMNS), **record, "number": None, "worker": None}
+        check_columns(list(columns), "the record")
         columns["status"] = "waiting" if columns["status"] == "running" else columns["status"]
         with self._file.writing():
-            names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
+            names, marks = ", ".join(COLUMNS), ", ".join(f":{name}" for name in COLUMNS)
             self._file.sqlite.execute(f"INSERT INTO cells ({names}) VALUES ({marks})", columns)
             if arrays is not None:
                 self._keep(columns["key"], arrays)
@@ -250,15 +266,25 @@ class Store:
         return list(self.results("waiting"))
 
     def results(self, status: Status | None = "done") -> Iterator[Row]:
-        """The cells of a status (None: all), in the order in which they were added."""
-        return (row_of(raw) for raw in self._raw(status))
+        """The cells of a status (None: all), in the order in which they were added.
+
+        Warns:
+            InputWarning: cells that are damaged, which are left out; see `damaged`.
+        """
+        return (row_of(raw) for raw in self._whole(status))
 
     def records(self, statuses: Iterable[Status] = STATUSES) -> Iterator[tuple[dict[str, Any], bytes | None]]:
         """Cells as they are kept, and their arrays where they are done: for `restore`."""
-        for raw in self._raw():
+        for raw in self._whole():
             if raw["status"] in statuses:
+                arrays = self._arrays(raw["key"]) if raw["status"] == "done" else None
+                try:
+                    self.outputs(raw["key"]) if arrays is not None else None
+                except DamagedCellError as error:
+                    self._warn_of([str(error)])
+                    continue
                 del raw["number"], raw["worker"]
-                yield raw, self._arrays(raw["key"]) if raw["status"] == "done" else None
+                yield raw, arrays
 
     def statuses(self, keys: Iterable[str]) -> dict[str, Status]:
         """The status of those of the keys that are there."""
@@ -271,8 +297,54 @@ class Store:
 
         Raises:
             KeyError: a cell that is not done.
+            DamagedCellError: predictions that cannot be read, or do not fit the cell.
         """
-        return arrays_of(self._arrays(key))
+        packed = self._arrays(key)
+        with self._file.one_line():
+            (labels,) = self._file.sqlite.execute("SELECT labels FROM cells WHERE key = ?", (key,)).fetchone()
+        try:
+            return check_arrays(packed, labels_of({"labels": labels}))
+        except DamagedCellError as error:
+            raise DamagedCellError(f"{self.path}, cell {key[:12]}: {error} ({self._cure()})") from None
+
+    def damaged(self) -> dict[int, str]:
+        """The rows that are not as deni writes them, by their number, with what is wrong."""
+        found = {}
+        for raw in self._raw():
+            try:
+                check_row(raw)
+                if raw["status"] == "done":
+                    check_arrays(self._arrays(raw["key"]), labels_of(raw))
+            except DamagedCellError as error:
+                name = name_of(raw)
+                found[raw["number"]] = str(error) if str(error).startswith(name) else f"{name}: {error}"
+            except KeyError:
+                found[raw["number"]] = f"{name_of(raw)}: it is done, and has no predictions"
+        return found
+
+    def _whole(self, status: Status | None = None) -> Iterator[dict[str, Any]]:
+        """The rows that are as deni writes them; the others are warned of at the end."""
+        damaged = []
+        with self._file.one_line():
+            done = {key for (key,) in self._file.sqlite.execute("SELECT key FROM outputs")}
+        for raw in self._raw(status):
+            try:
+                check_row(raw)
+                if raw["status"] == "done" and raw["key"] not in done:
+                    raise DamagedCellError(f"{name_of(raw)}: it is done, and has no predictions")
+            except DamagedCellError as error:
+                damaged.append(str(error))
+                continue
+            yield raw
+        self._warn_of(damaged)
+
+    def _warn_of(self, damaged: Sequence[str]) -> None:
+        if damaged:
+            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+            warnings.warn(f"{self.path}: {damaged[0]}{more}: left out ({self._cure()})", InputWarning, stacklevel=3)
+
+    def _cure(self) -> str:
+        return f"see `deni study check {self.path}`"
 
     def _arrays(self, key: str) -> bytes:
         with self._file.one_line():
@@ -284,9 +356,10 @@ class Store:
     def _raw(self, status: Status | None = None) -> list[dict[str, Any]]:
         which = "WHERE status = ? ORDER BY number" if status else "ORDER BY number"
         with self._file.one_line():
-            cursor = self._file.sqlite.execute(f"SELECT * FROM cells {which}", (status,) if status else ())
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, values, strict=True)) for values in cursor]
+            cursor = self._file.sqlite.execute(
+                f"SELECT {', '.join(COLUMNS)} FROM cells {which}", (status,) if status else ()
+            )
+            return [dict(zip(COLUMNS, values, strict=True)) for values in cursor]
 
 
 def _now() -> str:

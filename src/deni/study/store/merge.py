@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deni.errors import InputError
+from deni.errors import InputError, InputWarning
 from deni.study.store.archive import opened
 from deni.study.store.database import MergeResult, Store
 
@@ -32,6 +33,16 @@ def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[st
         stores = [stack.enter_context(opened(each)) for each in others]
         store = stack.enter_context(_target(Path(into)))
         return [(str(path), store.merge(other)) for path, other in zip(others, stores, strict=True)]
+
+
+def whole_copy(store: Store, into: Path) -> None:
+    """Write the cells of a store that are not damaged as another store, which is not there yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InputWarning)  # the caller knows which are left out
+        into.unlink(missing_ok=True)
+        with _target(into) as copy:
+            for record, arrays in store.records():
+                copy.restore(record, arrays)
 
 
 @contextlib.contextmanager

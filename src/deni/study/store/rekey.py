@@ -8,6 +8,8 @@ from typing import Any
 
 from deni.provenance import canonical
 from deni.study.keys import key_of, pack_key_of, settled
+from deni.study.store.rows import COLUMNS
+from deni.study.store.validate import DamagedCellError, check_row
 
 _RANK = ("waiting", "running", "failed", "done")
 
@@ -17,14 +19,16 @@ def rekey(connection: sqlite3.Connection) -> None:
 
     Cells that only the version of deni told apart become one: of a result and none, or a failure, the result stays, and
     of several results the newest. The others, with their arrays, go to the table `superseded`, so nothing is lost; of
-    cells that wait or run nothing is kept.
+    cells that wait or run nothing is kept. Cells that are damaged stay as they are.
     """
-    cursor = connection.execute("SELECT * FROM cells ORDER BY number")
-    names = [column[0] for column in cursor.description]
+    cursor = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM cells ORDER BY number")
+    names = list(COLUMNS)
     alike: dict[str, list[dict[str, Any]]] = {}
     for values in cursor.fetchall():
         row = dict(zip(names, values, strict=True))
-        decided = settled(json.loads(row["decides"]))
+        decided = _settled(row)
+        if decided is None:
+            continue
         row["settled"] = canonical(decided)
         row["packed"] = pack_key_of(decided, json.loads(row["spec"]).get("sources", {}))
         alike.setdefault(key_of(decided), []).append(row)
@@ -39,6 +43,15 @@ def rekey(connection: sqlite3.Connection) -> None:
             what = "key = ?, pack = ?, spec = ?, decides = ?"
             connection.execute(f"UPDATE cells SET {what} WHERE number = ?", (*new, best["number"]))
             connection.execute("UPDATE outputs SET key = ? WHERE key = ?", (key, best["key"]))
+
+
+def _settled(row: dict[str, Any]) -> dict[str, Any] | None:
+    """What decides a cell in today's spelling; None of a damaged one."""
+    try:
+        check_row(row, rekeyed=False)
+        return settled(json.loads(row["decides"]))
+    except (DamagedCellError, KeyError, TypeError, AttributeError, ValueError):
+        return None
 
 
 def _set_aside(connection: sqlite3.Connection, key: str, row: dict[str, Any], names: list[str]) -> None:

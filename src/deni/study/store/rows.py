@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 Status = Literal["waiting", "running", "done", "failed"]
 STATUSES: tuple[Status, ...] = ("waiting", "running", "done", "failed")
 JSON = ("labels", "metrics", "cost", "diagnostics", "environment")  # columns that hold JSON
+COLUMNS = (
+    *("number", "key", "pack", "study", "spec", "decides", "status", "attempts", "worker"),
+    *JSON,
+    *("fingerprint", "traceback", "added", "started", "finished"),
+)  # of the table `cells`
 
 
 class Outputs(NamedTuple):

@@ -84,6 +84,33 @@ def _from_2(connection: sqlite3.Connection) -> None:
 STEPS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _from_1, 2: _from_2}
 
 
+_FORMAT_1 = """
+CREATE TABLE cells (
+    number, key, spec, decides, status, attempts, arrays, labels, fingerprint, metrics, cost, diagnostics, environment,
+    traceback, added, started, finished
+);
+"""
+
+
+def columns(number: int) -> dict[str, set[str]]:
+    """The names of the columns of each table in a store of this format."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        run(connection, _FORMAT_1 if number == 1 else TABLES + (SUPERSEDED if number > 2 else ""))
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: columns_of(connection, name) for name in names}
+    finally:
+        connection.close()
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> set[str]:
+    """The names of the columns of a table, empty where there is none; views are none."""
+    kinds = connection.execute("SELECT type FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    if kinds != [("table",)]:
+        return set()
+    return {str(name) for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables, in the transaction that is open."""
     run(connection, TABLES + SUPERSEDED)
