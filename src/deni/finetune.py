@@ -261,6 +261,7 @@ def fine_tune(
                 interrupt,
             ],
         )
+        trainer.reads = {"max_length": max_length, "padding": padding, "text_pair_column": pair}  # for checkpoints
         trainer.remove_callback(PrinterCallback)  # prints dictionaries
         bar = Bar(recipe.strategy)
         if trainer.pop_callback(ProgressCallback) is not None:

@@ -1,10 +1,11 @@
-"""A local server that speaks the hub's protocol for datasets: files of a repository at one commit."""
+"""A local server that speaks the hub's protocol: datasets at one commit, and uploads to models."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import threading
+from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ class HubServer:
     """Serves dataset repositories at `url`, until it is left.
 
     Args:
-        repositories: id -> path -> content.
+        repositories: id -> path -> content; what is uploaded to a model is there, too.
     """
 
     def __init__(self, repositories: dict[str, dict[str, bytes]]) -> None:
@@ -63,6 +64,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def do_POST(self) -> None:
+        path = unquote(urlsplit(self.path).path).strip("/").removeprefix("api/")
+        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if path == "repos/create":
+            wanted = json.loads(sent)
+            name = "/".join(filter(None, (wanted.get("organization"), wanted["name"])))
+            self.repositories.setdefault(name, {})
+            return self.send_json({"url": f"http://{self.headers['Host']}/{name}", "name": name})
+        name = "/".join(path.split("/")[1:3])
+        if "/preupload/" in path:
+            files = [{"path": each["path"], "uploadMode": "regular"} for each in json.loads(sent)["files"]]
+            return self.send_json({"files": [{**each, "shouldIgnore": False, "oid": None} for each in files]})
+        if "/commit/" in path:
+            for line in map(json.loads, sent.decode().splitlines()):
+                if line["key"] == "file":
+                    self.repositories[name][line["value"]["path"]] = b64decode(line["value"]["content"])
+            url = f"http://{self.headers['Host']}/{name}/commit/{COMMIT}"
+            return self.send_json({"success": True, "commitOid": COMMIT, "commitUrl": url, "hookOutput": ""})
+        return self.send_json({"errors": [], "warnings": []})  # of the model card
 
     def tree(self, files: dict[str, bytes], folder: str) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

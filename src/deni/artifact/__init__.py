@@ -2,7 +2,7 @@
 
 from deni.artifact.classifier import Classifier
 from deni.artifact.exporting import export
-from deni.artifact.folder import FORMAT
+from deni.artifact.folder import BASE, FORMAT
 from deni.artifact.info import describe
 from deni.artifact.loading import load, read_info
 from deni.artifact.saving import how_to_read, save
@@ -10,6 +10,7 @@ from deni.artifact.skeleton import Reading
 from deni.outputs import INFO
 
 __all__ = [
+    "BASE",
     "FORMAT",
     "INFO",
     "Classifier",

@@ -35,6 +35,7 @@ def save(
     keep_others: bool = False,
     extra_files: Mapping[str, bytes] | None = None,
     reading: Reading | None = None,
+    base: Path | None = None,
 ) -> Path:
     """Write an artifact.
 
@@ -46,6 +47,7 @@ def save(
         info: as `describe` makes it.
         keep_others: write into the folder that is there: an earlier artifact in it is replaced, any other file stays.
         reading: what `how_to_read` has found of this model; None to find it now.
+        base: a file that holds what the members share, written by an earlier call: it is linked to.
         extra_files: names of further files in the folder, and what is in them.
 
     Returns:
@@ -64,7 +66,8 @@ def save(
             shared |= {name: buffers[name] for name in reading.buffers}
             write_description(model, dict(enumerate(labels)), target)
         _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
-        _write(target / BASE, shared)
+        if not _linked(base, target / BASE):
+            _write(target / BASE, shared)
         if tokenizer is not None:
             tokenizer.save_pretrained(target)
         here = versions()
@@ -101,6 +104,17 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
         of_words = TASKS[task].of_words if task else for_tokens(model)
         shared, _ = _shared(model, population)
     return try_reading(population, tokenizer, of_words, shared, quantized)
+
+
+def _linked(file: Path | None, link: Path) -> bool:
+    """Make a hard link to a file; False where there is none, or the file system has no such links."""
+    if file is None:
+        return False
+    try:
+        link.hardlink_to(file)
+    except OSError:
+        return False
+    return True
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor]) -> None:

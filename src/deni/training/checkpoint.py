@@ -1,9 +1,9 @@
-"""What a checkpoint holds of a population on top of what Trainer keeps: values, sizes, generators."""
+"""What a checkpoint holds of a population on top of what Trainer keeps and of the artifact: sizes, generators."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,25 +14,39 @@ from safetensors.torch import load_file, save_file
 
 from deni.errors import ArtifactError, short
 from deni.population import Population
+from deni.strategies import Strategy
 
 VALUES, STATE, RANDOMNESS = "population.safetensors", "population.json", "randomness_{rank}.safetensors"
 KEPT = "kept.safetensors"
+TRAINED = "trained.safetensors"  # the members, where the artifact's are what the strategy makes of them (a mean)
 
 
-def save(population: Population, folder: str | Path, extra: dict[str, Any]) -> None:
+def save(population: Population, folder: str | Path, extra: dict[str, Any], strategy: Strategy | None = None) -> None:
     """Write the members and their sizes into a checkpoint folder.
 
     Args:
         extra: JSON values to get back from `load`.
+        strategy: of an artifact in the folder, which holds the members already where they predict as they are; None
+            for a folder without one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().contiguous() for name, value in population.values.items()}, folder / VALUES)
-    if population.kept:
-        kept = {f"{key}/{name}": value for key, values in population.kept.items() for name, value in values.items()}
-        save_file({name: value.detach().contiguous() for name, value in kept.items()}, folder / KEPT)
+    kept = {f"{key}/{name}": value for key, values in population.kept.items() for name, value in values.items()}
+    as_they_are = strategy is None or all(type(part).predicting is Strategy.predicting for part in strategy.parts)
+    if strategy is None:
+        _write(folder / VALUES, population.values)
+    _write(folder / TRAINED, {} if as_they_are else population.values)
+    _write(folder / KEPT, kept)
     state = {"format": 1, "runs": population.runs, "members": population.members, "forks": population.forks, **extra}
     (folder / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+
+def _write(file: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors; without any, leave no file of an earlier checkpoint."""
+    if tensors:
+        save_file({name: value.detach().contiguous() for name, value in tensors.items()}, file)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def save_randomness(population: Population, folder: str | Path, rank: int = 0) -> None:
@@ -106,7 +120,7 @@ def load(population: Population, folder: str | Path, rank: int = 0) -> dict[str,
     folder = Path(folder)
     state = _state(folder)
     try:
-        values = load_file(folder / VALUES)
+        values = load_file(folder / (TRAINED if (folder / TRAINED).is_file() else VALUES))
         randomness = folder / RANDOMNESS.format(rank=rank)
         states = load_file(randomness) if randomness.is_file() else {}
         kept = load_file(folder / KEPT) if (folder / KEPT).is_file() else {}

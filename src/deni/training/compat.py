@@ -28,6 +28,7 @@ from deni.engine.optimizer import clip_members
 OVERRIDDEN = {
     "_get_train_sampler": "it draws a seed from the global generator; the order of rows has its own source",
     "_save": "a checkpoint holds the members and their number, not a state dict",
+    "_push_from_checkpoint": "it copies files of Trainer's names only; an artifact has others",
     "_save_rng_state": "it saves the global generators only",
     "_load_from_checkpoint": "the number of members is set before the optimizer's state is loaded",
     "_load_best_model": "the best population has the number of members that it had then",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedTokenizerBase
@@ -38,6 +41,31 @@ def before_fork(origin: Mapping[str, Any], phases: Phases, step: int) -> dict[st
     return {**rest, **origin_of(phases.strategy, phases.strategy.before_fork())}
 
 
+def cut_at(tokenizer: Any, datasets: Sequence[Any]) -> int | None:
+    """Tokens after which training texts were cut, as far as that can be seen; None where it seems that none was.
+
+    They were cut, or padded, where more of them end at the greatest length than at the two below it, three at least.
+    Else it is what the tokenizer was last used with, unless a text is longer.
+    """
+    lengths = Counter(len(row) for dataset in datasets for row in _token_ids(dataset))
+    longest = max(lengths, default=0)
+    if lengths[longest] >= 3 and lengths[longest] > lengths[longest - 1] + lengths[longest - 2]:
+        return longest
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    last = backend.truncation if backend is not None else None
+    return last["max_length"] if last and longest <= last["max_length"] else None
+
+
+def _token_ids(dataset: Any) -> Iterable[Sequence[int]]:
+    """The token ids of each text; none where the dataset does not show them."""
+    columns = getattr(dataset, "column_names", None)
+    if columns is not None and hasattr(dataset, "select"):
+        return dataset["input_ids"] if "input_ids" in columns else ()
+    if isinstance(dataset, Sequence) and dataset and isinstance(dataset[0], Mapping):
+        return [row.get("input_ids", ()) for row in dataset]
+    return ()
+
+
 class Artifacts:
     """Writes the population of a trainer as artifacts that `deni.load` reads.
 
@@ -47,6 +75,7 @@ class Artifacts:
 
     def __init__(self) -> None:
         self.reading: Reading | None = None
+        self._last: tuple[Any, ...] = ()  # what the members last shared, and the file that holds it
 
     def check(
         self, population: Population, tokenizer: PreTrainedTokenizerBase | None, task: str, announce: bool = True
@@ -94,6 +123,9 @@ class Artifacts:
         named: dict[Any, str] = {} if config is None else dict(config.id2label or {})
         known = len(named) if reading.outputs is None else reading.outputs
         labels = [str(named.get(at, f"LABEL_{at}")) if len(named) == known else f"LABEL_{at}" for at in range(known)]
+        shared, written = _fingerprint(population), None
+        if self._last and self._last[0] is population and self._last[1] == shared:
+            written = self._last[2] if _identity(self._last[2]) == self._last[3] else None
         with strategy.predicting(population):
             artifact.save(
                 folder,
@@ -103,4 +135,24 @@ class Artifacts:
                 info=info,
                 keep_others=True,
                 reading=reading,
+                base=written,
             )
+        file = Path(folder) / artifact.BASE
+        self._last = population, shared, file, _identity(file)
+
+
+def _identity(file: Path) -> tuple[int, int, int] | None:
+    """Changes when a file is replaced; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _fingerprint(population: Population) -> list[tuple[str, int, int]]:
+    """Changes with any tensor that the members share: name, where it is in memory, how often it was changed."""
+    with population.plain() as model:
+        tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+        own = {*population.slots, *population.module.held}
+        return [(name, value.data_ptr(), value._version) for name, value in tensors if name not in own]

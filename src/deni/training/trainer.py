@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import Trainer, TrainingArguments
+from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput, TrainOutput
+from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput, TrainOutput
 from transformers.utils.generic import find_labels
 
 from deni.engine import memory
@@ -49,7 +50,7 @@ from deni.training.losses import MemberLoss
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds
-from deni.training.saving import Artifacts, before_fork, origin_of
+from deni.training.saving import Artifacts, before_fork, cut_at, origin_of
 from deni.training.seed_metrics import MeanOverSeeds, OfSeeds, PreprocessEachSeed
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,8 @@ class PopulationTrainer(Trainer):
         origin: JSON values that say what the run is made from; a checkpoint with others is not resumed.
         task: what a text has (`deni.tasks.TASKS`); default: what transformers takes the model for, which knows no
             classes with an order.
+        max_length: tokens after which texts were cut, for what is saved; default: what the tokenizer was last used
+            with, or what the lengths of the training texts show.
 
     Attributes:
         seeds, runs: of the models that are trained side by side; how many runs they have together, R.
@@ -113,6 +116,7 @@ class PopulationTrainer(Trainer):
         source_seeds: Mapping[str, int] | None = None,
         origin: Mapping[str, Any] | None = None,
         task: str | None = None,
+        max_length: int | None = None,
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
     ) -> None:
@@ -162,6 +166,9 @@ class PopulationTrainer(Trainer):
         of_words = (self.task or task_of(self.population.model)).of_words
         whole = () if of_words else tuple(self.label_names)
         config, tokenizer = self.population.config, self.processing_class
+        self.reads: dict[str, Any] = {
+            "max_length": max_length or cut_at(tokenizer, self.sets.train or [self.train_dataset])
+        }
         self.loading = Loading(self.columns, self.sets, self.run_seeds, tokenizer, config, whole)
         loss = MemberLoss(self.compute_loss_func, self.label_smoother, class_weights)
         context = self.compute_loss_context_manager
@@ -540,23 +547,29 @@ class PopulationTrainer(Trainer):
     def _save_artifact(self, folder: str) -> None:
         from deni.artifact import describe
 
-        task, about = self.ballots.find_task().name, partial(describe, self)
+        task, about = self.ballots.find_task().name, partial(describe, self, **self.reads)
         self.artifacts.save(folder, self.population, tokenizer_of(self), self.strategy, task, about)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
         folder = output_dir or folder_of(self.args)
-        os.makedirs(folder, exist_ok=True)
+        self._save_artifact(folder)
+        torch.save(self.args, os.path.join(folder, TRAINING_ARGS_NAME))
+        if self.schedule is None:  # no training that could go on from here
+            return
         extra = {
             "origin": self.origin,
             "before_fork": before_fork(self.origin, self.phases, self.state.global_step),
             "step": self.state.global_step,
             **self.phases.state(),
         }
-        checkpoint.save(self.population, folder, extra)
-        if (tokenizer := tokenizer_of(self)) is not None:
-            tokenizer.save_pretrained(folder)
+        checkpoint.save(self.population, folder, extra, self.strategy)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
+            self._save_artifact(folder_of(self.args))  # Trainer copies files of its own names
+        super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
