@@ -118,7 +118,7 @@ def test_code_in_the_folder_is_not_run(plain, tmp_path):
         "auto_map": {"AutoConfig": "mine.A", "AutoModelForSequenceClassification": "mine.B"},
     }
     (folder / "config.json").write_text(json.dumps(config))
-    assert "cannot be loaded as a model of transformers" in refusal(folder)
+    assert "which deni never runs" in refusal(folder)
     assert not (tmp_path / "ran").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from deni._version import __version__
 from deni.artifact import format_1
@@ -18,13 +18,14 @@ from deni.artifact.classifier import Classifier
 from deni.artifact.folder import BASE, FORMAT, IDS, MEMBERS
 from deni.artifact.info import check
 from deni.artifact.plain import is_plain, load_plain
-from deni.artifact.skeleton import Misfit, fill, read_json, skeleton, without_code
+from deni.artifact.skeleton import Misfit, fill, read_json, skeleton
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError
 from deni.inputs import check_model
 from deni.models.devices import find_device
+from deni.models.reading import read_tokenizer
 from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources, global_generators
@@ -147,7 +148,7 @@ def _tokenizer(folder: Path) -> Any:
     settings = read_json(file)
     # transformers 5 writes this name where there is no class for the model; 4 does not know it.
     unnamed = settings.get("tokenizer_class") == "TokenizersBackend"
-    return without_code(PreTrainedTokenizerFast if unnamed else AutoTokenizer, folder)
+    return read_tokenizer(folder, PreTrainedTokenizerFast if unnamed else None)
 
 
 def _in_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
 
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import MEMBERS
 from deni.errors import ArtifactError, short, shown
 from deni.models.architectures import auto_class
 from deni.models.loading import quiet_loading, token_limit
+from deni.models.reading import read_config, read_model, read_tokenizer
 from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources
@@ -40,20 +40,14 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
     try:
         with quiet_loading(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            config = read_config(folder)
             name = next(iter(config.architectures or []), "a model without a class")
             if not name.endswith(HEADS):
                 fix = f"train one with deni train --model {folder}"
                 raise ArtifactError(f"{folder} holds {name}, which has no trained output layer: {fix}")
             kind = auto_class(name.endswith(HEADS[1]))
-            model, found = kind.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype or "auto",
-                output_loading_info=True,
-                trust_remote_code=False,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model, found = read_model(kind, folder, config, dtype=dtype or "auto", output_loading_info=True)
+            tokenizer = read_tokenizer(folder)
     except ArtifactError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors have errors of their own

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from deni.artifact.folder import ADAPTERS
 from deni.engine.active_tokens import ActiveEmbedding
@@ -22,6 +22,7 @@ from deni.engine.module import in_mode
 from deni.errors import ArtifactError, short
 from deni.models.architectures import auto_class
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
+from deni.models.reading import read_adapter_config, read_config
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.tuning.unipelt import adapted
@@ -81,12 +82,12 @@ def skeleton(folder: Path, of_words: bool, files: Collection[str] | None = None)
 
     with global_generators(0), warnings.catch_warnings(), _parameters_on_meta():
         warnings.simplefilter("ignore")
-        config = without_code(AutoConfig, folder)
+        config = read_config(folder)
         model = auto_class(of_words).from_config(config, dtype=torch.float32)
         if has("adapter_config.json"):
-            from peft import PeftConfig, get_peft_model
+            from peft import get_peft_model
 
-            peft_config = PeftConfig.from_pretrained(str(folder))
+            peft_config = read_adapter_config(folder)
             peft_config.inference_mode = False
             return get_peft_model(model, peft_config)
         if has(ADAPTERS):
@@ -262,15 +263,6 @@ def _first_line(error: Exception) -> str:
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def without_code(kind: Any, folder: Path) -> Any:
-    """The folder's configuration or tokenizer. On a terminal the default would ask whether to run the folder's code."""
-    try:
-        return kind.from_pretrained(folder, trust_remote_code=False)
-    except ValueError as error:
-        first = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{folder} cannot be loaded ({first}); code from the folder is never run") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

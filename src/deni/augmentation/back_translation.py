@@ -12,6 +12,7 @@ import numpy as np
 
 from deni.augmentation.base import Augmenter
 from deni.errors import InputError, InputWarning, SettingError, short
+from deni.models.reading import read_model, read_tokenizer
 from deni.randomness import global_generators
 
 ROUNDS = 4  # of sampling, where translations come out equal
@@ -182,15 +183,15 @@ class _Translator:
 def _load(name: str, device: str | None) -> tuple[Any, Any]:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForSeq2SeqLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+            tokenizer = read_tokenizer(name)
+            model = read_model(AutoModelForSeq2SeqLM, name, dtype=torch.float32)
         return tokenizer, model.eval().to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (OSError, ValueError, KeyError, ImportError, SafetensorError, RuntimeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from deni.errors import InputError
 from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
 from deni.models.fresh import mark
+from deni.models.reading import read_config, read_model, read_tokenizer
 from deni.tasks import DEFAULT, TASKS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -60,9 +61,9 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
     """
     of_words = TASKS[task].of_words
     with _named(model):
-        tokenizer = AutoTokenizer.from_pretrained(locate(model), trust_remote_code=False)
+        tokenizer = read_tokenizer(locate(model))
         if of_words and tokenizer.is_fast and _lacks_blanks(tokenizer):
-            tokenizer = AutoTokenizer.from_pretrained(locate(model), trust_remote_code=False, add_prefix_space=True)
+            tokenizer = read_tokenizer(locate(model), add_prefix_space=True)
     if of_words and not tokenizer.is_fast:
         raise InputError(f"model {model!r} has no fast tokenizer, which --task {task} needs to find words: use another")
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
@@ -73,8 +74,7 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
 def load_config(model: str) -> Any:
     """The configuration of a model, or an InputError that names the model."""
     with _named(model):
-        # False, not the default: on a terminal that asks whether to run code of the model's, and "y" would run it.
-        return AutoConfig.from_pretrained(locate(model), trust_remote_code=False)
+        return read_config(locate(model))
 
 
 def _lacks_blanks(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -101,8 +101,8 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
     elif head_dropout_key(config, of_words):
         set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
     with _named(model), quiet_loading():
-        loaded, info = auto_class(of_words).from_pretrained(
-            locate(model), config=config, dtype=torch.float32, output_loading_info=True, trust_remote_code=False
+        loaded, info = read_model(
+            auto_class(of_words), locate(model), config, dtype=torch.float32, output_loading_info=True
         )
     mark(loaded, set(info["missing_keys"]))
     return loaded
