@@ -13,7 +13,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch.utils.data import SequentialSampler
 from transformers import (
+    AutoFeatureExtractor,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -25,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
+    Wav2Vec2FeatureExtractor,
     pipeline,
 )
 
@@ -247,3 +250,16 @@ def test_a_pipeline_of_the_trained_model_and_what_it_saves(tmp_path):
     assert loaded[1].config.id2label == loaded[0].config.id2label
     for name, value in loaded[0].state_dict().items():
         torch.testing.assert_close(loaded[1].state_dict()[name], value, atol=1e-5, rtol=1e-5)
+
+
+def test_what_processes_inputs_is_saved_as_trainer_saves_it(tmp_path):
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["parcels"])
+    for cls in BOTH:
+        folder = tmp_path / cls.__name__
+        collator = DataCollatorWithPadding(tokenizer)
+        cls(bert(), arguments(folder / "text"), collator, tokenized()).save_model()  # without processing_class
+        assert len(AutoTokenizer.from_pretrained(folder / "text")) == len(tokenizer)
+        sound = Wav2Vec2FeatureExtractor(sampling_rate=8000)
+        cls(bert(), arguments(folder / "sound"), processing_class=sound).save_model()
+        assert AutoFeatureExtractor.from_pretrained(folder / "sound").to_dict() == sound.to_dict()

@@ -72,8 +72,19 @@ def folder_of(args: TrainingArguments) -> str:
 
 
 def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase | None:
-    """The tokenizer; annotated as anything that processes inputs, of which texts need this one."""
-    return cast(PreTrainedTokenizerBase | None, trainer.processing_class)
+    """The tokenizer: what processes inputs, or is part of it, or the collator's; None where there is none."""
+    processor = trainer.processing_class
+    for each in (processor, getattr(processor, "tokenizer", None), getattr(trainer.data_collator, "tokenizer", None)):
+        if isinstance(each, PreTrainedTokenizerBase):
+            return each
+    return None
+
+
+def save_processor(trainer: Trainer, folder: str) -> None:
+    """Write what processes inputs other than texts, of images or sound, into a folder, as Trainer does."""
+    processor = trainer.processing_class
+    if processor is not None and not isinstance(processor, PreTrainedTokenizerBase):
+        processor.save_pretrained(folder)
 
 
 def arrays(prediction: EvalPrediction) -> tuple[np.ndarray, np.ndarray]:

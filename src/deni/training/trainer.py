@@ -36,7 +36,16 @@ from deni.training import checkpoint, voting
 from deni.training.arguments import check_arguments, check_metrics
 from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
-from deni.training.compat import Columns, adapt, any_init, folder_of, own_arguments, plain_model, tokenizer_of
+from deni.training.compat import (
+    Columns,
+    adapt,
+    any_init,
+    folder_of,
+    own_arguments,
+    plain_model,
+    save_processor,
+    tokenizer_of,
+)
 from deni.training.dataloading import Loading, lanes_of, total_steps
 from deni.training.engine_choice import EnginePlan, choose_engine
 from deni.training.events import Events
@@ -549,6 +558,7 @@ class PopulationTrainer(Trainer):
 
         task, about = self.ballots.find_task().name, partial(describe, self, **self.reads)
         self.artifacts.save(folder, self.population, tokenizer_of(self), self.strategy, task, about)
+        save_processor(self, folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
