@@ -77,8 +77,8 @@ The same for models with an output per token. Prompt tuning does not support the
 Where the last column is none, the encoder's own dropout is used in front of the head.
 """
 TABLE = """
-| architecture | class | tuning | engine | why not stacked | dropout in front of the head |
-| --- | --- | --- | --- | --- | --- |"""
+| architecture | tunings | engine | why not stacked | dropout in front of the head |
+| --- | --- | --- | --- | --- |"""
 SMALL: dict[str, dict] = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
 
 
@@ -110,11 +110,12 @@ def short(reason: str) -> str:
 
 
 def rows(tokens: bool) -> Iterator[str]:
-    """A line for each architecture and tuning."""
+    """A line for each architecture; several where its tunings differ."""
     there = [
         name for name in sorted(HEADS) if not tokens or CONFIG_MAPPING[name] in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
     ]
     for architecture in there:
+        lines: dict[tuple[str, ...], list[str]] = {}  # engine, reason and dropout -> the tunings that have them
         for tuning in (each for each in TUNINGS if each not in (["unipelt", "prompt"] if tokens else ["unipelt"])):
             model = tiny(architecture, tuning, tokens)
             right, left = (why_not_stacked(model, batch(side), {"input_ids": PADDING}) for side in ("right", "left"))
@@ -123,13 +124,10 @@ def rows(tokens: bool) -> Iterator[str]:
                 f"{architecture}, {tuning}: {right} with padding on the right, {left} on the left"
             )
             dropout = head_dropout_key(model.config, tokens)
-            cells = [
-                architecture,
-                type(model.get_base_model() if hasattr(model, "peft_config") else model).__name__,
-                tuning,
-            ]
-            cells += ["loop" if reason else "stacked", reason or "-", f"`{dropout}`" if dropout else "none"]
-            yield f"| {' | '.join(cells)} |"
+            cells = "loop" if reason else "stacked", reason or "-", f"`{dropout}`" if dropout else "none"
+            lines.setdefault(cells, []).append(tuning)
+        for cells, tunings in lines.items():
+            yield f"| {' | '.join((architecture, ', '.join(tunings), *cells))} |"
 
 
 def page() -> str:

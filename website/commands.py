@@ -83,7 +83,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
             continue
         flags, text = found[0], REQUIRED.sub("", found[1])
         shown = DEFAULT.search(text)
-        default = "needed" if option.required else _code(shown[1]) if shown else ""
+        default = "required" if option.required else _code(shown[1]) if shown else ""
         text = DEFAULT.sub("", text).strip()
         if isinstance(option.type, click.Choice):
             flags = flags.partition(" [")[0]

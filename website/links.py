@@ -42,7 +42,7 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turns links that leave the documentation into links of the site."""
     shown = posixpath.dirname(f"docs/{page.file.src_uri}")
-    here = RESULTS if shown == f"docs/files/{RESULTS}".rstrip("/") else shown  # where it is in the repository
+    here = {"docs/files": "", f"docs/files/{RESULTS}".rstrip("/"): RESULTS}.get(shown, shown)  # in the repository
 
     def turned(match: re.Match[str]) -> str:
         name, anchor = posixpath.normpath(posixpath.join(here, match[1])), match[2] or ""
@@ -60,12 +60,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _shown(name: str) -> bool:
-    """Whether a file of the repository gets a page that shows its text."""
+    """Whether a file of the repository gets a page: Markdown as it reads, others as text."""
     return bool(name) and name not in PAGES and not name.startswith(("docs/", "src/", ".."))
 
 
 def _listing(file: Path, name: str) -> str:
-    if name.startswith(RESULTS) and file.suffix == ".md":
-        return f"---\nsearch: {{exclude: true}}\n---\n\n{file.read_text(encoding='utf-8')}"
+    if file.suffix == ".md":
+        head = "---\nsearch: {exclude: true}\n---\n\n" if name.startswith(RESULTS) else ""
+        return head + file.read_text(encoding="utf-8")
     language = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}.get(file.suffix, "text")
     return f"# {name}\n\n````{language}\n{file.read_text(encoding='utf-8').rstrip()}\n````\n"

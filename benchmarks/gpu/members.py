@@ -1,4 +1,4 @@
-"""Models, batches and single optimiser steps of a population, without a trainer around them."""
+"""Models, batches and single optimizer steps of a population, without a trainer around them."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def products(how: Precision) -> Iterator[None]:
 
 
 class Step:
-    """One optimiser step of all members: forward, backward, fused AdamW.
+    """One optimizer step of all members: forward, backward, fused AdamW.
 
     Args:
         population: whose members train.

@@ -126,7 +126,7 @@ def _size(population: Population, batch: dict[str, Any], tuning: str) -> dict[st
 
 
 def _split(setting: Setting, one: Step, times: int = 5) -> dict[str, float]:
-    """Median seconds of forward and backward together, and of the optimiser."""
+    """Median seconds of forward and backward together, and of the optimizer."""
     parts: dict[str, list[float]] = {"passes": [], "optimizer": []}
     with products(one.how):
         for _ in range(times):

@@ -44,7 +44,7 @@ class Recipe:
         max_length: tokens after which a text is cut; None for the 99th percentile of the training texts, at most the
             model's limit.
         dropout: in front of the output layer; None for 0.3 where the architecture has one.
-        seed: of sample order, initialisation, dropout, noise and augmentation.
+        seed: of sample order, initialization, dropout, noise and augmentation.
         source_seeds: seeds of single sources of randomness (`deni.randomness.SOURCES`) in place of `seed`; those of
             data_split and label_choice in place of the block of `deni.commands.train.train_file`.
         engine: how members are computed.

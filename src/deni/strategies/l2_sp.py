@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class L2SP(Strategy, name="l2_sp"):
-    """A penalty on the way from the pre-trained weights, in place of one on the weights (L2-SP, Li et al. 2018).
+    """Penalize the distance from the pre-trained weights, not the size of the weights (L2-SP, Li et al. 2018).
 
     The loss gets l2_strength/2 * |theta - theta0|^2 over all tensors that train and are not of the head, which has no
     pre-trained weights; theta0 are the parameters at the start of training.

@@ -27,7 +27,7 @@ class LinearProbe(Strategy, name="linear_probe"):
     the labeled texts, in place of its random initialization.
 
     Args:
-        probe_c: inverse strength C of the regression's L2 penalty, finite and at least 0, on standardised
+        probe_c: inverse strength C of the regression's L2 penalty, finite and at least 0, on standardized
             features; 0 leaves the output layer as it is. A large one fits all texts, which leaves the encoder little to
             learn from.
     """
@@ -68,7 +68,7 @@ class LinearProbe(Strategy, name="linear_probe"):
 def fit(
     features: np.ndarray, labels: np.ndarray, classes: int, c: float, task: str = DEFAULT, intercept: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The regression of scikit-learn on standardised features, as weight `(C, D)` and bias `(C,)` for the features.
+    """The regression of scikit-learn on standardized features, as weight `(C, D)` and bias `(C,)` for the features.
 
     A class without a text gets weights 0 and the lowest bias: it is never chosen. A label that all texts have, or
     none, gets weights 0 and its log odds, one text of either kind added.

@@ -11,7 +11,7 @@ from deni.strategies.forking import Forking, check_fraction, part
 
 @dataclass(frozen=True)
 class NoisyInterpolation(Forking, name="noisy_interpolation", paper_row=13):
-    """Fork, train briefly, merge, train alone, and again (arXiv 2406.12471).
+    """Fork, train briefly, merge, train alone, and repeat (arXiv 2406.12471).
 
     Args:
         interpolate_from: where the first fork may be, as a fraction of all steps; 0.3 in the paper.

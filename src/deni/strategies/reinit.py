@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reinit(Strategy, name="reinit"):
-    """Initialise the pooler and the top layers anew, since they are specialised in pre-training (Zhang et al. 2021).
+    """Re-initialize the pooler and the top layers, the most specialized in pre-training (Zhang et al. 2021).
 
     Args:
         reinit_layers: how many layers from the top, at least 0; Zhang et al. find 1 to 6 of BERT-large's 24

@@ -34,7 +34,7 @@ class Lora(Tuning, name="lora", paper_row=2):
         lora_alpha: scale of the update of LoRA; 64 in the paper.
         lora_dropout: dropout in front of the factors, in [0, 1); 0.1 in the paper.
         lora_bias: which biases train: `none`, `all` or `lora_only`; all in the paper.
-        rslora: scale by alpha/sqrt(r) instead of alpha/r (rank-stabilised, Kalajdzievski 2023), as in the paper.
+        rslora: scale by alpha/sqrt(r) instead of alpha/r (rank-stabilized, Kalajdzievski 2023), as in the paper.
     """
 
     when: ClassVar[str] = "When memory is short; the result is an adapter, or merges into an ordinary model."
