@@ -24,11 +24,11 @@ def shuffled(rows: int) -> Draw:
     return lambda generator: torch.randperm(rows, generator=generator).tolist()
 
 
-def draw_of(sampler: Sampler, rows: int) -> Draw:
+def draw_of(sampler: Sampler | None, rows: int) -> Draw:
     """How one of Trainer's samplers orders its rows in an epoch.
 
     Args:
-        sampler: what `train_sampling_strategy` makes, for one process.
+        sampler: what `train_sampling_strategy` makes, for one process; None where there are no rows to order.
         rows: how many there are.
     """
     if isinstance(sampler, LengthGroupedSampler):
