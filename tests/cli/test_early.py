@@ -37,7 +37,10 @@ CALLS = {
     "train, an output below a file": (("train", "new.csv", "--output", "file/model"), "is not writable"),
     "train, an output with the texts": (("train", "model/t.csv", "--output", "model", "--overwrite"), "is in model"),
     "train, a mistyped strategy": (("train", "new.csv", "--strategy", "deno", "--output", "m"), "did you mean deni?"),
-    "predict, an output that is there": (("predict", "model", "new.csv", "--output", "new.csv"), "new.csv is what is read"),
+    "predict, an output that is there": (
+        ("predict", "model", "new.csv", "--output", "new.csv"),
+        "new.csv is what is read",
+    ),
     "predict, an output below a file": (("predict", "model", "new.csv", "--output", "file/o.csv"), "is not writable"),
     "augment, an output that is there": (("augment", "new.csv", "--output", "new.csv"), "new.csv exists"),
     "export, an output that is there": (("export", "model", "file"), "file exists"),

@@ -151,9 +151,7 @@ def test_each_trial_of_a_search_is_a_training_with_its_arguments(tmp_path, strat
         {"learning_rate": 1e-3, "num_train_epochs": 1, "seed": 5, "max_steps": 9},
     ]
     trainer = make(tmp_path, strategy, model_init=model, args=SHORT, train=rows(12))
-    monkeypatch.setattr(
-        "transformers.integrations.hp_params", lambda trial: trial.params
-    )  # it asks for optuna's type
+    monkeypatch.setattr("transformers.integrations.hp_params", lambda trial: trial.params)  # it asks for optuna's type
     trainer.hp_search_backend, trainer.hp_space = HPSearchBackend.OPTUNA, lambda trial: trial.params
     for number, trial in enumerate(trials):
         trainer.train(trial=SimpleNamespace(number=number, params=trial))
