@@ -25,7 +25,6 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "parallelism_config": (lambda value: value is not None, _SHARDED),
     "optim": (lambda value: any(word in str(value) for word in ("lomo", "layerwise")), _IN_BACKWARD),
     "use_liger_kernel": (_is_set, "it replaces the layers of a model, not of its members: load the model with it"),
-    "torch_compile": (_is_set, "members come and go while a compiled model stays as it is"),
     "jit_mode_eval": (_is_set, "members come and go while a traced model stays as it is"),
     "past_index": (lambda value: value >= 0, "outputs of the last batch are not passed on to the next"),
 }
