@@ -108,6 +108,7 @@ def test_save_pretrained_writes_what_transformers_loads(tmp_path, strategy):
     torch.testing.assert_close(outputs(loaded, **batch()).logits, outputs(expected, **batch()).logits)
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")  # of PEFT, for a base without a name
 def test_an_adapter_is_saved_and_merged_while_the_members_go_on_voting(tmp_path):
     trainer = trained(tmp_path, DelayedEnsemble(members=2), model=adapted())
     votes = trainer.predict(padded(5, seed=9)).predictions

@@ -218,6 +218,7 @@ def test_save_model_touches_no_file_of_anybody_else(tmp_path, tokenizer):
     assert close(found, members_of(trainer, texts(), tokenizer), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Could not find a config file:UserWarning")  # of PEFT, for a base without a name
 def test_a_folder_with_files_of_another_model_is_read_as_what_was_saved_last(tmp_path, tokenizer):
     trained(tmp_path, tokenizer, seeded(adapter)).model.save_pretrained(tmp_path / "model")
     trainer = trained(tmp_path, tokenizer, seeded(lambda: bert(**SMALL)))
@@ -289,6 +290,16 @@ def test_texts_that_were_not_cut_are_not_unless_the_trainer_says_so(tmp_path, to
         cut([longer], tokenizer, **({"truncation": True, "max_length": 7} if max_length else {}))
     )
     assert close(deni.load(tmp_path / "model", "cpu").members([longer]), expected, atol=1e-12)
+
+
+def test_a_second_training_finds_the_tokenizer_as_the_texts_left_it(tmp_path, tokenizer):
+    rows = cut(["wordaf wordag", "wordah", "wordai wordaj wordak"] * 4, tokenizer, truncation=True, max_length=13)
+    for folder in ("one", "two"):
+        model = seeded(lambda: bert(**SMALL))
+        trainer = make(tmp_path / folder, Default(), model=model, train=rows, args=FEW, processing_class=tokenizer)
+        trainer.train()
+        trainer.save_model()
+        assert deni.load(tmp_path / folder / "out", "cpu").max_length == 13
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from deni.errors import ArtifactError, short
 from deni.models.architectures import auto_class
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
 from deni.models.reading import read_adapter_config, read_config
+from deni.models.tokenizing import settings_kept
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.tuning.unipelt import adapted
@@ -216,7 +217,9 @@ def _inputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[dict[s
     words = sorted(word for word in tokenizer.get_vocab() if word not in special)
     chosen = words[:: max(1, len(words) // 12)][:12]
     device, known = next(model.parameters()).device, accepted_inputs(model)
-    made = [tokenizer([" ".join(part)], truncation=True, return_tensors="pt") for part in (chosen, chosen[:5])]
+    with settings_kept(tokenizer):
+        cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
+        made = [tokenizer([" ".join(part)], **cut) for part in (chosen, chosen[:5])]
     return [{name: value.to(device) for name, value in each.items() if known is None or name in known} for each in made]
 
 
@@ -253,7 +256,7 @@ def _close(found: Tensor, expected: Tensor) -> bool:
     """To rounding: another kernel of attention may be chosen."""
     if found.shape != expected.shape:
         return False
-    tolerance = 1e-4 if expected.dtype in (torch.float32, torch.float64) else 3e-2
+    tolerance = {torch.float64: 1e-9, torch.float32: 1e-5}.get(expected.dtype, 3e-2)
     atol = tolerance * float(expected.abs().max())
     return torch.allclose(found.double(), expected.double(), rtol=0, atol=atol, equal_nan=True)
 

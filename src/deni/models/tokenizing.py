@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,16 @@ def tokenize(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, 
         places = first_tokens(tokens.word_ids(row))
         gold[row] = [tags[places[at]] if at in places else -100 for at in range(len(tokens["input_ids"][row]))]
     return Dataset.from_dict({"words": given["text"], **tokens, "labels": gold})
+
+
+@contextmanager
+def settings_kept(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Inside, a tokenizer may be called with other settings: afterwards it remembers what it was last used with."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    cut, padded = (backend.truncation, backend.padding) if backend is not None else (None, None)
+    try:
+        yield
+    finally:
+        if backend is not None:
+            backend.enable_truncation(**cut) if cut else backend.no_truncation()
+            backend.enable_padding(**padded) if padded else backend.no_padding()
