@@ -43,6 +43,10 @@ def of_inputs(prediction):
     return {"weighted": float((longest * np.asarray(hits(prediction))).sum())}
 
 
+def of_losses(prediction):
+    return {"largest": float(np.max(prediction.losses)), "rows": len(prediction.losses)}
+
+
 def batch_by_batch():
     right = []
 
@@ -62,6 +66,7 @@ CASES = {
     "lists and None": ({}, lambda: of_all_kinds, None),
     "batch_eval_metrics": ({"batch_eval_metrics": True}, batch_by_batch, None),
     "include_for_metrics": ({"include_for_metrics": ["inputs"]}, lambda: of_inputs, None),
+    "include_for_metrics loss": ({"include_for_metrics": ["loss"]}, lambda: of_losses, None),
     "eval_do_concat_batches": ({"eval_do_concat_batches": False}, lambda: accuracy, None),
     "preprocess": ({}, lambda: accuracy, lambda logits, labels: logits.argmax(-1)),
     "preprocess to several": ({}, lambda: first_of_two, lambda logits, labels: (logits.argmax(-1), logits * 0)),

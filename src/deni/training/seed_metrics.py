@@ -20,6 +20,13 @@ def each_array(function: Callable[[Any], Any], nested: Any) -> Any:
     return nested if nested is None else function(nested)
 
 
+class EachLoss(Tensor):
+    """The loss of each model on a batch, `(R,)`, which Trainer repeats for each row: then it is `(B, R)`."""
+
+    def repeat(self, rows: int) -> Tensor:  # type: ignore[override]
+        return self.as_subclass(Tensor).expand(rows, len(self)).clone()
+
+
 class OfSeeds:
     """Predictions and labels of several seeds: `(N, R, ...)`, of tokens `(N, T, R, ...)`, since Trainer pads dim 1.
 
@@ -90,10 +97,8 @@ class MeanOverSeeds:
         more = {}
         if prediction.inputs is not None:
             more["inputs"] = prediction.inputs  # all seeds have the same rows, see `arguments`
-        if prediction.losses is not None:  # of all seeds for each row
-            more["losses"] = each_array(
-                lambda losses: losses.reshape(-1, self.of_seeds.seeds)[:, seed], prediction.losses
-            )
+        if prediction.losses is not None:
+            more["losses"] = each_array(lambda losses: losses[:, seed], prediction.losses)  # of (N, R)
         take = self.of_seeds.take
         return EvalPrediction(take(prediction.predictions, seed), take(prediction.label_ids, seed), **more)
 

@@ -185,6 +185,7 @@ class PopulationTrainer(Trainer):
         of_seeds = OfSeeds(len(self.seeds), lambda: self.ballots.find_task().of_words)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
             self.compute_metrics = MeanOverSeeds(self.compute_metrics, of_seeds)
+            self.ballots.loss_of_each = "loss" in self.args.include_for_metrics
         if len(self.seeds) > 1 and self.preprocess_logits_for_metrics is not None:
             self.preprocess_logits_for_metrics = PreprocessEachSeed(self.preprocess_logits_for_metrics, of_seeds)
         self.callback_handler = Events(self.callback_handler, self.phases)

@@ -20,7 +20,7 @@ from deni.tasks.voting import Combine, vote
 from deni.training.losses import MemberLoss
 from deni.training.phases import Phases
 from deni.training.runs import RunSeeds
-from deni.training.seed_metrics import each_array
+from deni.training.seed_metrics import EachLoss, each_array
 
 # Texts times members of one forward pass on a CPU; measured with MiniLM, 50 members: 400 rows take half the time
 # of 3,200, and less than 800.
@@ -119,14 +119,14 @@ def labels_of_models(labels: Tensor, models: int, runs: int | None) -> Tensor:
 
 
 def loss_of(votes: Tensor, labels: Tensor, task: Task, losses: Callable[[Any, Tensor, int], Tensor]) -> Tensor:
-    """The mean loss of the votes, a scalar.
+    """The mean loss of the votes of each model, `(R,)`.
 
     Args:
         votes, labels: `(B, R, ...)`.
         losses: of each model `(R,)`, of outputs and labels `(R*B, ...)`, model by model.
     """
     logits = task.as_logits(votes.transpose(0, 1).flatten(0, 1))
-    return losses({"logits": logits}, labels.transpose(0, 1).flatten(0, 1), votes.shape[1]).mean()
+    return losses({"logits": logits}, labels.transpose(0, 1).flatten(0, 1), votes.shape[1])
 
 
 def tokens_first(outputs: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -197,6 +197,7 @@ class Ballots:
 
     Attributes:
         of_members: whether a step gives each member's predictions in place of their vote.
+        loss_of_each: whether a step gives the loss of each model, `(R,)`, in place of their mean.
     """
 
     def __init__(
@@ -210,7 +211,7 @@ class Ballots:
     ) -> None:
         self.phases, self.seeds, self.label_names = phases, seeds, label_names
         self.loss, self.context, self.task = loss, context, task
-        self.of_members = False
+        self.of_members = self.loss_of_each = False
 
     @contextmanager
     def asking_members(self, wanted: bool = True) -> Iterator[None]:
@@ -269,6 +270,7 @@ class Ballots:
         if labels is not None:
             labels = labels_of_models(labels, models, runs)  # (B, R, ...)
             loss = loss_of(votes, labels, task, self.losses)
+            loss = loss.as_subclass(EachLoss) if self.loss_of_each else loss.mean()
         if models == 1:
             votes, labels = votes[:, 0], labels[:, 0] if labels is not None else None
         outputs = members if self.of_members else votes
