@@ -26,7 +26,7 @@ from deni.randomness import global_generators
 from deni.tasks import Task
 from deni.training.batches import LENGTHS
 from deni.training.compat import count_items, shifts_labels
-from deni.training.heads import is_causal, why_own_loss
+from deni.training.heads import has_head, is_causal, why_own_loss, without_vote
 
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
@@ -122,8 +122,12 @@ class Losses:
         """Why each member is computed by itself; empty where the loss follows from outputs and labels."""
         if self.overridden:
             return "compute_loss is overridden"
+        if name := without_vote(self.model):
+            return f"predictions of {name} have no vote"
         if self.weight is not None or (self.task is not None and self.task.own_loss):
             return ""
+        if not (has_head(self.model) or hasattr(getattr(self.model, "config", None), "num_labels")):
+            return f"what {type(self.model).__name__} predicts shows with its labels alone"
         if self.function is not None or self.trainer.label_smoother is not None:
             wanted = self.trainer.label_names
             return "" if wanted == STANDARD else f"the labels are {', '.join(wanted) or 'not named'}"
