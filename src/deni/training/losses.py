@@ -25,8 +25,9 @@ from deni.population import Population
 from deni.randomness import global_generators
 from deni.tasks import Task
 from deni.training.batches import LENGTHS
-from deni.training.compat import count_items, shifts_labels
+from deni.training.compat import count_items, plain_model, shifts_labels
 from deni.training.heads import has_head, is_causal, why_own_loss, without_vote
+from deni.training.overrides import overridden
 
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
@@ -104,7 +105,8 @@ class Losses:
     @property
     def model(self) -> nn.Module:
         """The plain module, whatever Trainer sees as its model."""
-        return self.trainer.population.model
+        trainer = self.trainer
+        return trainer.population.model if "population" in vars(trainer) else plain_model(trainer)
 
     @property
     def function(self) -> Callable[..., Tensor] | None:
@@ -115,7 +117,7 @@ class Losses:
     def overridden(self) -> bool:
         """Whether the user's class, or the user, has another `compute_loss`."""
         trainer = self.trainer
-        return type(trainer).compute_loss is not self.base.compute_loss or "compute_loss" in vars(trainer)
+        return overridden(type(trainer), self.base, "compute_loss") or "compute_loss" in vars(trainer)
 
     @property
     def alone(self) -> str:

@@ -249,6 +249,7 @@ class PopulationTrainer(Trainer):
         """The token ids whose embeddings train; None for all, where leaving some out would not be exact."""
         own = self.optimizer_cls_and_kwargs is not None or (self.model_init is None and self.optimizer is not None)
         own = own or overridden(type(self), PopulationTrainer, "create_optimizer", "get_optimizer_cls_and_kwargs")
+        own = own or bool(self.losses.alone)  # such a loss may see the whole table
         exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
         return token_ids(self.sets.train or [self.train_dataset]) if self.wants_active and exact and not own else None
 
