@@ -18,6 +18,11 @@ from deni.training.phases import Phases
 Step = tuple[Any, Any, Any]  # what `Trainer.prediction_step` returns
 
 
+def copied(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows whose tensors may be changed."""
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in rows.items()}
+
+
 class Alone:
     """Each member by itself, on its own rows, as they would be without the other runs of a pack.
 
@@ -50,8 +55,7 @@ class Alone:
         """
         size, groups = self.phases.population.size, 1 if lengths is None else len(lengths)
         rows = self.loading.rows_of(inputs, lengths, member * groups // size)
-        copied = {key: value.clone() if isinstance(value, Tensor) else value for key, value in rows.items()}
-        return copied if size > 1 else rows
+        return copied(rows) if size > 1 else rows
 
     def train(
         self,

@@ -33,7 +33,7 @@ from deni.strategies import Strategy
 from deni.strategies.default import Default
 from deni.tasks import Task, find_task
 from deni.training import checkpoint, voting
-from deni.training.alone import Alone
+from deni.training.alone import Alone, copied
 from deni.training.arguments import check_arguments, check_metrics
 from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
@@ -338,7 +338,7 @@ class PopulationTrainer(Trainer):
             self.population,
             {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)},
             alone=self.losses.alone,
-            compute=lambda model, inputs: self.compute_loss(model, inputs, return_outputs=True),
+            compute=lambda model, inputs: self.compute_loss(model, copied(inputs), return_outputs=True),
             engine=self.engine,
             at_a_time=self.at_a_time,
             peak=peak,
