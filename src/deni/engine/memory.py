@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +44,16 @@ class Estimate:
         return min(members, max(0, available - fixed) // max(self.activations, 1))
 
 
-def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estimate:
+def estimate(
+    model: nn.Module, inputs: Mapping[str, Any], longest: int, compute: Callable[..., Any] | None = None
+) -> Estimate:
     """Measure what one member keeps on a batch, scaled to texts of `longest` tokens.
 
     Args:
         model: the plain module.
         inputs: one collated batch without labels, `(B, T)`.
         longest: the largest T in training.
+        compute: what is computed of the model and the inputs, if not its forward pass; these have labels then.
     """
     parameters = {p.data_ptr(): p for p in model.parameters()}
     trainable = sum(p.numel() * p.element_size() for p in parameters.values() if p.requires_grad)
@@ -65,19 +68,27 @@ def estimate(model: nn.Module, inputs: Mapping[str, Any], longest: int) -> Estim
     # With the dropout of training: it keeps other tensors than PyTorch's (attention weights, unlike a fused kernel).
     dropout = MemberDropout(Streams([generator(0, next(model.parameters()).device)]))
     with torch.enable_grad(), dropout, torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = model(**inputs)  # the output keeps every noted storage alive, so no address is counted twice
+        output = (
+            model(**inputs) if compute is None else compute(model, dict(inputs))
+        )  # the output keeps every noted storage alive, so no address is counted twice
     tokens = max((v.shape[1] for v in inputs.values() if isinstance(v, Tensor) and v.dim() > 1), default=1)
     del output
     return Estimate(trainable, int(sum(kept.values()) * max(1.0, longest / max(tokens, 1))))
 
 
 def at_a_time(
-    model: nn.Module, inputs: Mapping[str, Any], longest: int, members: int, device: torch.device, side_by_side: bool
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    longest: int,
+    members: int,
+    device: torch.device,
+    side_by_side: bool,
+    compute: Callable[..., Any] | None = None,
 ) -> int | None:
     """How many members one forward pass can compute; None for all.
 
     Args:
-        model, inputs, longest: see `estimate`.
+        model, inputs, longest, compute: see `estimate`.
         members: how many there are in the largest phase.
         side_by_side: whether as many as fit are computed side by side; if not, one must fit.
 
@@ -85,7 +96,7 @@ def at_a_time(
         SettingError: not even one fits.
     """
     with in_mode(model, training=True):
-        need = estimate(model, inputs, longest)
+        need = estimate(model, inputs, longest, compute)
     free = available(device)
     fits = need.fitting(members, free)
     if fits < 1:

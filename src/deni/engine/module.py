@@ -96,6 +96,7 @@ class PopulationModule(nn.Module):
         self.padding_side = "right"
         self.measured: Measured | None = None
         self._cast_once = CastOnce()
+        self._alone: int | None = None
         if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             disable_input_gradients(model)
             self.gradient_checkpointing_enable()  # whoever switched it on, the masks must be drawn again
@@ -207,6 +208,34 @@ class PopulationModule(nn.Module):
             self._show(0)
             if self._engine is not self._loop:
                 self._mount(self._engine)
+
+    @contextmanager
+    def computing(self, member: int) -> Iterator[nn.Module]:
+        """Inside, whoever calls the plain module computes this member, as a part of a step or of a prediction.
+
+        Raises:
+            RuntimeError: members are stacked.
+        """
+        if self._engine is not self._loop:
+            raise RuntimeError("members are stacked: one cannot be computed alone")
+        self.focus(range(member, member + 1))
+        self.focus_rows(0)
+        self.lengths, self.padding_side = None, "right"
+        self._alone = member
+        try:
+            yield self.model
+        finally:
+            self._alone = None
+            self._show(0)
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Inside, dropout draws from the stream of the member that is computed alone, if there is one, in training."""
+        if self._alone is None or not self.training:
+            yield
+            return
+        with self._cast_once, MemberDropout(Streams(self.streams[self._alone : self._alone + 1])):
+            yield
 
     def _show(self, member: int) -> None:
         """Put the plain layers back, with this member in them."""

@@ -40,6 +40,7 @@ class AdaptedModel(HuggingFaceModel, Protocol):
 
     peft_config: dict[str, Any]
     active_adapter: str
+    base_model: nn.Module
 
     def get_base_model(self) -> nn.Module: ...
 
@@ -73,3 +74,8 @@ def accepted_inputs(model: nn.Module) -> frozenset[str] | None:
 def logits_of(outputs: Any) -> Tensor:
     """The logits among what a model returns: of this name, or the first."""
     return outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model that PEFT wraps; any other as it is."""
+    return with_peft(model).get_base_model() if hasattr(model, "peft_config") else model

@@ -44,6 +44,7 @@ class Task:
         distribution: whether the C outputs are one distribution over classes; gold is then a class number.
         chooses: whether a prediction is right or wrong; numbers are near or far.
         ordered: whether the classes have an order, which the user may give.
+        own_loss: whether its loss is another than that of a model with its `problem_type`.
         class_weights: whether its loss can be weighted by class.
         metrics: names of all metrics, in the order in which they are shown.
         headline: the metric that the report of a training leads with.
@@ -72,6 +73,7 @@ class Task:
     distribution: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
+    own_loss: ClassVar[bool] = False
     class_weights: ClassVar[bool] = False
 
     metrics: ClassVar[tuple[str, ...]]
@@ -188,6 +190,10 @@ class Task:
             weight: of each class, `(C,)`, for tasks with `class_weights`.
         """
         raise NotImplementedError
+
+    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        """How much each row `(B,)` counts in the mean loss; arguments as of `member_losses`."""
+        return labels.new_ones(len(labels))
 
     def fit_output_layer(
         self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool

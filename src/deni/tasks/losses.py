@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from deni.errors import SettingError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -44,9 +45,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor |
             "(prompt tuning puts out more tokens than it is given)"
         )
     losses = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
-    counted = (labels.reshape(-1) != -100).to(losses.dtype)
-    if weight is not None:
-        counted = counted * weight.to(losses.dtype)[labels.reshape(-1).clamp(min=0)]
-    total = counted.view(members, -1).sum(1)
+    total = counted(labels.reshape(-1), weight, losses.dtype).view(members, -1).sum(1)
     # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
     return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
+
+
+def counted(labels: Tensor, weight: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """How much each label counts in the mean: 0 for -100, else 1, or the weight of its class."""
+    import torch
+
+    counts = (labels != -100).to(dtype or (torch.float32 if weight is None else weight.dtype))
+    return counts if weight is None else counts * weight.to(counts.dtype)[labels.clamp(min=0)]

@@ -32,6 +32,7 @@ class Ordinal(SingleLabel):
     name = "ordinal"
     help = "one of ordered classes (--label-order, or numbers)"
     ordered = True
+    own_loss = True
     class_weights = False
     metrics = ("quadratic_kappa", "mean_absolute_error", "macro_f1")
     headline = compared = best = "quadratic_kappa"
@@ -102,6 +103,9 @@ class Ordinal(SingleLabel):
         right = one_hot(labels, logits.shape[-1]).to(predicted)
         distances = (predicted - right).cumsum(-1).square().sum(-1)  # (M*B,)
         return losses.mean_by_member(distances, members)
+
+    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        return labels.new_ones(len(labels))
 
     # ---- measuring ---------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,9 @@ class SingleLabel(Task):
     def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
         return losses.cross_entropy(logits, labels, members, weight)
 
+    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+        return losses.counted(labels, weight).flatten(1).sum(1) if labels.dim() > 1 else losses.counted(labels, weight)
+
     def fit_output_layer(
         self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
     ) -> tuple[np.ndarray, np.ndarray]:

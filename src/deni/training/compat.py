@@ -1,21 +1,24 @@
 """Every private name of transformers that training touches, and what has other names in other versions.
 
 Overrides stay in `trainer.py` and `loggers.py`; calls and reads are the functions below. A test checks that the
-installed version has each name. Checked with transformers 5.23 and 4.57. Of accelerate two public methods are replaced,
-see `adapt`; checked with accelerate 1.15.
+installed version has each name. Checked with transformers 5.23 and 4.57. Of accelerate three public methods are
+replaced, see `adapt`; checked with accelerate 1.15.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import RemoveColumnsCollator
@@ -23,6 +26,7 @@ from transformers.training_args import ParallelMode
 
 from deni.engine.base import Views
 from deni.engine.optimizer import clip_members
+from deni.training.heads import is_causal
 
 # Methods of `Trainer` that are overridden -> why.
 OVERRIDDEN = {
@@ -36,12 +40,14 @@ OVERRIDDEN = {
 }
 # Methods of `Trainer` that are called -> why.
 CALLED = {
+    "_get_num_items_in_batch": "what a loss is divided by is counted for each member",
     "_prepare_inputs": "moves a batch to the device as Trainer does, also where it has no loader",
     "_remove_unused_columns": "batches of ours drop the columns that Trainer's would",
     "_set_signature_columns_if_needed": "has the columns read from the plain model, before the population replaces it",
 }
 # Attributes of a `Trainer` that are read -> why.
 READ = {
+    "_loss_shifts_labels": "whether the label of a token is that of the next one; transformers 5",
     "_signature_columns": "for datasets that are not of `datasets`, whose columns a collator drops",
     "_train_batch_size": "of a loader of ours; it is `args.train_batch_size` until Trainer changes it",
 }
@@ -88,8 +94,10 @@ def save_processor(trainer: Trainer, folder: str) -> None:
 
 
 def arrays(prediction: EvalPrediction) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions and labels; annotated as arrays or tuples of them, tuples being for models with several outputs."""
-    return cast(np.ndarray, prediction.predictions), cast(np.ndarray, prediction.label_ids)
+    """Predictions and labels; of a model with several outputs, or several label columns, the first of each."""
+    found = (prediction.predictions, prediction.label_ids)
+    first, labels = (each[0] if isinstance(each, tuple) else each for each in found)
+    return cast(np.ndarray, first), cast(np.ndarray, labels)
 
 
 class Columns:
@@ -126,14 +134,56 @@ class Columns:
         return self.trainer._train_batch_size
 
 
-def adapt(accelerator: Accelerator, views: Callable[[], Views], logs_norm: Callable[[], bool]) -> None:
+def count_items(trainer: Trainer, rows: Mapping[str, Any]) -> Any:
+    """`num_items_in_batch` of a batch of one model; None where Trainer does not count it."""
+    return trainer._get_num_items_in_batch([rows], trainer.args.device)
+
+
+def shifts_labels(trainer: Trainer, model: nn.Module) -> bool:
+    """Whether the loss of the plain model compares the output for a token with the label of the next."""
+    shifts = getattr(trainer, "_loss_shifts_labels", None)
+    return is_causal(model) if shifts is None else shifts
+
+
+@contextmanager
+def mixed_precision(model: nn.Module, accelerator: Accelerator) -> Iterator[None]:
+    """Inside, a model that accelerate did not prepare computes in mixed precision as one that it prepared."""
+    if not accelerator.native_amp:
+        yield
+        return
+    own = vars(model).get("forward")
+    forward = model.forward
+
+    @functools.wraps(forward)
+    def mixed(*args: Any, **options: Any) -> Any:
+        with accelerator.autocast():
+            outputs = forward(*args, **options)
+        return convert_to_fp32(outputs)
+
+    model.forward = mixed
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.forward
+        else:
+            model.forward = own
+
+
+def adapt(
+    accelerator: Accelerator,
+    views: Callable[[], Views],
+    logs_norm: Callable[[], bool],
+    weigh: Callable[[Tensor], Tensor],
+) -> None:
     """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself.
 
     Args:
         views: of the members that there are, see `deni.engine.base.Views`.
         logs_norm: whether the norm of this step is logged, where Trainer asks for it without clipping.
+        weigh: what is differentiated in place of a loss, see `deni.training.losses.Parts`.
     """
-    prepare = accelerator.prepare_model
+    prepare, differentiate = accelerator.prepare_model, accelerator.backward
 
     def prepare_model(model: nn.Module, *args: Any, **options: Any) -> nn.Module:
         return prepare(model, *args, **{**options, "evaluation_mode": True})
@@ -144,9 +194,13 @@ def adapt(accelerator: Accelerator, views: Callable[[], Views], logs_norm: Calla
         accelerator.unscale_gradients()
         return clip_members(views(), max_norm)
 
+    def backward(loss: Tensor, **options: Any) -> None:
+        differentiate(weigh(loss), **options)
+
     replaced = cast(Any, accelerator)  # methods are not assigned to, for the type checker
     replaced.prepare_model = prepare_model
     replaced.clip_grad_norm_ = clip
+    replaced.backward = backward
 
 
 def place(args: TrainingArguments, device: torch.device) -> None:

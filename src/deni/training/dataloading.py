@@ -78,7 +78,7 @@ class Loading:
         sets: the datasets of each seed.
         seeds: of all runs.
         tokenizer: whose padding counts; None for that of the config.
-        config: of the model.
+        config: of the model, if it has one.
         whole: keys of labels that have no axis of tokens.
     """
 
@@ -88,7 +88,7 @@ class Loading:
         sets: SeedSets,
         seeds: RunSeeds,
         tokenizer: Any,
-        config: PretrainedConfig,
+        config: PretrainedConfig | None,
         whole: Sequence[str],
     ) -> None:
         self.columns, self.sets, self.seeds, self.whole = columns, sets, seeds, whole
@@ -151,6 +151,10 @@ class Loading:
         chosen = [run * lanes + lane for run in range(runs) for lane in range(of_each)]
         rows, row_lengths = self.collator().choose(inputs, lengths, chosen)
         return rows, row_lengths if len(chosen) > 1 else None
+
+    def rows_of(self, inputs: Mapping[str, Any], lengths: Tensor | None, part: int) -> dict[str, Any]:
+        """The rows of one run, or of one lane, as they would be alone; see `choose`."""
+        return dict(inputs) if lengths is None else self.collator().choose(inputs, lengths, [part])[0]
 
     def batch(self, dataset: Any, rows: Iterable[int], what: str) -> dict[str, Any]:
         """Some rows of a dataset as one batch, which no sampler or process divides.

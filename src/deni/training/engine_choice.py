@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,12 +52,14 @@ def choose_engine(
     longest: int,
     padding: Mapping[str, int],
     divisible: bool,
+    alone: str = "",
+    compute: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
 ) -> EnginePlan:
     """Decide how members are computed, and have the population compute them so from now on.
 
     Args:
         population: before the first step.
-        inputs: a collated batch of the training set on the device, without labels.
+        inputs: a collated batch of the training set on the device, without labels if members are not computed alone.
         engine: what the user chose.
         at_a_time: what the user chose; None for as many as fit into memory.
         peak: members in the largest phase.
@@ -65,6 +67,8 @@ def choose_engine(
         longest: T of the longest training text.
         padding: fill values, see `deni.engine.probe.why_not_stacked`.
         divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
+        alone: why members must be computed one by one, whatever the model; empty where they need not be.
+        compute: what is computed of a member then.
 
     Raises:
         SettingError: `stacked` was chosen, and is not exact; not even one member fits into memory; several runs of a
@@ -72,10 +76,10 @@ def choose_engine(
     """
     device = next(iter(population.values.values())).device
     with population.plain() as model:
-        reason = why_loop(engine, model, inputs, padding, population.module.held)
+        reason = why_loop(engine, model, inputs, padding, population.module.held, alone)
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
-        fits = memory.at_a_time(model, one_run, longest, peak, device, free)
+        fits = memory.at_a_time(model, one_run, longest, peak, device, free, compute if alone else None)
         few = {key: value[:2] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         with in_mode(model, training=True):
             population.module.measured = measured = measure(model, few)
@@ -98,6 +102,7 @@ def why_loop(
     inputs: Mapping[str, Any],
     padding: Mapping[str, int],
     held: Collection[str] = (),
+    alone: str = "",
 ) -> str:
     """Why members are computed sequentially; empty where they are stacked; arguments as of `choose_engine`.
 
@@ -106,7 +111,9 @@ def why_loop(
     """
     if engine == "loop":
         return "asked for"
-    reason = why_not_stacked(model, inputs, padding, held)
+    if alone and engine == "stacked":
+        raise SettingError(f"members cannot be stacked, {alone}: use engine='auto' or 'loop', or compute_loss_func")
+    reason = alone or why_not_stacked(model, inputs, padding, held)
     if reason and engine == "stacked":
         raise SettingError(f"this model cannot be stacked: {reason}; use engine='auto' or 'loop'")
     if reason:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from deni.randomness import global_generators
 from deni.tasks import Task
 from deni.training.dataloading import Loading
 from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
+
+if TYPE_CHECKING:
+    from deni.training.voting import Predicted
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +36,8 @@ class ForkMonitor:
     Args:
         runs: how many runs make one model.
         texts: gives the texts that members are compared on, and where they are from; None where there are none.
-        outputs: what every member predicts of a batch, `(N, M, C)` or `(N, M, T, C)`, and its labels, if it has some;
-            the batch has none afterwards.
-        task: gives the task.
+        predict: what every member predicts of a batch; the batch may have no labels afterwards.
+        task: gives the task; None where predictions have no vote.
         log: takes the numbers.
     """
 
@@ -43,30 +45,29 @@ class ForkMonitor:
         self,
         runs: int,
         texts: Callable[[], tuple[Kind, Texts | None]],
-        outputs: Callable[[Texts], tuple[Tensor, Tensor | None]],
-        task: Callable[[], Task],
+        predict: Callable[[Texts], Predicted],
+        task: Callable[[], Task | None],
         log: Callable[[dict[str, float]], None],
     ) -> None:
-        self.runs, self.texts, self.outputs, self.task, self.log = runs, texts, outputs, task, log
+        self.runs, self.texts, self.predict, self.task, self.log = runs, texts, predict, task, log
         self.diagnostics = Diagnostics()
         self._losses: dict[int, float] = {}  # of each member, summed over the parts of a step
         self._apart: list[tuple[float, float]] = []  # of each step since the last log, see `curves`
 
     def note(self, member: int, loss: float) -> None:
-        """A member's training loss on a part of the batch of the step under way."""
+        """What a member's training loss on a part of the batch of the step under way adds to that of the batch."""
         self._losses[member] = self._losses.get(member, 0.0) + loss
 
-    def after_step(self, members: int, runs: Collection[int], parts: int) -> None:
+    def after_step(self, members: int, runs: Collection[int]) -> None:
         """Keep how much higher the copies' training loss was than their parents'.
 
         Args:
             members: K, of each run.
             runs: those whose members had the same batch and a finite loss.
-            parts: in how many the batch of the step came.
         """
         record = self.diagnostics.open
         if record is not None and members > 1:
-            means = {at: loss / parts for at, loss in self._losses.items()}
+            means = self._losses
             excess = [means[run * members + copy] - means[run * members] for run in runs for copy in range(1, members)]
             if excess:
                 record.excess.append(float(np.mean(excess)))
@@ -98,7 +99,7 @@ class ForkMonitor:
         measure, count = self._measure(population, frozen, members, texts)
         if what == "fork" or self.diagnostics.open is None:
             self.diagnostics.records.append(Record(step if what == "fork" else 0, members, count, kind))
-            self.diagnostics.records[-1].labels = self.task().several
+            self.diagnostics.records[-1].labels = (task := self.task()) is not None and task.several
         record = self.diagnostics.records[-1]
         if what == "fork":
             record.start = measure
@@ -121,23 +122,32 @@ class ForkMonitor:
         if not groups or texts is None:
             return measure, 0
         with global_generators(), in_mode(population.module, training=False):
-            outputs, labels = self.outputs(texts)
-        task = self.task()
-        chosen = task.choose(outputs)
-        if task.of_words:
-            mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))
-            real = mask == 1 if labels is None else labels != -100  # (N, T)
-            chosen = chosen.transpose(1, 2)[real]  # (tokens, M)
-        if chosen is not None:
-            measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
-        expected = (outputs[:, 0, ..., 0] if task.distribution else outputs[:, 0]).numel()
-        if labels is not None and labels.numel() == expected and population.members > 1:
-            folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
-            losses = task.member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size)  # (M,)
+            predicted = self.predict(texts)
+        outputs, labels, task = predicted.outputs, predicted.labels, self.task()
+        if task is not None:
+            chosen = task.choose(outputs)
+            if task.of_words:
+                mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))
+                real = mask == 1 if labels is None else labels != -100  # (N, T)
+                chosen = chosen.transpose(1, 2)[real]  # (tokens, M)
+            if chosen is not None:
+                measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
+        losses = predicted.losses  # (M,)
+        if losses is None and labels is not None and task is not None:
+            expected = (outputs[:, 0, ..., 0] if task.distribution else outputs[:, 0]).numel()
+            if labels.numel() == expected:
+                folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
+                losses = task.member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size)
+        if losses is not None and population.members > 1:
             copies = [at for each in groups for at in each[1:]]
             measure.parent_loss = float(losses[[each[0] for each in groups]].mean())
             measure.copies_loss = float(losses[copies].mean())
-        return measure, len(outputs)
+        return measure, texts_in(texts)
+
+
+def texts_in(texts: Texts) -> int:
+    """N of a batch."""
+    return next((len(value) for value in texts.values() if isinstance(value, Tensor) and value.dim()), 0)
 
 
 def texts_to_compare(loading: Loading, sets: Mapping[Kind, Any], wanted: int) -> tuple[Kind, Texts | None]:

@@ -13,7 +13,7 @@ What happens in one run of training, in this order; each line names who does it:
             enter the context of the step                               Strategy.training
         for each part of the batch (gradient accumulation):
             for each chunk of members that are computed together:
-                forward, loss of each member, backward                  PopulationModule, MemberLoss
+                forward, loss of each member, backward                  PopulationModule, Losses
         Phases.end_passes
             leave the context of the step                               Strategy.training
             processes share gradients, frozen runs lose theirs          Failures
@@ -182,14 +182,24 @@ class Phases(TrainerCallback):
         """The sum over members of runs with finite loss; a run with a non-finite loss is frozen and reported.
 
         Args:
-            losses: of the members in focus, on a part of the batch.
+            losses: of the members in focus, on a part of the batch: what they add to those of the batch.
         """
         chunk, members = self.population.module.in_focus, self.population.members
         for member, loss in zip(chunk, losses.detach().tolist(), strict=True):
-            self.monitor.note(member, loss)
-            self.failures.note(member // members, step, loss)
+            self.note(member, loss, step)
         finite = [at for at, member in enumerate(chunk) if member // members not in self.failures.runs]
         return losses[finite].sum() if finite else losses.new_zeros(()).requires_grad_()
+
+    def note(self, member: int, loss: float, step: int) -> bool:
+        """Keep what a member's loss on a part of the batch adds; a run with a non-finite loss is frozen and reported.
+
+        Returns:
+            whether the member's run has a finite loss.
+        """
+        run = member // self.population.members
+        self.monitor.note(member, loss)
+        self.failures.note(run, step, loss)
+        return run not in self.failures.runs
 
     def end_passes(self, processes: int, device: torch.device) -> None:
         """When the gradients of a step are there: all processes get their mean, frozen runs lose theirs.
@@ -220,12 +230,12 @@ class Phases(TrainerCallback):
         assert self.optimizer is not None
         self.optimizer.restore_rates()
 
-    def end_step(self, done: int, parts: int) -> None:
-        """When `done` optimizer steps are done; the batch of the last came in so many parts."""
+    def end_step(self, done: int) -> None:
+        """When `done` optimizer steps are done."""
         self.member_steps += self.alive
         same_rows = not self.own_orders(done - 1)
         finite = [run for run in range(self.runs) if run not in self.failures.runs]
-        self.monitor.after_step(self.population.members, finite if same_rows else [], parts)
+        self.monitor.after_step(self.population.members, finite if same_rows else [])
         self.strategy.after_step(self.population, done, self.planned.steps)
 
     def finish(self, done: int, models: int, score: Callable[[Mapping[str, Tensor]], float] | None) -> None:
@@ -284,7 +294,7 @@ class Phases(TrainerCallback):
         self.begin_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.end_step(state.global_step, args.gradient_accumulation_steps)
+        self.end_step(state.global_step)
         self._stop_if_none_is_left(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

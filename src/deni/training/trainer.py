@@ -9,6 +9,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +22,6 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput, TrainOutput
-from transformers.utils.generic import find_labels
 
 from deni.engine import memory
 from deni.engine.active_tokens import deactivate, moves_own_rows_only, same_ids, token_ids
@@ -31,8 +31,9 @@ from deni.randomness import OwnGlobals, global_generators
 from deni.schedule import Schedule
 from deni.strategies import Strategy
 from deni.strategies.default import Default
-from deni.tasks import Task, find_task, task_of
+from deni.tasks import Task, find_task
 from deni.training import checkpoint, voting
+from deni.training.alone import Alone, copied
 from deni.training.arguments import check_arguments, check_metrics
 from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
@@ -55,7 +56,7 @@ from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
 from deni.training.fork_records import Diagnostics
 from deni.training.given import DATASETS, Given, check_tokens
-from deni.training.losses import MemberLoss
+from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds
@@ -164,25 +165,25 @@ class PopulationTrainer(Trainer):
                     "or set CUDA_VISIBLE_DEVICES to one GPU"
                 )
             self.columns = Columns(self)
-            self.label_names = (
-                self.args.label_names or find_labels(_unwrapped(plain_model(self)).__class__) or ["labels"]
-            )
-            self.model_accepts_loss_kwargs = False  # the model gets no labels; the loss is computed for each member
+            if not self.label_names and not self.can_return_loss:
+                self.label_names = ["labels"]  # of a forward pass that takes none: they are for the loss alone
+            self.losses = Losses(self, PopulationTrainer, class_weights, self.task)
             self.model_init = any_init(model_init)
             self.active_ids = self._find_active()
             self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
             self.model = self.model_wrapped = self._populate(plain_model(self))
-        of_words = (self.task or task_of(self.population.model)).of_words
-        whole = () if of_words else tuple(self.label_names)
-        config, tokenizer = self.population.config, self.processing_class
+        context = self.compute_loss_context_manager
+        self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, self.losses, context, self.task)
+        known = self.ballots.task_if_known()
+        whole = () if known is None or known.of_words else tuple(self.label_names)
+        config, tokenizer = getattr(self.population.model, "config", None), self.processing_class
         self.reads: dict[str, Any] = {
             "max_length": max_length or cut_at(tokenizer, self.sets.train or [self.train_dataset])
         }
         self.loading = Loading(self.columns, self.sets, self.run_seeds, tokenizer, config, whole)
-        loss = MemberLoss(self.compute_loss_func, self.label_smoother, class_weights)
-        context = self.compute_loss_context_manager
-        self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, loss, context, self.task)
-        of_seeds = OfSeeds(len(self.seeds), lambda: self.ballots.find_task().of_words)
+        self.parts = Parts()
+        self.alone = Alone(self.phases, self.loading, self.losses, self.parts, lambda: self.accelerator)
+        of_seeds = OfSeeds(len(self.seeds), lambda: self.ballots.of_words)
         if len(self.seeds) > 1 and self.compute_metrics is not None:
             self.compute_metrics = MeanOverSeeds(self.compute_metrics, of_seeds)
             self.ballots.loss_of_each = "loss" in self.args.include_for_metrics
@@ -249,6 +250,7 @@ class PopulationTrainer(Trainer):
         """The token ids whose embeddings train; None for all, where leaving some out would not be exact."""
         own = self.optimizer_cls_and_kwargs is not None or (self.model_init is None and self.optimizer is not None)
         own = own or overridden(type(self), PopulationTrainer, "create_optimizer", "get_optimizer_cls_and_kwargs")
+        own = own or bool(self.losses.alone)  # such a loss may see the whole table
         exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
         return token_ids(self.sets.train or [self.train_dataset]) if self.wants_active and exact and not own else None
 
@@ -295,7 +297,8 @@ class PopulationTrainer(Trainer):
                 self._hp_search_setup(trial)  # Trainer does it later, but plan and model follow from it
                 self._follow_changes()
                 self._plan()
-                self.artifacts.check(self.population, tokenizer_of(self), self.ballots.find_task().name)
+                if (task := self.ballots.task_if_known()) is not None:
+                    self.artifacts.check(self.population, tokenizer_of(self), task.name)
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
         score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
@@ -313,10 +316,15 @@ class PopulationTrainer(Trainer):
         self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
-        """As Trainer's; the first batch decides about the engine, when all hooks on the model are there."""
+        """As Trainer's; the first batch decides about the engine, when all hooks on the model are there.
+
+        What comes for one optimizer step is one batch, in however many parts.
+        """
         batches, items = super().get_batch_samples(*args, **options)
         if batches and self.engine_plan is None:
+            self.losses.look(self.population, self.columns.prepared(batches[0]))
             self._choose_engine(batches[0])
+        self.parts.begin(batches)
         return batches, items
 
     def _choose_engine(self, batch: Any) -> None:
@@ -326,9 +334,12 @@ class PopulationTrainer(Trainer):
             return
         batch = self.columns.prepared(batch)
         logits_alone = self.compute_loss_func is None  # the user's loss may ask for more
+        left_out = () if self.losses.alone else self.label_names
         self.engine_plan = choose_engine(
             self.population,
-            {key: value for key, value in batch.items() if key not in (*self.label_names, LENGTHS)},
+            {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)},
+            alone=self.losses.alone,
+            compute=lambda model, inputs: self.compute_loss(model, copied(inputs), return_outputs=True),
             engine=self.engine,
             at_a_time=self.at_a_time,
             peak=peak,
@@ -360,24 +371,42 @@ class PopulationTrainer(Trainer):
             every = self.state.logging_steps or 0
             return bool(every) and not (self.state.global_step + 1) % every
 
-        adapt(self.accelerator, lambda: self.population.views, logs_norm)
+        adapt(self.accelerator, lambda: self.population.views, logs_norm, lambda loss: self.parts.weigh(loss))
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward of all members, chunk by chunk; returns the mean of their losses."""
-        population, module, lanes = self.population, self.population.module, lanes_of(self.schedule)
-        inputs = self.columns.prepared(inputs)
+    def _rows(self, inputs: Any) -> tuple[dict[str, Any], Tensor | None]:
+        """The rows of a batch that the step under way trains on; T that each run's, or lane's, would have alone."""
+        inputs, lanes = self.columns.prepared(inputs), lanes_of(self.schedule)
         lengths = inputs.pop(LENGTHS, None)
         if lanes > 1:
-            of_each = population.members if self.phases.own_orders(self.state.global_step) else 1
+            of_each = self.population.members if self.phases.own_orders(self.state.global_step) else 1
             inputs, lengths = self.loading.choose(inputs, lengths, self.runs, lanes, of_each)
-        alive = self.phases.alive
-        total = torch.zeros((), device=self.args.device)
-        for chunk in module.chunks:
-            module.focus(chunk)
-            rows = module.fold(inputs, groups=1 if lengths is None else len(lengths))
-            if lengths is not None:
-                rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
-            total = total + super().training_step(model, rows, num_items_in_batch)
+        return inputs, lengths
+
+    def _count(self, batch: Any) -> Tensor:
+        """How much a part of a batch counts, for each group of rows."""
+        inputs, lengths = self._rows(batch)
+        groups = [self.loading.rows_of(inputs, lengths, at) for at in range(1 if lengths is None else len(lengths))]
+        labels = [self.ballots.labels_of(dict(rows)) for rows in groups]
+        tasks = [partial(self.ballots.find_task, own) for own in labels]
+        return torch.stack([self.losses.counts(*each) for each in zip(groups, labels, tasks, strict=True)])
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Forward and backward of all members, chunk by chunk; returns what is added to the mean of their losses."""
+        population, module, step = self.population, self.population.module, super().training_step
+        rows_of_all, lengths = self._rows(inputs)
+        alive, self.current_gradient_accumulation_steps = self.phases.alive, 1  # parts are weighed by their rows
+        module.train()
+        with self.parts.under_way(inputs, self._count):
+            if self.losses.alone:
+                total = self.alone.train(step, rows_of_all, lengths, self.state.global_step)
+            else:
+                total = torch.zeros((), device=self.args.device)
+                for chunk in module.chunks:
+                    module.focus(chunk)
+                    rows = module.fold(rows_of_all, groups=1 if lengths is None else len(lengths))
+                    if lengths is not None:
+                        rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
+                    total = total + step(model, rows, num_items_in_batch)
         if self.accelerator.sync_gradients:
             module.collect()
             scaler = getattr(self.accelerator, "scaler", None)
@@ -388,24 +417,32 @@ class PopulationTrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The sum over the members in focus of each member's mean loss.
+        """The loss of a plain model as Trainer computes it; of the population that of the members in focus.
+
+        A subclass that overrides it gets one member as a plain model, and its rows.
 
         Args:
-            inputs: folded, with labels.
+            model: a plain model, or the population's module: the sum over members of each member's mean loss.
+            inputs: with labels; for the population folded.
         """
+        if self.accelerator.unwrap_model(model) is not self.population.module:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         inputs = dict(inputs)
         labels = self.ballots.labels_of(inputs)
         if labels is None:
             raise SettingError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
         outputs = model(**inputs)
-        # The rows of a training batch are shared among runs, or lanes.
-        items = None if num_items_in_batch is None else num_items_in_batch // (self.runs * lanes_of(self.schedule))
-        losses = self.ballots.losses(outputs, labels, len(self.population.module.in_focus), items)
-        counted = self.compute_loss_func is not None and num_items_in_batch is not None
-        if counted and self.args.average_tokens_across_devices:
-            losses = losses * self.args.world_size  # the items are those of all processes, whose mean is taken
-        loss = self.phases.total(losses, self.state.global_step)
+        focus, size = self.population.module.in_focus, self.population.size
+        task = partial(self.ballots.task_for, labels, outputs)
+        losses = self.losses.of_members(outputs, labels, len(focus), task, num_items_in_batch is not None)
+        loss = self.phases.total(self.parts.shared(losses, focus, size), self.state.global_step)
         return (loss, outputs) if return_outputs else loss
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        """As Trainer's; a member that is computed alone draws its own dropout masks."""
+        contexts = super().compute_loss_context_manager()
+        contexts.enter_context(self.population.module.drawing())
+        return contexts
 
     def log(self, logs: dict[str, float], *args: Any, **options: Any) -> None:
         """As `Trainer.log`; with the members' mean training loss: which phase, how many members, how different."""
@@ -426,10 +463,22 @@ class PopulationTrainer(Trainer):
 
         Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
         """
-        inputs = self.columns.prepared(inputs)
-        packed = inputs.pop(LENGTHS, None) is not None
-        loss, outputs, labels = self.ballots.step(model, inputs, packed)
+        predicted, packed = self._predicted(model, inputs, prediction_loss_only, ignore_keys)
+        loss, outputs, labels = self.ballots.step(predicted, packed)
         return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
+
+    def _predicted(
+        self, model: nn.Module, inputs: Any, loss_only: bool = False, ignore_keys: list[str] | None = None
+    ) -> tuple[voting.Predicted, bool]:
+        """What members predict of a batch, and whether each run has its own rows."""
+        inputs = self.columns.prepared(inputs)
+        lengths, step = inputs.pop(LENGTHS, None), super().prediction_step
+        self.losses.look(self.population, inputs)
+        if self.losses.alone:
+            steps = self.alone.predict(lambda plain, rows: step(plain, rows, loss_only, ignore_keys), inputs, lengths)
+            return self.ballots.combine_alone(steps, lengths is not None), lengths is not None
+        groups, wanted = 1 if lengths is None else len(lengths), self.losses.function is not None
+        return self.ballots.predict(model, inputs, groups, ignore_keys, wanted), lengths is not None
 
     def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
         """As `Trainer.evaluation_loop`, of the members."""
@@ -473,7 +522,7 @@ class PopulationTrainer(Trainer):
                 output = super().predict(*args, **options)
         finally:
             self.compute_metrics, self.preprocess_logits_for_metrics = users
-        return voting.tokens_last(output) if self.ballots.find_task().of_words else output
+        return voting.tokens_last(output) if self.ballots.of_words else output
 
     def _monitor(self) -> ForkMonitor:
         """The monitor that compares the members of this training run."""
@@ -483,13 +532,13 @@ class PopulationTrainer(Trainer):
             sets: dict[Kind, Any] = {"evaluation": self.eval_dataset, "training": self.train_dataset}
             return texts_to_compare(self.loading, sets, wanted)
 
-        def outputs(batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-            return self.ballots.outputs(self.shown.computed, batch)
+        def predict(batch: dict[str, Any]) -> voting.Predicted:
+            return self._predicted(self.shown.computed, batch, self.ballots.task_if_known() is None)[0]
 
-        def task() -> Task:
-            return self.ballots.find_task()
+        def task() -> Task | None:
+            return self.ballots.task_if_known()
 
-        return ForkMonitor(self.strategy.runs, texts, outputs, task, self.log)
+        return ForkMonitor(self.strategy.runs, texts, predict, task, self.log)
 
     def _labeled_outputs(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Predictions of a run's model for its labeled examples, see `Strategy.start`."""
@@ -601,7 +650,3 @@ class PopulationTrainer(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
         if self.phases.optimizer is not None:
             self.phases.optimizer.check()
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # type: ignore[operator]
