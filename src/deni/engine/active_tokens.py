@@ -14,7 +14,6 @@ from transformers import (
     DefaultDataCollator,
     default_data_collator,
 )
-from transformers.trainer_utils import RemoveColumnsCollator
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -136,6 +135,10 @@ def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     Args:
         collator: the data collator, also one that removes columns first.
     """
+    from transformers.trainer_utils import (
+        RemoveColumnsCollator,
+    )  # its module imports PEFT, which `deni.load` does not need
+
     inner = collator.data_collator if type(collator) is RemoveColumnsCollator else collator
     known = inner is default_data_collator or type(inner) in KNOWN_COLLATORS  # a subclass may do anything
     return args.weight_decay == 0 and args.optim in ELEMENTWISE and known
