@@ -135,9 +135,8 @@ def moves_own_rows_only(args: TrainingArguments, collator: Any) -> bool:
     Args:
         collator: the data collator, also one that removes columns first.
     """
-    from transformers.trainer_utils import (
-        RemoveColumnsCollator,
-    )  # its module imports PEFT, which `deni.load` does not need
+    # Here, since its module imports PEFT, which loading does without.
+    from transformers.trainer_utils import RemoveColumnsCollator
 
     inner = collator.data_collator if type(collator) is RemoveColumnsCollator else collator
     known = inner is default_data_collator or type(inner) in KNOWN_COLLATORS  # a subclass may do anything
