@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from deni.engine.module import PopulationModule
-from deni.strategies import DENI, DelayedEnsemble, Ensemble
+from deni.errors import SettingError
+from deni.strategies import DENI, DelayedEnsemble, Ensemble, Soup
 from deni.training import voting as evaluation
 from tests.helpers.trainers import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
 
@@ -121,3 +122,11 @@ def test_the_merged_members_predict_as_one_model_and_are_members_again(tmp_path)
     assert np.allclose(trainer.predict_merged(rows())[:, 0], expected.detach().numpy(), atol=1e-12)
     assert same(values(trainer), before)
     assert np.array_equal(trainer.predict_members(rows()), members)
+
+
+def test_a_metric_that_no_evaluation_gives_is_named(tmp_path):
+    soup = Soup(members=2, ingredients="greedy")
+    args = {"metric_for_best_model": "f1", "num_train_epochs": 1}
+    trainer = make(tmp_path, soup, args=args, eval_dataset=rows(8, 3), compute_metrics=accuracy)
+    with pytest.raises(SettingError, match="metric_for_best_model is f1, but an evaluation gives eval_loss"):
+        trainer.train()

@@ -225,7 +225,10 @@ def scores_by(
     def score(values: Mapping[str, Tensor]) -> float:
         population().replace({name: value.unsqueeze(0) for name, value in values.items()}, 1)
         metrics = evaluate()
-        value = metrics[metric if metric in metrics else f"eval_{metric}"]
+        name = metric if metric in metrics else f"eval_{metric}"
+        if name not in metrics:
+            raise SettingError(f"metric_for_best_model is {metric}, but an evaluation gives {', '.join(metrics)}")
+        value = metrics[name]
         return value if (greater if greater is not None else not metric.endswith("loss")) else -value
 
     return score
