@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -354,7 +355,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_makes_no_sense_for_words_is_refused(model_folder, tmp_path, what):
+def test_what_makes_no_sense_for_words_is_refused(model_folder, tmp_path, monkeypatch, what):
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").write_text("seed,text,label\na,b,c\n")
     flags, message = REFUSED[what]
     file = write(tmp_path / "texts.conll", sentences(20))
     result = run("train", file, "--task", "token", *flags, "--model", model_folder, "--output", tmp_path / "model")
