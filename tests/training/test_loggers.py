@@ -77,7 +77,9 @@ def test_nothing_is_written_unless_asked(tickets, model_folder, tmp_path):
 @pytest.mark.parametrize("tool", ["tensorboard", "wandb"])
 def test_a_tool_that_is_missing_is_said_before_anything_is_read(monkeypatch, tmp_path, tool):
     monkeypatch.setattr(curves, f"is_{tool}_available", lambda: False)
-    said = CliRunner().invoke(main, ["train", "no.csv", "--output", str(tmp_path / "m"), "--report-to", tool])
+    (tmp_path / "no.csv").write_text("no table")
+    arguments = [str(tmp_path / "no.csv"), "--output", str(tmp_path / "m"), "--report-to", tool]
+    said = CliRunner().invoke(main, ["train", *arguments])
     assert said.exit_code == 2
     assert said.output == f'Error: --report-to {tool} needs the package {tool}: pip install "deni[{tool}]"\n'
 
