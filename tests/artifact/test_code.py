@@ -106,8 +106,9 @@ def fetched(monkeypatch):
         raise RuntimeError("fetched")
 
     hub = transformers.integrations.hub_kernels
-    monkeypatch.setattr(hub, "load_and_register_attn_kernel", fetch)
-    monkeypatch.setattr(transformers.modeling_utils, "load_and_register_attn_kernel", fetch, raising=False)
+    monkeypatch.setattr(hub, "load_and_register_attn_kernel", fetch, raising=False)  # 4.57 has it elsewhere
+    for name in ("load_and_register_attn_kernel", "load_and_register_kernel"):
+        monkeypatch.setattr(transformers.modeling_utils, name, fetch, raising=False)
     return names
 
 

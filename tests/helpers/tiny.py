@@ -69,6 +69,7 @@ SMALL = {
 
 
 # The first condition first: the package cannot be imported beside another transformers.
+TRANSFORMERS_5 = int(transformers.__version__.split(".")[0]) >= 5
 HAS_ADAPTERS = transformers.__version__.startswith("4.57.") and find_spec("adapters") is not None
 needs_adapters = pytest.mark.skipif(not HAS_ADAPTERS, reason="needs the package adapters and transformers 4.57")
 SMALL_TUNINGS = {

@@ -10,6 +10,7 @@ from transformers.integrations import TensorBoardCallback
 from deni.training import compat
 from deni.training.trainer import PopulationTrainer
 from tests.helpers.plain import make
+from tests.helpers.tiny import TRANSFORMERS_5
 
 
 @pytest.mark.parametrize("name", compat.OVERRIDDEN)
@@ -31,7 +32,8 @@ def test_no_other_private_hook_is_overridden():
 
 def test_what_is_read_is_an_attribute_of_a_trainer(tmp_path):
     trainer = make(tmp_path)
-    assert all(getattr(trainer, name) is not None for name in compat.READ)
+    there = {name for name, why in compat.READ.items() if TRANSFORMERS_5 or not why.endswith("transformers 5")}
+    assert all(getattr(trainer, name) is not None for name in there)
 
 
 def test_the_other_names_are_there(tmp_path):

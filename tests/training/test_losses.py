@@ -16,7 +16,9 @@ from deni import SettingError
 from deni.randomness import global_generators
 from deni.strategies import Default, DelayedEnsemble, Ensemble
 from deni.training.trainer import PopulationTrainer
-from tests.helpers.tiny import make_tiny
+from tests.helpers.tiny import TRANSFORMERS_5, make_tiny
+
+pytestmark = pytest.mark.skipif(not TRANSFORMERS_5, reason="the reference is Trainer of transformers 5")
 
 WEIGHTS = torch.tensor([1.0, 8.0, 0.3], dtype=torch.float64)
 

@@ -113,8 +113,8 @@ class Doubled(BertForSequenceClassification):
 class SameForward(BertForSequenceClassification):
     """A loss of its own, with the same predictions."""
 
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
-        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, **inputs)
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, labels=None):
+        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
         if labels is not None:
             outputs["loss"] = nn.functional.multi_margin_loss(outputs.logits, labels)
         return outputs

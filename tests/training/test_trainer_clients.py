@@ -245,7 +245,7 @@ def test_a_pipeline_of_the_trained_model_and_what_it_saves(tmp_path):
         trainers.append(trainer)
     assert_same(*trainers)
     for one, other in zip(*said, strict=True):
-        assert other == pytest.approx(one, abs=1e-5)
+        assert other == pytest.approx(one, abs=1e-4)  # pipelines pad, in float32
     assert type(loaded[1]) is type(loaded[0]) is BertForSequenceClassification
     assert loaded[1].config.id2label == loaded[0].config.id2label
     for name, value in loaded[0].state_dict().items():
