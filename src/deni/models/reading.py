@@ -1,6 +1,6 @@
 """The one place where files of a model are read by `transformers` and PEFT: no code of theirs is run or fetched.
 
-A folder or hub repository may name code of its own (`auto_map`), kernels to fetch (`_attn_implementation`), or a module
+A folder or hub repository may name custom code (`auto_map`), kernels to fetch (`_attn_implementation`), or a module
 to import (`megatron_core` of an adapter). None of it is heeded: such a model is refused, or computed without.
 """
 
@@ -18,7 +18,7 @@ _FETCHED = ("_attn_implementation", "_experts_implementation")
 
 
 class ForeignCodeError(ArtifactError):
-    """A model that needs code of its own, which deni never runs; in Python the user gives the model object."""
+    """A model that needs custom code, which deni never runs; in Python the user gives the model object."""
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def _without_code(source: str | Path) -> Iterator[None]:
         file = Path(source) / "config.json"
         where = f"{file if file.is_file() else source}: auto_map"
         raise ForeignCodeError(
-            f"{where} names code of the model's own, which deni never runs: take a model whose architecture "
+            f"{where} names custom code, which deni never runs: take a model whose architecture "
             "transformers has, or give the model itself in Python"
         ) from error
 
@@ -44,7 +44,7 @@ def read_config(source: str | Path, **options: Any) -> Any:
         options: as `AutoConfig.from_pretrained` takes them.
 
     Raises:
-        ForeignCodeError: a model that needs code of its own.
+        ForeignCodeError: a model that needs custom code.
     """
     from transformers import AutoConfig
 
@@ -76,7 +76,7 @@ def read_tokenizer(source: str | Path, kind: Any = None, **options: Any) -> Any:
         options: as `AutoTokenizer.from_pretrained` takes them.
 
     Raises:
-        ForeignCodeError: a tokenizer that needs code of its own.
+        ForeignCodeError: a tokenizer that needs custom code.
     """
     from transformers import AutoTokenizer
 
@@ -97,7 +97,7 @@ def read_model(kind: Any, source: str | Path, config: Any = None, **options: Any
         What `from_pretrained` gives: the model, or with `output_loading_info` the model and what was missing.
 
     Raises:
-        ForeignCodeError: a model that needs code of its own.
+        ForeignCodeError: a model that needs custom code.
     """
     config = read_config(source) if config is None else config
     with _without_code(source):

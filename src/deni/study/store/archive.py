@@ -6,7 +6,6 @@ import contextlib
 import json
 import sqlite3
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,19 @@ import numpy as np
 import pandas as pd
 
 from deni.data.write import bytes_of, write_bytes
-from deni.errors import InputError, InputWarning
+from deni.errors import InputError
 from deni.outputs import check_file
 from deni.study.keys import task_of
 from deni.study.store.database import Store
 from deni.study.store.rows import COLUMNS, Outputs, arrays_of, pack_arrays
-from deni.study.store.validate import DamagedCellError, check_arrays, check_columns, check_row, labels_of
+from deni.study.store.validate import (
+    DamagedCellError,
+    check_arrays,
+    check_columns,
+    check_row,
+    labels_of,
+    warn_of_damaged,
+)
 from deni.study.vote import voter
 from deni.tasks import TASKS
 
@@ -100,9 +106,7 @@ def _take(store: Store, records: Iterable[dict[str, Any]], path: str | Path) -> 
             damaged.append(str(error) if str(error).startswith("row ") else f"row {at}: {error}")
         except sqlite3.IntegrityError:
             damaged.append(f"row {at}: its key was there before")
-    if damaged:
-        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-        warnings.warn(f"{path}: {damaged[0]}{more}: left out", InputWarning, stacklevel=2)
+    warn_of_damaged(damaged, str(path))
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

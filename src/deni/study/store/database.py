@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deni.errors import InputWarning
 from deni.provenance import canonical
 from deni.study.cell import CellResult
 from deni.study.store.connection import Connection, warn_of_superseded
 from deni.study.store.rekey import rekey
 from deni.study.store.rows import COLUMNS, JSON, STATUSES, Outputs, Row, Status, pack_arrays, row_of, same
-from deni.study.store.validate import DamagedCellError, check_arrays, check_columns, check_row, labels_of, name_of
+from deni.study.store.validate import (
+    DamagedCellError,
+    check_arrays,
+    check_columns,
+    check_row,
+    labels_of,
+    name_of,
+    warn_of_damaged,
+)
 from deni.study.store.workers import worker_name, worker_state
 
 if TYPE_CHECKING:
@@ -202,7 +208,7 @@ class Store:
                 try:
                     theirs = other.outputs(row["key"]) if row["status"] == "done" else None
                 except DamagedCellError as error:
-                    other._warn_of([str(error)])
+                    warn_of_damaged([str(error)])
                     continue
                 if mine is None:
                     new += 1
@@ -279,9 +285,10 @@ class Store:
             if raw["status"] in statuses:
                 arrays = self._arrays(raw["key"]) if raw["status"] == "done" else None
                 try:
-                    self.outputs(raw["key"]) if arrays is not None else None
+                    if arrays is not None:
+                        check_arrays(arrays, labels_of(raw))
                 except DamagedCellError as error:
-                    self._warn_of([str(error)])
+                    warn_of_damaged([f"{name_of(raw)}: {error}"], str(self.path), self._cure())
                     continue
                 del raw["number"], raw["worker"]
                 yield raw, arrays
@@ -336,12 +343,7 @@ class Store:
                 damaged.append(str(error))
                 continue
             yield raw
-        self._warn_of(damaged)
-
-    def _warn_of(self, damaged: Sequence[str]) -> None:
-        if damaged:
-            more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
-            warnings.warn(f"{self.path}: {damaged[0]}{more}: left out ({self._cure()})", InputWarning, stacklevel=3)
+        warn_of_damaged(damaged, str(self.path), self._cure())
 
     def _cure(self) -> str:
         return f"see `deni study check {self.path}`"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from deni.data.values import has_surrogate
 from deni.errors import InputError, InputWarning, short
 from deni.study.cell import MEASURES, Cell
 from deni.study.keys import key_of
@@ -129,7 +130,7 @@ def _check_row(raw: Mapping[str, Any], rekeyed: bool) -> None:
         if not isinstance(raw.get(name), str | None):
             raise _Problem(f"{name} is {_kind(raw.get(name))} where text was expected")
     for name, value in raw.items():
-        if isinstance(value, str) and not _is_utf8(value):
+        if isinstance(value, str) and has_surrogate(value):
             raise _Problem(f"{name} is no UTF-8")
     if raw["status"] not in STATUSES:
         raise _Problem(f"the status {short(raw['status'])} does not exist")
@@ -253,11 +254,3 @@ def _depth(value: Any, most: int) -> int:
 
 def _kind(value: Any) -> str:
     return "missing" if value is None else f"a {type(value).__name__}"
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
