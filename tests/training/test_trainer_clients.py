@@ -1,6 +1,7 @@
 """What people do with `transformers.Trainer`, done with one line changed: each equals what `Trainer` itself gives."""
 
 import importlib.util
+import math
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import (
     AutoFeatureExtractor,
@@ -24,10 +26,13 @@ from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
+    LlamaConfig,
+    LlamaForCausalLM,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
     Wav2Vec2FeatureExtractor,
+    default_data_collator,
     pipeline,
 )
 
@@ -195,6 +200,25 @@ def test_the_script_for_masked_language_modeling(tmp_path):
     assert_same(*trainers)
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_script_for_causal_language_modeling(tmp_path, accumulation):
+    trainers, perplexities = [], []
+    for cls in BOTH:
+        ids = [(word * 7 + at) % 20 for word in range(32) for at in range(8)]
+        blocks = Dataset.from_dict({"input_ids": [ids[at : at + 8] for at in range(0, len(ids), 8)]})
+        blocks = blocks.map(lambda block: {"labels": block["input_ids"], "attention_mask": [1] * 8})
+        with global_generators(0):
+            model = LlamaForCausalLM(LlamaConfig(**{**SIZES, "num_key_value_heads": 1}))
+        settings = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4 // accumulation}
+        args = arguments(tmp_path / cls.__name__, eval_strategy="epoch", **settings)
+        trainer = cls(model, args, default_data_collator, blocks, blocks.select(range(9)))
+        trainer.train()
+        perplexities.append(math.exp(trainer.evaluate()["eval_loss"]))
+        trainers.append(trainer)
+    assert_same(*trainers)
+    assert perplexities[1] == pytest.approx(perplexities[0], rel=1e-5)
+
+
 def test_early_stopping_stops_at_the_same_step(tmp_path):
     settings = {"num_train_epochs": 10, "eval_strategy": "epoch", "save_strategy": "epoch", "learning_rate": 5e-2}
     settings |= {"load_best_model_at_end": True, "metric_for_best_model": "loss"}
@@ -209,6 +233,27 @@ def test_early_stopping_stops_at_the_same_step(tmp_path):
     assert ours.state.best_metric == pytest.approx(plain.state.best_metric, rel=1e-3)
     assert ours.state.best_model_checkpoint.split("/")[-1] == plain.state.best_model_checkpoint.split("/")[-1]
     assert_same(plain, ours, tolerance=1e-3)
+
+
+class Weighted:
+    """The most common customization of all."""
+
+    weights = (0.2, 1.0, 3.0)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = nn.CrossEntropyLoss(weight=torch.tensor(self.weights))(outputs.logits.view(-1, 3), labels.view(-1))
+        return (loss, outputs) if return_outputs else loss
+
+
+def test_a_weighted_compute_loss(tmp_path):
+    trainers = []
+    for cls in BOTH:
+        trainer = classifier(type(cls.__name__, (Weighted, cls), {}), tmp_path, settings={"eval_strategy": "epoch"})
+        trainer.train()
+        trainers.append(trainer)
+    assert_same(*trainers)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="needs the package optuna")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from deni.engine import memory, passes
-from deni.engine.module import Compute, in_mode, in_one_pass
+from deni.engine.module import Compute, in_mode, in_one_pass, kept_buffers
 from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
 from deni.errors import SettingError
@@ -75,7 +75,7 @@ def choose_engine(
             model that draws from the global generators.
     """
     device = next(iter(population.values.values())).device
-    with population.plain() as model:
+    with population.plain() as model, kept_buffers(model):
         reason = why_loop(engine, model, inputs, padding, population.module.held, alone)
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}

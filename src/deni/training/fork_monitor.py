@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from deni.engine.module import in_mode
+from deni.engine.module import in_mode, kept_buffers
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.tasks import Task
@@ -121,7 +121,7 @@ class ForkMonitor:
         measure = Measure(None, float(np.mean(apart)) if apart else math.nan)
         if not groups or texts is None:
             return measure, 0
-        with global_generators(), in_mode(population.module, training=False):
+        with global_generators(), kept_buffers(population.model), in_mode(population.module, training=False):
             predicted = self.predict(texts)
         outputs, labels, task = predicted.outputs, predicted.labels, self.task()
         if task is not None:

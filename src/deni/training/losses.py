@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.utils import ModelOutput
 
-from deni.engine.module import in_mode
+from deni.engine.module import in_mode, kept_buffers
 from deni.errors import SettingError
 from deni.models.hugging_face import accepted_inputs
 from deni.population import Population
@@ -152,7 +152,7 @@ class Losses:
         if accepted is not None and not accepted.intersection(names):
             self._returned = False
             return
-        with population.plain() as model, in_mode(model, training=False), global_generators():
+        with population.plain() as model, kept_buffers(model), in_mode(model, training=False), global_generators():
             try:
                 outputs = model(**{name: value for name, value in rows.items() if name != LENGTHS})
             except Exception:  # it shows when the training computes it

@@ -32,7 +32,7 @@ from deni.schedule import Schedule
 from deni.strategies import Strategy
 from deni.strategies.default import Default
 from deni.tasks import Task, find_task
-from deni.training import checkpoint, voting
+from deni.training import checkpoint, voting, weights
 from deni.training.alone import Alone, copied
 from deni.training.arguments import check_arguments, check_metrics
 from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
@@ -592,7 +592,7 @@ class PopulationTrainer(Trainer):
     # ---- files -----------------------------------------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the population as an artifact that `deni.load` reads.
+        """Write the population as an artifact that `deni.load` reads; as Trainer does where predictions have no vote.
 
         Args:
             output_dir: default: `args.output_dir`, as with Trainer. An artifact that is there is replaced, and any
@@ -603,18 +603,27 @@ class PopulationTrainer(Trainer):
         elif self.args.should_save:
             self._save_artifact(output_dir or folder_of(self.args))
 
-    def _save_artifact(self, folder: str) -> None:
+    def _save_artifact(self, folder: str) -> bool:
+        """Write an artifact; or, and then False, the plain model, of which there is none."""
         from deni.artifact import describe
 
-        task, about = self.ballots.find_task().name, partial(describe, self, **self.reads)
-        self.artifacts.save(folder, self.population, tokenizer_of(self), self.strategy, task, about)
+        task, tokenizer = self.ballots.task_if_known(), tokenizer_of(self)
+        if task is not None:
+            about = partial(describe, self, **self.reads)
+            self.artifacts.save(folder, self.population, tokenizer, self.strategy, task.name, about)
+        else:
+            weights.write(weights.one_model(self.population, self.strategy), tokenizer, folder)
+            torch.save(self.args, os.path.join(folder, TRAINING_ARGS_NAME))
         save_processor(self, folder)
+        return task is not None
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if not self.args.should_save:
             return
         folder = output_dir or folder_of(self.args)
-        self._save_artifact(folder)
+        alone = self.population.runs > 1 and self.ballots.task_if_known() is None  # neither an artifact nor one model
+        predicts = not alone and self._save_artifact(folder)
+        os.makedirs(folder, exist_ok=True)
         torch.save(self.args, os.path.join(folder, TRAINING_ARGS_NAME))
         if self.schedule is None:  # no training that could go on from here
             return
@@ -624,7 +633,7 @@ class PopulationTrainer(Trainer):
             "step": self.state.global_step,
             **self.phases.state(),
         }
-        checkpoint.save(self.population, folder, extra, self.strategy)
+        checkpoint.save(self.population, folder, extra, self.strategy if predicts else None)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
@@ -637,11 +646,13 @@ class PopulationTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         checkpoint.check(resume_from_checkpoint, self.origin, partial(before_fork, self.origin, self.phases))
+        weights.read_shared(self.population, resume_from_checkpoint)
         state = checkpoint.load(self.population, resume_from_checkpoint, self.args.process_index)
         self.phases.resume(state)
 
     def _load_best_model(self) -> None:
         logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
+        weights.read_shared(self.population, str(self.state.best_model_checkpoint))
         checkpoint.load(self.population, str(self.state.best_model_checkpoint), self.args.process_index)
         self.phases.best_loaded()
 
