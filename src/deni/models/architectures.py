@@ -121,8 +121,17 @@ def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     """
     config = getattr(model, "config", None)
     known = None if for_tokens(model) else HEADS.get(getattr(config, "model_type", ""))
-    path = (known or _last_linear(model)).replace(".modules_to_save.default", "")
-    return [name for name in trainable if f".{path}." in f".{name.replace('.modules_to_save.default', '')}"]
+    if known and not any(f".{known}." in f".{name}." for name, _ in model.named_modules()):
+        known = None  # another head than that for sequences
+    path = known or _last_linear(model)
+    plain = path.replace(".modules_to_save.default", "")
+    names = [name for name in trainable if f".{plain}." in f".{name.replace('.modules_to_save.default', '')}"]
+    if names or known:
+        return names
+    # The weight of a language model's head is tied to the embeddings, and has their name.
+    own = {id(parameter) for parameter in model.get_submodule(path).parameters()}
+    tied = {name for name, parameter in model.named_parameters() if id(parameter) in own}
+    return [name for name in trainable if name in tied]
 
 
 def _last_linear(model: nn.Module) -> str:

@@ -128,9 +128,9 @@ class Losses:
             return f"predictions of {name} have no vote"
         if self.weight is not None or (self.task is not None and self.task.own_loss):
             return ""
-        if not (has_head(self.model) or hasattr(getattr(self.model, "config", None), "num_labels")):
-            return f"what {type(self.model).__name__} predicts shows with its labels alone"
         if self.function is not None or self.trainer.label_smoother is not None:
+            if not (has_head(self.model) or hasattr(getattr(self.model, "config", None), "num_labels")):
+                return f"what {type(self.model).__name__} predicts is not known"
             wanted = self.trainer.label_names
             return "" if wanted == STANDARD else f"the labels are {', '.join(wanted) or 'not named'}"
         return "" if self._returned is False else why_own_loss(self.model)
@@ -145,9 +145,7 @@ class Losses:
         names = [name for name in self.trainer.label_names if batch.get(name) is not None]
         if self._returned is not None or not names or not self.alone or self.overridden or without_vote(self.model):
             return
-        rows = {
-            name: value[:2] if isinstance(value, Tensor) and value.dim() else value for name, value in batch.items()
-        }
+        rows = {key: each[:2] if isinstance(each, Tensor) and each.dim() else each for key, each in batch.items()}
         accepted = accepted_inputs(self.model)
         if accepted is not None and not accepted.intersection(names):
             self._returned = False
