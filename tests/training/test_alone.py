@@ -86,10 +86,9 @@ def test_members_of_a_language_model_have_a_mean_loss_but_no_vote(tmp_path):
     ours = trained(
         tmp_path, Ours, headed("llama"), collator=with_ids, strategy=DelayedEnsemble(members=2, variance=0.1)
     )
-    expected = []
-    for model in ours.members:
-        with torch.no_grad():
-            expected.append(float(model(**with_ids(rows(8, seed=2))).loss))
+    held_out = rows(8, seed=2)
+    alone = [Reference(model, ours.args, data_collator=with_ids, eval_dataset=held_out) for model in ours.members]
+    expected = [trainer.evaluate()["eval_loss"] for trainer in alone]
     assert expected[0] != expected[1]
     assert ours.evaluate()["eval_loss"] == pytest.approx(np.mean(expected), rel=1e-5)
     with pytest.raises(SettingError, match="LlamaForCausalLM have no vote"):

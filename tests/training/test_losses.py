@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from peft import AdaLoraConfig, get_peft_model
 from torch import nn
 from transformers import BertForSequenceClassification
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from deni import SettingError
 from deni.randomness import global_generators
@@ -38,12 +39,12 @@ class OursWeighted(WeightedLoss, Ours):
 
 
 class Focal(BertForSequenceClassification):
-    def forward(self, input_ids=None, attention_mask=None, labels=None, **options):
-        outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, **options)
-        if labels is not None:
-            entropy = F.cross_entropy(outputs.logits, labels, reduction="none")
-            outputs.loss = ((1 - torch.exp(-entropy)) ** 2 * entropy).mean()
-        return outputs
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **_):
+        logits = super().forward(input_ids=input_ids, attention_mask=attention_mask).logits
+        if labels is None:
+            return SequenceClassifierOutput(logits=logits)
+        entropy = F.cross_entropy(logits, labels, reduction="none")
+        return SequenceClassifierOutput(loss=((1 - torch.exp(-entropy)) ** 2 * entropy).mean(), logits=logits)
 
 
 class Penalized(BertForSequenceClassification):

@@ -8,6 +8,7 @@ computed by itself, as the plain model, by the code that Trainer would run.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -189,6 +190,14 @@ class Losses:
         """Whether items are those of all processes, of whose losses the mean is taken."""
         return self.trainer.args.average_tokens_across_devices
 
+    @property
+    def _smooths_by_itself(self) -> bool:
+        """Whether label smoothing divides by its own count of labels, as in transformers 4."""
+        smoother = self.trainer.label_smoother
+        return (
+            smoother is not None and "num_items_in_batch" not in inspect.signature(type(smoother).__call__).parameters
+        )
+
     def items(self, rows: Mapping[str, Any]) -> Any:
         """`num_items_in_batch` of one model's rows, as Trainer counts them; None where it does not."""
         return count_items(self.trainer, rows)
@@ -202,7 +211,8 @@ class Losses:
             task: see `of_members`.
         """
         alone = self.alone
-        if (alone or self.function is not None) and (items := self.items(rows)) is not None:
+        counted = self.function is not None or (alone and (self.overridden or not self._smooths_by_itself))
+        if counted and (items := self.items(rows)) is not None:
             return torch.as_tensor(items)
         if not isinstance(labels, Tensor):
             return torch.tensor(len(next(value for value in rows.values() if isinstance(value, Tensor))))
