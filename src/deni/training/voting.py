@@ -320,7 +320,7 @@ class Ballots:
             model = self.phases.population.model
             if name := without_vote(model):
                 raise SettingError(
-                    f"predictions of {name} have no vote, and no artifact holds them: members of a model for sequence "
+                    f"predictions of {name} have no vote: members of a model for sequence "
                     "or token classification vote; evaluate() gives their mean loss, and trainer.model.save_pretrained "
                     "saves one model"
                 )
