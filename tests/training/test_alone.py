@@ -95,6 +95,12 @@ def test_members_of_a_language_model_have_a_mean_loss_but_no_vote(tmp_path):
         ours.predict(rows(8))
 
 
+def test_metrics_of_a_vote_that_there_is_not_are_refused_before_the_first_step(tmp_path):
+    options = {"compute_metrics": len, "strategy": DelayedEnsemble(members=2)}
+    with pytest.raises(SettingError, match="LlamaForCausalLM have no vote"):
+        trained(tmp_path, Ours, headed("llama"), collator=with_ids, **options)
+
+
 # ---- modules of the user's own ---------------------------------------------------------------------------------------
 
 

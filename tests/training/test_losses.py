@@ -302,3 +302,17 @@ def test_the_loss_of_an_evaluation_comes_from_probabilities(tmp_path, combine):
     members = np.exp(ours.predict_members(rows(8, seed=2)))  # (N, M, C)
     likely = members[:, 0] if combine == "parent" else members.mean(1)
     assert ours.evaluate()["eval_loss"] == pytest.approx(-np.log(likely[range(8), gold]).mean(), rel=1e-9)
+
+
+def test_soft_labels_of_a_class_that_has_its_own_loss_for_them_are_refused(tmp_path):
+    def soft(features):
+        batch = collate(features)
+        return {**batch, "labels": F.one_hot(batch["labels"], 3).double()}
+
+    for architecture in ("deberta", "deberta-v2"):
+        with pytest.raises(SettingError, match="problem_type"):
+            trained(tmp_path, Ours, plain(architecture), collator=soft)
+    model = plain("deberta-v2")
+    model.config.problem_type = "multi_label_classification"
+    theirs = trained(tmp_path, Reference, copy.deepcopy(model), collator=soft)
+    assert apart(trained(tmp_path, Ours, copy.deepcopy(model), collator=soft), theirs, model) < 1e-12

@@ -49,7 +49,8 @@ def why_own_loss(model: nn.Module) -> str:
     kind = _kind(base)
     if kind not in VOTING:
         return f"{type(base).__name__} computes its own loss"
-    if _reads_loss_function(cast(Hashable, type(base))) and base.loss_function is not LOSS_MAPPING[VOTING[kind]]:
+    reads = "loss_function" in _names_in_forward(cast(Hashable, type(base)))
+    if reads and base.loss_function is not LOSS_MAPPING[VOTING[kind]]:
         return "loss_function of the model was replaced"
     return ""
 
@@ -68,6 +69,11 @@ def has_head(model: nn.Module) -> bool:
 def is_causal(model: nn.Module) -> bool:
     """Whether the labels of a token are those of the one before it."""
     return _kind(unwrapped(model)) == "CAUSAL_LM"
+
+
+def takes_soft_labels(model: nn.Module) -> bool:
+    """Whether fractions as labels are probabilities of classes to a class, as to DeBERTa's, not several labels."""
+    return "LogSoftmax" in _names_in_forward(cast(Hashable, type(unwrapped(model))))
 
 
 def _kind(base: nn.Module) -> str | None:
@@ -104,7 +110,8 @@ def _owner(cls: type, name: str) -> type:
 
 
 @cache
-def _reads_loss_function(cls: Hashable) -> bool:
-    """Whether the forward pass of a class uses `loss_function`; some have the standard losses in their own code."""
-    code = getattr(inspect.unwrap(vars(_owner(cast(type, cls), "forward"))["forward"]), "__code__", None)
-    return code is None or "loss_function" in code.co_names
+def _names_in_forward(cls: Hashable) -> tuple[str, ...]:
+    """What the forward pass of a class names; some use `loss_function`, some have the standard losses in their code."""
+    forward = vars(_owner(cast(type, cls), "forward"))["forward"]
+    code = getattr(inspect.unwrap(forward), "__code__", None)
+    return ("loss_function",) if code is None else code.co_names

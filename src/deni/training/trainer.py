@@ -56,6 +56,7 @@ from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
 from deni.training.fork_records import Diagnostics
 from deni.training.given import DATASETS, Given, check_tokens
+from deni.training.heads import without_vote
 from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
@@ -314,6 +315,9 @@ class PopulationTrainer(Trainer):
         self.phases.schedule = None  # the schedule decides how many orders of rows there are; here one is enough
         loader = self.get_train_dataloader()
         self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
+        several = self.phases.schedule.peak * len(self.seeds) * self.strategy.runs > 1
+        if several and self.compute_metrics is not None and without_vote(self.population.model):
+            self.ballots.find_task()  # refuses what an evaluation would ask for in the middle of the training
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
         """As Trainer's; the first batch decides about the engine, when all hooks on the model are there.

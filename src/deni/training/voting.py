@@ -20,7 +20,7 @@ from deni.models.hugging_face import hugging_face
 from deni.population import Population
 from deni.tasks import Task, find_task, task_of
 from deni.tasks.voting import Combine, vote
-from deni.training.heads import has_head, without_vote
+from deni.training.heads import has_head, takes_soft_labels, without_vote
 from deni.training.losses import Losses, first_output, rows_of_member
 from deni.training.phases import Phases
 from deni.training.runs import RunSeeds
@@ -296,6 +296,7 @@ class Ballots:
             return None
         labels = labels if self.losses.function is None and isinstance(labels, Tensor) else None
         if has_head(model) or (self.task is not None and hasattr(model, "config")):
+            self._check_soft(model, labels)
             return task_shown_by(labels, model, self.task)
         config = getattr(model, "config", None)
         if getattr(config, "problem_type", None) is not None:
@@ -304,6 +305,17 @@ class Ballots:
             self._shown = task_fitting(labels, outputs)
         default = task_of(model) if hasattr(config, "num_labels") else None
         return self.task or self._shown or default
+
+    def _check_soft(self, model: nn.Module, labels: Tensor | None) -> None:
+        if labels is None or not labels.is_floating_point() or labels.dim() < 2 or labels.shape[-1] == 1:
+            return
+        unsaid = self.task is None and hugging_face(model).config.problem_type is None
+        if unsaid and self.losses.weight is None and not self.losses.alone and takes_soft_labels(model):
+            raise SettingError(
+                f"fractions as labels are probabilities of classes to {type(model).__name__}, whose loss is not "
+                "computed here: set problem_type of its config, such as 'multi_label_classification', or give "
+                "compute_loss_func"
+            )
 
     def task_for(self, labels: Any, outputs: Any) -> Task:
         """The task, which the labels and outputs of a batch may show."""
