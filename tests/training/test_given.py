@@ -39,6 +39,7 @@ CHANGES = {
     "optim": lambda trainer: setattr(trainer.args, "optim", "adafactor"),
     "train_dataset": lambda trainer: setattr(trainer, "train_dataset", rows(24, seed=9)),
     "args": lambda trainer: setattr(trainer, "args", changed(trainer.args)),
+    "frozen layers": lambda trainer: trainer.model.bert.encoder.requires_grad_(False),
 }
 
 
@@ -57,9 +58,24 @@ def test_what_is_changed_before_training_acts_as_in_trainer(tmp_path, change, mo
     CHANGES[change](theirs)
     wanted = trained(theirs)
     ours.train()
-    assert distance(wanted, ours.population.member(0)) < 1e-12
+    assert distance(ours.population.member(0), wanted) < 1e-12
     untouched.train()
-    assert distance(wanted, untouched.population.member(0)) > 1e-6
+    assert distance(untouched.population.member(0), wanted) > 1e-6
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_what_is_frozen_before_training_is_frozen_for_all_members(tmp_path, engine):
+    strategy = DelayedEnsemble(members=2, scope="trainable")
+    trainer = make(tmp_path, strategy, model=model(), engine=engine, args=SHORT, train=rows(16))
+    trainer.model.bert.requires_grad_(False)
+    trainer.train()
+    before = dict(model().named_parameters())
+    moved = {name for name, value in trainer.model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"classifier.weight", "classifier.bias"}
+    assert trainer.population.members == 2
+    trainer.population.model.classifier.requires_grad_(False)
+    with pytest.raises((SettingError, RuntimeError), match="make a new"):
+        trainer.train()
 
 
 @pytest.mark.parametrize("strategy", [Default(), DelayedEnsemble(members=2)])

@@ -28,6 +28,8 @@ from transformers import (
     EarlyStoppingCallback,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Trainer,
     TrainingArguments,
@@ -308,3 +310,42 @@ def test_what_processes_inputs_is_saved_as_trainer_saves_it(tmp_path):
         sound = Wav2Vec2FeatureExtractor(sampling_rate=8000)
         cls(bert(), arguments(folder / "sound"), processing_class=sound).save_model()
         assert AutoFeatureExtractor.from_pretrained(folder / "sound").to_dict() == sound.to_dict()
+
+
+class TwoNumbers(PreTrainedModel):
+    """Two outputs and two labels a text, and a loss of its own."""
+
+    config_class = PretrainedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = nn.Linear(3, 2)
+        self.post_init()
+
+    def forward(self, x, labels=None, others=None):
+        first, second = self.layer(x).unbind(-1)  # (B,) each
+        if labels is None:
+            return first, second
+        return nn.functional.mse_loss(first, labels) + nn.functional.l1_loss(second, others), first, second
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_a_model_with_several_outputs_and_labels(tmp_path, labeled):
+    with global_generators(1):
+        rows = [{"x": x, "labels": x.sum(), "others": x[0]} for x in torch.randn(12, 3)]
+    held_out = rows if labeled else [{"x": row["x"]} for row in rows]
+    trainers, predicted = [], []
+    for cls in BOTH:
+        args = arguments(tmp_path / cls.__name__, label_names=["labels", "others"], eval_strategy="epoch")
+        with global_generators(0):
+            model = TwoNumbers(PretrainedConfig())
+        trainer = cls(model, args, train_dataset=rows, eval_dataset=rows)
+        trainer.train()
+        trainers.append(trainer)
+        predicted.append(trainer.predict(held_out))
+    assert_same(*trainers)
+    for theirs, ours in zip(predicted[0].predictions, predicted[1].predictions, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    if labeled:
+        for theirs, ours in zip(predicted[0].label_ids, predicted[1].label_ids, strict=True):
+            np.testing.assert_array_equal(ours, theirs)

@@ -114,6 +114,7 @@ def deactivate(model: nn.Module) -> None:
             if isinstance(child, ActiveEmbedding):
                 sizes, table = (child.num_embeddings, child.embedding_dim), child.full(child.weight.detach())
                 embedding = nn.Embedding(*sizes, child.padding_idx, _weight=table).train(child.training)
+                embedding.weight.requires_grad_(child.weight.requires_grad)
                 parent._modules[key] = plain.setdefault(id(child), embedding)
 
 

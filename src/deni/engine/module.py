@@ -374,25 +374,6 @@ class PopulationModule(nn.Module):
 
 
 @contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
-    """Leave the buffers of a model, such as running means, as they were: what is only tried out is no training."""
-    before = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None
-    ]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for module, name, buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.copy_(value)
-                module._buffers[name] = buffer
-
-
-@contextmanager
 def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
     """Inside, the module is in training mode, or in evaluation mode."""
     before = module.training

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deni.engine.buffers import kept_buffers
 from deni.engine.dropout import MemberDropout, Streams
 from deni.randomness import generator, global_generators
 
@@ -46,17 +47,13 @@ def measure(model: nn.Module, inputs: Mapping[str, Any]) -> Measured:
         inputs: without labels, `(B, T)`.
     """
     tokens = _tokens(inputs)
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     other = tokens - 1 if tokens > 3 else tokens + 1  # one more could be over the model's limit
     try:
-        first, draws = _shapes(model, inputs)
-        second = _shapes(model, _with_tokens(inputs, tokens, other))[0] if tokens else []
+        with kept_buffers(model):
+            first, draws = _shapes(model, inputs)
+            second = _shapes(model, _with_tokens(inputs, tokens, other))[0] if tokens else []
     except Exception:  # whatever the model's code makes of another length
         return Measured(None, draws=False)
-    finally:
-        for name, buffer in model.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
     if [len(shape) for shape in first] != [len(shape) for shape in second]:
         return Measured(None, draws)
     return Measured([_growing(*shapes) for shapes in zip(first, second, strict=True)], draws)

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from deni.engine import memory, passes
-from deni.engine.module import Compute, in_mode, in_one_pass, kept_buffers
+from deni.engine.buffers import kept_buffers
+from deni.engine.module import Compute, in_mode, in_one_pass
 from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
 from deni.errors import SettingError

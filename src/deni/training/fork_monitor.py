@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from deni.engine.module import in_mode, kept_buffers
+from deni.engine.buffers import kept_buffers
+from deni.engine.module import in_mode
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.tasks import Task

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers import Trainer
 from transformers.utils import ModelOutput
 
-from deni.engine.module import in_mode, kept_buffers
+from deni.engine.buffers import kept_buffers
+from deni.engine.module import in_mode
 from deni.errors import SettingError
 from deni.models.hugging_face import accepted_inputs
 from deni.population import Population

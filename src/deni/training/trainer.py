@@ -25,6 +25,7 @@ from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOu
 
 from deni.engine import memory
 from deni.engine.active_tokens import deactivate, moves_own_rows_only, same_ids, token_ids
+from deni.engine.fold import trainable_slots
 from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import OwnGlobals, global_generators
@@ -274,11 +275,15 @@ class PopulationTrainer(Trainer):
             self._take_seeds(seeds)
             self.fresh.seeds = self.ballots.seeds = self.loading.seeds = seeds
             self.loading.sets = self.sets
+        slots = trainable_slots(self.population.model)
+        frozen = self.model_init is None and self.population.slots.keys() != slots.keys()
         if self.model_init is None and self.phases.optimizer is not None:  # it goes on from what it has trained
+            if frozen:
+                raise SettingError("parameters were frozen, or freed, after a training: make a new trainer")
             check_tokens(self.active_ids, self.sets.train or [self.train_dataset])
             return
         ids = self._find_active()
-        if changed or not same_ids(ids, self.active_ids):
+        if changed or frozen or not same_ids(ids, self.active_ids):
             self.active_ids = ids
             if self.model_init is None:
                 deactivate(self.population.model)

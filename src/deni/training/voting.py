@@ -58,13 +58,15 @@ def task_shown_by(labels: Tensor | None, model: nn.Module, task: Task | None = N
 
 
 def task_fitting(labels: Any, outputs: Tensor) -> Task | None:
-    """The task that labels show of a model whose class says nothing; None where there are none.
+    """The task that labels, the first of several, show of a model whose class says nothing; None where there are none.
 
     >>> task_fitting(torch.tensor([0, 2]), torch.zeros(2, 3)).name, task_fitting(torch.zeros(2), torch.zeros(2, 1)).name
     ('single_label', 'regression')
     """
+    if isinstance(labels, tuple | list) and labels:
+        labels = labels[0]
     if not isinstance(labels, Tensor):
-        return None
+        return find_task("regression") if outputs.dim() < 2 else None  # one number a text, never a class of each
     if labels.is_floating_point():
         several = labels.dim() > 1 and labels.shape[-1] > 1
         return find_task("multi_label" if several and ((labels == 0) | (labels == 1)).all() else "regression")
@@ -294,10 +296,11 @@ class Ballots:
         model = self.phases.population.model
         if self.task is None and without_vote(model):
             return None
-        labels = labels if self.losses.function is None and isinstance(labels, Tensor) else None
+        labels = labels if self.losses.function is None else None
         if has_head(model) or (self.task is not None and hasattr(model, "config")):
-            self._check_soft(model, labels)
-            return task_shown_by(labels, model, self.task)
+            shown = labels if isinstance(labels, Tensor) else None
+            self._check_soft(model, shown)
+            return task_shown_by(shown, model, self.task)
         config = getattr(model, "config", None)
         if getattr(config, "problem_type", None) is not None:
             return task_of(model)
