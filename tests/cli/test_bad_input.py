@@ -307,7 +307,8 @@ def test_ctrl_c_writes_a_checkpoint_from_which_resume_ends_like_an_uninterrupted
     whole = run("train", tickets, *flags, tmp_path / "whole", "--no-progress")
     assert whole.exit_code == 0, whole.output
 
-    code = "from deni import progress; from deni.cli import main; progress.EVERY = 0; main()"  # a line for each step
+    each_step = "progress.EVERY = progress.SHARE = 0"
+    code = f"from deni import progress; from deni.cli import main; {each_step}; main()"
     command = [sys.executable, "-c", code, "train", tickets, *flags]
     process = subprocess.Popen(
         [*command, str(tmp_path / "model")],

@@ -35,6 +35,7 @@ def test_the_demo_costs_what_the_schedules_say(result):
 
 def test_the_demo_shows_each_run(model_folder, monkeypatch, capsys):
     monkeypatch.setattr("deni.progress.EVERY", 0)
+    monkeypatch.setattr("deni.progress.SHARE", 0)
     run_demo(model_folder, seeds=1, labelled=96, epochs=1, progress=True)
     lines = capsys.readouterr().err.splitlines()
     for name in ("default", "deni"):

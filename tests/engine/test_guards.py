@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from deni.engine.precision import unrounded
 from deni.engine.probe import why_not_stacked
+from tests.helpers.tiny import make_batch, make_tiny
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 37}
 
@@ -206,3 +207,22 @@ def test_forward_hooks_are_caught():
     model = with_layer(nn.Identity())
     model.classifier.register_forward_hook(lambda module, inputs, output: output)
     assert probe(model) == "classifier has forward hooks"
+
+
+# ---- texts as long as the model has positions ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("architecture", "tokens"), [("bert", 40), ("roberta", 38), ("distilbert", 40), ("gpt2", 40)])
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_texts_that_fill_all_positions_of_the_model_are_stacked(architecture, tokens, side):
+    batch = make_batch(tokens=tokens, side=side)
+    del batch["labels"]
+    assert why_not_stacked(make_tiny(architecture), batch, {"input_ids": 1}) == ""
+
+
+def test_and_a_fault_is_caught_there():
+    model = make_tiny("bert")
+    model.bert.embeddings.dropout = nn.Sequential(MixesRows(), model.bert.embeddings.dropout)
+    batch = make_batch(tokens=40)
+    del batch["labels"]
+    assert "differ from the loop's" in why_not_stacked(model, batch)

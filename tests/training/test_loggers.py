@@ -122,6 +122,7 @@ def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch
 
 def test_the_progress_bar_shows_the_last_values_and_prints_no_dictionaries(tickets, model_folder, capfd, monkeypatch):
     monkeypatch.setattr("deni.progress.EVERY", 0)
+    monkeypatch.setattr("deni.progress.SHARE", 0)
     plan = Recipe.of(None, "deni", model=model_folder, **SETTINGS)
     fine_tune(read_texts(tickets), plan, progress=True)
     said = capfd.readouterr()

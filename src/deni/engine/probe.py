@@ -43,18 +43,31 @@ def why_not_stacked(
         held: the names of frozen parameters that differ between members, too.
     """
     with in_float32(model) as half:
-        reason, failed = _compared(model, batch, padding or {}, held)
+        reason, failed = _of_some_length(model, batch, padding or {}, held)
     if half and failed:  # there may be kernels for half precision only, or too little memory
-        reason, _ = _compared(model, batch, padding or {}, held, FAULT)
+        reason, _ = _of_some_length(model, batch, padding or {}, held, FAULT)
     return reason
 
 
-def _compared(
+def _of_some_length(
     model: nn.Module, batch: Mapping[str, Any], padding: Mapping[str, int], held: Collection[str], fault: float = 0.0
+) -> tuple[str, bool]:
+    """`_compared` on a longer batch, or on a shorter one where the model has no positions for more tokens."""
+    reason, failed = _compared(model, lambda: lengthened(batch, padding), held, fault)
+    if failed:
+        shorter, still = _compared(model, lambda: shortened(batch), held, fault)
+        if not still:
+            return shorter, False
+    return reason, failed
+
+
+def _compared(
+    model: nn.Module, make_batch: Callable[[], dict[str, Any]], held: Collection[str], fault: float
 ) -> tuple[str, bool]:
     """Why not, in the type that the model has now, and whether that is an error in its code.
 
     Args:
+        make_batch: gives a batch with `BATCH` rows.
         fault: of a third run, which the difference is measured with; 0 for none.
     """
     trained = trainable_slots(model)
@@ -64,7 +77,7 @@ def _compared(
     original = {name: [module._parameters[key] for module, key in places] for name, places in slots.items()}
     engine: Engine | None = None
     try:
-        inputs = probe_batch(batch, padding)
+        inputs = make_batch()
         if not fault:
             inputs = {key: as_float32(value) for key, value in inputs.items()}
         values = _distinct(slots)
@@ -110,24 +123,55 @@ def _same(before: Tensor | None, after: Tensor) -> bool:
     return torch.equal(before, after) or bool(torch.isclose(before, after, rtol=0, atol=0, equal_nan=True).all())
 
 
-def probe_batch(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[str, Any]:
+def lengthened(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[str, Any]:
     """The batch with 5 rows and a prime number of tokens that is neither 3 nor 5 nor a multiple."""
+    longest = _longest(batch)
+    more = next(t for t in range(max(longest, 7), 4 * longest + 30) if _is_prime(t)) - longest
+
+    def shape(key: str, value: Tensor) -> Tensor:
+        if value.dim() > 1 and value.shape[1] == longest:
+            pads = [0, 0] * (value.dim() - 2) + [0, more]
+            return nn.functional.pad(value, pads, value=padding.get(key, 0))
+        return value
+
+    return _five_rows({key: shape(key, value) for key, value in batch.items() if isinstance(value, Tensor)})
+
+
+def shortened(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """As `lengthened`, with tokens cut off, at the side of the padding.
+
+    Raises:
+        Unstackable: there are fewer than 7 tokens.
+    """
+    longest = _longest(batch)
+    tokens = next((t for t in range(longest, 6, -1) if _is_prime(t)), 0)
+    if not tokens:
+        raise Unstackable("the first batch has too few tokens to compare members on")
+    mask = batch.get("attention_mask")
+    left = isinstance(mask, Tensor) and mask.dim() == 2 and bool((mask[:, 0] == 0).any())
+    kept = slice(longest - tokens, None) if left else slice(tokens)
+
+    def shape(value: Tensor) -> Tensor:
+        return value[:, kept] if value.dim() > 1 and value.shape[1] == longest else value
+
+    return _five_rows({key: shape(value) for key, value in batch.items() if isinstance(value, Tensor)})
+
+
+def _longest(batch: Mapping[str, Any]) -> int:
     lengths = [value.shape[1] for value in batch.values() if isinstance(value, Tensor) and value.dim() > 1]
     if not lengths:
         raise Unstackable("the inputs have no token axis")
-    longest = max(lengths)
-    tokens = next(
-        t for t in range(max(longest, 7), 4 * longest + 30) if all(t % d for d in range(2, math.isqrt(t) + 1))
-    )
+    return max(lengths)
 
-    def shape(key: str, value: Tensor) -> Tensor:
-        rows = value[torch.arange(BATCH, device=value.device) % len(value)]
-        if value.dim() > 1 and value.shape[1] == longest:
-            more = [0, 0] * (value.dim() - 2) + [0, tokens - longest]
-            rows = nn.functional.pad(rows, more, value=padding.get(key, 0))
-        return rows
 
-    return {key: shape(key, value) for key, value in batch.items() if isinstance(value, Tensor) and value.dim()}
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, math.isqrt(number) + 1))
+
+
+def _five_rows(batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        key: value[torch.arange(BATCH, device=value.device) % len(value)] for key, value in batch.items() if value.dim()
+    }
 
 
 def _distinct(slots: Slots) -> dict[str, Tensor]:
