@@ -29,7 +29,7 @@ from deni.models.tokenizing import tokenize
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import Default, DelayedEnsemble
-from deni.training import voting as evaluation
+from deni.training import evaluation
 
 WAYS = {"as autocast does": (False, False), "cast once": (True, False), "cast once, in passes": (True, True)}
 CASES = (("trec", 1), ("trec", 10), ("sst2", 1), ("sst2", 10))  # dataset, members of each run

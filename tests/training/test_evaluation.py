@@ -1,4 +1,4 @@
-"""What is evaluated: whose rows, whose votes, without a trace in the global generators."""
+"""What is evaluated: whose rows, how many at a time, without a trace in the global generators."""
 
 import random
 
@@ -8,9 +8,9 @@ import torch
 
 from deni.engine.module import PopulationModule
 from deni.errors import SettingError
-from deni.strategies import DENI, DelayedEnsemble, Ensemble, Soup
-from deni.training import voting as evaluation
-from tests.helpers.trainers import accuracy, bert, fresh, make, pad, padded, rows, same, seeded, values
+from deni.strategies import DENI, DelayedEnsemble, Soup
+from deni.training import evaluation
+from tests.helpers.trainers import accuracy, fresh, make, pad, padded, rows, same, seeded, values
 
 
 def test_each_seed_is_evaluated_on_its_own_rows(tmp_path):
@@ -47,48 +47,6 @@ def test_evaluation_leaves_the_global_generators_as_they_were(tmp_path):
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
     trainer.evaluate()
     assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
-
-
-def test_evaluation_in_training_is_the_vote(tmp_path):
-    seen = {}
-
-    def keep(prediction):
-        seen[trainer.state.global_step] = trainer.population.members, prediction.predictions
-        return {}
-
-    args = {"eval_strategy": "steps", "eval_steps": 5}
-    trainer = make(tmp_path, DENI(members=3), args=args, eval_dataset=rows(12), compute_metrics=keep)
-    trainer.train()
-    assert {step: members for step, (members, _) in seen.items()} == {
-        step: trainer.schedule.at(step - 1).members for step in range(5, 41, 5)
-    }
-    members = trainer.predict_members(rows(12))
-    assert np.allclose(np.exp(seen[40][1]), np.exp(members).mean(1), atol=1e-12)
-
-
-def test_a_frozen_run_has_no_vote(tmp_path):
-    made = []
-
-    def init():
-        made.append(bert())
-        if len(made) % 3 == 2:
-            with torch.no_grad():
-                made[-1].classifier.weight.fill_(float("nan"))
-        return made[-1]
-
-    trainer = make(tmp_path, Ensemble(members=3), model_init=init)
-    trainer.train()
-    assert [failure.run for failure in trainer.failures] == [1]
-    members = trainer.predict_members(rows(5))
-    assert np.isnan(members[:, 1]).all()
-    expected = np.log(np.exp(members[:, [0, 2]]).mean(1))
-    assert np.allclose(trainer.predict(rows(5)).predictions, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("other", [{"args": {"label_smoothing_factor": 0.1}}, {"compute_loss_func": len}])
-def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
-    with pytest.raises(ValueError, match="class_weights cannot be combined"):
-        make(tmp_path, class_weights=torch.ones(3), **other)
 
 
 def test_many_members_are_asked_about_few_texts_at_a_time(tmp_path, monkeypatch):

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import Trainer
 from transformers.trainer_utils import HPSearchBackend
 
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import SettingError
 from deni.strategies import Default, DelayedEnsemble, Ensemble
 from deni.training.trainer import PopulationTrainer
+from tests.helpers.references import InOrder, Reference
 from tests.helpers.trainers import distance, fresh, make, rows, same, seeded, values
 
 PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -20,11 +20,6 @@ SHORT = {"num_train_epochs": 1, "logging_strategy": "no"}
 
 def model():
     return seeded(**PLAIN)
-
-
-class InOrder(Trainer):
-    def _get_train_sampler(self, *_):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
 
 
 def trained(trainer):
@@ -53,7 +48,7 @@ def changed(args):
 def test_what_is_changed_before_training_acts_as_in_trainer(tmp_path, change, monkeypatch):
     monkeypatch.setattr(PopulationTrainer, "_get_train_sampler", InOrder._get_train_sampler)
     ours, untouched = (make(tmp_path, model=model(), args=SHORT, train=rows(16)) for _ in range(2))
-    theirs = InOrder(model(), copy.copy(ours.args), train_dataset=rows(16))
+    theirs = Reference(model(), copy.copy(ours.args), train_dataset=rows(16))
     CHANGES[change](ours)
     CHANGES[change](theirs)
     wanted = trained(theirs)
@@ -111,27 +106,6 @@ def test_the_datasets_of_several_seeds_may_be_replaced(tmp_path):
     assert same(values(late), values(early))
 
 
-def test_active_rows_are_those_of_the_texts_at_train(tmp_path):
-    trainer = make(tmp_path, model=model(), args=SHORT, train=[{"input_ids": [3, 4, 5], "labels": 1}] * 8)
-    assert trainer.active_ids.tolist() == [3, 4, 5]
-    trainer.train_dataset = [{"input_ids": [3, 9], "labels": 1}] * 8
-    trainer.train()
-    assert trainer.active_ids.tolist() == [3, 9]
-    before = model().bert.embeddings.word_embeddings.weight
-    moved = (trainer.population.member(0)["bert.embeddings.word_embeddings.weight"] != before).any(1)
-    assert moved.nonzero().flatten().tolist() == [3, 9]
-
-
-def test_a_trained_population_does_not_go_on_with_tokens_that_it_froze(tmp_path):
-    trainer = make(tmp_path, model=model(), args=SHORT, train=[{"input_ids": [3, 4, 5], "labels": 1}] * 8)
-    trainer.train()
-    trainer.train_dataset = [{"input_ids": [3, 5], "labels": 1}] * 8
-    trainer.train()
-    trainer.train_dataset = [{"input_ids": [3, 9], "labels": 1}] * 8
-    with pytest.raises(SettingError, match="on texts without some of these tokens"):
-        trainer.train()
-
-
 class Decaying:
     """In a subclass of a user: the optimizer is made in another way."""
 
@@ -145,7 +119,7 @@ def test_an_optimizer_that_a_subclass_makes_is_followed_by_all_members(tmp_path,
     class Ours(Decaying, PopulationTrainer):
         _get_train_sampler = InOrder._get_train_sampler
 
-    class Theirs(Decaying, InOrder):
+    class Theirs(Decaying, Reference):
         pass
 
     args = make(tmp_path, args=SHORT).args

@@ -15,27 +15,21 @@ from deni import SettingError
 from deni.randomness import global_generators
 from deni.strategies import Default, DelayedEnsemble, Ensemble
 from deni.training.trainer import PopulationTrainer
-from tests.helpers.references import Ours, Reference, apart, collate, plain, rows, trained, without_dropout
+from tests.helpers.references import (
+    Ours,
+    OursWeighted,
+    Reference,
+    ReferenceWeighted,
+    WeightedLoss,
+    apart,
+    collate,
+    plain,
+    rows,
+    trained,
+    without_dropout,
+)
 
-WEIGHTS = torch.tensor([1.0, 8.0, 0.3], dtype=torch.float64)
-
-
-class WeightedLoss:
-    """The most common customization of all."""
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = F.cross_entropy(outputs.logits, labels, weight=WEIGHTS)
-        return (loss, outputs) if return_outputs else loss
-
-
-class ReferenceWeighted(WeightedLoss, Reference):
-    pass
-
-
-class OursWeighted(WeightedLoss, Ours):
-    pass
+WEIGHTS = torch.tensor(WeightedLoss.weights, dtype=torch.float64)
 
 
 class Focal(BertForSequenceClassification):
@@ -209,6 +203,12 @@ def test_an_overridden_compute_loss_gets_a_plain_member_and_its_own_rows(tmp_pat
 def test_class_weights_beside_an_overridden_compute_loss_are_refused(tmp_path):
     with pytest.raises(SettingError, match="overridden compute_loss"):
         trained(tmp_path, OursWeighted, plain(), class_weights=WEIGHTS)
+
+
+@pytest.mark.parametrize("other", [{"args": {"label_smoothing_factor": 0.1}}, {"compute_loss_func": len}])
+def test_class_weights_beside_another_loss_are_refused(tmp_path, other):
+    with pytest.raises(SettingError, match="class_weights cannot be combined"):
+        trained(tmp_path, Ours, plain(), class_weights=WEIGHTS, **other)
 
 
 # ---- the batch of a step in parts ------------------------------------------------------------------------------------

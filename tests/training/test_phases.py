@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PretrainedConfig, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from deni.errors import SettingError
 from deni.strategies import DENI, DelayedEnsemble, NoisyInterpolation
 from deni.training.trainer import PopulationTrainer
+from tests.helpers.references import InOrder, Reference
 from tests.helpers.trainers import make, rows, seeded
 
 
@@ -47,14 +48,9 @@ def arguments(tmp_path, **settings):
     return TrainingArguments(str(tmp_path / "plain"), **fixed, **settings)
 
 
-class InOrder(Trainer):
-    def _get_train_sampler(self, *_):
-        return torch.utils.data.SequentialSampler(self.train_dataset)
-
-
 def test_parameters_without_dimensions_fork_merge_and_train_as_with_trainer(tmp_path, monkeypatch):
     monkeypatch.setattr(PopulationTrainer, "_get_train_sampler", InOrder._get_train_sampler)
-    plain = InOrder(Line(), arguments(tmp_path), train_dataset=points())
+    plain = Reference(Line(), arguments(tmp_path), train_dataset=points())
     plain.train()
     wanted = {name: value.item() for name, value in plain.model.named_parameters()}
     assert wanted["slope"] > 0.5  # it learned something
@@ -92,7 +88,7 @@ def test_callbacks_see_the_groups_rates_and_names_of_one_model(tmp_path, rate):
     theirs, ours = Watch(), Watch()
     settings = {"num_train_epochs": 2, "weight_decay": 0.1, "warmup_steps": 3}
     trainer = make(tmp_path, DelayedEnsemble(members=2, fork_rate=rate), args=settings, callbacks=[ours])
-    plain = Trainer(seeded(), trainer.args, train_dataset=rows(), callbacks=[theirs])
+    plain = Reference(seeded(), trainer.args, train_dataset=rows(), callbacks=[theirs])
     plain.train()
     trainer.train()
     assert len(ours.seen) == len(theirs.seen) == 20

@@ -13,7 +13,6 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import nn
-from torch.utils.data import SequentialSampler
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForSequenceClassification,
@@ -31,7 +30,6 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
-    Trainer,
     TrainingArguments,
     Wav2Vec2FeatureExtractor,
     default_data_collator,
@@ -39,8 +37,7 @@ from transformers import (
 )
 
 from deni.randomness import global_generators
-from deni.strategies import Default
-from deni.training.trainer import PopulationTrainer
+from tests.helpers.references import Ours, OursWeighted, Reference, ReferenceWeighted
 from tests.helpers.tiny import FILLERS, TOPICS, toy_rows
 
 CLASSES = sorted(TOPICS)
@@ -50,23 +47,7 @@ SIZES |= {"num_hidden_layers": 1, "max_position_embeddings": 32, "pad_token_id":
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # masks come from streams of ours
 
 
-class InOrder:
-    """The rows in the order of the file: Trainer shuffles with the global generator, we with one of our own."""
-
-    def _get_train_sampler(self, *_):
-        return SequentialSampler(self.train_dataset)
-
-
-class Plain(InOrder, Trainer):
-    pass
-
-
-class Ours(InOrder, PopulationTrainer):
-    def __init__(self, *args, **options):
-        super().__init__(*args, strategy=Default(), **options)
-
-
-BOTH = (Plain, Ours)
+BOTH = (Reference, Ours)
 
 
 def make_tokenizer():
@@ -237,22 +218,10 @@ def test_early_stopping_stops_at_the_same_step(tmp_path):
     assert_same(plain, ours, tolerance=1e-3)
 
 
-class Weighted:
-    """The most common customization of all."""
-
-    weights = (0.2, 1.0, 3.0)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        labels = inputs.pop("labels")
-        outputs = model(**inputs)
-        loss = nn.CrossEntropyLoss(weight=torch.tensor(self.weights))(outputs.logits.view(-1, 3), labels.view(-1))
-        return (loss, outputs) if return_outputs else loss
-
-
 def test_a_weighted_compute_loss(tmp_path):
     trainers = []
-    for cls in BOTH:
-        trainer = classifier(type(cls.__name__, (Weighted, cls), {}), tmp_path, settings={"eval_strategy": "epoch"})
+    for cls in (ReferenceWeighted, OursWeighted):
+        trainer = classifier(cls, tmp_path, settings={"eval_strategy": "epoch"})
         trainer.train()
         trainers.append(trainer)
     assert_same(*trainers)

@@ -4,26 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils.data import SequentialSampler
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from deni.errors import SettingError
 from deni.randomness import global_generators
 from deni.strategies import EMA, Default, DelayedEnsemble, Ensemble
 from deni.training.trainer import PopulationTrainer
-
-
-class InOrder:
-    def _get_train_sampler(self, *_):
-        return SequentialSampler(self.train_dataset)
-
-
-class Plain(InOrder, Trainer):
-    pass
-
-
-class Ours(InOrder, PopulationTrainer):
-    pass
+from tests.helpers.references import Ours, Reference
 
 
 def llama():
@@ -80,21 +67,23 @@ def assert_equal(state, expected):
 
 
 def test_checkpoints_and_models_of_a_language_model_are_those_of_trainer(tmp_path):
-    for cls in (Plain, Ours):
+    for cls in (Reference, Ours):
         trainer = make(cls, tmp_path / cls.__name__, llama(), blocks())
         trainer.train()
         trainer.save_model(tmp_path / cls.__name__ / "final")
     for part in ("checkpoint-2", "checkpoint-6", "final"):
-        expected, got = (AutoModelForCausalLM.from_pretrained(tmp_path / cls.__name__ / part) for cls in (Plain, Ours))
+        expected, got = (
+            AutoModelForCausalLM.from_pretrained(tmp_path / cls.__name__ / part) for cls in (Reference, Ours)
+        )
         assert_equal(got.state_dict(), expected.state_dict())
-        files = [{file.name for file in (tmp_path / cls.__name__ / part).iterdir()} for cls in (Plain, Ours)]
+        files = [{file.name for file in (tmp_path / cls.__name__ / part).iterdir()} for cls in (Reference, Ours)]
         assert files[0] <= files[1]
 
 
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_module_with_running_means_trains_and_resumes_as_with_trainer(tmp_path, resume):
     saved = []
-    for cls in (Plain, Ours):
+    for cls in (Reference, Ours):
         folder = tmp_path / cls.__name__
         trainer = make(cls, folder, Normed(), points())
         trainer.train()

@@ -10,17 +10,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from deni.training.batches import copied
 from deni.training.compat import mixed_precision
 from deni.training.dataloading import Loading
 from deni.training.losses import Losses, Parts
 from deni.training.phases import Phases
 
 Step = tuple[Any, Any, Any]  # what `Trainer.prediction_step` returns
-
-
-def copied(rows: Mapping[str, Any]) -> dict[str, Any]:
-    """Rows whose tensors may be changed."""
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in rows.items()}
 
 
 class Alone:

@@ -30,6 +30,34 @@ REFUSED: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
+def check_options(engine: str, runs: int, model: Any, model_init: Any) -> None:
+    """Refuse what a trainer is made of that does not go together.
+
+    Args:
+        engine: how members are computed.
+        runs: R.
+        model, model_init: as the user gave them.
+
+    Raises:
+        SettingError: the first of these.
+    """
+    if engine not in ("auto", "stacked", "loop"):
+        raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
+    if runs > 1 and model_init is None:
+        raise SettingError(f"{runs} runs need `model_init`, which makes the model of each, not `model`")
+    if model_init is not None and model is not None:
+        raise SettingError("give either `model` or `model_init`, not both")
+
+
+def check_devices(args: TrainingArguments) -> None:
+    """Refuse several GPUs in one process, over which Trainer would put `nn.DataParallel`."""
+    if args.n_gpu > 1:
+        raise SettingError(
+            "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, or set "
+            "CUDA_VISIBLE_DEVICES to one GPU"
+        )
+
+
 def check_metrics(args: TrainingArguments, seeds: int, own_sets: bool) -> None:
     """Refuse what metrics of several seeds cannot be given.
 

@@ -157,3 +157,8 @@ def tokens(batch: Mapping[str, Any]) -> int:
     if isinstance(ids := batch.get("input_ids"), Tensor):
         return ids.shape[1]
     return max((v.shape[1] for v in batch.values() if isinstance(v, Tensor) and v.dim() > 1), default=0)
+
+
+def copied(rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Rows whose tensors may be changed."""
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in rows.items()}

@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from transformers import EvalPrediction, PretrainedConfig, PreTrainedTokenizerBa
 from transformers.trainer_utils import RemoveColumnsCollator
 from transformers.training_args import ParallelMode
 
-from deni.engine.base import Views
 from deni.engine.optimizer import clip_members
 from deni.training.heads import is_causal
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 # Methods of `Trainer` that are overridden -> why.
 OVERRIDDEN = {
@@ -170,32 +172,27 @@ def mixed_precision(model: nn.Module, accelerator: Accelerator) -> Iterator[None
             model.forward = own
 
 
-def adapt(
-    accelerator: Accelerator,
-    views: Callable[[], Views],
-    logs_norm: Callable[[], bool],
-    weigh: Callable[[Tensor], Tensor],
-) -> None:
+def adapt(trainer: PopulationTrainer) -> None:
     """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself.
 
-    Args:
-        views: of the members that there are, see `deni.engine.base.Views`.
-        logs_norm: whether the norm of this step is logged, where Trainer asks for it without clipping.
-        weigh: what is differentiated in place of a loss, see `deni.training.losses.Parts`.
+    Losses are weighed as parts of the batch of a step, see `deni.training.losses.Parts`.
     """
+    accelerator = trainer.accelerator
     prepare, differentiate = accelerator.prepare_model, accelerator.backward
 
     def prepare_model(model: nn.Module, *args: Any, **options: Any) -> nn.Module:
         return prepare(model, *args, **{**options, "evaluation_mode": True})
 
     def clip(parameters: Any, max_norm: float, norm_type: float = 2) -> Tensor | None:
-        if math.isinf(max_norm) and not logs_norm():
+        every = trainer.state.logging_steps or 0
+        logs_norm = bool(every) and not (trainer.state.global_step + 1) % every  # Trainer asks without clipping, too
+        if math.isinf(max_norm) and not logs_norm:
             return None
         accelerator.unscale_gradients()
-        return clip_members(views(), max_norm)
+        return clip_members(trainer.population.views, max_norm)
 
     def backward(loss: Tensor, **options: Any) -> None:
-        differentiate(weigh(loss), **options)
+        differentiate(trainer.parts.weigh(loss), **options)
 
     replaced = cast(Any, accelerator)  # methods are not assigned to, for the type checker
     replaced.prepare_model = prepare_model

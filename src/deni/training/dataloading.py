@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 from transformers import PretrainedConfig, TrainingArguments
 
 from deni.errors import SettingError
-from deni.randomness import global_generators
+from deni.randomness import Sources, global_generators
 from deni.schedule import Schedule
 from deni.strategies import Setup, Strategy
-from deni.training.batches import PackedCollator, PackedDataset
+from deni.training.batches import InOrder, PackedCollator, PackedDataset, SampleOrder, draw_of
 from deni.training.compat import Columns
 from deni.training.runs import RunSeeds
 
@@ -68,6 +69,10 @@ class SeedSets:
     def train_of(self, seed: int, shared: Any) -> Any:
         """The training set of the seed in this place; `shared` where all share it."""
         return shared if self.train is None else self.train[seed]
+
+    def all_train(self, shared: Any) -> Sequence[Any]:
+        """The training sets of all seeds; only `shared` where all share it."""
+        return self.train or [shared]
 
 
 class Loading:
@@ -133,6 +138,48 @@ class Loading:
             **loader_options(args),
         )
 
+    def train(
+        self,
+        shared: Any,
+        sampler: Callable[[Any], Sampler | None],
+        sources: Sequence[Sources],
+        args: TrainingArguments,
+        lanes: int,
+    ) -> tuple[SampleOrder, DataLoader]:
+        """The order of rows in a training of several runs, or lanes, and the batches in that order.
+
+        Args:
+            shared: the training set, where all runs have the same.
+            sampler: what Trainer would order a training set by.
+            sources: of each run.
+            lanes: how many orders each run's rows come in.
+
+        Raises:
+            SettingError: no training set.
+        """
+        if shared is None:
+            raise SettingError("training needs a train_dataset")
+        samplers = [sampler(each) for each in self.sets.train or [shared] * len(self.seeds.seeds)]
+
+        def order(rows: int) -> SampleOrder:
+            draws = [draw_of(each, rows) for each in samplers for _ in range(self.seeds.per_model)]
+            return SampleOrder(rows, sources, lanes, draws)
+
+        loader = self.packed("train", shared, order, args, self.columns.train_batch_size, lanes)
+        return cast(SampleOrder, loader.sampler), loader
+
+    def eval(self, asked: Any, shown: Any, args: TrainingArguments) -> DataLoader | None:
+        """Batches of the evaluation sets of several seeds; None where another set is asked for, or all share one.
+
+        Args:
+            asked: the dataset that is asked for; None for the trainer's own, which Trainer may name explicitly.
+            shown: the trainer's own.
+        """
+        own = self.sets.eval is not None and shown is self.sets.eval[0] and (asked is None or asked is shown)
+        if not own or len(self.seeds.seeds) == 1:
+            return None
+        return self.packed("eval", shown, partial(InOrder, runs=self.seeds.runs), args, args.eval_batch_size)
+
     def collator(self, collate: Any = None) -> PackedCollator:
         """For batches of several runs, or lanes, where `collate` is for one of them."""
         return PackedCollator(collate, self.padding, self.padding_side, self.whole)
@@ -178,6 +225,15 @@ def loader_options(args: TrainingArguments) -> dict[str, Any]:
         "in_order",
     )
     return {name: getattr(args, f"dataloader_{name}") for name in names if hasattr(args, f"dataloader_{name}")}
+
+
+def check_order(own: bool) -> None:
+    """Refuse an order of rows of the user's own where several runs, or lanes, are loaded."""
+    if own:
+        raise SettingError(
+            "a _get_train_sampler of your own orders the rows of one run: not of several, nor of copies with their own "
+            "order"
+        )
 
 
 def lanes_of(schedule: Schedule | None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,6 +16,10 @@ from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
 from deni.errors import SettingError
 from deni.population import Population
+from deni.training.batches import LENGTHS, copied
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +44,33 @@ class EnginePlan:
     def compute(self) -> Compute:
         """How a training batch is computed."""
         return passes.by_length if self.by_length else in_one_pass
+
+
+def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
+    """Choose the engine of a training, and check the memory, before the first step; None for one member.
+
+    Args:
+        batch: the first.
+    """
+    peak = trainer.phases.planned.peak * len(trainer.seeds)
+    if peak == 1:
+        return None
+    batch, losses, loading = trainer.columns.prepared(batch), trainer.losses, trainer.loading
+    left_out = () if losses.alone else trainer.label_names
+    logits_alone = losses.function is None  # the user's loss may ask for more
+    return choose_engine(
+        trainer.population,
+        {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)},
+        alone=losses.alone,
+        compute=lambda model, inputs: trainer.compute_loss(model, copied(inputs), return_outputs=True),
+        engine=trainer.engine,
+        at_a_time=trainer.at_a_time,
+        peak=peak,
+        rows=trainer.args.per_device_train_batch_size,
+        longest=memory.most_tokens(trainer.train_dataset),
+        padding=loading.padding,
+        divisible=trainer.runs > 1 and logits_alone and loading.padding_side == "right",
+    )
 
 
 def choose_engine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from deni.errors import SettingError
 from deni.population import Population
 from deni.progress import track
 from deni.training.dataloading import Loading
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 
 @torch.no_grad()
@@ -60,3 +63,12 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
     size, rows = args.eval_batch_size, len(dataset)
     for start in track(range(0, rows, size), "labeled examples", unit="batches", shown=not args.disable_tqdm):
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")
+
+
+def outputs_of_run(trainer: PopulationTrainer, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predictions of a run's model for its labeled examples, see `Strategy.start`."""
+    strategy = trainer.strategy
+    dataset = trainer.sets.train_of(run // strategy.runs, trainer.train_dataset)
+    batches = all_batches(trainer.loading, dataset, trainer.args, strategy.name)
+    labels_of, autocast = trainer.ballots.shown_labels_of, trainer.accelerator.autocast
+    return labeled_outputs(trainer.population, run, batches, labels_of, autocast)

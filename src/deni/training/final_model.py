@@ -15,7 +15,7 @@ from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.module import in_mode
 from deni.errors import SettingError
 from deni.population import Merge, Population, mean_of_members
-from deni.training.voting import Ballots
+from deni.training.voting import Voting
 from deni.tuning.lora import mean_of_products
 
 logger = logging.getLogger(__name__)
@@ -86,9 +86,9 @@ class MemberModels(Sequence[nn.Module]):
 class VotingModel(nn.Module):
     """Independent runs as one model that predicts, in evaluation mode; what is asked of a model, run 0 answers."""
 
-    def __init__(self, ballots: Ballots) -> None:
+    def __init__(self, voting: Voting) -> None:
         super().__init__()
-        self.members, self.ballots = ballots.phases.population.module, ballots
+        self.members, self.voting = voting.phases.population.module, voting
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -99,8 +99,8 @@ class VotingModel(nn.Module):
     def forward(self, **inputs: Any) -> Any:
         """The vote of the members as `logits`, and with labels its `loss`."""
         with torch.no_grad(), in_mode(self.members, training=False):
-            loss, votes = self.ballots.one_vote(inputs)
-        of_words = self.ballots.find_task().of_words
+            loss, votes = self.voting.one_vote(inputs)
+        of_words = self.voting.ballots.task.find().of_words
         return (TokenClassifierOutput if of_words else SequenceClassifierOutput)(loss=loss, logits=votes)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
@@ -112,9 +112,7 @@ class VotingModel(nn.Module):
     save_pretrained = push_to_hub = merge_and_unload = merge_adapter = state_dict = load_state_dict = _refuse
 
 
-def show_trained(
-    shown: ShownModel, population: Population, ballots: Ballots, given: nn.Module | None, done: int
-) -> None:
+def show_trained(shown: ShownModel, population: Population, voting: Voting, given: nn.Module | None, done: int) -> None:
     """Show the one model that a run has become: the mean of its members, where it has several; or runs that vote.
 
     Args:
@@ -122,8 +120,8 @@ def show_trained(
         done: steps after which the training ended.
     """
     if population.runs > 1:
-        return shown.show(lambda: VotingModel(ballots))
-    last = ballots.phases.planned.at(done - 1)
+        return shown.show(lambda: VotingModel(voting))
+    last = voting.phases.planned.at(done - 1)
     mean: Merge = mean_of_products if last.fork.merge_lora == "product" else mean_of_members
 
     def merged() -> nn.Module:

@@ -22,7 +22,8 @@ from deni.training.dataloading import Loading
 from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
 
 if TYPE_CHECKING:
-    from deni.training.voting import Predicted
+    from deni.training.ballots import Predicted
+    from deni.training.trainer import PopulationTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -164,3 +165,18 @@ def texts_to_compare(loading: Loading, sets: Mapping[Kind, Any], wanted: int) ->
         count = min(len(dataset), max(FEWEST, min(MOST, wanted)))
         return kind, loading.batch(dataset, [at * len(dataset) // count for at in range(count)], kind)
     return "training", None
+
+
+def monitor_of(trainer: PopulationTrainer) -> ForkMonitor:
+    """The monitor that compares the members of a training of this trainer."""
+
+    def texts() -> tuple[Kind, Texts | None]:
+        wanted = trainer.phases.planned.steps * trainer.args.train_batch_size // 100
+        sets: dict[Kind, Any] = {"evaluation": trainer.eval_dataset, "training": trainer.train_dataset}
+        return texts_to_compare(trainer.loading, sets, wanted)
+
+    def predict(batch: Texts) -> Predicted:
+        loss_only = trainer.ballots.task.known() is None
+        return trainer.ballots.collect(trainer.shown.computed, dict(batch), None, loss_only)
+
+    return ForkMonitor(trainer.strategy.runs, texts, predict, lambda: trainer.ballots.task.known(), trainer.log)

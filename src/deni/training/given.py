@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from transformers import TrainingArguments
 
-from deni.engine.active_tokens import token_ids
+from deni.engine.active_tokens import deactivate, same_ids
+from deni.engine.fold import trainable_slots
 from deni.errors import SettingError
 from deni.strategies import Strategy
+from deni.training.arguments import check_arguments, check_metrics
+from deni.training.compat import own_arguments
 from deni.training.dataloading import SeedSets
-from deni.training.runs import RunSeeds
+from deni.training.runs import RunSeeds, populate
+from deni.training.vocabulary import active_ids_of, check_tokens
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 DATASETS = ("train_dataset", "eval_dataset")
 
@@ -62,19 +67,41 @@ class Given:
         return bool(replaced) or self.run_seeds(args) != self._followed
 
 
-def check_tokens(active: Tensor | None, datasets: Iterable[Any]) -> None:
-    """Refuse to go on with a trained population whose active rows do not cover the texts.
+def take_seeds(trainer: PopulationTrainer, seeds: RunSeeds) -> None:
+    """Give a trainer the seeds of all runs, of which its origin tells."""
+    trainer.run_seeds, trainer.runs = seeds, seeds.runs
+    trainer.seeds, trainer.source_seeds = list(seeds.seeds), dict(seeds.sources)
+    trainer.origin |= {"seeds": trainer.seeds, "source_seeds": trainer.source_seeds}
 
-    Args:
-        active: token ids whose embeddings train; None for all.
-        datasets: the training sets.
+
+def follow_changes(trainer: PopulationTrainer) -> None:
+    """Take over arguments, seeds, datasets and frozen parameters that were changed since a trainer was made.
 
     Raises:
-        SettingError: texts with other tokens, or that do not show them.
+        SettingError: what cannot be changed any more, or an argument that is refused.
     """
-    ids = None if active is None else token_ids(datasets)
-    if active is not None and (ids is None or not bool(torch.isin(ids, active).all())):
-        raise SettingError(
-            "this trainer has trained already, on texts without some of these tokens: make a new one, or make it with "
-            "active_vocabulary=False"
-        )
+    if trainer.args is not trainer.own_args:
+        trainer.args = trainer.own_args = own_arguments(trainer.args, trainer.strategy.arguments())
+    trainer.args.logging_nan_inf_filter = False
+    check_arguments(trainer.args, trainer.strategy, trainer.runs)
+    check_metrics(trainer.args, len(trainer.seeds), trainer.sets.eval is not None)
+    changed = trainer.requested.notice(trainer.args, {name: getattr(trainer, name) for name in DATASETS})
+    if changed:
+        seeds, trainer.sets, placed = trainer.requested.place(trainer.args)
+        vars(trainer).update(placed)
+        take_seeds(trainer, seeds)
+        trainer.fresh.seeds = trainer.voting.seeds = trainer.loading.seeds = seeds
+        trainer.loading.sets = trainer.sets
+    slots = trainable_slots(trainer.population.model)
+    frozen = trainer.model_init is None and trainer.population.slots.keys() != slots.keys()
+    if trainer.model_init is None and trainer.phases.optimizer is not None:  # it goes on from what it has trained
+        if frozen:
+            raise SettingError("parameters were frozen, or freed, after a training: make a new trainer")
+        check_tokens(trainer.active_ids, trainer.sets.all_train(trainer.train_dataset))
+        return
+    ids = active_ids_of(trainer)
+    if changed or frozen or not same_ids(ids, trainer.active_ids):
+        trainer.active_ids = ids
+        if trainer.model_init is None:
+            deactivate(trainer.population.model)
+            trainer.model = trainer.model_wrapped = populate(trainer, trainer.population.model)

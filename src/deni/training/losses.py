@@ -103,6 +103,8 @@ class Losses:
         self._returned: bool | None = None  # whether the model returns a loss; None before it was called with labels
         if weight is not None and self.overridden:
             raise SettingError("class_weights cannot be combined with an overridden compute_loss: choose one")
+        if weight is not None and (trainer.args.label_smoothing_factor or trainer.compute_loss_func):
+            raise SettingError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
 
     @property
     def model(self) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.strategies import Strategy
 from deni.training.engine_choice import EnginePlan
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,15 @@ class FreshModels:
         population = Population(model, sources, plan.engine, initial, plan.at_a_time)
         population.module.compute = plan.compute
         return population
+
+
+def populate(trainer: PopulationTrainer, model: nn.Module, trial: Any = None) -> nn.Module:
+    """Give a trainer the population of which this is the model of run 0; returns the module that Trainer sees."""
+    plan = trainer.engine_plan or EnginePlan(at_a_time=trainer.at_a_time)
+    rank, device = trainer.args.process_index, trainer.args.device
+    population = trainer.fresh.population(model, plan, device, rank, trainer.active_ids, trial)
+    trainer.population = trainer.phases.population = population
+    return population.module
 
 
 def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:

@@ -1,25 +1,31 @@
-"""What a training run saves: its origin, and the artifact."""
+"""What a training run saves: its origin, the artifact, a checkpoint."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from deni.models.hugging_face import config_of
 from deni.population import Population
 from deni.strategies import Strategy
-from deni.training.compat import model_name
+from deni.training import checkpoint, weights
+from deni.training.compat import model_name, save_processor, tokenizer_of
 from deni.training.phases import Phases
 from deni.tuning import tuning_of
 
 if TYPE_CHECKING:
     from deni.artifact import Reading
+    from deni.training.trainer import PopulationTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +145,39 @@ class Artifacts:
             )
         file = Path(folder) / artifact.BASE
         self._last = population, shared, file, _identity(file)
+
+
+def save_trained(trainer: PopulationTrainer, folder: str) -> bool:
+    """Write an artifact; or, and then False, the plain model, of which there is none."""
+    from deni.artifact import describe
+
+    task, tokenizer = trainer.ballots.task.known(), tokenizer_of(trainer)
+    if task is not None:
+        about = partial(describe, trainer, **trainer.reads)
+        trainer.artifacts.save(folder, trainer.population, tokenizer, trainer.strategy, task.name, about)
+    else:
+        weights.write(weights.one_model(trainer.population, trainer.strategy), tokenizer, folder)
+        torch.save(trainer.args, os.path.join(folder, TRAINING_ARGS_NAME))
+    save_processor(trainer, folder)
+    return task is not None
+
+
+def save_checkpoint(trainer: PopulationTrainer, folder: str) -> None:
+    """Write the model, and what goes on with a training from here."""
+    population, step = trainer.population, trainer.state.global_step
+    alone = population.runs > 1 and trainer.ballots.task.known() is None  # neither an artifact nor one model
+    predicts = not alone and save_trained(trainer, folder)
+    os.makedirs(folder, exist_ok=True)
+    torch.save(trainer.args, os.path.join(folder, TRAINING_ARGS_NAME))
+    if trainer.schedule is None:  # no training that could go on from here
+        return
+    extra = {
+        "origin": trainer.origin,
+        "before_fork": before_fork(trainer.origin, trainer.phases, step),
+        "step": step,
+        **trainer.phases.state(),
+    }
+    checkpoint.save(population, folder, extra, trainer.strategy if predicts else None)
 
 
 def _identity(file: Path) -> tuple[int, int, int] | None:

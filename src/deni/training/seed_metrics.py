@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import EvalPrediction
+
+if TYPE_CHECKING:
+    from deni.training.trainer import PopulationTrainer
 
 
 def each_array(function: Callable[[Any], Any], nested: Any) -> Any:
@@ -101,6 +104,17 @@ class MeanOverSeeds:
             more["losses"] = each_array(lambda losses: losses[:, seed], prediction.losses)  # of (N, R)
         take = self.of_seeds.take
         return EvalPrediction(take(prediction.predictions, seed), take(prediction.label_ids, seed), **more)
+
+
+def follow_seeds(trainer: PopulationTrainer, of_words: Callable[[], bool]) -> None:
+    """Have a trainer with several seeds call the user's functions of metrics for each of them."""
+    of_seeds = OfSeeds(len(trainer.seeds), of_words)
+    if len(trainer.seeds) > 1 and trainer.compute_metrics is not None:
+        trainer.compute_metrics = MeanOverSeeds(trainer.compute_metrics, of_seeds)
+        trainer.voting.loss_of_each = "loss" in trainer.args.include_for_metrics
+    if len(trainer.seeds) > 1 and trainer.preprocess_logits_for_metrics is not None:
+        preprocess = PreprocessEachSeed(trainer.preprocess_logits_for_metrics, of_seeds)
+        trainer.preprocess_logits_for_metrics = preprocess
 
 
 def mean_of_metrics(per_run: list[dict[str, Any]]) -> dict[str, Any]:

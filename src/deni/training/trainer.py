@@ -7,36 +7,30 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, RandomSampler
 from transformers import Trainer, TrainingArguments
-from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput, TrainOutput
 
-from deni.engine import memory
-from deni.engine.active_tokens import deactivate, moves_own_rows_only, same_ids, token_ids
-from deni.engine.fold import trainable_slots
-from deni.errors import SettingError
 from deni.population import Population
 from deni.randomness import OwnGlobals, global_generators
 from deni.schedule import Schedule
 from deni.strategies import Strategy
 from deni.strategies.default import Default
-from deni.tasks import Task, find_task
-from deni.training import checkpoint, voting, weights
-from deni.training.alone import Alone, copied
-from deni.training.arguments import check_arguments, check_metrics
-from deni.training.batches import LENGTHS, InOrder, SampleOrder, draw_of
+from deni.tasks import find_task
+from deni.training import checkpoint, weights
+from deni.training.alone import Alone
+from deni.training.arguments import check_arguments, check_devices, check_metrics, check_options
+from deni.training.ballots import Ballots
+from deni.training.batches import LENGTHS, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
 from deni.training.compat import (
     Columns,
@@ -45,25 +39,29 @@ from deni.training.compat import (
     folder_of,
     own_arguments,
     plain_model,
-    save_processor,
     tokenizer_of,
 )
-from deni.training.dataloading import Loading, lanes_of, total_steps
-from deni.training.engine_choice import EnginePlan, choose_engine
+from deni.training.dataloading import Loading, check_order, lanes_of, total_steps
+from deni.training.engine_choice import EnginePlan, engine_for
+from deni.training.evaluation import few_rows, scores_by
 from deni.training.events import Events
 from deni.training.failures import Failures
-from deni.training.features import all_batches, labeled_outputs
+from deni.training.features import outputs_of_run
 from deni.training.final_model import MemberModels, ShownModel, show_trained
-from deni.training.fork_monitor import ForkMonitor, Kind, texts_to_compare
+from deni.training.fork_monitor import monitor_of
 from deni.training.fork_records import Diagnostics
-from deni.training.given import DATASETS, Given, check_tokens
+from deni.training.given import Given, follow_changes, take_seeds
 from deni.training.heads import without_vote
 from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
-from deni.training.runs import FreshModels, RunSeeds
-from deni.training.saving import Artifacts, before_fork, cut_at, origin_of
-from deni.training.seed_metrics import MeanOverSeeds, OfSeeds, PreprocessEachSeed
+from deni.training.runs import FreshModels, RunSeeds, populate
+from deni.training.saving import Artifacts, before_fork, cut_at, origin_of, save_checkpoint, save_trained
+from deni.training.seed_metrics import follow_seeds
+from deni.training.steps import Steps
+from deni.training.task import TrainingTask
+from deni.training.vocabulary import active_ids_of
+from deni.training.voting import Voting, tokens_last
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +109,10 @@ class PopulationTrainer(Trainer):
     """
 
     population: Population
+    run_seeds: RunSeeds
+    runs: int
+    seeds: list[int]
+    source_seeds: dict[str, int]
     engine_plan: EnginePlan | None = None
     active_ids: Tensor | None = None
 
@@ -132,25 +134,19 @@ class PopulationTrainer(Trainer):
         model_init: Callable[..., nn.Module] | None = None,
         **options: Any,
     ) -> None:
-        if engine not in ("auto", "stacked", "loop"):
-            raise SettingError(f"unknown engine {engine!r}: choose auto, stacked or loop")
         self.strategy, self.shown, self.artifacts = strategy or Default(), ShownModel(), Artifacts()
         self.engine, self.at_a_time, self.class_weights = engine, at_a_time, class_weights
         self.task, self.wants_active = None if task is None else find_task(task), active_vocabulary
         options.update(zip(list(inspect.signature(Trainer.__init__).parameters)[3:], positional, strict=False))
         model_init = options.pop("model_init", None) or model_init
         args = self.own_args = own_arguments(args or TrainingArguments("tmp_trainer"), self.strategy.arguments())
-        if class_weights is not None and (args.label_smoothing_factor or options.get("compute_loss_func")):
-            raise SettingError("class_weights cannot be combined with label smoothing or compute_loss_func: choose one")
-        check_arguments(args, self.strategy, len(seeds or [0]) * self.strategy.runs)
+        runs = len(seeds or [0]) * self.strategy.runs
+        check_options(engine, runs, model, model_init)
+        check_arguments(args, self.strategy, runs)
         self.requested = Given(self.strategy, seeds, source_seeds, options)
         self.origin = {**(origin or {}), **origin_of(self.strategy, self.strategy.settings())}
         self.origin |= {"task": task} if task else {}
-        self._take_seeds(self.requested.run_seeds(args))
-        if self.runs > 1 and model_init is None:
-            raise SettingError(f"{self.runs} runs need `model_init`, which makes the model of each, not `model`")
-        if model_init is not None and model is not None:
-            raise SettingError("give either `model` or `model_init`, not both")
+        take_seeds(self, self.requested.run_seeds(args))
         _, self.sets, placed = self.requested.place(args)
         options |= placed
         check_metrics(args, len(self.seeds), self.sets.eval is not None)
@@ -161,36 +157,32 @@ class PopulationTrainer(Trainer):
             self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             super().__init__(base, args, **options)
         with global_generators():
-            if self.args.n_gpu > 1:
-                raise SettingError(
-                    "nn.DataParallel cannot train a population: start one process a GPU with `accelerate launch`, "
-                    "or set CUDA_VISIBLE_DEVICES to one GPU"
-                )
+            check_devices(self.args)
             self.columns = Columns(self)
             if not self.label_names and not self.can_return_loss:
                 self.label_names = ["labels"]  # of a forward pass that takes none: they are for the loss alone
-            self.losses = Losses(self, PopulationTrainer, class_weights, self.task)
+            self.parts, self.losses = Parts(), Losses(self, PopulationTrainer, class_weights, self.task)
             self.model_init = any_init(model_init)
-            self.active_ids = self._find_active()
-            self.phases = Phases(self.strategy, self.runs, self._monitor, self._labeled_outputs)
-            self.model = self.model_wrapped = self._populate(plain_model(self))
-        context = self.compute_loss_context_manager
-        self.ballots = voting.Ballots(self.phases, self.run_seeds, self.label_names, self.losses, context, self.task)
-        known = self.ballots.task_if_known()
-        whole = () if known is None or known.of_words else tuple(self.label_names)
-        config, tokenizer = getattr(self.population.model, "config", None), self.processing_class
+            self.active_ids = active_ids_of(self)
+            self.phases = Phases(self.strategy, self.runs, partial(monitor_of, self), partial(outputs_of_run, self))
+            self.model = self.model_wrapped = populate(self, plain_model(self))
+            self._compose()
         self.reads: dict[str, Any] = {
-            "max_length": max_length or cut_at(tokenizer, self.sets.train or [self.train_dataset])
+            "max_length": max_length or cut_at(self.processing_class, self.sets.all_train(self.train_dataset))
         }
-        self.loading = Loading(self.columns, self.sets, self.run_seeds, tokenizer, config, whole)
-        self.parts = Parts()
-        self.alone = Alone(self.phases, self.loading, self.losses, self.parts, lambda: self.accelerator)
-        of_seeds = OfSeeds(len(self.seeds), lambda: self.ballots.of_words)
-        if len(self.seeds) > 1 and self.compute_metrics is not None:
-            self.compute_metrics = MeanOverSeeds(self.compute_metrics, of_seeds)
-            self.ballots.loss_of_each = "loss" in self.args.include_for_metrics
-        if len(self.seeds) > 1 and self.preprocess_logits_for_metrics is not None:
-            self.preprocess_logits_for_metrics = PreprocessEachSeed(self.preprocess_logits_for_metrics, of_seeds)
+
+    def _compose(self) -> None:
+        """Make what loads rows, computes members and collects what they predict."""
+        task = TrainingTask(self.losses)
+        known, config = task.known(), getattr(self.population.model, "config", None)
+        whole = () if known is None or known.of_words else tuple(self.label_names)
+        self.loading = Loading(self.columns, self.sets, self.run_seeds, self.processing_class, config, whole)
+        alone = Alone(self.phases, self.loading, self.losses, self.parts, lambda: self.accelerator)
+        context, step = self.compute_loss_context_manager, super().prediction_step
+        self.ballots = Ballots(self.phases, self.label_names, self.losses, alone, task, context, step)
+        self.voting = Voting(self.ballots, self.run_seeds)
+        self.steps = Steps(self.ballots, self.columns, self.loading, self.parts)
+        follow_seeds(self, lambda: task.of_words)
         self.callback_handler = Events(self.callback_handler, self.phases)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
@@ -232,64 +224,13 @@ class PopulationTrainer(Trainer):
     @property
     def voters(self) -> Callable[[int], list[int]]:
         """The members of a model whose runs are not frozen; all, where none is left."""
-        return self.ballots.voters
+        return self.voting.voters
 
-    # ---- the population --------------------------------------------------------------------------------------------
+    # ---- training --------------------------------------------------------------------------------------------------
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         """A fresh population, each run with its own initialization; Trainer calls it at the start of `train`."""
-        return self._populate(self.fresh.of(0, trial).to(self.args.device), trial)
-
-    def _populate(self, model: nn.Module, trial: Any = None) -> nn.Module:
-        plan = self.engine_plan or EnginePlan(at_a_time=self.at_a_time)
-        rank, device = self.args.process_index, self.args.device
-        self.population = self.phases.population = self.fresh.population(
-            model, plan, device, rank, self.active_ids, trial
-        )
-        return self.population.module
-
-    def _find_active(self) -> Tensor | None:
-        """The token ids whose embeddings train; None for all, where leaving some out would not be exact."""
-        own = self.optimizer_cls_and_kwargs is not None or (self.model_init is None and self.optimizer is not None)
-        own = own or overridden(type(self), PopulationTrainer, "create_optimizer", "get_optimizer_cls_and_kwargs")
-        own = own or bool(self.losses.alone)  # such a loss may see the whole table
-        exact = moves_own_rows_only(self.args, self.data_collator) and self.strategy.scope != "trainable"
-        return token_ids(self.sets.train or [self.train_dataset]) if self.wants_active and exact and not own else None
-
-    def _take_seeds(self, seeds: RunSeeds) -> None:
-        self.run_seeds, self.runs = seeds, seeds.runs
-        self.seeds, self.source_seeds = list(seeds.seeds), dict(seeds.sources)
-        self.origin |= {"seeds": self.seeds, "source_seeds": self.source_seeds}
-
-    def _follow_changes(self) -> None:
-        """Take over arguments, seeds and datasets that were replaced since this trainer was made."""
-        if self.args is not self.own_args:
-            self.args = self.own_args = own_arguments(self.args, self.strategy.arguments())
-        self.args.logging_nan_inf_filter = False
-        check_arguments(self.args, self.strategy, self.runs)
-        check_metrics(self.args, len(self.seeds), self.sets.eval is not None)
-        changed = self.requested.notice(self.args, {name: getattr(self, name) for name in DATASETS})
-        if changed:
-            seeds, self.sets, placed = self.requested.place(self.args)
-            vars(self).update(placed)
-            self._take_seeds(seeds)
-            self.fresh.seeds = self.ballots.seeds = self.loading.seeds = seeds
-            self.loading.sets = self.sets
-        slots = trainable_slots(self.population.model)
-        frozen = self.model_init is None and self.population.slots.keys() != slots.keys()
-        if self.model_init is None and self.phases.optimizer is not None:  # it goes on from what it has trained
-            if frozen:
-                raise SettingError("parameters were frozen, or freed, after a training: make a new trainer")
-            check_tokens(self.active_ids, self.sets.train or [self.train_dataset])
-            return
-        ids = self._find_active()
-        if changed or frozen or not same_ids(ids, self.active_ids):
-            self.active_ids = ids
-            if self.model_init is None:
-                deactivate(self.population.model)
-                self.model = self.model_wrapped = self._populate(self.population.model)
-
-    # ---- training --------------------------------------------------------------------------------------------------
+        return populate(self, self.fresh.of(0, trial).to(self.args.device), trial)
 
     def train(self, *args: Any, **options: Any) -> TrainOutput:
         """As `Trainer.train`; the global generators stay as they were."""
@@ -301,16 +242,16 @@ class PopulationTrainer(Trainer):
         with self.globals.used(), self.phases.walking():
             with global_generators():
                 self._hp_search_setup(trial)  # Trainer does it later, but plan and model follow from it
-                self._follow_changes()
+                follow_changes(self)
                 self._plan()
-                if (task := self.ballots.task_if_known()) is not None:
+                if (task := self.ballots.task.known()) is not None:
                     self.artifacts.check(self.population, tokenizer_of(self), task.name)
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
-        score = voting.scores_by(self.evaluate, lambda: self.population, name, greater)
+        score = scores_by(self.evaluate, lambda: self.population, name, greater)
         self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
         given = self.given if self.model_init is None else None
-        show_trained(self.shown, self.population, self.ballots, given, self.state.global_step)
+        show_trained(self.shown, self.population, self.voting, given, self.state.global_step)
         output.metrics["member_steps"] = self.member_steps
         output.metrics["failed_runs"] = len(self.failures)
         return output
@@ -322,7 +263,7 @@ class PopulationTrainer(Trainer):
         self.phases.schedule = self.strategy.schedule(total_steps(self.args, loader))
         several = self.phases.schedule.peak * len(self.seeds) * self.strategy.runs > 1
         if several and self.compute_metrics is not None and without_vote(self.population.model):
-            self.ballots.find_task()  # refuses what an evaluation would ask for in the middle of the training
+            self.ballots.task.find()  # refuses what an evaluation would ask for in the middle of the training
 
     def get_batch_samples(self, *args: Any, **options: Any) -> Any:
         """As Trainer's; the first batch decides about the engine, when all hooks on the model are there.
@@ -332,31 +273,9 @@ class PopulationTrainer(Trainer):
         batches, items = super().get_batch_samples(*args, **options)
         if batches and self.engine_plan is None:
             self.losses.look(self.population, self.columns.prepared(batches[0]))
-            self._choose_engine(batches[0])
+            self.engine_plan = engine_for(self, batches[0])
         self.parts.begin(batches)
         return batches, items
-
-    def _choose_engine(self, batch: Any) -> None:
-        """Choose the engine and check the memory before anything is trained, where several members are to be."""
-        peak = self.phases.planned.peak * len(self.seeds)
-        if peak == 1:
-            return
-        batch = self.columns.prepared(batch)
-        logits_alone = self.compute_loss_func is None  # the user's loss may ask for more
-        left_out = () if self.losses.alone else self.label_names
-        self.engine_plan = choose_engine(
-            self.population,
-            {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)},
-            alone=self.losses.alone,
-            compute=lambda model, inputs: self.compute_loss(model, copied(inputs), return_outputs=True),
-            engine=self.engine,
-            at_a_time=self.at_a_time,
-            peak=peak,
-            rows=self.args.per_device_train_batch_size,
-            longest=memory.most_tokens(self.train_dataset),
-            padding=self.loading.padding,
-            divisible=self.runs > 1 and logits_alone and self.loading.padding_side == "right",
-        )
 
     def create_optimizer(self, *args: Any) -> Optimizer:
         """Over the parameters of the plain model, so that names decide on weight decay as ever; then over members."""
@@ -375,53 +294,18 @@ class PopulationTrainer(Trainer):
     def create_accelerator_and_postprocess(self) -> None:
         """Never wrap the population in DDP (swapped parameters would stop syncing), and clip each member by itself."""
         super().create_accelerator_and_postprocess()
-
-        def logs_norm() -> bool:
-            every = self.state.logging_steps or 0
-            return bool(every) and not (self.state.global_step + 1) % every
-
-        adapt(self.accelerator, lambda: self.population.views, logs_norm, lambda loss: self.parts.weigh(loss))
-
-    def _rows(self, inputs: Any) -> tuple[dict[str, Any], Tensor | None]:
-        """The rows of a batch that the step under way trains on; T that each run's, or lane's, would have alone."""
-        inputs, lanes = self.columns.prepared(inputs), lanes_of(self.schedule)
-        lengths = inputs.pop(LENGTHS, None)
-        if lanes > 1:
-            of_each = self.population.members if self.phases.own_orders(self.state.global_step) else 1
-            inputs, lengths = self.loading.choose(inputs, lengths, self.runs, lanes, of_each)
-        return inputs, lengths
-
-    def _count(self, batch: Any) -> Tensor:
-        """How much a part of a batch counts, for each group of rows."""
-        inputs, lengths = self._rows(batch)
-        groups = [self.loading.rows_of(inputs, lengths, at) for at in range(1 if lengths is None else len(lengths))]
-        labels = [self.ballots.labels_of(dict(rows)) for rows in groups]
-        tasks = [partial(self.ballots.find_task, own) for own in labels]
-        return torch.stack([self.losses.counts(*each) for each in zip(groups, labels, tasks, strict=True)])
+        adapt(self)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward of all members, chunk by chunk; returns what is added to the mean of their losses."""
-        population, module, step = self.population, self.population.module, super().training_step
-        rows_of_all, lengths = self._rows(inputs)
-        alive, self.current_gradient_accumulation_steps = self.phases.alive, 1  # parts are weighed by their rows
-        module.train()
-        with self.parts.under_way(inputs, self._count):
-            if self.losses.alone:
-                total = self.alone.train(step, rows_of_all, lengths, self.state.global_step)
-            else:
-                total = torch.zeros((), device=self.args.device)
-                for chunk in module.chunks:
-                    module.focus(chunk)
-                    rows = module.fold(rows_of_all, groups=1 if lengths is None else len(lengths))
-                    if lengths is not None:
-                        rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
-                    total = total + step(model, rows, num_items_in_batch)
+        self.current_gradient_accumulation_steps = 1  # parts are weighed by their rows
+        loss = self.steps.train(super().training_step, model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            module.collect()
+            self.population.module.collect()
             scaler = getattr(self.accelerator, "scaler", None)
-            population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
+            self.population.loss_scale = scaler.get_scale() if scaler is not None else 1.0
             self.phases.end_passes(self.args.world_size, self.args.device)
-        return total / max(alive, 1)
+        return loss
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -436,15 +320,7 @@ class PopulationTrainer(Trainer):
         """
         if self.accelerator.unwrap_model(model) is not self.population.module:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        inputs = dict(inputs)
-        labels = self.ballots.labels_of(inputs)
-        if labels is None:
-            raise SettingError(f"training needs labels: the batch has none of {', '.join(self.label_names)}")
-        outputs = model(**inputs)
-        focus, size = self.population.module.in_focus, self.population.size
-        task = partial(self.ballots.task_for, labels, outputs)
-        losses = self.losses.of_members(outputs, labels, len(focus), task, num_items_in_batch is not None)
-        loss = self.phases.total(self.parts.shared(losses, focus, size), self.state.global_step)
+        loss, outputs = self.steps.loss(model, dict(inputs), num_items_in_batch is not None)
         return (loss, outputs) if return_outputs else loss
 
     def compute_loss_context_manager(self) -> ExitStack:
@@ -472,22 +348,11 @@ class PopulationTrainer(Trainer):
 
         Of tokens: `(B, T, C)`; `(B, T, R, C)` of several seeds and `(B, T, M, C)` of members: Trainer pads dim 1.
         """
-        predicted, packed = self._predicted(model, inputs, prediction_loss_only, ignore_keys)
-        loss, outputs, labels = self.ballots.step(predicted, packed)
-        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
-
-    def _predicted(
-        self, model: nn.Module, inputs: Any, loss_only: bool = False, ignore_keys: list[str] | None = None
-    ) -> tuple[voting.Predicted, bool]:
-        """What members predict of a batch, and whether each run has its own rows."""
         inputs = self.columns.prepared(inputs)
-        lengths, step = inputs.pop(LENGTHS, None), super().prediction_step
-        self.losses.look(self.population, inputs)
-        if self.losses.alone:
-            steps = self.alone.predict(lambda plain, rows: step(plain, rows, loss_only, ignore_keys), inputs, lengths)
-            return self.ballots.combine_alone(steps, lengths is not None), lengths is not None
-        groups, wanted = 1 if lengths is None else len(lengths), self.losses.function is not None
-        return self.ballots.predict(model, inputs, groups, ignore_keys, wanted), lengths is not None
+        lengths = inputs.pop(LENGTHS, None)
+        predicted = self.ballots.collect(model, inputs, lengths, prediction_loss_only, ignore_keys)
+        loss, outputs, labels = self.voting.step(predicted, packed=lengths is not None)
+        return (loss, None, None) if prediction_loss_only else (loss, outputs, labels)
 
     def evaluation_loop(self, *args: Any, **options: Any) -> EvalLoopOutput:
         """As `Trainer.evaluation_loop`, of the members."""
@@ -496,64 +361,42 @@ class PopulationTrainer(Trainer):
 
     def evaluate(self, *args: Any, **options: Any) -> dict[str, float]:
         """As `Trainer.evaluate`, by the vote of the members."""
-        few = voting.few_rows(self.args, self.population.size)
+        few = few_rows(self.args, self.population.size)
         with self.globals.used(), self.strategy.predicting(self.population), few:
             return super().evaluate(*args, **options)
 
     def predict(self, *args: Any, **options: Any) -> PredictionOutput:
         """As `Trainer.predict`, by the vote of the members."""
-        with self.strategy.predicting(self.population):
-            return self._predict(*args, **options)
+        return self._predict(*args, **options)
 
     def predict_members(self, dataset: Any) -> np.ndarray:
         """Each member's predictions: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression.
 
         Log probabilities of tokens: `(N, M, T, C)`, padded with -100.
         """
-        with self.strategy.predicting(self.population):
-            return np.asarray(self._predict(dataset, metric_key_prefix="members", of_members=True).predictions)
+        return np.asarray(self._predict(dataset, metric_key_prefix="members", asked="members").predictions)
 
     def predict_merged(self, dataset: Any) -> np.ndarray:
         """What the mean of each run's members predicts, as one model: `(N, R, C)`, as `predict_members` has it.
 
         For a population whose training has ended: no optimizer follows.
         """
-        with self.strategy.predicting(self.population), self.population.merged():
-            return np.asarray(self._predict(dataset, metric_key_prefix="members", of_members=True).predictions)
+        return np.asarray(self._predict(dataset, metric_key_prefix="members", asked="merged").predictions)
 
-    def _predict(self, *args: Any, of_members: bool = False, **options: Any) -> PredictionOutput:
-        """What the population predicts as it is now; without metrics where it is each member that is asked."""
-        users = self.compute_metrics, self.preprocess_logits_for_metrics
-        self.compute_metrics, self.preprocess_logits_for_metrics = (None, None) if of_members else users
-        few = voting.few_rows(self.args, self.population.size)
+    def _predict(
+        self, *args: Any, asked: Literal["vote", "members", "merged"] = "vote", **options: Any
+    ) -> PredictionOutput:
+        """What the population predicts as it is now; without metrics where it is not the vote that is asked for."""
+        users, one_by_one = (self.compute_metrics, self.preprocess_logits_for_metrics), asked != "vote"
+        self.compute_metrics, self.preprocess_logits_for_metrics = (None, None) if one_by_one else users
+        merged = self.population.merged() if asked == "merged" else nullcontext()
         try:
-            with self.globals.used(), few, self.ballots.asking_members(of_members):
-                output = super().predict(*args, **options)
+            with self.strategy.predicting(self.population), merged, self.globals.used():
+                with few_rows(self.args, self.population.size), self.voting.asking_members(one_by_one):
+                    output = super().predict(*args, **options)
         finally:
             self.compute_metrics, self.preprocess_logits_for_metrics = users
-        return voting.tokens_last(output) if self.ballots.of_words else output
-
-    def _monitor(self) -> ForkMonitor:
-        """The monitor that compares the members of this training run."""
-
-        def texts() -> tuple[Kind, dict[str, Any] | None]:
-            wanted = self.phases.planned.steps * self.args.train_batch_size // 100
-            sets: dict[Kind, Any] = {"evaluation": self.eval_dataset, "training": self.train_dataset}
-            return texts_to_compare(self.loading, sets, wanted)
-
-        def predict(batch: dict[str, Any]) -> voting.Predicted:
-            return self._predicted(self.shown.computed, batch, self.ballots.task_if_known() is None)[0]
-
-        def task() -> Task | None:
-            return self.ballots.task_if_known()
-
-        return ForkMonitor(self.strategy.runs, texts, predict, task, self.log)
-
-    def _labeled_outputs(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Predictions of a run's model for its labeled examples, see `Strategy.start`."""
-        dataset = self.sets.train_of(run // self.strategy.runs, self.train_dataset)
-        batches = all_batches(self.loading, dataset, self.args, self.strategy.name)
-        return labeled_outputs(self.population, run, batches, self.ballots.shown_labels_of, self.accelerator.autocast)
+        return tokens_last(output) if self.ballots.task.of_words else output
 
     # ---- data ------------------------------------------------------------------------------------------------------
 
@@ -571,32 +414,15 @@ class PopulationTrainer(Trainer):
         lanes = lanes_of(self.schedule)
         if self.runs * lanes == 1:
             return super().get_train_dataloader()
-        if self.train_dataset is None:
-            raise SettingError("training needs a train_dataset")
-        if overridden(type(self), PopulationTrainer, "_get_train_sampler"):
-            raise SettingError(
-                "a _get_train_sampler of your own orders the rows of one run: not of several, nor of copies with their "
-                "own order"
-            )
-
-        def order(rows: int) -> SampleOrder:
-            sets = self.sets.train or [self.train_dataset] * len(self.seeds)
-            samplers = [super(PopulationTrainer, self)._get_train_sampler(each) for each in sets]
-            draws = [draw_of(each, rows) for each in samplers for _ in range(self.strategy.runs)]
-            self.phases.order = SampleOrder(rows, self.population.sources, lanes, draws)
-            return self.phases.order
-
-        rows = self.columns.train_batch_size
-        return self.accelerator.prepare(self.loading.packed("train", self.train_dataset, order, self.args, rows, lanes))
+        check_order(overridden(type(self), PopulationTrainer, "_get_train_sampler"))
+        sampler, sources = super()._get_train_sampler, self.population.sources
+        self.phases.order, loader = self.loading.train(self.train_dataset, sampler, sources, self.args, lanes)
+        return self.accelerator.prepare(loader)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """One row of each run side by side where each has its own evaluation set."""
-        is_own_set = eval_dataset is None or eval_dataset is self.eval_dataset  # Trainer names its own set explicitly
-        is_own_set = is_own_set and self.sets.eval is not None and self.eval_dataset is self.sets.eval[0]
-        if is_own_set and len(self.seeds) > 1:
-            rows, order = self.args.eval_batch_size, partial(InOrder, runs=self.runs)
-            return self.accelerator.prepare(self.loading.packed("eval", self.eval_dataset, order, self.args, rows))
-        return super().get_eval_dataloader(eval_dataset)
+        loader = self.loading.eval(eval_dataset, self.eval_dataset, self.args)
+        return super().get_eval_dataloader(eval_dataset) if loader is None else self.accelerator.prepare(loader)
 
     # ---- files -----------------------------------------------------------------------------------------------------
 
@@ -610,43 +436,15 @@ class PopulationTrainer(Trainer):
         if _internal_call:  # a checkpoint
             super().save_model(output_dir, _internal_call=True)
         elif self.args.should_save:
-            self._save_artifact(output_dir or folder_of(self.args))
-
-    def _save_artifact(self, folder: str) -> bool:
-        """Write an artifact; or, and then False, the plain model, of which there is none."""
-        from deni.artifact import describe
-
-        task, tokenizer = self.ballots.task_if_known(), tokenizer_of(self)
-        if task is not None:
-            about = partial(describe, self, **self.reads)
-            self.artifacts.save(folder, self.population, tokenizer, self.strategy, task.name, about)
-        else:
-            weights.write(weights.one_model(self.population, self.strategy), tokenizer, folder)
-            torch.save(self.args, os.path.join(folder, TRAINING_ARGS_NAME))
-        save_processor(self, folder)
-        return task is not None
+            save_trained(self, output_dir or folder_of(self.args))
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        if not self.args.should_save:
-            return
-        folder = output_dir or folder_of(self.args)
-        alone = self.population.runs > 1 and self.ballots.task_if_known() is None  # neither an artifact nor one model
-        predicts = not alone and self._save_artifact(folder)
-        os.makedirs(folder, exist_ok=True)
-        torch.save(self.args, os.path.join(folder, TRAINING_ARGS_NAME))
-        if self.schedule is None:  # no training that could go on from here
-            return
-        extra = {
-            "origin": self.origin,
-            "before_fork": before_fork(self.origin, self.phases, self.state.global_step),
-            "step": self.state.global_step,
-            **self.phases.state(),
-        }
-        checkpoint.save(self.population, folder, extra, self.strategy if predicts else None)
+        if self.args.should_save:
+            save_checkpoint(self, output_dir or folder_of(self.args))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
-            self._save_artifact(folder_of(self.args))  # Trainer copies files of its own names
+            save_trained(self, folder_of(self.args))  # Trainer copies files of its own names
         super()._push_from_checkpoint(checkpoint_folder)
 
     def _save_rng_state(self, output_dir: str) -> None:
