@@ -33,7 +33,8 @@ from deni import artifact
 from deni.data import Texts, names
 from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.models.devices import find_device
-from deni.models.loading import load_model, load_tokenizer, token_limit
+from deni.models.loading import load_config, load_model, load_tokenizer, token_limit
+from deni.models.pooling import attach, choose, resolve
 from deni.models.tokenizing import choose_max_length, encode, tokenize
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
@@ -226,6 +227,9 @@ def fine_tune(
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
+    how = () if task.of_words else resolve(recipe.pooling, recipe.normalize_features, recipe.model)
+    virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
+    pooling = choose(*how, load_config(recipe.model), virtual, side) if how else None
     padding = _padding(recipe)
     collator = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
 
@@ -233,7 +237,8 @@ def fine_tune(
         with warnings.catch_warnings():
             # PEFT asks transformers under a name that transformers will drop.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-            return recipe.tuning.apply(load_model(recipe.model, labels, recipe.dropout, recipe.task))
+            model = load_model(recipe.model, labels, recipe.dropout, recipe.task)
+            return recipe.tuning.apply(attach(model, pooling))
 
     with _run_folder(checkpoints) as folder:
         args = _arguments(recipe, folder, save_steps, dev is not None, progress, target)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from deni.data import DATASETS
 from deni.errors import SettingError
 from deni.models.architectures import HEAD_DROPOUT_RATE
+from deni.models.pooling import resolve
 from deni.randomness import Sources
-from deni.settings import check_choices
+from deni.settings import check_choices, setting
 from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
 from deni.strategies.deni import DENI
 from deni.tasks import DEFAULT, TASKS, find_task
@@ -55,6 +56,9 @@ class Recipe:
         early_stopping_patience: stop after so many epochs without a better score on the dev texts, by the
             metric `best` of the task (macro F1, for one label a text).
         class_weights: weigh the loss so that all classes count alike.
+        pooling: how the states of a text's tokens become what the head reads: `pooler`, `cls`, `mean` or `last`, see
+            `deni.models.pooling`; `auto`: as the class of the model does.
+        normalize_features: scale what is pooled to length 1.
     """
 
     model: str = "minilm"
@@ -80,6 +84,8 @@ class Recipe:
     gradient_checkpointing: bool = False
     early_stopping_patience: int | None = None
     class_weights: bool = False
+    pooling: Literal["auto", "pooler", "cls", "mean", "last"] = setting("auto", neutral="auto")
+    normalize_features: bool = setting(False, neutral=False)
 
     def __post_init__(self) -> None:
         for name, value in self.strategy.arguments().items():
@@ -105,6 +111,9 @@ class Recipe:
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
             raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: omit it")
+        if task.of_words and (self.pooling != "auto" or self.normalize_features):
+            name = "pooling" if self.pooling != "auto" else "normalize_features"
+            raise SettingError(f"{name} is not for the task {self.task}, where each token is read by itself: omit it")
         if task.of_words and self.tuning.virtual_tokens:
             raise SettingError(
                 f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for "
@@ -164,8 +173,11 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        pooling, normalize = resolve(self.pooling, self.normalize_features, self.model)
         return {
             **values,
+            "pooling": pooling,
+            "normalize_features": normalize,
             "source_seeds": dict(self.source_seeds),
             "learning_rate": self.rate,
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},

@@ -42,7 +42,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     - check_classifiers_train: it asks for an accuracy that needs the numbers themselves.
 
     Args:
-        model, epochs, learning_rate, batch_size, max_length, engine: as in `deni.recipe.Recipe`.
+        model, epochs, learning_rate, batch_size, max_length, pooling, normalize_features, engine: as in
+            `deni.recipe.Recipe`.
         task: one in which each text has one class, see `deni.tasks.TASKS`.
         label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
             of numbers.
@@ -73,6 +74,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float | None = None,
         batch_size: int = 8,
         max_length: int | None = None,
+        pooling: str = "auto",
+        normalize_features: bool = False,
         engine: str = "auto",
         preset: str | None = None,
         strategy_settings: Mapping[str, Any] | None = None,
@@ -91,6 +94,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_length = max_length
+        self.pooling = pooling
+        self.normalize_features = normalize_features
         self.engine = engine
         self.preset = preset
         self.strategy_settings = strategy_settings
@@ -142,6 +147,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             max_length=self.max_length,
+            pooling=self.pooling,
+            normalize_features=self.normalize_features,
             engine=self.engine,
             seed=int(seed),
             source_seeds=self.source_seeds,

@@ -13,7 +13,8 @@ from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
 from deni.errors import InputError
 from deni.models.fresh import outside_layers
-from deni.models.hugging_face import hugging_face, with_peft
+from deni.models.hugging_face import config_of, hugging_face, with_peft
+from deni.models.pooling import detach, pooling_of, says
 from deni.outputs import check_free, check_outside
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
@@ -45,7 +46,8 @@ def export(
         the folders of the models.
 
     Raises:
-        InputError: the target exists, or holds the artifact; adapters of a fully tuned model; a model with UniPELT.
+        InputError: the target exists, or holds the artifact; adapters of a fully tuned model; a model with UniPELT, or
+            with a pooling that its class does not have.
     """
     if how not in ("single", "members"):
         raise InputError(f"unknown export {how!r}: choose single or members")
@@ -62,6 +64,7 @@ def export(
         raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
         raise InputError(f"{folder} has a prompt, which cannot be merged into the model: add --adapter")
+    _check_pooling(population.model, folder, classifier.tokenizer, adapter)
     if how == "single":
         mean = mean_of_products if merge_lora == "product" else mean_of_members
         models = {"": population.full(mean(population.values))}
@@ -69,12 +72,29 @@ def export(
         models = {f"member-{member}": population.member(member) for member in range(population.size)}
     with writing(out, overwrite) as target:
         for name, values in models.items():
-            _export_one(population.copy_of(values), target / name, adapter, Path(folder))
+            _export_one(population.copy_of(values), target / name, adapter, Path(folder), classifier.tokenizer)
             classifier.tokenizer.save_pretrained(target / name)
     return [Path(out) / name for name in models]
 
 
-def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path) -> None:
+def _check_pooling(model: nn.Module, folder: str | Path, tokenizer: Any, adapter: bool) -> None:
+    """Raise InputError where an ordinary model, or an adapter of one, would pool in another way than the artifact."""
+    pooling, config = pooling_of(model), config_of(model)
+    if pooling is None or config is None:
+        return
+    said = says(pooling, config, tokenizer.padding_side)
+    if said is None or (adapter and said):
+        way = f"{pooling.kind} pooling" + (", normalized" if pooling.normalize else "")
+        what = "the base model of a PEFT adapter" if adapter else f"an ordinary model of {config.model_type}"
+        raise InputError(f"{folder} has {way}, which {what} does not do: use it with deni.load or deni predict")
+
+
+def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path, tokenizer: Any) -> None:
+    config: Any = config_of(model)
+    if (pooling := pooling_of(model)) is not None:
+        for name, value in (says(pooling, config, tokenizer.padding_side) or {}).items():
+            setattr(config, name, value)
+        detach(model)
     if adapter:
         from deni.models.loading import MINILM
 

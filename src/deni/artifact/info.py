@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from deni.models.pooling import Pooling
 from deni.tasks.voting import COMBINES
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `deni.json` beyond the weights, for `deni.artifact.save`.
 
-    Predicting needs `vote`, `engine`, `task`, `max_length`, `padding` and `text_pair_column`. The rest is information:
-    no strategy, tuning or setting is looked up by its name when the artifact is loaded.
+    Predicting needs `vote`, `engine`, `task`, `max_length`, `padding` and `text_pair_column`, and `pooling`, which
+    `save` finds on the model. The rest is information: no strategy, tuning or setting is looked up by its name when the
+    artifact is loaded.
 
     Args:
         trainer: the trainer, with its population.
@@ -85,5 +87,7 @@ def check(info: Mapping[str, Any]) -> None:
     ):
         if value not in known:
             raise ValueError(f"unknown {name} {value!r}")
+    if "pooling" in info:
+        Pooling.of(info["pooling"])
     if info["padding"] == "max_length" and info["max_length"] is None:
         raise ValueError("padding to max_length without one")

@@ -22,9 +22,10 @@ from deni.artifact.skeleton import Misfit, fill, read_json, skeleton
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
-from deni.errors import ArtifactError
+from deni.errors import ArtifactError, SettingError
 from deni.inputs import check_model
 from deni.models.devices import find_device
+from deni.models.pooling import Pooling, attach
 from deni.models.reading import read_tokenizer
 from deni.outputs import INFO
 from deni.population import Population
@@ -101,6 +102,11 @@ def load(
     else:
         with global_generators(0):
             model = model_init()
+    if "pooling" in info:
+        try:
+            attach(model, Pooling.of(info["pooling"]))
+        except SettingError as error:
+            raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
     ids = {name.removesuffix(IDS): members.pop(name) for name in list(members) if name.endswith(IDS)}
     runs, size = int(info["runs"]), len(next(iter(members.values())))
     first = [{name: value[run * (size // runs)] for name, value in members.items()} for run in range(runs)]

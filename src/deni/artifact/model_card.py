@@ -27,6 +27,8 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
     labels = ", ".join(in_code(label) for label in info["labels"])
     example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
+    pooling = info.get("pooling")
+    pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
     export = EXPORTS.get(tuning, ("--as single", "transformers model"))
     command = in_code(f"deni export {shlex.quote(name)} out {export[0]}") if export else ""
     exported = f"\n{command} writes one ordinary {export[1]}.\n" if export else ""
@@ -43,7 +45,7 @@ of one model that vote.
 
 - {task.outputs_are}: {labels}
 - Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}
-- Tuning: {escaped(tuning)}
+- Tuning: {escaped(tuning)}{pooled}
 - Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}
 - Schedule: {in_code(info.get("schedule", ""))}, {info.get("member_steps", "?")} member-steps
 - Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}

@@ -18,6 +18,7 @@ from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.models.architectures import for_tokens
+from deni.models.pooling import pooling_of
 from deni.outputs import INFO
 from deni.population import Population
 from deni.provenance import versions
@@ -65,6 +66,7 @@ def save(
             buffers = dict(model.named_buffers(remove_duplicate=False))
             shared |= {name: buffers[name] for name in reading.buffers}
             write_description(model, dict(enumerate(labels)), target)
+            pooling = pooling_of(model)
         _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
         if not _linked(base, target / BASE):
             _write(target / BASE, shared)
@@ -81,6 +83,7 @@ def save(
             **info,
             "task": task,
             "dtype": reading.dtype,
+            **({"pooling": pooling.to_json()} if pooling else {}),
             **({"needs": reading.needs} if reading.needs else {}),
         }
         if not keep_others or not (folder / CARD).exists() or CARD in listed(folder):

@@ -22,6 +22,7 @@ from deni.engine.module import in_mode
 from deni.errors import ArtifactError, short
 from deni.models.architectures import auto_class
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
+from deni.models.pooling import attach, pooling_of
 from deni.models.reading import read_adapter_config, read_config
 from deni.models.tokenizing import settings_kept
 from deni.population import Population
@@ -191,7 +192,7 @@ def try_reading(
         try:
             with tempfile.TemporaryDirectory(prefix="deni.") as folder:
                 write_description(model, None, Path(folder))
-                made = skeleton(Path(folder), of_words).eval()
+                made = attach(skeleton(Path(folder), of_words), pooling_of(model)).eval()
             fill(made, {**shared, **population.member(0)}, population.slots.keys())
         except Exception as error:  # as above: of a class that only its author knows
             name = type(_inner(model)).__name__

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 BUDGETS = ("small", "normal", "large")
 DATASET = ("text_column", "text_pair_column", "split", "config_name", "label_column", "augmented")
-RECIPE = ("epochs", "learning_rate", "batch_size", "max_length", "dropout", "bf16")
+RECIPE = ("epochs", "learning_rate", "batch_size", "max_length", "dropout", "pooling", "normalize_features", "bf16")
 AS_IN_TRAIN = ("model", "tuning", "preset", "protocol", "labelled", "test_size", "block")
 GROUPS = {
     "What everyone needs": "model tuning strategy text_column label_column labelled seeds budget store dry_run as_json",
     "Data": "text_pair_column test_size split config_name augmented block preset protocol",
-    "Training": "epochs learning_rate batch_size max_length dropout bf16",
+    "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features bf16",
     "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
     "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
@@ -66,6 +66,8 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @training.BATCH_SIZE
 @training.MAX_LENGTH
 @training.DROPOUT
+@training.POOLING
+@training.NORMALIZE_FEATURES
 @training.BF16
 @training.BLOCK
 @click.option("--seeds", type=int, default=10, show_default=True, help="Runs that show how much results vary.")

@@ -59,6 +59,8 @@ def diagnose_file(
     batch_size: int | None = None,
     max_length: int | None = None,
     dropout: float | None = None,
+    pooling: str | None = None,
+    normalize_features: bool | None = None,
     bf16: bool | None = None,
     block: int = 0,
     seeds: int = 10,
@@ -85,7 +87,8 @@ def diagnose_file(
     Args:
         file: as in `deni.commands.train.train_file`, but not standard input; and so are the columns.
         tuning_settings: of the tuning.
-        epochs, learning_rate, batch_size, max_length, dropout, bf16: see `deni.recipe.Recipe`; None for its default.
+        epochs, learning_rate, batch_size, max_length, dropout, pooling, normalize_features, bf16: see
+            `deni.recipe.Recipe`; None for its default.
         seeds, trial_seeds: see `deni.diagnose.plan.Question`.
         budget: configurations and values that are not given (`deni.diagnose.plan.BUDGETS`).
         sources: to investigate; empty for all that play a part.
@@ -114,6 +117,8 @@ def diagnose_file(
             "batch_size": batch_size,
             "max_length": max_length,
             "dropout": dropout,
+            "pooling": pooling,
+            "normalize_features": normalize_features,
             "bf16": bf16,
         },
         tuning=NamedSettings(tuning, dict(tuning_settings or {})),

@@ -55,6 +55,22 @@ def read_config(source: str | Path, **options: Any) -> Any:
     return config
 
 
+def read_text(source: str | Path, name: str) -> str | None:
+    """A text file of a model; None where there is none, or the hub does not answer.
+
+    Args:
+        source: a folder or hub id.
+        name: of the file, as a path in it.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        found = Path(source) / name if Path(source).is_dir() else cached_file(str(source), name)
+        return None if found is None else Path(found).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
 def forget_kernels(config: Any) -> None:
     """Let transformers choose how attention is computed, in a configuration and those inside it."""
     from transformers import PretrainedConfig

@@ -12,6 +12,8 @@ from pathlib import Path
 from deni.data import Texts, check_trainable
 from deni.errors import InputError, SettingError
 from deni.models.loading import load_config
+from deni.models.pooling import choose
+from deni.models.pooling import resolve as pooling_resolved
 from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
@@ -107,13 +109,15 @@ def _axis(point: Point, axis: str) -> Iterator[None]:
 
 def _recipe_of(point: Point) -> Recipe:
     with _axis(point, "models"):
-        limit = getattr(load_config(point.cell.model), "max_position_embeddings", None)
+        config = load_config(point.cell.model)
+        limit = getattr(config, "max_position_embeddings", None)
     with _axis(point, "strategies"):
         recipe = point.cell.resolve()
     with _axis(point, "tunings"):
         if isinstance(recipe.tuning, UniPELT):
             package()
     with _axis(point, "recipe"):
+        choose(*pooling_resolved(recipe.pooling, recipe.normalize_features, recipe.model), config)
         if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:
             raise SettingError(
                 f"max_length {recipe.max_length} is over the limit of {limit} tokens of {point.cell.model}"

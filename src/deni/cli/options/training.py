@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli.options.choice import Choice
+from deni.models.pooling import KINDS
 from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
 
@@ -35,6 +36,15 @@ MAX_LENGTH = click.option(
     "--max-length", type=int, help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
 )
 DROPOUT = click.option("--dropout", type=float, help="Dropout in front of the output layer.  [default: 0.3]")
+POOLING = click.option(
+    "--pooling",
+    type=Choice(["auto", *KINDS]),
+    help="How the states of a text's tokens become what the head reads; auto: as the model's class does.  "
+    "[default: auto]",
+)
+NORMALIZE_FEATURES = click.option(
+    "--normalize-features", is_flag=True, default=None, help="Scale what is pooled to length 1."
+)
 BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
 BLOCK = click.option(
     "--block",
