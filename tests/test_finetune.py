@@ -10,7 +10,7 @@ import transformers
 
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
-from deni.finetune import fine_tune, last_checkpoint
+from deni.finetune import fine_tune
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenizing import choose_max_length, encode
 from deni.recipe import Recipe
@@ -222,11 +222,3 @@ def test_a_label_that_training_never_saw_is_named(texts):
 def test_scores_are_those_of_scikit_learn():
     assert of_classes([0, 1, 2], [0, 1, 2]) == {"macro_f1": 1, "accuracy": 1, "mcc": 1}
     assert of_classes([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx({"macro_f1": 1 / 3, "accuracy": 0.5, "mcc": 0})
-
-
-def test_the_last_checkpoint_is_the_one_with_the_highest_step(tmp_path):
-    assert last_checkpoint(None) is None
-    assert last_checkpoint(tmp_path) is None
-    for step in (9, 100, 20):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"

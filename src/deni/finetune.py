@@ -40,6 +40,7 @@ from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.schedule import Schedule
 from deni.tasks import TASKS, Task
+from deni.training import manifest
 from deni.training.compat import arrays, place, renamed
 from deni.training.loggers import Bar
 from deni.training.trainer import PopulationTrainer
@@ -194,8 +195,8 @@ def fine_tune(
         seeds: train one run for each, in lock-step, in place of `recipe.seed`.
         checkpoints: folder for checkpoints; None for none.
         save_steps: optimizer steps between checkpoints; None: only after Ctrl-C.
-        resume: continue from the last checkpoint.
-        start_from: a checkpoint to continue from that is not among `checkpoints`, which has none yet.
+        resume: continue from the newest whole checkpoint among `checkpoints`; a warning names later ones.
+        start_from: a checkpoint to continue from, or a folder with checkpoints, in place of `checkpoints`.
         progress: show a progress bar.
         device: where to train, see `deni.models.devices.find_device`.
         callbacks: of transformers.
@@ -219,9 +220,12 @@ def fine_tune(
     pair = text_pair_column or "text_pair" if train.pairs else None
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")
-    last = last_checkpoint(checkpoints)
-    if resume and last is None:
-        raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
+    if resume and start_from is not None:
+        raise SettingError("give either resume or start_from, not both")
+    if resume and checkpoints is not None:
+        manifest.settle(Path(checkpoints))
+        if not manifest.checkpoints(checkpoints):
+            raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
     tokenizer = load_tokenizer(recipe.model, recipe.task)
     limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
@@ -273,9 +277,9 @@ def fine_tune(
             trainer.add_callback(bar)
         began = time.perf_counter()
         with interrupt.listening(), bar:
-            trainer.train(resume_from_checkpoint=str(last) if resume else start_from and str(start_from))
+            trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
     seconds = time.perf_counter() - began
-    last = last_checkpoint(checkpoints)
+    last = manifest.newest(checkpoints)
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
@@ -371,14 +375,6 @@ def _digest(texts: Texts) -> str:
 def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:
     counts = np.bincount(gold, minlength=classes)
     return torch.tensor(len(gold) / (classes * counts), dtype=torch.float32)
-
-
-def last_checkpoint(folder: str | Path | None) -> Path | None:
-    """The newest `checkpoint-STEP` folder, or None."""
-    found = sorted(
-        Path(folder).glob("checkpoint-*") if folder else [], key=lambda path: int(path.name.rpartition("-")[2])
-    )
-    return found[-1] if found else None
 
 
 class _StopOnInterrupt(TrainerCallback):

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from deni.cli import main
+from deni.training import manifest
 from tests.helpers.tiny import toy_rows, write_csv
 
 
@@ -297,6 +298,54 @@ def test_resume_may_compute_in_another_way(train):
     shutil.rmtree(train.folder / "model")
     result = train("--resume", "--engine", "loop", "--members-at-a-time", 1, "--eval-batch-size", 4)
     assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def checkpoints(train, monkeypatch):
+    """The checkpoints of a training of two epochs, each of them kept."""
+    monkeypatch.setattr(manifest, "remove", lambda checkpoint: None)
+    assert train("--epochs", 2, "--save-steps", 3).exit_code == 0
+    monkeypatch.undo()
+    return train.folder / "model.checkpoints"
+
+
+def test_resume_passes_over_what_is_not_whole_and_names_it(train, checkpoints):
+    last, middle, first, *_ = manifest.checkpoints(checkpoints)
+    (last / "scheduler.pt").unlink()
+    (middle / "manifest.json").unlink()
+    whole = (train.folder / "model/population.safetensors").read_bytes()
+    shutil.rmtree(train.folder / "model")
+    resumed = train("--epochs", 2, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    (line,) = (line for line in resumed.stderr.splitlines() if "resumed from" in line)
+    passed = f"passed over {last.name} (scheduler.pt is missing); {middle.name} (it has no manifest.json: not written"
+    assert line.startswith(f"Warning: resumed from {first}, {passed}")
+    assert (train.folder / "model/population.safetensors").read_bytes() == whole
+    for each in manifest.checkpoints(checkpoints):
+        (each / "optimizer.pt").unlink()
+    shutil.rmtree(train.folder / "model")
+    refused(train("--epochs", 2, "--resume"), f"{checkpoints} has no checkpoint to resume from: {last.name} (opt")
+
+
+def test_resume_from_goes_on_from_the_checkpoint_of_another_output(train, checkpoints):
+    last, *_, first = manifest.checkpoints(checkpoints)
+    shutil.rmtree(last)
+    whole = train.folder / "model"
+    for number, given in enumerate((whole, first)):
+        out = train.folder / f"other{number}"
+        result = train("--epochs", 2, "--resume-from", given, "--output", out)
+        assert result.exit_code == 0, result.output
+        assert (out / "population.safetensors").read_bytes() == (whole / "population.safetensors").read_bytes()
+        assert "--resume-from" not in (out / "report.html").read_text(encoding="utf-8")
+        assert not out.with_name(out.name + ".checkpoints").exists()
+    other = ["--output", train.folder / "others"]
+    refused(train("--epochs", 3, "--resume-from", first, *other), "is of another run", "epochs 2.0, not 3.0")
+    refused(train("--resume-from", train.folder / "nothing", *other), "has no checkpoint to resume from: name a")
+    refused(train("--resume-from", first, "--output", checkpoints, "--overwrite"), first.name, "choose another")
+    both = train("--resume", "--resume-from", first, *other)
+    assert both.exit_code == 2
+    assert "give --resume or --resume-from, not both" in both.stderr
+    assert first.is_dir()
 
 
 # ---- Ctrl-C --------------------------------------------------------------------------------------------------------

@@ -7,12 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 from deni.cli import main
-from deni.commands.train import checkpoint_folder, train_file
+from deni.commands.train import train_file
 from deni.data import read_texts
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
 from deni.training import loggers as curves
 from deni.training.curves import curves_folder
+from deni.training.manifest import checkpoint_folder
 
 SETTINGS = {"strategy_settings": {"members": 3}, "epochs": 2}
 

@@ -1,13 +1,13 @@
 """Checkpoints: what goes on as if not stopped, what is refused, which population comes back."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 
-from deni.errors import ArtifactError
+from deni.errors import ArtifactError, InputWarning
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble, NoisyInterpolation
+from deni.training import checkpoint
 from tests.helpers.trainers import distance, fresh, lora, make, rows, same, seeded, values
 
 SAVE = {"save_strategy": "steps", "save_steps": 14}
@@ -76,26 +76,65 @@ def test_a_checkpoint_after_the_first_fork_does_not_go_on_with_other_forks(tmp_p
     make(tmp_path, other).train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-14"))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["population.json", "population.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"],
-)
-def test_a_truncated_file_of_a_checkpoint_gives_one_line(tmp_path, name):
-    make(tmp_path, DENI(members=2), args=SAVE).train()
-    file = tmp_path / "out/checkpoint-14" / name
-    file.write_bytes(file.read_bytes()[:60])
-    with pytest.raises(ArtifactError, match="checkpoint-14") as raised:
-        make(tmp_path, DENI(members=2)).train(resume_from_checkpoint=str(file.parent))
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A training with checkpoints at 14 and 28 of 40 steps, inside an interpolation and after it."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = make(folder, DENI(members=2), args=SAVE)
+    trainer.train()
+    return trainer, folder / "out"
+
+
+FILES = [
+    *("population.safetensors", "base.safetensors", "population.json", "deni.json", "config.json"),
+    *("optimizer.pt", "scheduler.pt", "rng_state.pth", "randomness_0.safetensors", "trainer_state.json"),
+]
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "altered"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_with_a_damaged_file_is_refused_in_one_line(whole, tmp_path, name, damage):
+    folder = tmp_path / "checkpoint-14"
+    shutil.copytree(whole[1] / folder.name, folder)
+    file = folder / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        at = len(content) // 2
+        file.write_bytes(content[:60] if damage == "truncated" else content[:at] + b"~" + content[at + 1 :])
+    what = {"missing": "is missing", "truncated": "has 60 bytes, not", "altered": "was changed after it was written"}
+    with pytest.raises(ArtifactError, match=f"checkpoint-14 is not .* \\({name} {what[damage]}") as raised:
+        make(tmp_path, DENI(members=2)).train(resume_from_checkpoint=str(folder))
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("state", "message"), [({}, "lacks its sizes"), ({"format": 2}, "format 2")])
-def test_a_checkpoint_with_other_contents_is_refused(tmp_path, state, message):
-    make(tmp_path, Default(), args=SAVE).train()
-    file = tmp_path / "out/checkpoint-14/population.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **state} if state else {}))
-    with pytest.raises(ArtifactError, match=message):
-        make(tmp_path, Default()).train(resume_from_checkpoint=str(file.parent))
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "randomness_0.safetensors"])
+def test_a_damaged_checkpoint_is_passed_over(whole, tmp_path, name):
+    trainer, folder = whole
+    for step in (14, 28):
+        shutil.copytree(folder / f"checkpoint-{step}", tmp_path / f"out/checkpoint-{step}")
+    (tmp_path / "out/checkpoint-28" / name).unlink()
+    resumed = make(tmp_path, DENI(members=2), args=SAVE)
+    with pytest.warns(InputWarning, match=rf"resumed from .*-14, passed over .*checkpoint-28 \({name} is missing\)"):
+        resumed.train(resume_from_checkpoint=True)
+    assert same(values(trainer), values(resumed))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("population.json", "{}", "lacks its sizes"),
+        ("population.json", '{"format": 2, "runs": 1, "members": 1, "forks": 0}', "format 2"),
+        ("population.json", "[", "not a readable checkpoint"),
+        ("trained.safetensors", "[", "is truncated"),
+    ],
+)
+def test_other_contents_are_refused_where_no_manifest_is_asked(whole, tmp_path, file, content, message):
+    folder = tmp_path / "checkpoint-14"
+    shutil.copytree(whole[1] / folder.name, folder)
+    (folder / file).write_text(content)
+    with pytest.raises(ArtifactError, match=f"checkpoint-14.*{message}"):
+        checkpoint.load(make(tmp_path, DENI(members=2)).population, folder)
 
 
 def test_training_again_from_model_init_starts_from_nothing(tmp_path):

@@ -22,6 +22,7 @@ from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
 from deni.terminal import console, say
 from deni.training.curves import TOOLS, curves_folder
+from deni.training.manifest import named
 from deni.tuning import TUNINGS
 
 # What a seed of one source decides, for its help.
@@ -36,7 +37,7 @@ SEEDED = {
 }
 GROUPS = {
     "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain resume "
-    "overwrite",
+    "resume_from overwrite",
     "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
     "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features optim weight_decay "
     "warmup_ratio max_grad_norm class_weights early_stopping_patience",
@@ -68,8 +69,22 @@ class _Remembers(SettingsCommand):
     """Keeps what was typed, so that the report can say how to repeat it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["deni.typed"] = shlex.join(["deni", "train", *(each for each in args if each != "--resume")])
+        ctx.meta["deni.typed"] = shlex.join(["deni", "train", *_without_resuming(args)])
         return super().parse_args(ctx, args)
+
+
+def _without_resuming(args: list[str]) -> list[str]:
+    """The command that does all of it: what goes on from a checkpoint ends as if it had not been stopped.
+
+    >>> _without_resuming(["a.csv", "--resume-from", "b", "--output", "c", "--resume-from=d", "--resume"])
+    ['a.csv', '--output', 'c']
+    """
+    after = ["", *args]
+    return [
+        each
+        for each, before in zip(args, after, strict=False)
+        if before != "--resume-from" and each not in ("--resume", "--resume-from") and "--resume-from=" not in each
+    ]
 
 
 @click.command(
@@ -151,7 +166,12 @@ class _Remembers(SettingsCommand):
     help="Epochs without a better --dev score after which training stops.  [default: never]",
 )
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: one on Ctrl-C]")
-@click.option("--resume", is_flag=True, help="Continue from the last checkpoint of the same command.")
+@click.option("--resume", is_flag=True, help="Continue from the last whole checkpoint of the same command.")
+@click.option(
+    "--resume-from",
+    metavar="FOLDER",
+    help="Continue from a checkpoint of another output: FOLDER is the checkpoint, the checkpoints, or that output.",
+)
 @click.option(
     "--report-to",
     type=Choice(TOOLS),
@@ -175,7 +195,10 @@ def command(
     if (file is None) == (data is None):
         raise click.UsageError("give one FILE, or --data")
     file = str(file or data)
-    check_outside(given["output"], *filter(None, (file, given["test"], given["dev"], given["model"])))
+    if given["resume"] and given["resume_from"] is not None:
+        raise click.UsageError("give --resume or --resume-from, not both")
+    start = None if given["resume_from"] is None else named(given["resume_from"])
+    check_outside(given["output"], *filter(None, (file, given["test"], given["dev"], given["model"], start)))
     check_free(given["output"], given["overwrite"])
     check_writable(given["output"])
     check_data(file)
@@ -194,7 +217,7 @@ def command(
     names = (
         *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
-        *("overwrite", "resume", "save_steps", "report_to", "device", "progress"),
+        *("overwrite", "resume", "resume_from", "save_steps", "report_to", "device", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
@@ -211,7 +234,9 @@ def command(
     )
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:
-        say(f"Interrupted. Checkpoint: {done.result.checkpoint}. Give the same command with --resume to go on.")
+        last = done.result.checkpoint
+        goes_on = f"Checkpoint: {last}. Give the same command with --resume to go on." if last else "No checkpoint."
+        say(f"Interrupted. {goes_on}")
         raise SystemExit(130)
     page, measured = done.output / PAGE, TASKS[plan.task].metrics
     rows = {

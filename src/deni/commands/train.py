@@ -17,6 +17,7 @@ from deni.finetune import Evaluation, FineTuneResult, fine_tune
 from deni.outputs import check_free, check_outside, check_writable
 from deni.randomness import Sources
 from deni.recipe import Recipe
+from deni.training import manifest
 from deni.training.curves import Tool, curves_folder
 from deni.training.loggers import curves_to
 
@@ -40,12 +41,6 @@ class TrainingRun:
     resumed: bool = False
 
 
-def checkpoint_folder(output: str | Path) -> Path:
-    """The folder of an artifact's checkpoints: next to it, never in it."""
-    output = Path(output)
-    return output.with_name(output.name + ".checkpoints")
-
-
 def train_file(
     file: str | Path,
     *,
@@ -66,6 +61,7 @@ def train_file(
     protocol: Literal["paper"] | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    resume_from: str | Path | None = None,
     save_steps: int | None = None,
     report_to: Tool = "none",
     device: str | None = None,
@@ -92,6 +88,8 @@ def train_file(
             pair; `released` takes ceil(labelled/C) texts of each of the C classes.
         protocol: `paper`: the preset `paper` unless another is given, and 1,000 labeled texts unless `labelled` says
             otherwise.
+        resume: continue from the newest whole checkpoint of the same output.
+        resume_from: a checkpoint, a folder with checkpoints, or the output of another command, to continue from.
         device: where to compute, see `deni.models.devices.find_device`.
         report_to: where the curves go while it trains; TensorBoard's files are in
             `deni.training.curves.curves_folder`.
@@ -104,8 +102,11 @@ def train_file(
     if protocol not in (None, "paper"):
         raise InputError(f"unknown protocol {protocol!r}: choose paper")
     preset = preset or protocol
+    if resume and resume_from is not None:
+        raise InputError("give either resume or resume_from, not both")
+    start = None if resume_from is None else manifest.named(resume_from)
     callbacks = curves_to(report_to, curves_folder(output, resume))
-    kept = (file, test, dev, recipe.model, local_file(str(file)))
+    kept = (file, test, dev, recipe.model, local_file(str(file)), start)
     check_outside(output, *(str(given) for given in kept if given is not None))
     check_free(output, overwrite)
     check_writable(output)
@@ -136,9 +137,10 @@ def train_file(
         train,
         recipe,
         dev=developed,
-        checkpoints=checkpoint_folder(output),
+        checkpoints=manifest.checkpoint_folder(output),
         save_steps=save_steps,
         resume=resume,
+        start_from=start,
         progress=progress,
         device=device,
         callbacks=callbacks,
@@ -154,7 +156,7 @@ def train_file(
     if evaluation is not None:
         metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
         result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
-    done = TrainingRun(result, metrics, None, evaluation, resume)
+    done = TrainingRun(result, metrics, None, evaluation, resume or start is not None)
     return dataclasses.replace(done, output=result.save(output, metrics, overwrite, _files(done, extra_files)))
 
 

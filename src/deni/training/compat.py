@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # Methods of `Trainer` that are overridden -> why.
 OVERRIDDEN = {
     "_get_train_sampler": "it draws a seed from the global generator; the order of rows has its own source",
+    "_save_checkpoint": "a checkpoint is written whole or not at all, and a full disk does not end the training",
     "_save": "a checkpoint holds the members and their number, not a state dict",
     "_push_from_checkpoint": "it copies files of Trainer's names only; an artifact has others",
     "_save_rng_state": "it saves the global generators only",
@@ -42,6 +43,9 @@ OVERRIDDEN = {
 }
 # Methods of `Trainer` that are called -> why.
 CALLED = {
+    "_get_output_dir": "the folder of the checkpoints, which a search for hyperparameters changes",
+    "_save_optimizer_and_scheduler": "one of those that write a checkpoint, see `writing_to`",
+    "_save_scaler": "one of those that write a checkpoint, see `writing_to`",
     "_get_num_items_in_batch": "what a loss is divided by is counted for each member",
     "_prepare_inputs": "moves a batch to the device as Trainer does, also where it has no loader",
     "_remove_unused_columns": "batches of ours drop the columns that Trainer's would",
@@ -86,6 +90,39 @@ def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase | None:
         if isinstance(each, PreTrainedTokenizerBase):
             return each
     return None
+
+
+def run_folder(trainer: Trainer, trial: Any = None) -> str:
+    """The folder of a trainer's checkpoints; that of a trial in a search for hyperparameters."""
+    return cast(str, trainer._get_output_dir(trial))
+
+
+def push(trainer: Trainer, checkpoint: str) -> None:
+    """Push model and checkpoint to the Hub."""
+    trainer._push_from_checkpoint(checkpoint)
+
+
+@contextmanager
+def writing_to(
+    trainer: Trainer, folder: str, guarded: Callable[[Callable[..., Any]], Callable[..., None]]
+) -> Iterator[None]:
+    """Inside, `_save_checkpoint` writes into another folder and pushes nothing.
+
+    Args:
+        folder: in place of the trainer's output folder.
+        guarded: wraps each method that writes.
+    """
+    writers = ("save_model", "_save_optimizer_and_scheduler", "_save_scaler", "_save_rng_state")
+    own: dict[str, Any] = {name: guarded(getattr(trainer, name)) for name in writers}
+    own |= {"_get_output_dir": lambda trial=None: folder, "_push_from_checkpoint": lambda checkpoint_folder: None}
+    before = {name: vars(trainer)[name] for name in own if name in vars(trainer)}
+    vars(trainer).update(own)
+    try:
+        yield
+    finally:
+        for name in own:
+            del vars(trainer)[name]
+        vars(trainer).update(before)
 
 
 def save_processor(trainer: Trainer, folder: str) -> None:

@@ -83,6 +83,11 @@ class Artifacts:
         self.reading: Reading | None = None
         self._last: tuple[Any, ...] = ()  # what the members last shared, and the file that holds it
 
+    def moved(self, written: Path, target: Path) -> None:
+        """Tell that a folder with an artifact has another name now."""
+        if self._last and self._last[2].parent == written:
+            self._last = (*self._last[:2], target / self._last[2].name, self._last[3])
+
     def check(
         self, population: Population, tokenizer: PreTrainedTokenizerBase | None, task: str, announce: bool = True
     ) -> Reading:

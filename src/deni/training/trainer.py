@@ -32,6 +32,7 @@ from deni.training.arguments import check_arguments, check_devices, check_metric
 from deni.training.ballots import Ballots
 from deni.training.batches import LENGTHS, SampleOrder, draw_of
 from deni.training.checkpoint import readable_states
+from deni.training.checkpoint_writing import Checkpoints
 from deni.training.compat import (
     Columns,
     adapt,
@@ -183,7 +184,8 @@ class PopulationTrainer(Trainer):
         self.voting = Voting(self.ballots, self.run_seeds)
         self.steps = Steps(self.ballots, self.columns, self.loading, self.parts)
         follow_seeds(self, lambda: task.of_words)
-        self.callback_handler = Events(self.callback_handler, self.phases)
+        self.checkpoints = Checkpoints(self, self.artifacts.moved)
+        self.callback_handler = Events(self.callback_handler, self.phases, self.checkpoints)
 
     # ---- what it is ------------------------------------------------------------------------------------------------
 
@@ -233,8 +235,12 @@ class PopulationTrainer(Trainer):
         return populate(self, self.fresh.of(0, trial).to(self.args.device), trial)
 
     def train(self, *args: Any, **options: Any) -> TrainOutput:
-        """As `Trainer.train`; the global generators stay as they were."""
-        resumes = args[0] if args else options.get("resume_from_checkpoint")
+        """As `Trainer.train`; the global generators stay as they were.
+
+        `resume_from_checkpoint` is a checkpoint, a folder with checkpoints, or True for the trainer's own: of a folder
+        the newest whole one, see `deni.training.manifest`.
+        """
+        resumes = args[0] if args else options.pop("resume_from_checkpoint", None)
         trial = args[1] if len(args) > 1 else options.get("trial")
         if self.population.members > 1 and self.model_init is None and not resumes:
             raise RuntimeError("this trainer has trained already: make a new one, or give it `model_init`")
@@ -246,6 +252,8 @@ class PopulationTrainer(Trainer):
                 self._plan()
                 if (task := self.ballots.task.known()) is not None:
                     self.artifacts.check(self.population, tokenizer_of(self), task.name)
+                if resumes:
+                    args = (self.checkpoints.to_resume(resumes), *args[1:])
             output = super().train(*args, **options)
         name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
         score = scores_by(self.evaluate, lambda: self.population, name, greater)
@@ -442,6 +450,9 @@ class PopulationTrainer(Trainer):
         if self.args.should_save:
             save_checkpoint(self, output_dir or folder_of(self.args))
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self.checkpoints.save(partial(super()._save_checkpoint, model, trial), trial)
+
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
             save_trained(self, folder_of(self.args))  # Trainer copies files of its own names
@@ -458,10 +469,14 @@ class PopulationTrainer(Trainer):
         self.phases.resume(state)
 
     def _load_best_model(self) -> None:
-        logger.info(f"Loading the population of {self.state.best_model_checkpoint} ({self.state.best_metric}).")
-        weights.read_shared(self.population, str(self.state.best_model_checkpoint))
-        checkpoint.load(self.population, str(self.state.best_model_checkpoint), self.args.process_index)
+        best = self.checkpoints.best()
+        if best is None:
+            return
+        logger.info(f"Loading the population of {best} ({self.state.best_metric}).")
+        weights.read_shared(self.population, best)
+        checkpoint.load(self.population, best, self.args.process_index)
         self.phases.best_loaded()
+        self.checkpoints.keep_best()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with readable_states(checkpoint):
