@@ -114,6 +114,7 @@ def test_what_members_share_is_still_written_once(tmp_path):
     assert files[1].samefile(files[2])
 
 
+@pytest.mark.filterwarnings("ignore:mtime may not be reliable")
 @pytest.mark.parametrize("limit", [1, 2, 3])
 @pytest.mark.parametrize("scores", [(1, 2, 3, 4, 5), (5, 4, 3, 2, 1), (1, 3, 2, 0, 4)])
 def test_the_checkpoints_that_stay_and_the_best_are_those_of_trainer(tmp_path, limit, scores):

@@ -6,6 +6,10 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+from deni.errors import ArtifactError
+from deni.strategies import DENI
+from tests.helpers.trainers import make
+
 SCRIPT = """
 import os
 import sys
@@ -111,3 +115,71 @@ def test_processes_share_the_items_of_a_loss_and_what_they_freeze(tmp_path, loss
     one, *two = (load_file(tmp_path / name) for name in ("one0", "two0", "two1"))
     for each in two:  # SGD, so that a gradient of another size moves them elsewhere
         assert max(float((one[name] - each[name]).abs().max()) for name in one) < 1e-10
+
+
+CHECKPOINTS = """
+import os
+import sys
+import torch
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from deni.strategies import DENI
+from deni.training import manifest
+from deni.training.trainer import PopulationTrainer
+
+torch.set_num_threads(1)
+sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+draw = torch.Generator().manual_seed(1)
+rows = [{"input_ids": torch.randint(1, 60, (9,), generator=draw).tolist(), "labels": row % 3} for row in range(48)]
+rank = int(os.environ["RANK"])
+
+class Trainer(PopulationTrainer):
+    def _save_rng_state(self, output_dir):
+        if rank == 1 and self.state.global_step == broken:
+            raise OSError(28, "No space left on device")
+        super()._save_rng_state(output_dir)
+
+def new():
+    args = TrainingArguments(
+        sys.argv[1], max_steps=12, per_device_train_batch_size=4, learning_rate=1e-2, report_to=[], disable_tqdm=True,
+        save_steps=4, use_cpu=True, ddp_backend="gloo",
+    )
+    init = lambda: BertForSequenceClassification(BertConfig(vocab_size=60, num_labels=3, **sizes))
+    return Trainer(args=args, model_init=init, strategy=DENI(members=2), train_dataset=rows)
+
+broken = None
+whole = new()
+whole.train()
+torch.distributed.barrier()
+found = {path.name: manifest.obstacle(path, rank, 2) for path in manifest.checkpoints(sys.argv[1])}
+assert found == {"checkpoint-12": None, "checkpoint-8": None, "checkpoint-4": None}, found
+assert os.path.isfile(sys.argv[1] + f"/checkpoint-8/randomness_{rank}.safetensors")
+torch.distributed.barrier()
+if rank == 0:
+    os.remove(sys.argv[1] + "/checkpoint-12/rng_state_1.pth")
+    for step in (8, 4):
+        os.rename(f"{sys.argv[1]}/checkpoint-{step}", f"{sys.argv[1]}/checkpoint-{step - 1}")
+torch.distributed.barrier()
+broken = 8
+resumed = new()
+resumed.train(resume_from_checkpoint=sys.argv[1] + "/checkpoint-3")
+torch.distributed.barrier()
+assert sorted(os.listdir(sys.argv[1])) == ["checkpoint-12", "checkpoint-3", "checkpoint-7"], os.listdir(sys.argv[1])
+for name, value in whole.population.values.items():
+    assert torch.equal(value, resumed.population.values[name]), name
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_processes_write_one_whole_checkpoint_or_none_and_resume_from_it(tmp_path):
+    file = tmp_path / "train.py"
+    file.write_text(CHECKPOINTS)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, *launch, str(file), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [line for line in done.stderr.splitlines() if "InputWarning" in line]
+    assert len(lines) == 1, lines
+    assert "checkpoint-8 could not be written (another process could not write its part)" in lines[0]
+    one = make(tmp_path, DENI(members=2))
+    with pytest.raises(ArtifactError, match="checkpoint-12 is not .*the number of processes was 2, not 1"):
+        one.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-12"))

@@ -231,7 +231,9 @@ class Checkpoints(TrainerCallback):
         better = max if args.greater_is_better else min
         whole = {manifest.step_of(path): path for path in manifest.checkpoints(folder) if not manifest.damage(path)}
         scores = {
-            line["step"]: line[metric] for line in state.log_history if metric in line and line.get("step") in whole
+            int(line["step"]): line[metric]
+            for line in state.log_history
+            if metric in line and line.get("step") in whole
         }
         step = better(sorted(scores), key=lambda step: scores[step]) if scores else None
         state.best_global_step = step
