@@ -1,6 +1,7 @@
 """A diagnosis: which cells it has, and what it says of them."""
 
 import dataclasses
+import io
 import itertools
 import json
 import shutil
@@ -8,10 +9,11 @@ import shutil
 import numpy as np
 import pytest
 import transformers
+from rich.console import Console
 
 from deni.diagnose.findings import Findings, SourceShare, Spread, Trial, findings
 from deni.diagnose.plan import CONFIGURED, ask, plan_diagnosis, used_sources
-from deni.diagnose.report import headline, of_trials
+from deni.diagnose.report import headline, of_trials, print_findings
 from deni.errors import InputError
 from deni.measures import Difference, Estimate, Importance, PairedSpread
 from deni.randomness import SOURCES, global_generators
@@ -316,6 +318,15 @@ def test_only_what_is_shown_to_be_better_is_recommended():
     assert none.startswith("No candidate is shown to be better than default with 5 seeds. The best in the mean was swa")
     worse = of_trials(said(trials={"swa": trial(-0.01, -0.02)}))
     assert worse.startswith("No candidate is shown to be better than default with 5 seeds, and none has a higher mean.")
+
+
+def test_forks_that_had_no_effect_are_told():
+    console = Console(record=True, width=200, file=io.StringIO())
+    failed = dataclasses.replace(trial(0.02, 0.001), failed_forks=3)
+    print_findings(said(trials={"deni": failed, "swa": trial(0.01, -0.01)}), console)
+    text = " ".join(console.export_text().split())
+    assert "Failed: deni: in 3 of 5 runs a fork had no effect, its members are one model: raise --variance" in text
+    assert "Failed: swa" not in text
 
 
 def test_nothing_is_claimed_about_spread_with_fewer_than_20_seeds():

@@ -43,7 +43,14 @@ def summary_of(given, task, classes, parent=True, tuning="full", cost=4, **more)
     values = {
         **{"data": "made", "train_texts": 50, "metrics": given.metrics, "on_test": test, "missing": missing},
         **{name: pd.DataFrame() for name in ("losses", "scores", "forks", "excess")},
-        **{"phases": [], "failures": [], "schedule": "", "member_steps": 100 * cost, "plain_steps": 100},
+        **{
+            "phases": [],
+            "failures": [],
+            "failed_forks": [],
+            "schedule": "",
+            "member_steps": 100 * cost,
+            "plain_steps": 100,
+        },
         **{"voters": given.members.shape[1], "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
         **{"settings": {"tuning": {"name": tuning}}, "model": "my model"},
     }
@@ -77,8 +84,9 @@ def test_members_that_agree_are_one_model():
     found = summary([GOOD] * 10, GOLD)
     assert export_command(found) == "deni export 'my model' out/ --as single"
     assert (
-        "Its 10 members disagree on 0.0 % of the texts, and alone they score 90.0. One model would "
-        "do: deni export 'my model' out/ --as single"
+        "The last fork failed: its 10 members disagree on 0.0 % of the texts, and alone they score 90.0; they are one "
+        "model in effect. Raise --variance, fork earlier, or give each member its own order (--member-order own). Of "
+        "this training, one model would do: deni export 'my model' out/ --as single"
     ) in state_verdict(found)
     assert state_verdict(found)[-1] == (
         "It took 400 member-steps, 4.0 times plain training; predicting takes 10 models."
@@ -112,8 +120,10 @@ def test_numbers_that_members_predict_alike_are_one_model():
     spread = gold.std(ddof=1)
     near, far = (of_numbers([gold - share * spread, gold + share * spread], gold) for share in (0.009, 0.011))
     said = (
-        f"Its 2 members differ by an SD of {0.009 * spread:.3g} on each text on average, and alone "
-        "they score 1.000. One model would do: deni export 'my model' out/ --as single"
+        f"The last fork failed: its 2 members differ by an SD of {0.009 * spread:.3g} on each text on average, and "
+        "alone they score 1.000; they are one model in effect. Raise --variance, fork earlier, or give each member "
+        "its own order (--member-order own). Of this training, one model would do: deni export 'my model' out/ "
+        "--as single"
     )
     assert said in state_verdict(near)
     assert export_command(far) is None
@@ -131,6 +141,23 @@ def test_without_a_test_split_nothing_is_claimed():
     said = state_verdict(summary([GOOD] * 3, GOLD, on_test=None, missing=why))
     assert said[0] == "How good it is was not measured: There was no test part."
     assert said[1] == "Whether its 3 members differ was not measured."
+
+
+def test_independent_runs_that_agree_are_no_failed_fork():
+    said = state_verdict(summary([GOOD] * 3, GOLD, parent=False))
+    assert (
+        "Its 3 members disagree on 0.0 % of the texts, and alone they score 90.0. One model would do: "
+        "deni export 'my model' out/ --as members"
+    ) in said
+
+
+def test_a_fork_that_failed_before_a_merge_is_told():
+    said = state_verdict(summary([GOOD], GOLD, failed_forks=["the fork after step 3 had no effect: why"]))
+    assert any(
+        each == "The fork after step 3 had no effect: why. Raise --variance, fork earlier, or give each member its own "
+        "order (--member-order own)."
+        for each in said
+    )
 
 
 def test_forks_that_changed_nothing_are_told_where_one_model_predicts():

@@ -1,5 +1,6 @@
 """What is said of forks is what happened."""
 
+import dataclasses
 import itertools
 import json
 
@@ -8,7 +9,7 @@ import torch
 
 from deni.randomness import Sources, generator
 from deni.strategies import DENI, DelayedEnsemble, Ensemble, NoisyInterpolation
-from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
+from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance, total_variation
 from tests.helpers.members import BATCH, STEPS, Member, make, texts, tiny, trained
 
 
@@ -30,6 +31,13 @@ def test_close_members_are_measured_without_cancellation():
     values = {"a": torch.full((2, 1000), 1000.0)}
     values["a"][1] += 1e-3
     assert distance(values, range(2)) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_total_variation_is_half_the_difference_of_distributions():
+    likely = torch.rand(17, 4, 3, generator=generator(0)).softmax(-1)
+    pairs = itertools.combinations(range(4), 2)
+    more = [float((likely[:, a] - likely[:, b]).clamp(min=0).sum(-1).mean()) for a, b in pairs]
+    assert total_variation(likely) == pytest.approx(sum(more) / 6)
 
 
 @pytest.mark.parametrize("engine", ["loop", "stacked"])
@@ -123,9 +131,37 @@ def test_recovery_is_the_step_from_which_a_quarter_of_the_jump_is_left():
 
 
 def test_identical_members_are_warned_of(tmp_path, caplog):
-    trained(tmp_path, DelayedEnsemble(members=2, ensemble_from=1.0, variance=0.0), args={"learning_rate": 1e-9})
-    assert "are one model when they vote" in caplog.text
+    strategy = DelayedEnsemble(members=2, ensemble_from=1.0, variance=0.0)
+    trainer = trained(tmp_path, strategy, args={"learning_rate": 1e-9})
+    assert "had no effect: its 2 members are one model when they vote" in caplog.text
     assert "raise --variance" in caplog.text
+    assert [each.summary()["failed"] for each in trainer.diagnostics.records] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "end", "failed"),
+    [
+        ("evaluation", Measure(0.0, 0.5, total_variation=0.009), True),
+        ("evaluation", Measure(0.0, 0.5, total_variation=0.011), False),
+        ("evaluation", Measure(0.01, 0.5, total_variation=0.009), False),
+        ("training", Measure(0.0, 0.5, total_variation=0.0), False),  # learned by heart
+        ("training", Measure(0.0, 0.003, total_variation=0.006), True),
+        ("evaluation", Measure(None, 0.003), True),  # numbers
+        ("evaluation", Measure(None, 0.5), False),
+    ],
+)
+def test_a_fork_fails_where_its_members_are_one_model(kind, end, failed):
+    given = dataclasses.replace(record(0.0, [], end), kind=kind)
+    assert given.summary()["failed"] is failed
+    assert bool(list(given.warnings())) is failed
+    diagnostics = Diagnostics([given])
+    assert len(diagnostics.failures) == failed
+    assert ("had no effect" in diagnostics.story()) is failed
+
+
+def test_independent_runs_are_no_fork_that_fails():
+    given = dataclasses.replace(record(0.0, [], Measure(0.0, 0.0, total_variation=0.0)), start=None)
+    assert not given.summary()["failed"]
 
 
 def test_a_jump_that_stays_is_warned_of(tmp_path, caplog):

@@ -100,6 +100,7 @@ class Trial:
         ratio: SD of the candidate over SD of the diagnosed strategy; None where there is none.
         swapped: p-value of the ratio by swapping within pairs, which keeps its level with failed runs.
         confidence: of the intervals, so that all candidates together keep 95 %.
+        failed_forks: in how many of its runs a fork had no effect.
     """
 
     strategy: NamedSettings
@@ -109,6 +110,7 @@ class Trial:
     ratio: PairedSpread | None
     swapped: float | None
     confidence: float
+    failed_forks: int = 0
 
     @property
     def seeds(self) -> int:
@@ -210,7 +212,14 @@ def _trials(diagnosis: Diagnosis, reading: _Reading) -> dict[str, Trial]:
         ratio = pitman_morgan(ones, others, confidence=confidence) if tested else None
         swapped = sd_permutation(ones, others, alternative="less", generator=generator) if tested else None
         trials[name] = Trial(
-            cells[0].cell.strategy, reading.spread(mine), float(others.mean()), gain, ratio, swapped, confidence
+            strategy=cells[0].cell.strategy,
+            spread=reading.spread(mine),
+            plain=float(others.mean()),
+            gain=gain,
+            ratio=ratio,
+            swapped=swapped,
+            confidence=confidence,
+            failed_forks=reading.failed_forks(mine),
         )
     return trials
 
@@ -255,6 +264,11 @@ class _Reading:
         if self._rows[job.key].status != "done":
             return np.full(len(self.gold), np.bincount(self.gold).argmax())
         return voter(job.decides)(self._store.outputs(job.key).log_probs).argmax(-1)
+
+    def failed_forks(self, jobs: Sequence[Job]) -> int:
+        """In how many of these runs a fork had no effect."""
+        forks = (self._rows[job.key].diagnostics.get("forks", []) for job in jobs)
+        return sum(any(fork.get("failed") for fork in each) for each in forks)
 
     def spread(self, jobs: Sequence[Job]) -> Spread:
         """The spread of these seeds."""

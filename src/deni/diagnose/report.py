@@ -11,6 +11,7 @@ from rich.table import Table
 from deni.diagnose.findings import Findings, Spread, Trial
 from deni.diagnose.plan import Diagnosis
 from deni.measures import LEAST_SEEDS, standard_deviation
+from deni.strategies.forking import REMEDY
 from deni.study.cell import BLOCK_SOURCES
 
 WORDS = {
@@ -60,6 +61,12 @@ def _rendered(found: Findings) -> Iterator[RenderableType]:
     if found.trials:
         yield _trials_table(found)
         yield of_trials(found)
+    for name, trial in found.trials.items():
+        if trial.failed_forks:
+            yield (
+                f"Failed: {name}: in {trial.failed_forks} of {trial.seeds} runs a fork had no effect, its members are "
+                f"one model: {REMEDY}"
+            )
     for name, why in found.left_out.items():
         yield f"Not tried: {name}: {why}"
 

@@ -13,6 +13,9 @@ from deni.schedule import Fork, ForkSettings
 from deni.settings import subset
 from deni.strategies.voting import Voting
 
+# Of a fork whose members stay one model.
+REMEDY = "raise --variance, fork earlier, or give each member its own order (--member-order own)"
+
 
 @dataclass(frozen=True)
 class Forking(ForkSettings, Noise, Voting):

@@ -19,7 +19,7 @@ from deni.population import Population
 from deni.randomness import global_generators
 from deni.tasks import Task
 from deni.training.dataloading import Loading
-from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance
+from deni.training.fork_records import Diagnostics, Measure, Record, disagreement, distance, total_variation
 
 if TYPE_CHECKING:
     from deni.training.ballots import Predicted
@@ -128,12 +128,16 @@ class ForkMonitor:
         outputs, labels, task = predicted.outputs, predicted.labels, self.task()
         if task is not None:
             chosen = task.choose(outputs)
-            if task.of_words:
-                mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))
-                real = mask == 1 if labels is None else labels != -100  # (N, T)
-                chosen = chosen.transpose(1, 2)[real]  # (tokens, M)
             if chosen is not None:
-                measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in map(list, groups)]))
+                odds = outputs.sigmoid()
+                likely = outputs.softmax(-1) if task.distribution else torch.stack([odds, 1 - odds], -1)
+                if task.of_words:
+                    mask = texts.get("attention_mask", torch.ones_like(chosen[:, 0]))
+                    real = mask == 1 if labels is None else labels != -100  # (N, T)
+                    chosen, likely = chosen.transpose(1, 2)[real], likely.transpose(1, 2)[real]  # (tokens, M, ...)
+                each = [list(group) for group in groups]
+                measure.disagreement = float(np.mean([disagreement(chosen[:, at]) for at in each]))
+                measure.total_variation = float(np.mean([total_variation(likely[:, at]) for at in each]))
         losses = predicted.losses  # (M,)
         if losses is None and labels is not None and task is not None:
             expected = (outputs[:, 0, ..., 0] if task.distribution else outputs[:, 0]).numel()

@@ -11,7 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-ALIKE = 1e-4  # members that are closer than this, relative to their norm, are one model
+from deni.strategies.forking import REMEDY
+
+ALIKE = 0.01  # members that are closer than this, relative to their norm, are one model
+SAME = 0.01  # total variation on other texts than they were trained on below which members are one model
 JUMP = 0.25  # a jump above this part of the parent's loss counts as large
 _COLUMNS = 2**16  # of a tensor at a time, so that they stay in the processor's cache
 SETTLED = 5  # steps over which the excess of the copies' loss is averaged
@@ -26,12 +29,15 @@ class Measure:
             several labels, or labels of tokens, the share that differ; None for numbers.
         distance: L2 distance of two members' trainable parameters, relative to the norm of their mean; mean over pairs.
         parent_loss, copies_loss: mean loss of the parents, and of the copies, without dropout; None without labels.
+        total_variation: half the sum of the differences of two members' probabilities for a text, from 0 to 1, mean
+            over texts and pairs: how often two members would differ if each drew its class; None for numbers.
     """
 
     disagreement: float | None
     distance: float
     parent_loss: float | None = None
     copies_loss: float | None = None
+    total_variation: float | None = None
 
     @property
     def jump(self) -> float | None:
@@ -79,15 +85,40 @@ class Record:
                 return at + 1
         return None
 
+    @property
+    def alike(self) -> bool:
+        """Whether the fork failed: at its end its members are one model, by what they predict of other texts.
+
+        Where they were compared on training texts, which all of them may have learned by heart, or predict numbers:
+        by their parameters.
+        """
+        end = self.end
+        if self.start is None or end is None or end.disagreement:
+            return False
+        if self.kind == "training" or end.total_variation is None:
+            return end.distance < ALIKE
+        return end.total_variation < SAME
+
+    @property
+    def failure(self) -> str:
+        """What failed, in a sentence without its end; empty where the fork did not fail."""
+        if not self.alike:
+            return ""
+        assert self.end is not None
+        apart = f"parameters {self.end.distance:.2%} apart"
+        if self.end.total_variation is not None:
+            apart = f"the same choice for {self._of()} texts, probabilities {self.end.total_variation:.2%}, {apart}"
+        return (
+            f"the fork after step {self.step} had no effect: its {self.members} members are one model when they "
+            f"{self.how} ({apart})"
+        )
+
     def warnings(self) -> Iterator[str]:
         """Warnings for the user."""
         what = f"the {self.members} members of the fork after step {self.step}"
         if self.end is not None and self.start is not None:
-            if self.end.distance < ALIKE and not self.end.disagreement:
-                yield (
-                    f"{what} are one model when they {self.how} (distance {self.end.distance:.1e}): "
-                    "the noise is too small, raise --variance, or let them train longer"
-                )
+            if self.alike:
+                yield f"{self.failure}: {REMEDY}"
             large = self.start.jump is not None and self.start.jump > JUMP * (self.start.parent_loss or 0.0)
             if large and self.recovered is None and (self.end.jump or 0.0) > self.start.jump / 2:  # type: ignore[operator]
                 yield (
@@ -129,7 +160,8 @@ class Record:
         values = dataclasses.asdict(self)
         del values["excess"]
         jump = self.start.jump if self.start else None
-        return {**values, "loss_jump": jump, "recovered_after": self.recovered if jump is not None else None}
+        recovered = self.recovered if jump is not None else None
+        return {**values, "loss_jump": jump, "recovered_after": recovered, "failed": self.alike}
 
 
 @dataclass
@@ -155,6 +187,11 @@ class Diagnostics:
             for each in state
         ]
         return cls([Record(**each) for each in measured])
+
+    @property
+    def failures(self) -> list[str]:
+        """What failed, a sentence for each fork that did."""
+        return [record.failure for record in self.records if record.failure]
 
     def story(self) -> str:
         """All records in a few sentences."""
@@ -186,6 +223,19 @@ def disagreement(choices: Tensor) -> float:
     members = choices.shape[1]
     equal = (choices[:, :, None] == choices[:, None, :]).double().sum((1, 2)) - members
     return 1 - float(equal.mean()) / (members * (members - 1))
+
+
+def total_variation(probabilities: Tensor) -> float:
+    """Total variation distance of two members' distributions over classes, from 0 to 1; mean over texts and pairs.
+
+    Args:
+        probabilities: `(N, M, C)`, or `(N, M, C, 2)` of several labels; two members or more.
+
+    >>> round(total_variation(torch.tensor([[[0.9, 0.1], [0.7, 0.3]], [[0.5, 0.5], [0.5, 0.5]]])), 3)
+    0.1
+    """
+    first, second = torch.triu_indices(probabilities.shape[1], probabilities.shape[1], 1)
+    return float((probabilities[:, first] - probabilities[:, second]).abs().sum(-1).mean()) / 2
 
 
 @torch.no_grad()

@@ -33,6 +33,7 @@ class TrainingSummary:
         forks: rows as `deni.analysis.forks.summarize_forks` gives them.
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
         failures: members that failed.
+        failed_forks: forks that had no effect, in a sentence each.
         schedule: its phases, as text.
         member_steps, plain_steps: what it cost, and what the same number of steps of one model would have cost.
         voters: how many members predict.
@@ -55,6 +56,7 @@ class TrainingSummary:
     forks: pd.DataFrame
     excess: pd.DataFrame
     failures: Sequence[str]
+    failed_forks: Sequence[str]
     schedule: str
     member_steps: int
     plain_steps: int
@@ -118,6 +120,7 @@ def summarize_training(
         forks=pd.DataFrame(summarize_forks([forks])),
         excess=pd.DataFrame(excess, columns=["step", "excess", "fork"]),
         failures=[str(each) for each in trainer.failures],
+        failed_forks=trainer.diagnostics.failures,
         schedule=str(schedule),
         member_steps=result.member_steps,
         plain_steps=trainer.state.global_step,  # fewer than planned where it stopped early

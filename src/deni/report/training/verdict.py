@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from deni.analysis.performance import FEW, Performance
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import cut, score
+from deni.strategies.forking import REMEDY
 
-AGREE = 0.005  # share of the examples: members that differ on fewer are one model in practice
+AGREE = 0.01  # share of the examples: members that differ on fewer are one model in practice
 AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
 # Of tunings that a plain transformers folder cannot hold: what the export needs; None: there is none.
 _EXPORTS = {"prompt": "--as single --adapter", "unipelt": None}
@@ -80,6 +81,9 @@ def _members(summary: TrainingSummary) -> Iterator[str]:
         yield _voters(summary, test)
     elif summary.voters > 1:
         yield f"Whether its {summary.voters} members differ was not measured."
+    if summary.failed_forks and not (test is not None and test.forked):
+        yield f"{_sentence('; '.join(summary.failed_forks))}. {_sentence(REMEDY)}."
+        return
     ends = [] if summary.forks.empty else summary.forks["disagreement_at_end"].dropna().tolist()
     if summary.voters == 1 and ends and max(ends) < 100 * AGREE:
         yield (
@@ -101,7 +105,16 @@ def _voters(summary: TrainingSummary, test: Performance) -> str:
         return f"Its {members} members {share}{pairs}; {told}, together {score(test.score.value, points)}."
     command = export_command(summary)
     way = f": {command}" if command else ""
-    return f"Its {members} members {share}, and {told}. One model would do{way}"
+    if not test.forked:
+        return f"Its {members} members {share}, and {told}. One model would do{way}"
+    return (
+        f"The last fork failed: its {members} members {share}, and {told}; they are one model in effect. "
+        f"{_sentence(REMEDY)}. Of this training, one model would do{way}"
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cost(summary: TrainingSummary) -> str:
