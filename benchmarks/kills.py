@@ -42,7 +42,7 @@ VICTIMS = {
     "ray": ("worker", "driver", "head"),
     "ray, attached": ("worker", "driver", "head"),
 }
-MARKS = {"worker": ("spawn_main", "ray::work"), "head": ("gcs_server", "raylet/raylet")}
+MARKS = {"process": ("spawn_main",), "worker": ("ray::work",), "head": ("gcs_server", "raylet/raylet")}
 PATIENCE = 240  # seconds until a driver without its head counts as hung
 
 
@@ -230,7 +230,8 @@ class Killing:
     def _kill(self, victims: list[str], driver: subprocess.Popen, roots: list[psutil.Process], runner: str) -> str:
         """Kill the next victim if it is there; who it was."""
         of = victims[-1]
-        found = [each for each, name in below(*roots) if any(mark in name for mark in MARKS.get(of, ()))]
+        marks = MARKS.get("process" if (runner, of) == ("processes", "worker") else of, ())
+        found = [each for each, name in below(*roots) if any(mark in name for mark in marks)]
         found = [psutil.Process(driver.pid)] if of == "driver" and driver.poll() is None else found
         if driver.poll() is not None or not found:
             return ""

@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner
 
 from deni.cli import main
-from deni.errors import InputError
+from deni.errors import InputError, InputWarning
 from deni.models import devices
 from deni.models.tokenizing import tokenize
 from deni.study.execution.driver import packs_of, run_packs
@@ -251,6 +251,34 @@ def test_a_study_whose_ray_head_is_killed_ends_in_one_line_and_is_finished_later
         after = {row.key: row.finished for row in store.results()}
     assert len(after) == 20
     assert before.items() <= after.items()  # none was trained twice
+
+
+def test_a_head_that_falls_silent_does_not_hold_the_driver(monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    monkeypatch.setattr(on_ray, "OWN_PATIENCE", 1.0)
+    monkeypatch.setattr(on_ray, "GOODBYE", 1.0)
+    runner = OnRay(1, 1)
+    started = list(children(psutil.Process(runner._process.pid)))
+    (head,) = (each for name, each in started if "gcs_server" in name)
+    runner.submit(0, [])
+    head.suspend()  # it closes no connection, as a host that lost its power: Ray itself would wait for minutes
+    monkeypatch.setattr(on_ray, "_answers", lambda address: False)
+    began = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"is gone \(its head has not answered for 1 seconds\): finished cells are safe"
+    ):
+        runner.wait()
+    runner.close()
+    assert time.monotonic() - began < 20
+    assert psutil.wait_procs([each for _, each in started], timeout=10)[1] == []
+
+
+def test_what_no_host_of_a_cluster_has_is_warned_of():
+    pytest.importorskip("ray", reason="needs the extra ray")
+    with pytest.warns(
+        InputWarning, match="no host of the Ray cluster has 1 CPU and 2 GPUs, which each worker asks for"
+    ):
+        OnRay(1, 1, gpus=2).close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nowhere:a"])

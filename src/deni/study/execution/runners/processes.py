@@ -111,14 +111,14 @@ def _visible(gpu: int) -> str:
 def _serve(pipe: Connection, threads: int, trunks: str | None, device: str | None) -> None:
     """Train what comes through the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who submits
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
         while True:
             number, jobs = pipe.recv()
             pipe.send(work(number, jobs, threads, trunks, device))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """End this worker with its parent process, since nobody would read its results."""
     parent = multiprocessing.parent_process()
     assert parent is not None
