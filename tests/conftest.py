@@ -23,6 +23,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 
 from deni.randomness import global_generators
+from tests.helpers.disks import Disk
 from tests.helpers.made import make, runs
 from tests.helpers.registered import forgotten_afterwards
 from tests.helpers.tiny import SIZES, SMALL_TUNINGS, make_batch, make_tiny, toy_rows, write_csv
@@ -43,6 +44,22 @@ def quick_collection():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Any:
+    """Mounts a disk of a size such as `64k`; skipped where that needs rights that the tests have not."""
+    disks = []
+
+    def mount(size: str) -> Disk:
+        disks.append(Disk(tmp_path / f"disk{len(disks)}", size))
+        if disks[-1].problem:
+            pytest.skip(f"no file system can be mounted here: {disks[-1].problem}")
+        return disks[-1]
+
+    yield mount
+    for disk in disks:
+        disk.close()
 
 
 @pytest.fixture

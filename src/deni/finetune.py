@@ -43,6 +43,7 @@ from deni.tasks import TASKS, Task
 from deni.training import manifest
 from deni.training.compat import arrays, place, renamed
 from deni.training.loggers import Bar
+from deni.training.room import RoomForArtifact
 from deni.training.trainer import PopulationTrainer
 
 if TYPE_CHECKING:
@@ -148,8 +149,10 @@ class FineTuneResult:
         metrics: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         extra_files: Mapping[str, bytes] | None = None,
+        inputs: Iterable[str | Path | None] = (),
+        checked: bool = False,
     ) -> Path:
-        """Write the artifact; `extra_files`: further files in it, see `deni.artifact.save`."""
+        """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`."""
         return artifact.save(
             folder,
             population=self.trainer.population,
@@ -158,6 +161,8 @@ class FineTuneResult:
             info=self.info(metrics),
             overwrite=overwrite,
             extra_files=extra_files,
+            inputs=inputs,
+            checked=checked,
         )
 
 
@@ -185,6 +190,7 @@ def fine_tune(
     device: str | torch.device | None = None,
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
+    output: str | Path | None = None,
 ) -> FineTuneResult:
     """Train a population on labeled examples.
 
@@ -201,9 +207,10 @@ def fine_tune(
         device: where to train, see `deni.models.devices.find_device`.
         callbacks: of transformers.
         text_pair_column: what the column of the second texts is called, where the texts are pairs.
+        output: where the artifact will be saved; whether there is room for it is asked before the first step.
 
     Raises:
-        InputError: a model that cannot be loaded, texts that do not fit, nothing to resume.
+        InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
         TrainingDivergedError: every run ended with a non-finite loss.
     """
     if train.labels is None:
@@ -272,6 +279,8 @@ def fine_tune(
         )
         trainer.reads = {"max_length": max_length, "padding": padding, "text_pair_column": pair}  # for checkpoints
         trainer.remove_callback(PrinterCallback)  # prints dictionaries
+        if output is not None:
+            trainer.add_callback(RoomForArtifact(trainer, output))
         bar = Bar(recipe.strategy)
         if trainer.pop_callback(ProgressCallback) is not None:
             trainer.add_callback(bar)

@@ -253,7 +253,8 @@ def test_an_existing_folder_is_not_overwritten_unless_asked(fitted, tmp_path):
     message = error_of(fitted().save, tmp_path / "model", kind=InputError)
     assert f"{tmp_path / 'model'} exists" in message
     assert "--overwrite" in message
-    assert "is not a model" in error_of(fitted().save, tmp_path / "model", overwrite=True, kind=InputError)
+    message = error_of(fitted().save, tmp_path / "model", overwrite=True, kind=InputError)
+    assert "has what deni did not write and is not overwritten ('mine.txt')" in message
     assert content(tmp_path) == {"model/mine.txt": b"mine"}
 
 

@@ -194,11 +194,11 @@ def test_overwriting_takes_away_nothing_but_a_model(train, trained, tickets, tmp
     copy = shutil.copytree(trained, tmp_path / "model")
     before = listing(tmp_path)
     overwrite = ["--overwrite", "--output", texts]
-    refused(train(*overwrite), f"{texts} is not a model")
+    refused(train(*overwrite), f"{texts} has what deni did not write", "'encoder/', 'tickets.csv'")
     refused(train(*overwrite, file=texts / "tickets.csv"), f"tickets.csv is in {texts}", "choose another")
     refused(train(*overwrite, "--test", texts / "tickets.csv"), f"tickets.csv is in {texts}")
     refused(train(*overwrite, "--model", texts / "encoder"), f"encoder is in {texts}")
-    refused(run("export", copy, copy, "--overwrite"), f"{copy} is in {copy}")
+    refused(run("export", copy, copy, "--overwrite"), f"{copy} is what is read")
     refused(run("export", copy, tmp_path, "--overwrite"), f"{copy} is in {tmp_path}")
     refused(
         run("predict", copy, tickets, "--output", tmp_path / "texts.csv", "--overwrite", "--text-column", "x"), "'x'"

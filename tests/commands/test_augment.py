@@ -256,7 +256,7 @@ def test_an_output_that_cannot_be_written_in_the_end_loses_nothing(tickets, tmp_
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deni.data.write.os.fsync", lambda handle: full() if calls.pop() else None)
+    monkeypatch.setattr("os.fsync", lambda handle: full() if calls.pop() else None)
     calls = [True, *[False] * 19]  # the journal's header and 18 batches of two, then the output
     with pytest.raises(InputError, match=r"No space left on device.*36 of 36 texts are finished and kept"):
         augment_file(tickets, augmenter=Numbered(), output=tmp_path / "out.csv")

@@ -23,7 +23,7 @@ ROWS = st.lists(TEXTS.filter(str.strip), min_size=1, max_size=5)
 def test_what_is_written_is_read_back_equal(suffix, texts, tmp_path_factory):
     file = tmp_path_factory.getbasetemp() / f"written{suffix}"
     frame = pd.DataFrame({"text": texts, "label": [f"l{at}" for at in range(len(texts))], "number": range(len(texts))})
-    write_table(frame, file)
+    write_table(frame, file, overwrite=True)
     assert read_data(file).texts == texts
     if suffix in (".csv", ".tsv"):
         separator = "\t" if suffix == ".tsv" else ","

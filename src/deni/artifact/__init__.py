@@ -5,7 +5,7 @@ from deni.artifact.exporting import export
 from deni.artifact.folder import BASE, FORMAT
 from deni.artifact.info import describe
 from deni.artifact.loading import load, read_info
-from deni.artifact.saving import how_to_read, save
+from deni.artifact.saving import how_to_read, save, weight_sizes
 from deni.artifact.skeleton import Reading
 from deni.outputs import INFO
 
@@ -21,4 +21,5 @@ __all__ = [
     "load",
     "read_info",
     "save",
+    "weight_sizes",
 ]

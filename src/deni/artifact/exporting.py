@@ -9,13 +9,12 @@ from typing import Any, Literal
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deni.artifact.folder import writing
 from deni.artifact.loading import load, read_info
 from deni.errors import InputError
 from deni.models.fresh import outside_layers
 from deni.models.hugging_face import config_of, hugging_face, with_peft
 from deni.models.pooling import detach, pooling_of, says
-from deni.outputs import check_free, check_outside
+from deni.outputs import check_folder, check_room, write_folder, write_list
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
 
@@ -46,13 +45,13 @@ def export(
         the folders of the models.
 
     Raises:
-        InputError: the target exists, or holds the artifact; adapters of a fully tuned model; a model with UniPELT, or
-            with a pooling that its class does not have.
+        SavedElsewhereError: the folder cannot be written, and the models are in the temporary directory.
+        InputError: the target exists, holds the artifact or what deni did not write; adapters of a fully tuned model; a
+            model with UniPELT, or with a pooling that its class does not have.
     """
     if how not in ("single", "members"):
         raise InputError(f"unknown export {how!r}: choose single or members")
-    check_outside(out, folder)
-    check_free(out, overwrite)
+    check_folder(out, overwrite, [folder])
     classifier = load(folder, device)
     population = classifier.population
     if hasattr(population.model, "adapters_config"):
@@ -70,11 +69,23 @@ def export(
         models = {"": population.full(mean(population.values))}
     else:
         models = {f"member-{member}": population.member(member) for member in range(population.size)}
-    with writing(out, overwrite) as target:
+    size = _size(population.model, adapter)
+    check_room(out, size * len(models), size)
+
+    def write(target: Path) -> None:
         for name, values in models.items():
             _export_one(population.copy_of(values), target / name, adapter, Path(folder), classifier.tokenizer)
             classifier.tokenizer.save_pretrained(target / name)
+        write_list(target)
+
+    write_folder(out, write, overwrite, [folder], kept="the exported model is", checked=True)
     return [Path(out) / name for name in models]
+
+
+def _size(model: nn.Module, adapter: bool) -> int:
+    """Bytes of a model, or of its adapter, as it is exported: about."""
+    own = {value.data_ptr(): value for value in model.parameters() if value.requires_grad or not adapter}
+    return sum(value.numel() * value.element_size() for value in own.values())
 
 
 def _check_pooling(model: nn.Module, folder: str | Path, tokenizer: Any, adapter: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from deni.artifact.folder import BASE, CARD, FORMAT, IDS, MEMBERS, listed, placing, sizes, writing
+from deni.artifact.folder import BASE, CARD, FORMAT, IDS, MEMBERS
 from deni.artifact.model_card import card
 from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.models.architectures import for_tokens
 from deni.models.pooling import pooling_of
-from deni.outputs import INFO
+from deni.outputs import INFO, sizes, write_folder, write_into
+from deni.outputs.folders import listed
 from deni.population import Population
 from deni.provenance import versions
 from deni.tasks import TASKS, task_of
@@ -37,11 +38,17 @@ def save(
     extra_files: Mapping[str, bytes] | None = None,
     reading: Reading | None = None,
     base: Path | None = None,
+    inputs: Iterable[str | Path | None] = (),
+    checked: bool = False,
 ) -> Path:
-    """Write an artifact.
+    """Write an artifact: whole, or not at all.
+
+    Where the folder cannot be written, as on a full disk, the artifact is in the temporary directory and the message
+    says where, unless `keep_others`.
 
     Args:
         folder: must not exist, unless `overwrite` or `keep_others`.
+        overwrite: replace a folder that holds what deni wrote, and nothing else.
         population: its members are stored stacked, what they share once.
         labels: class names in the order of the model's outputs.
         tokenizer: of the model; None: `deni.load` will ask for it.
@@ -50,16 +57,21 @@ def save(
         reading: what `how_to_read` has found of this model; None to find it now.
         base: a file that holds what the members share, written by an earlier call: it is linked to.
         extra_files: names of further files in the folder, and what is in them.
+        inputs: files and folders that were read, which the folder must not be or hold.
+        checked: whether `deni.outputs.check_folder` was called before the training; then what has come there since
+            does not lose the model either.
 
     Returns:
         the folder.
 
     Raises:
-        InputError: the folder exists or cannot be written.
+        SavedElsewhereError: the folder cannot be written; the artifact is in another place.
+        InputError: the folder exists, or holds what deni did not write; or nothing can be written.
     """
     folder = Path(folder)
     reading = reading or how_to_read(population, tokenizer, info.get("task"))
-    with placing(folder) if keep_others else writing(folder, overwrite) as target:
+
+    def write(target: Path) -> None:
         with population.plain() as model:
             task = info.get("task") or task_of(model).name
             shared, ids = _shared(model, population)
@@ -86,13 +98,26 @@ def save(
             **({"pooling": pooling.to_json()} if pooling else {}),
             **({"needs": reading.needs} if reading.needs else {}),
         }
-        if not keep_others or not (folder / CARD).exists() or CARD in listed(folder):
-            (target / CARD).write_text(card(folder.name, what), encoding="utf-8")
+        if not keep_others or not (folder / CARD).exists() or CARD in listed(folder, INFO):
+            (target / CARD).write_text(card(folder.name, what), encoding="utf-8", errors="backslashreplace")
         for name, content in (extra_files or {}).items():
             (target / name).write_bytes(content)
         what["files"] = sizes(target)
-        (target / INFO).write_text(json.dumps(what, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder
+        (target / INFO).write_bytes(_json(what))
+
+    if keep_others:
+        write_into(folder, write, own_list=False)
+        return folder
+    use = "deni predict {} FILE"
+    return write_folder(folder, write, overwrite, inputs, kept="the model is", use=use, checked=checked)
+
+
+def _json(what: Mapping[str, Any]) -> bytes:
+    """In UTF-8; with escapes where a text has half a character, which only a program can have made."""
+    try:
+        return f"{json.dumps(what, indent=1, ensure_ascii=False)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(what, indent=1)}\n".encode()
 
 
 def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | None, task: str | None = None) -> Reading:
@@ -107,6 +132,23 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
         of_words = TASKS[task].of_words if task else for_tokens(model)
         shared, _ = _shared(model, population)
     return try_reading(population, tokenizer, of_words, shared, quantized)
+
+
+def weight_sizes(population: Population, members: int) -> tuple[int, int]:
+    """Bytes of the weights of an artifact: of the members, and what they share.
+
+    Args:
+        members: of each run, when it is saved.
+    """
+    with population.plain() as model:
+        shared, ids = _shared(model, population)
+    each = sum(value[0].nbytes for value in population.values.values())
+    alike = [*population.module.held_values().values(), *ids.values()]
+    return each * members * population.runs + _bytes(alike), _bytes(shared.values())
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _linked(file: Path | None, link: Path) -> bool:

@@ -12,6 +12,11 @@ from typing import Any
 from deni.errors import InputError, short
 
 
+def journal_of(output: str | Path) -> Path:
+    """The journal of an unfinished file, next to it."""
+    return Path(output).with_name(f"{Path(output).name}.partial.jsonl")
+
+
 class Journal:
     """The finished parts of an unfinished file; each is on the disk when `add` returns.
 
@@ -24,8 +29,7 @@ class Journal:
     """
 
     def __init__(self, output: str | Path, run: Mapping[str, Any]) -> None:
-        output = Path(output)
-        self.path = output.with_name(output.name + ".partial.jsonl")
+        self.path = journal_of(output)
         self.run = json.loads(json.dumps(run))
         self.parts: list[dict[str, Any]] = []
         lines = self._whole_lines()
@@ -35,7 +39,7 @@ class Journal:
 
     def begin(self) -> None:
         """Be ready for further parts; what a kill left of a line goes away."""
-        temporary = self.path.with_name(f".{self.path.name}.new")
+        temporary = self.path.with_name(f".deni-{os.getpid()}.jsonl")  # short: a name may be as long as can be
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:

@@ -17,6 +17,7 @@ import click
 
 from deni._version import __version__
 from deni.errors import InputError, SettingError, TrainingDivergedError
+from deni.outputs.failures import error_number
 from deni.terminal import say
 
 FAULT, USER, INTERRUPTED = 1, 2, 130  # exit codes
@@ -55,29 +56,19 @@ def reason_of(error: BaseException) -> str | None:
     """
     if isinstance(error, InputError | SettingError | TrainingDivergedError):
         return str(error)
-    if _has_errno(error, *_FULL) or _is_unfinished_archive(error):
+    if error_number(error) in _FULL:
         return f"the disk is full ({error}): free space and give the command again"
+    if error_number(error) == errno.EFBIG:
+        return f"a file would be larger than is allowed ({error}): raise the limit (ulimit -f) and give it again"
     if _is_short_of_memory(error):
         first = (str(error).splitlines() or ["out of memory"])[0]
         return f"memory is short ({first}): use a smaller --batch-size, fewer --members, or --tuning lora"
     return None
 
 
-def _has_errno(error: BaseException, *numbers: int) -> bool:
-    """Whether a call of the system failed so: an OSError, or safetensors' class, which has the number in its text."""
-    if isinstance(error, OSError):
-        return error.errno in numbers
-    return type(error).__name__ == "SafetensorError" and any(f"(os error {number})" in str(error) for number in numbers)
-
-
-def _is_unfinished_archive(error: BaseException) -> bool:
-    """Whether `torch.save` could not write all: torch checks positions, it does not keep the system's error."""
-    return isinstance(error, RuntimeError) and "inline_container.cc" in str(error) and "unexpected pos" in str(error)
-
-
 def _is_short_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")  # where nothing has imported it, nothing of it was raised
-    if isinstance(error, MemoryError) or _has_errno(error, errno.ENOMEM):
+    if isinstance(error, MemoryError) or error_number(error) == errno.ENOMEM:
         return True
     on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return on_cpu or (torch is not None and isinstance(error, torch.cuda.OutOfMemoryError))

@@ -11,7 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
 from deni.inputs import check_pretrained
-from deni.outputs import check_file
+from deni.outputs import check_file, write_bytes
 from deni.terminal import console
 
 
@@ -59,6 +59,4 @@ def command(
     screen.print(table)
     screen.print(f"{seeds} seeds show how it works; they prove nothing about the mean or the spread.")
     if json_file is not None:
-        from deni.data.write import write_bytes
-
-        write_bytes(Path(json_file), f"{json.dumps(result, indent=1)}\n".encode())
+        write_bytes(Path(json_file), f"{json.dumps(result, indent=1)}\n".encode(), overwrite, kept="the result is")

@@ -16,6 +16,7 @@ from deni.cli.options.fields import SettingsCommand, field_options, taken
 from deni.cli.options.running import running_options
 from deni.data import check_data
 from deni.inputs import check_file, check_pretrained
+from deni.outputs import check_store
 from deni.randomness import SOURCES
 from deni.terminal import console, say
 from deni.tuning import TUNINGS
@@ -109,6 +110,8 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     FILE has labeled texts, or is the name of a dataset, as in `deni train`. After Ctrl-C the same command goes on.
     """
     check_data(file)
+    if given["store"] is not None:
+        check_store(given["store"], [file])
     check_pretrained(given["model"])
     check_file(given["augmented"])
     import json

@@ -7,7 +7,7 @@ import click
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.inputs import check_model
-from deni.outputs import check_free, check_outside, check_writable
+from deni.outputs import check_folder
 from deni.terminal import say
 
 
@@ -33,15 +33,13 @@ from deni.terminal import say
 @click.option(
     "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
 )
-@click.option("--overwrite", is_flag=True, help="Replace the output folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, overwrite: bool) -> None:
     """Write MODEL to OUT as ordinary transformers folders.
 
     That is the mean of its members as one model, which loads without deni, or each member.
     """
-    check_outside(out, model)
-    check_free(out, overwrite)
-    check_writable(out)
+    check_folder(out, overwrite, [model])
     check_model(model)
     from transformers.utils.logging import disable_progress_bar
 

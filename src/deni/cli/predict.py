@@ -34,7 +34,7 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
     """
-    check_output(output, overwrite, words=True, inputs=[file])  # before seconds of imports, as the rest
+    check_output(output, overwrite, words=True, inputs=[file, model])  # before seconds of imports, as the rest
     check_model(model)
     check_data(file)
     from deni.commands.predict import predict_file

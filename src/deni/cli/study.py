@@ -143,7 +143,7 @@ def export(store: str, output: str, kind: str | None, archive: bool, overwrite: 
 @command.command("check", epilog=example("deni study check study.db --output whole.db"))
 @click.argument("store")
 @click.option("--output", help="Store to write with all cells that are not damaged.")
-@click.option("--overwrite", is_flag=True, help="Replace the output file, where it is no store.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file, if it is a store.")
 def check(store: str, output: str | None, overwrite: bool) -> None:
     """List the damaged cells of STORE.
 

@@ -16,7 +16,7 @@ from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.data import check_data, check_split
 from deni.inputs import check_file, check_pretrained
-from deni.outputs import check_free, check_outside, check_writable
+from deni.outputs import check_folder
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES
 from deni.tasks import TASKS
@@ -98,7 +98,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.argument("file", required=False)
 @click.option("--data", help="Training file or dataset, in place of FILE.")
 @click.option("--output", required=True, help="Folder to write the model to; must not exist.")
-@click.option("--overwrite", is_flag=True, help="Replace the output folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 @click.option("--model", help="Pre-trained model: minilm, a folder, or a hub id.  [default: minilm]")
 @training.TUNING
 @click.option(
@@ -198,9 +198,8 @@ def command(
     if given["resume"] and given["resume_from"] is not None:
         raise click.UsageError("give --resume or --resume-from, not both")
     start = None if given["resume_from"] is None else named(given["resume_from"])
-    check_outside(given["output"], *filter(None, (file, given["test"], given["dev"], given["model"], start)))
-    check_free(given["output"], given["overwrite"])
-    check_writable(given["output"])
+    read = (file, *(given[name] for name in ("test", "dev", "model", "augmented")), start)
+    check_folder(given["output"], given["overwrite"], read)
     check_data(file)
     check_split(given["test"])
     check_split(given["dev"])

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deni.augmentation import Augmenter
-from deni.augmentation.journal import Journal
+from deni.augmentation.journal import Journal, journal_of
 from deni.augmentation.making import as_frame, finished_parts, make_texts, warn_of_missing
 from deni.data import Texts, local_file, read_data, sides, write_table
 from deni.errors import InputError, SettingError
-from deni.outputs import check_output
+from deni.outputs import check_file, check_output
 from deni.randomness import Sources
 from deni.tasks import DEFAULT, TASKS, find_task
 
@@ -100,7 +100,7 @@ def augment_file(
         if frame.empty:
             made.clear()
             raise InputError(f"{texts.source}: no new text can be made of any text; choose another --method")
-        write_table(frame, output)
+        write_table(frame, output, overwrite)  # the journal keeps it where that fails
     except KeyboardInterrupt:
         made = finished_parts(Journal(output, run))  # also what it came in the middle of
         if not made:
@@ -120,7 +120,9 @@ def augment_file(
 def _check_file(file: str | Path, output: str | Path, overwrite: bool) -> None:
     if str(output) == "-":
         raise InputError("--output must be a file: what is made is kept next to it until it is complete")
-    check_output(output, overwrite, inputs=[local_file(str(file)) or file])
+    inputs = [local_file(str(file)) or file]
+    check_output(output, overwrite, inputs=inputs)
+    check_file(journal_of(output), overwrite=True, inputs=inputs)
 
 
 def _labels(texts: Texts) -> list[str]:

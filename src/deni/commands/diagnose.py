@@ -9,6 +9,7 @@ from typing import Any
 
 from deni.diagnose.findings import Findings, findings
 from deni.diagnose.plan import Diagnosis, ask, default_store, plan_diagnosis
+from deni.outputs import check_store
 from deni.study.cell import NamedSettings
 from deni.study.execution.run import Run
 from deni.study.store.database import Store
@@ -137,8 +138,8 @@ def diagnose_file(
         seeds=seeds,
         trial_seeds=trial_seeds,
     )
+    place = check_store(store or default_store(file), [file, augmented])
     diagnosis = plan_diagnosis(question)
-    place = Path(store or default_store(file))
     left = diagnosis.left(place)
     run = Run(
         diagnosis.study,

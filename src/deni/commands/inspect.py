@@ -17,11 +17,10 @@ from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
 from deni.data.checks.finding import SEVERITIES
 from deni.data.checks.labels import class_counts
 from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, short_texts, unknown_tokens
-from deni.data.write import write_bytes
 from deni.errors import InputError, InputWarning, shown
 from deni.models.loading import load_tokenizer, token_limit
 from deni.models.tokenizing import token_ids
-from deni.outputs import check_file
+from deni.outputs import check_file, write_bytes
 from deni.progress import ProgressBar
 from deni.tasks import DEFAULT, TASKS
 from deni.tasks.remarks import many
@@ -124,7 +123,7 @@ class Report:
         """
         check_file(file, overwrite)
         said = json.dumps(self.as_dict(), indent=1, ensure_ascii=False)
-        write_bytes(Path(file), f"{said}\n".encode())
+        write_bytes(Path(file), f"{said}\n".encode(errors="backslashreplace"), overwrite, kept="the report is")
 
 
 def inspect_file(

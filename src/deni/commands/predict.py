@@ -46,12 +46,13 @@ def predict_file(
         how many texts there were.
 
     Raises:
+        SavedElsewhereError: the output could not be written, and is in the temporary directory.
         InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
     """
-    check_output(output, overwrite, words=True, inputs=[file])  # before the model is loaded
+    check_output(output, overwrite, words=True, inputs=[file, model])  # before the model is loaded
     classifier = load(model, device)
     classifier.progress = progress
-    check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=[file])
+    check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=[file, model])
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)
@@ -66,7 +67,7 @@ def predict_file(
         table = _tagged(frame, predictions, texts, given, format_of(output))
     else:
         table = pd.concat([frame, predictions], axis=1)
-    write_table(table, output)
+    write_table(table, output, overwrite, kept="the table is")
     return len(texts)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deni.errors import InputError
-from deni.outputs import check_file
+from deni.outputs import check_file, check_store
 from deni.study.spec.grid import read_grid
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def plan_study(file: str | Path, store: str | Path, **how: Any) -> tuple[Study, 
     Raises:
         InputError: one line that names the file, the line, and what is wrong there.
     """
+    check_store(store, [file])
     grid = read_grid(file)  # what is misspelled is reported before seconds of imports
 
     from deni.study.execution.run import Run
@@ -115,20 +116,20 @@ def damaged_cells(store: str | Path, output: str | Path | None = None, overwrite
 
     Args:
         output: a file for a store with all other rows, written whole or not at all; None for none.
-        overwrite: replace a file that is there, but no store.
+        overwrite: replace a store that is there, but no other file.
 
     Raises:
         InputError: no store, or an output that is there or cannot be written.
     """
     if output is not None:
-        check_file(output, overwrite, [store])
+        check_file(output, overwrite, [store], kind="store")
     from deni.study.store.database import Store
     from deni.study.store.merge import whole_copy
 
     with Store(store) as opened:
         damaged = opened.damaged()
         if output is not None:
-            whole_copy(opened, Path(output))
+            whole_copy(opened, Path(output), overwrite)
         return damaged
 
 
@@ -149,7 +150,7 @@ def export_cells(
     kind = kind or Path(output).suffix[1:]
     if not archive and kind not in FORMATS:
         raise InputError(f"which format is {output}? give --format, one of {', '.join(FORMATS)}")
-    check_file(output, overwrite, [store])
+    check_file(output, overwrite, [store], kind="archive" if archive else "file")
     from deni.study.store.archive import write_archive
     from deni.study.store.database import Store
     from deni.study.store.table import write_table
@@ -167,4 +168,5 @@ def merge_stores(store: str | Path, others: Sequence[str | Path]) -> Iterator[tu
     """
     from deni.study.store.merge import merge_files
 
+    check_store(store, others)
     yield from merge_files(store, others)

@@ -14,7 +14,7 @@ from deni.data.named_datasets import PAPER_LABELED
 from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
-from deni.outputs import check_free, check_outside, check_writable
+from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.training import manifest
@@ -39,6 +39,13 @@ class TrainingRun:
     output: Path | None
     evaluation: Evaluation | None = None
     resumed: bool = False
+
+
+def check_beside(folder: Path) -> None:
+    """Raise InputError where what goes beside an artifact, its checkpoints or curves, cannot have its name."""
+    check_name(folder)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, and checkpoints or curves go there: choose another output")
 
 
 def train_file(
@@ -105,11 +112,13 @@ def train_file(
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
+    augmented = [part.settings().get("augmented") for part in recipe.strategy.parts]
+    inputs = (file, local_file(str(file)), test, dev, recipe.model, *augmented, start)
+    check_folder(output, overwrite, inputs)
+    check_beside(manifest.checkpoint_folder(output))
+    if report_to == "tensorboard":
+        check_beside(curves_folder(output, resume).parent)
     callbacks = curves_to(report_to, curves_folder(output, resume))
-    kept = (file, test, dev, recipe.model, local_file(str(file)), start)
-    check_outside(output, *(str(given) for given in kept if given is not None))
-    check_free(output, overwrite)
-    check_writable(output)
     columns: dict[str, Any] = {
         "text_column": text_column,
         "text_pair_column": text_pair_column,
@@ -145,6 +154,7 @@ def train_file(
         device=device,
         callbacks=callbacks,
         text_pair_column=text_pair_column,
+        output=output,
     )
     named = {"data": str(file), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
     parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
@@ -152,12 +162,29 @@ def train_file(
     if result.interrupted:
         return TrainingRun(result, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
-    evaluation = None if tested is None else result.test(tested, progress)
-    if evaluation is not None:
-        metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
-        result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
-    done = TrainingRun(result, metrics, None, evaluation, resume or start is not None)
-    return dataclasses.replace(done, output=result.save(output, metrics, overwrite, _files(done, extra_files)))
+
+    def save(files: Mapping[str, bytes]) -> Path:
+        try:
+            return result.save(output, metrics, overwrite, files, inputs, checked=True)
+        except SavedElsewhereError:
+            raise
+        except InputError as error:  # nor could it be saved elsewhere
+            if result.checkpoint is None:
+                raise
+            why = f"{error}, but {result.checkpoint} is there: free space and give the same command with --resume"
+            raise InputError(why) from error
+
+    try:
+        evaluation = None if tested is None else result.test(tested, progress)
+        if evaluation is not None:
+            metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
+            result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
+        done = TrainingRun(result, metrics, None, evaluation, resume or start is not None)
+        files = _files(done, extra_files)
+    except (Exception, KeyboardInterrupt):  # too little memory, say: the model is trained all the same
+        warnings.warn(f"{save({})} has the model: what failed came after the training", InputWarning, stacklevel=2)
+        raise
+    return dataclasses.replace(done, output=save(files))
 
 
 def _files(done: TrainingRun, extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:

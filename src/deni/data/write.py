@@ -5,25 +5,26 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 import re
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from deni.errors import InputError, short
-from deni.outputs import CONLL, format_of
+from deni.outputs import CONLL, format_of, write_bytes
 from deni.terminal import write_data
 
 _BREAKS = re.compile(r"[ \t\r\n]")  # where a line of a CoNLL file is split
 
 
-def write_table(frame: pd.DataFrame, output: str | Path) -> None:
+def write_table(frame: pd.DataFrame, output: str | Path, overwrite: bool = False, kept: str = "") -> None:
     """Write a table as CSV, TSV, JSONL or Parquet, also gzipped, by the suffix; `-` is CSV on standard output.
 
     As CoNLL it is written where its columns are a list of words and lists with as many tags.
+
+    Args:
+        overwrite, kept: see `deni.outputs.write_bytes`.
 
     Raises:
         InputError: a file that cannot be written, or columns that the format cannot hold.
@@ -39,35 +40,7 @@ def write_table(frame: pd.DataFrame, output: str | Path) -> None:
         raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
-    write_bytes(path, data)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; folders on the way are made.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".deni-", dir=path.parent)  # short: a name may be as long as can be
-        temporary = Path(name)
-        with open(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise _cannot(path, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _cannot(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be written ({error.strerror or error}): free space or choose another")
+    write_bytes(path, data, overwrite, kept)
 
 
 def bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:

@@ -9,10 +9,9 @@ from typing import Any
 from deni.analysis.claims import state_claims
 from deni.analysis.runs import read_runs
 from deni.analysis.tables import Tables, build_tables
-from deni.data.write import write_bytes
 from deni.errors import InputError
 from deni.inputs import check_store
-from deni.outputs import check_file
+from deni.outputs import check_figures, check_file, write_bytes, write_into
 from deni.progress import track
 from deni.report.html.frame import check_packages
 from deni.report.html.page import build_page
@@ -43,17 +42,19 @@ def write_report(
         store: the file that `deni study run` wrote.
         output: the page; None for none.
         markdown, latex, csv: files for the tables of results; None for none.
-        figures: a folder for the figures as SVG, which is made if it is not there; None for none.
+        figures: a folder for the figures as SVG, which is made if it is not there; other files in it stay. None for
+            none.
         baseline: the strategy that the others are compared with; None for `default`, or the cheapest.
         as_one_model: see `deni.analysis.runs.read_runs`.
         title: of the page; None for the study's name.
-        overwrite: replace files that are there.
+        overwrite: replace files that are there; of the figures those of an earlier report.
         progress: show progress bars.
 
     Returns:
         The tables that were written.
 
     Raises:
+        SavedElsewhereError: a file that could not be written, and is in the temporary directory.
         InputError: no such store, nothing done in it, or a file that is there or cannot be written.
     """
     wanted = {"page": output, "markdown": markdown, "latex": latex, "csv": csv}
@@ -65,6 +66,8 @@ def write_report(
         check_packages()
     for path in places.values():
         check_file(path, overwrite, [store])
+    if figures is not None:
+        check_figures(figures, overwrite, [store])
     if len({path.resolve() for path in places.values()}) < len(places):
         raise InputError("two of the files to write are the same: give each its own name")
     with opened(store) as cells:
@@ -76,28 +79,19 @@ def write_report(
         names = dict.fromkeys(row.study for row in rows if row.study)
         heading = title or ", ".join(names) or Path(store).stem
         texts["page"] = build_page(tables, state_claims(tables), plan_repeat(rows, Path(store).name), heading)
-    drawn = {} if figures is None else _drawn(tables, Path(figures), overwrite, store)
     for name, path in places.items():
-        write_bytes(path, texts[name].encode())
-    for path, svg in drawn.items():
-        write_bytes(path, svg.encode())
+        kept = "the page is" if name == "page" else "the table is"
+        write_bytes(path, texts[name].encode(), overwrite, kept)
+    if figures is not None:
+        write_into(figures, lambda folder: _draw(tables, folder), kept="the figures are")
     return tables
 
 
-def _drawn(tables: Tables, folder: Path, overwrite: bool, store: str | Path) -> dict[Path, str]:
-    """The figures by the files that they are written to."""
+def _draw(tables: Tables, folder: Path) -> None:
     from deni.report.svg import draw_svgs
 
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder for the figures")
-    found = {folder / f"{name}.svg": svg for name, svg in draw_svgs(tables)}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}") from None
-    for path in found:
-        check_file(path, overwrite, [store])
-    return found
+    for name, svg in draw_svgs(tables):
+        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:

@@ -12,6 +12,7 @@ import torch
 
 from deni.errors import InputError
 from deni.models.devices import find_device
+from deni.outputs import check_name
 from deni.study.execution.calibrate import Calibration
 from deni.study.execution.driver import packs_of, run_packs
 from deni.study.execution.job import Job
@@ -135,6 +136,7 @@ def _gpus(here: torch.device, asked: str | None) -> list[int]:
 
 def _folder(trunks: str) -> str:
     """The whole path, since workers may be elsewhere; made if it is not there."""
+    check_name(trunks)
     try:
         Path(trunks).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.data.write import bytes_of, write_bytes
+from deni.data.write import bytes_of
 from deni.errors import InputError
-from deni.outputs import check_file
+from deni.outputs import check_file, write_bytes
 from deni.study.keys import task_of
 from deni.study.store.database import Store
 from deni.study.store.rows import COLUMNS, Outputs, arrays_of, pack_arrays
@@ -48,14 +48,14 @@ def write_archive(store: Store, output: str | Path, overwrite: bool = False) -> 
     output = Path(output)
     if output.suffix != SUFFIX:
         raise InputError(f"{output}: an archive is a Parquet file: call it {output.stem}{SUFFIX}")
-    check_file(output, overwrite, [store.path])
+    check_file(output, overwrite, [store.path], kind="archive")
     rows = [
         {**record, "arrays": None if arrays is None else _votes_alone(json.loads(record["decides"]), arrays)}
         for record, arrays in store.records(("done", "failed"))
     ]
     if not rows:
         raise InputError(f"{store.path}: no cell is done, so there is nothing to archive")
-    write_bytes(output, bytes_of(pd.DataFrame(rows), SUFFIX))
+    write_bytes(output, bytes_of(pd.DataFrame(rows), SUFFIX), overwrite, kept="the archive is")
     return len(rows)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deni.errors import InputError, InputWarning
+from deni.outputs import describe_failure, place_file
 from deni.study.store.archive import opened
 from deni.study.store.database import MergeResult, Store
 
@@ -35,12 +36,15 @@ def merge_files(into: str | Path, others: Sequence[str | Path]) -> list[tuple[st
         return [(str(path), store.merge(other)) for path, other in zip(others, stores, strict=True)]
 
 
-def whole_copy(store: Store, into: Path) -> None:
-    """Write the cells of a store that are not damaged as another store, which is not there yet."""
+def whole_copy(store: Store, into: Path, overwrite: bool = False) -> None:
+    """Write the cells of a store that are not damaged as another store, whole or not at all.
+
+    Args:
+        overwrite: replace a store that is there.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)  # the caller knows which are left out
-        into.unlink(missing_ok=True)
-        with _target(into) as copy:
+        with _new(into, overwrite) as copy:
             for record, arrays in store.records():
                 copy.restore(record, arrays)
 
@@ -52,11 +56,26 @@ def _target(path: Path) -> Iterator[Store]:
         with Store(path) as store:
             yield store
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _new(path) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def _new(path: Path, overwrite: bool = False) -> Iterator[Store]:
+    """A new store that gets its name when all went well.
+
+    Raises:
+        InputError: it cannot be written, or another one has come there without `overwrite`.
+    """
+    temporary = path.with_name(f".deni-{os.getpid()}.db")  # short: a name may be as long as can be
     try:
         with Store(temporary, create=True) as store:
             yield store
-        temporary.replace(path)  # closing has moved the journal into the file
+        try:
+            place_file(temporary, path, overwrite)  # closing has moved the journal into the file
+        except OSError as error:
+            why = describe_failure(error)
+            raise InputError(f"{path} cannot be written ({why}): free space or choose another") from error
     finally:
         for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(OSError):

@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from deni.data.write import bytes_of, write_bytes
+from deni.data.write import bytes_of
 from deni.errors import InputError
-from deni.outputs import check_file
+from deni.outputs import check_file, write_bytes
 from deni.provenance import canonical
 from deni.study.cell import Cell
 from deni.study.store.rows import Row
@@ -97,5 +97,5 @@ def write_table(rows: Iterable[Row], output: str | Path, kind: str, overwrite: b
     frame = to_frame(rows)
     if frame.empty:
         raise InputError(f"no cells to write to {output}: the store is empty")
-    write_bytes(output, bytes_of(frame, f".{kind}"))
+    write_bytes(output, bytes_of(frame, f".{kind}"), overwrite, kept="the table is")
     return len(frame)
