@@ -216,6 +216,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
                     tokenizer=classifier.tokenizer,
                     labels=classifier.labels,
                     info=fitted.info() if fitted is not None else classifier.info,
+                    kept=False,
                 )
                 archive = io.BytesIO()
                 with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -85,6 +85,22 @@ def test_a_full_disk_is_the_users(show, tmp_path, fail):
     assert logs(tmp_path) == []
 
 
+def test_a_file_over_the_limit_is_the_users(show, tmp_path):
+    result = show(OSError(errno.EFBIG, os.strerror(errno.EFBIG), "model"))
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert "a file would be larger than is allowed" in result.stderr
+    assert "ulimit -f" in result.stderr
+    assert logs(tmp_path) == []
+
+
+def test_a_truncated_file_of_torch_is_no_full_disk(show, tmp_path):
+    torch.save({"a": torch.zeros(1000)}, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:-100])
+    result = show(lambda: torch.load(tmp_path / "cut.pt"))
+    assert result.exit_code == 1
+    assert "disk" not in result.stderr
+
+
 def no_fork():
     raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 

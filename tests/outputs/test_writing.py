@@ -3,9 +3,11 @@
 import errno
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -195,6 +197,37 @@ def test_others_may_read_what_is_written(model):
     assert {path.stat().st_mode & 0o777 for path in model.rglob("*") if path.is_file()} == {0o644}
 
 
+REPLACING = """
+import itertools, json, sys
+from deni.outputs import INFO, sizes, write_folder
+
+def write(folder):
+    for name in ("a", "b", "c"):
+        (folder / name).write_text(str(number))
+    (folder / INFO).write_text(json.dumps({"format": 2, "files": sizes(folder)}))
+
+for number in itertools.count():
+    write_folder("model", write, overwrite=True)
+    if number == 3:
+        print("ready", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names")
+def test_a_kill_at_any_time_leaves_a_whole_folder(tmp_path):
+    draw = random.Random(0)
+    for _ in range(10):
+        words = [sys.executable, "-c", REPLACING]
+        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE) as it:
+            it.stdout.readline()
+            time.sleep(draw.uniform(0, 0.03))
+            it.kill()
+        left = content(tmp_path / "model")
+        assert left.keys() == {"a", "b", "c", INFO}
+        assert left["a"] == left["b"] == left["c"]
+        assert foreign_files(tmp_path / "model") == {}
+
+
 # ---- elsewhere -------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +280,7 @@ def test_where_nothing_can_be_written_the_message_says_so(small_disk, monkeypatc
         write_folder(disk.folder / "model", lambda folder: put(folder, big), kept="the model is")
     assert str(caught.value) == (
         f"{disk.folder / 'model'} cannot be written (No space left on device), and neither can the temporary directory "
-        "(No space left on device): the model is lost"
+        "(No space left on device): the model is not saved"
     )
     assert os.listdir(disk.folder) == []
 

@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 import deni
 from deni.errors import ArtifactError
+from deni.outputs import SavedElsewhereError
 from deni.randomness import global_generators
 from deni.strategies import DENI, DelayedEnsemble
 from deni.strategies.default import Default
@@ -395,3 +396,19 @@ def test_a_push_holds_all_that_loading_needs(tmp_path):
     expected = np.load(tmp_path / "expected.npy")
     for folder in ("", "last-checkpoint"):
         assert close(deni.load(tmp_path / "pulled" / folder, "cpu").members(texts()), expected, atol=1e-12)
+
+
+def test_a_model_that_cannot_be_saved_where_it_should_is_in_the_temporary_directory(tmp_path, small_disk, monkeypatch):
+    """As a script's last line has it; a checkpoint is not kept so, since the training goes on."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    disk = small_disk("1m")
+    trainer = make(tmp_path, model=bert(**SMALL), args=FEW, processing_class=new_tokenizer())
+    trainer.train()
+    disk.fill()
+    with pytest.raises(SavedElsewhereError, match=r"No space left on device.*`deni predict .* FILE`") as caught:
+        trainer.save_model(str(disk.folder / "model"))
+    vote = deni.load(caught.value.path).predict_log_probabilities(["worda wordb"])
+    disk.close()
+    trainer.save_model(str(tmp_path / "model"))
+    assert np.array_equal(vote, deni.load(tmp_path / "model").predict_log_probabilities(["worda wordb"]))

@@ -40,11 +40,9 @@ def save(
     base: Path | None = None,
     inputs: Iterable[str | Path | None] = (),
     checked: bool = False,
+    kept: bool = True,
 ) -> Path:
     """Write an artifact: whole, or not at all.
-
-    Where the folder cannot be written, as on a full disk, the artifact is in the temporary directory and the message
-    says where, unless `keep_others`.
 
     Args:
         folder: must not exist, unless `overwrite` or `keep_others`.
@@ -60,6 +58,8 @@ def save(
         inputs: files and folders that were read, which the folder must not be or hold.
         checked: whether `deni.outputs.check_folder` was called before the training; then what has come there since
             does not lose the model either.
+        kept: whether the artifact is written to the temporary directory where the folder cannot be written, as on a
+            full disk; the message says where.
 
     Returns:
         the folder.
@@ -105,11 +105,11 @@ def save(
         what["files"] = sizes(target)
         (target / INFO).write_bytes(_json(what))
 
+    what, use = "the model is" if kept else "", "deni predict {} FILE"
     if keep_others:
-        write_into(folder, write, own_list=False)
+        write_into(folder, write, own_list=False, kept=what, use=use)
         return folder
-    use = "deni predict {} FILE"
-    return write_folder(folder, write, overwrite, inputs, kept="the model is", use=use, checked=checked)
+    return write_folder(folder, write, overwrite, inputs, what, use, checked)
 
 
 def _json(what: Mapping[str, Any]) -> bytes:

@@ -41,7 +41,7 @@ def command(
     """
     check_pretrained(model)
     if json_file is not None:
-        check_file(json_file, overwrite)
+        check_file(json_file, overwrite, [model])
 
     from rich.table import Table
 

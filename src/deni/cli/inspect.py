@@ -57,7 +57,7 @@ def command(
     check_data(file, test)
     check_pretrained(model)
     if json_file not in (None, "-"):
-        check_file(json_file, overwrite, [file, test])
+        check_file(json_file, overwrite, [file, test, model])
 
     from deni.commands.inspect import inspect_file
     from deni.errors import InputError

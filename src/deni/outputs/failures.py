@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_WRITING = ("PytorchStreamWriter", "unexpected pos")  # in what `torch.save` raises
+
 
 def error_number(error: BaseException) -> int | None:
     """The system's number of a failed call; None for any other error.
@@ -22,7 +24,7 @@ def error_number(error: BaseException) -> int | None:
         return error.errno
     if found := re.search(r"\(os error (\d+)\)", str(error)):
         return int(found[1])
-    if isinstance(error, RuntimeError) and "inline_container.cc" in str(error) and "unexpected pos" in str(error):
+    if isinstance(error, RuntimeError) and any(name in str(error) for name in _WRITING):
         return errno.ENOSPC
     return None
 

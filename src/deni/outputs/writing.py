@@ -218,7 +218,9 @@ def _clear(old: Path, target: Path) -> None:
             old.parent.rmdir()
 
 
-def write_into(target: str | Path, write: Callable[[Path], None], own_list: bool = True, kept: str = "") -> None:
+def write_into(
+    target: str | Path, write: Callable[[Path], None], own_list: bool = True, kept: str = "", use: str = ""
+) -> None:
     """Put files into a folder when all are written; no file of another's is touched.
 
     They replace those of an earlier call, by its list. While they go there, no half of an artifact can be mistaken for
@@ -227,7 +229,7 @@ def write_into(target: str | Path, write: Callable[[Path], None], own_list: bool
     Args:
         write: writes the files into an empty folder.
         own_list: whether the list is to be written; an artifact has it in `deni.json`.
-        kept: see `write_folder`.
+        kept, use: see `write_folder`.
 
     Raises:
         SavedElsewhereError: they could not be put there, but are kept.
@@ -248,7 +250,7 @@ def write_into(target: str | Path, write: Callable[[Path], None], own_list: bool
             fill(temporary)
         _move_files(temporary, target, LIST if own_list else INFO, guarded=own_list)
     except OSError as error:
-        raise _elsewhere(target, error, kept, lambda place: _fill_new(place, fill)) from error
+        raise _elsewhere(target, error, kept, lambda place: _fill_new(place, fill), use) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -312,6 +314,6 @@ def _elsewhere(
             shutil.rmtree(folder, ignore_errors=True)
         if place is None:
             also = f"{why}, and neither can the temporary directory ({describe_failure(second)})"
-            return InputError(f"{also}: {kept} lost")
+            return InputError(f"{also}: {kept} not saved")
     there = f"use it there (`{use.format(place)}`)" if use else "use it there"
     return SavedElsewhereError(f"{why}: {kept} in {place}; {there}, or move it", place)

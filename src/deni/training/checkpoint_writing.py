@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from deni.errors import InputWarning
+from deni.outputs.failures import error_number
 from deni.training import manifest
 from deni.training.compat import push, run_folder, writing_to
 
@@ -38,7 +39,7 @@ def is_unwritten(error: BaseException) -> bool:
     >>> is_unwritten(OSError(28, "No space left on device")), is_unwritten(ValueError("unpacked 3 of 2"))
     (True, False)
     """
-    if isinstance(error, OSError | SafetensorError):
+    if isinstance(error, OSError | SafetensorError) or error_number(error) is not None:
         return True
     if isinstance(error, RuntimeError) and any(name in str(error) for name in _OF_TORCH):
         return True

@@ -114,12 +114,14 @@ class Artifacts:
         strategy: Strategy,
         task: str,
         describe: Callable[..., dict[str, Any]],
+        kept: bool = False,
     ) -> None:
         """Write an artifact into a folder; an earlier one in it is replaced, any other file stays.
 
         Args:
             describe: gives the contents of `deni.json`, see `deni.artifact.describe`; called with `task`, `tuning` and
                 `recipe`.
+            kept: see `deni.artifact.save`.
 
         Raises:
             InputError: a folder that cannot be written.
@@ -147,19 +149,24 @@ class Artifacts:
                 keep_others=True,
                 reading=reading,
                 base=written,
+                kept=kept,
             )
         file = Path(folder) / artifact.BASE
         self._last = population, shared, file, _identity(file)
 
 
-def save_trained(trainer: PopulationTrainer, folder: str) -> bool:
-    """Write an artifact; or, and then False, the plain model, of which there is none."""
+def save_trained(trainer: PopulationTrainer, folder: str, kept: bool = False) -> bool:
+    """Write an artifact; or, and then False, the plain model, of which there is none.
+
+    Args:
+        kept: see `deni.artifact.save`.
+    """
     from deni.artifact import describe
 
     task, tokenizer = trainer.ballots.task.known(), tokenizer_of(trainer)
     if task is not None:
         about = partial(describe, trainer, **trainer.reads)
-        trainer.artifacts.save(folder, trainer.population, tokenizer, trainer.strategy, task.name, about)
+        trainer.artifacts.save(folder, trainer.population, tokenizer, trainer.strategy, task.name, about, kept)
     else:
         weights.write(weights.one_model(trainer.population, trainer.strategy), tokenizer, folder)
         torch.save(trainer.args, os.path.join(folder, TRAINING_ARGS_NAME))

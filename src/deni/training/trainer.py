@@ -444,7 +444,7 @@ class PopulationTrainer(Trainer):
         if _internal_call:  # a checkpoint
             super().save_model(output_dir, _internal_call=True)
         elif self.args.should_save:
-            save_trained(self, output_dir or folder_of(self.args))
+            save_trained(self, output_dir or folder_of(self.args), kept=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         if self.args.should_save:
