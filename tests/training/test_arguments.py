@@ -137,7 +137,7 @@ ELSEWHERE = {
         "push_to_hub_token",
     ],
     "every test": ["output_dir", "use_cpu", "disable_tqdm", "log_level", "skip_memory_metrics"],
-    "below": [*LOADING, "label_names", "neftune_noise_alpha"],
+    "below": [*LOADING, "label_names", "neftune_noise_alpha", "logging_nan_inf_filter"],
     "code of Trainer that nothing here replaces": ["full_determinism", "eval_accumulation_steps", "debug"],
     "a GPU": ["fp16", "tf32", "torch_empty_cache_steps"],
     "a compiler": ["torch_compile", "torch_compile_backend", "torch_compile_mode", "torchdynamo"],
@@ -320,6 +320,23 @@ def test_a_field_acts_as_in_trainer(tmp_path, field):
         of_run = {name: value.double() for name, value in each.items()}
         assert differences({**of_pack, "weights": of_run}, expected, rounding) == []
     assert differences(theirs, before, rounding) != []
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_a_non_finite_loss_of_an_evaluation_is_hidden_where_trainer_hides_it(tmp_path, hides):
+    args = TrainingArguments(
+        str(tmp_path), **{**BASE, "logging_nan_inf_filter": hides, "per_device_eval_batch_size": 2}
+    )
+    rows, losses = data(7, 1), []
+    for cls in (Trainer, PopulationTrainer):
+        model = single()
+        with torch.no_grad():
+            model.bert.embeddings.word_embeddings.weight[rows[0]["input_ids"][0]] = float("inf")
+        trainer = cls(model, copy.copy(args), data_collator=pad, eval_dataset=rows)
+        losses.append(trainer.evaluate()["eval_loss"])
+        assert trainer.args.logging_nan_inf_filter is hides
+    assert losses[1] == pytest.approx(losses[0], nan_ok=True)
+    assert np.isfinite(losses[0]) == (hides and NEW)
 
 
 @pytest.mark.skipif(not NEW, reason="transformers 4.57 has no sampling in sequence")

@@ -8,16 +8,23 @@ import sys
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import AutoPeftModelForSequenceClassification, LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, TrainerCallback
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+)
 
 import deni
 from deni.errors import ArtifactError
 from deni.outputs import SavedElsewhereError
 from deni.randomness import global_generators
-from deni.strategies import DENI, DelayedEnsemble
+from deni.strategies import DENI, DelayedEnsemble, NoisyInterpolation
 from deni.strategies.default import Default
 from deni.strategies.ema import EMA
 from tests.helpers.hub_server import HubServer
@@ -111,8 +118,8 @@ class Doubled(BertForSequenceClassification):
         return outputs
 
 
-class SameForward(BertForSequenceClassification):
-    """A loss of its own, with the same predictions."""
+class OwnLoss(BertForSequenceClassification):
+    """A loss of its own; the same predictions, but nobody can know that of a forward pass."""
 
     def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, labels=None):
         outputs = super().forward(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids)
@@ -121,12 +128,33 @@ class SameForward(BertForSequenceClassification):
         return outputs
 
 
+class LongTexts(BertForSequenceClassification):
+    """Predicts otherwise only where a text is longer than the few that are tried out."""
+
+    def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, labels=None):
+        outputs = super().forward(input_ids, attention_mask, token_type_ids, labels=labels)
+        if input_ids.shape[1] > 16:
+            outputs.logits = -outputs.logits
+        return outputs
+
+
+class Named(BertForSequenceClassification):
+    """Another name, and something to train with: nothing that predicts."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.steps = 0
+
+    def count(self):
+        self.steps += 1
+
+
 def doubled():
     return Doubled(BertConfig(**{**CONFIG, **SMALL})).double()
 
 
-def same_forward():
-    return SameForward(BertConfig(**{**CONFIG, **SMALL})).double()
+def of_class(cls):
+    return lambda: cls(BertConfig(**{**CONFIG, **SMALL})).double()
 
 
 def scaled_buffer():
@@ -146,7 +174,7 @@ def adapter():
     return get_peft_model(frozen_encoder(), LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
 
 
-@pytest.mark.parametrize("make_model", [frozen_encoder, adapter, scaled_buffer, same_forward])
+@pytest.mark.parametrize("make_model", [frozen_encoder, adapter, scaled_buffer, of_class(Named)])
 def test_a_model_that_its_config_describes_is_loaded_from_the_folder_alone(tmp_path, tokenizer, make_model):
     trainer = trained(tmp_path, tokenizer, seeded(make_model))
     trainer.save_model(str(tmp_path / "model"))
@@ -155,7 +183,7 @@ def test_a_model_that_its_config_describes_is_loaded_from_the_folder_alone(tmp_p
     assert set(classifier.population.values) == set(trainer.population.values)
 
 
-@pytest.mark.parametrize("make_model", [own_head, doubled, patched])
+@pytest.mark.parametrize("make_model", [own_head, doubled, patched, of_class(OwnLoss), of_class(LongTexts)])
 def test_a_model_of_ones_own_is_loaded_with_the_function_that_makes_it(tmp_path, tokenizer, make_model, caplog):
     with caplog.at_level(logging.WARNING):
         trainer = trained(tmp_path, tokenizer, seeded(make_model))
@@ -347,6 +375,101 @@ def test_a_changed_buffer_is_written_anew(tmp_path, tokenizer):
     assert close(
         deni.load(tmp_path / "four", "cpu").members(texts()), members_of(trainer, texts(), tokenizer), atol=1e-6
     )
+
+
+# ---- the model of transformers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", [Default(), NoisyInterpolation(members=2), EMA(ema_decay=0.5)])
+def test_a_checkpoint_of_one_member_is_a_model_of_transformers_too(tmp_path, tokenizer, strategy):
+    held_out, seen, members = tokenized(texts(5, seed=3), tokenizer), {}, {}
+
+    class Predict(TrainerCallback):
+        def on_save(self, args, state, control, **_):
+            seen[state.global_step] = trainer.predict_members(held_out)
+            members[state.global_step] = trainer.population.size
+
+    trainer = make(
+        tmp_path,
+        strategy,
+        model=seeded(lambda: bert(**SMALL)),
+        train=tokenized(texts(12), tokenizer),
+        args={"max_steps": 20, "save_strategy": "steps", "save_steps": 5},
+        processing_class=tokenizer,
+        callbacks=[Predict],
+    )
+    trainer.train()
+    trainer.save_model()
+    for step, expected in seen.items():
+        folder = tmp_path / "out" / f"checkpoint-{step}"
+        assert (folder / "model.safetensors").exists() == (members[step] == 1)
+        if members[step] > 1:
+            continue
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float64).eval()
+        rows = [model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1) for row in held_out]
+        assert close(torch.stack(rows).detach().numpy(), expected[:, 0], atol=1e-12)
+        assert close(deni.load(folder, "cpu").members(texts(5, seed=3)), expected, atol=1e-12)
+    saved, shown = load_file(tmp_path / "out" / "model.safetensors"), trainer.model.state_dict()
+    if strategy.name != "ema":  # what is saved is the mean, what trained is shown
+        assert all(torch.equal(saved[name], shown[name]) for name in saved)
+        assert saved.keys() == shown.keys()
+
+
+def test_an_adapter_is_saved_as_peft_saves_it_too(tmp_path, tokenizer):
+    seeded(lambda: bert(**SMALL)).save_pretrained(tmp_path / "base")
+
+    def adapted():
+        base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", dtype=torch.float64)
+        config = LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], modules_to_save=["classifier"])
+        return get_peft_model(base, config)
+
+    trainer = trained(tmp_path, tokenizer, seeded(adapted), Default())
+    trainer.save_model()
+    loaded = AutoPeftModelForSequenceClassification.from_pretrained(
+        tmp_path / "out", num_labels=3, dtype=torch.float64
+    ).eval()
+    rows = [loaded(**{name: torch.tensor([value]) for name, value in tokenizer(line).items()}) for line in texts()]
+    found = torch.stack([row.logits[0].log_softmax(-1) for row in rows]).detach().numpy()
+    assert close(found, members_of(trainer, texts(), tokenizer)[:, 0], atol=1e-6)
+    assert close(deni.load(tmp_path / "out", "cpu").members(texts())[:, 0], found, atol=1e-6)
+
+
+def test_the_model_of_an_earlier_save_does_not_stay_next_to_several_members(tmp_path, tokenizer):
+    trained(tmp_path, tokenizer, seeded(lambda: bert(**SMALL)), Default()).save_model()
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    trained(tmp_path, tokenizer, seeded(lambda: bert(**SMALL))).save_model()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+class Normalized(BertForSequenceClassification):
+    """Has running means, which members share."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = nn.Sequential(nn.BatchNorm1d(config.hidden_size), self.classifier)
+
+
+@pytest.mark.parametrize("strategy", [Default(), DelayedEnsemble(members=2)])
+def test_running_means_of_a_classifier_are_there_when_a_training_goes_on(tmp_path, tokenizer, strategy):
+    def model():
+        return Normalized(BertConfig(**{**CONFIG, **SMALL})).double()
+
+    def train(folder, **options):
+        args = {"max_steps": 20, "save_strategy": "steps", "save_steps": 19}
+        rows = tokenized(texts(12), tokenizer)
+        trainer = make(
+            tmp_path / folder, strategy, model=seeded(model), train=rows, args=args, processing_class=tokenizer
+        )
+        trainer.train(**options)
+        return trainer
+
+    whole = train("whole")
+    resumed = train("resumed", resume_from_checkpoint=str(tmp_path / "whole" / "out" / "checkpoint-19"))
+    means = [
+        dict(trainer.population.model.named_buffers())["classifier.0.running_mean"] for trainer in (whole, resumed)
+    ]
+    assert torch.equal(*means)
+    assert means[0].abs().max() > 0
 
 
 # ---- the hub -------------------------------------------------------------------------------------------------------

@@ -6,8 +6,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from deni.errors import SettingError
-from deni.randomness import global_generators
+import deni
+from deni.artifact import save
+from deni.errors import ArtifactError, InputError, SettingError
+from deni.population import Population
+from deni.randomness import Sources, global_generators
 from deni.strategies import EMA, Default, DelayedEnsemble, Ensemble
 from deni.training.trainer import PopulationTrainer
 from tests.helpers.references import Ours, Reference
@@ -128,3 +131,17 @@ def test_trying_out_is_no_training(tmp_path, strategy, calls):
     trainer = make(Ours, tmp_path, Normed(), points(), args={"save_strategy": "no"}, strategy=strategy)
     trainer.train()
     assert trainer.model.calls == calls
+
+
+@pytest.mark.parametrize("task", ["token", "single_label"])
+def test_a_language_model_has_no_task_and_no_artifact(tmp_path, task):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, report_to=[])
+    with pytest.raises(SettingError, match="LlamaForCausalLM is a language model, whose predictions have no vote"):
+        PopulationTrainer(llama(), args, train_dataset=blocks(), task=task)
+    population = Population(llama(), [Sources(0)], "loop")
+    with pytest.raises(InputError, match="LlamaForCausalLM is a language model"):
+        save(tmp_path / "model", population=population, tokenizer=None, labels=["a", "b"], info={})
+    assert not (tmp_path / "model").exists()
+    llama().save_pretrained(tmp_path / "plain")
+    with pytest.raises(ArtifactError, match="holds LlamaForCausalLM, which has no trained output layer"):
+        deni.load(tmp_path / "plain")

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from deni.artifact.folder import BASE, CARD, FORMAT, IDS, MEMBERS
 from deni.artifact.model_card import card
+from deni.artifact.ordinary import write_ordinary
 from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
@@ -41,6 +42,7 @@ def save(
     inputs: Iterable[str | Path | None] = (),
     checked: bool = False,
     kept: bool = True,
+    ordinary: bool = False,
 ) -> Path:
     """Write an artifact: whole, or not at all.
 
@@ -54,6 +56,7 @@ def save(
         keep_others: write into the folder that is there: an earlier artifact in it is replaced, any other file stays.
         reading: what `how_to_read` has found of this model; None to find it now.
         base: a file that holds what the members share, written by an earlier call: it is linked to.
+        ordinary: write the weights of a single member a second time, as transformers has them.
         extra_files: names of further files in the folder, and what is in them.
         inputs: files and folders that were read, which the folder must not be or hold.
         checked: whether `deni.outputs.check_folder` was called before the training; then what has come there since
@@ -77,6 +80,8 @@ def save(
             shared, ids = _shared(model, population)
             buffers = dict(model.named_buffers(remove_duplicate=False))
             shared |= {name: buffers[name] for name in reading.buffers}
+            if ordinary and population.size == 1:
+                write_ordinary(model, {**shared, **population.member(0)}, target)
             write_description(model, dict(enumerate(labels)), target)
             pooling = pooling_of(model)
         _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
@@ -126,8 +131,15 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
     Args:
         tokenizer: for texts whose predictions are compared.
         task: None for the one that the model shows.
+
+    Raises:
+        InputError: a language model, which has no vote.
     """
+    from deni.training.heads import language_model
+
     with population.plain() as model:
+        if name := language_model(model):
+            raise InputError(f"{name} is a language model, whose predictions have no vote: save it by save_pretrained")
         quantized = any(hasattr(value, "quant_state") for value in model.parameters())
         of_words = TASKS[task].of_words if task else for_tokens(model)
         shared, _ = _shared(model, population)

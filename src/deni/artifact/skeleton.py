@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from deni.artifact.folder import ADAPTERS
+from deni.artifact.own_code import own_code
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, short
@@ -197,6 +198,8 @@ def try_reading(
         except Exception as error:  # as above: of a class that only its author knows
             name = type(_inner(model)).__name__
             return Reading(f"{name} is not what its config describes: {_first_line(error)}", dtype, (), outputs)
+        if why := own_code(model, made):
+            return Reading(why, dtype, (), outputs)
         buffers = _differing(model, made)
         if isinstance(buffers, str):
             return Reading(buffers, dtype, (), outputs)

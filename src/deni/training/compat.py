@@ -247,11 +247,10 @@ def place(args: TrainingArguments, device: torch.device) -> None:
 
 
 def own_arguments(args: TrainingArguments, changes: Mapping[str, Any]) -> TrainingArguments:
-    """A copy of the user's arguments with the strategy's, see `renamed`, and with what population training needs."""
+    """A copy of the user's arguments with the strategy's, see `renamed`."""
     args = copy.copy(args)
     for name, value in renamed(changes).items():
         setattr(args, name, value)
-    args.logging_nan_inf_filter = False  # it would hide a NaN, see `deni.training.phases.Phases.total`
     return args
 
 

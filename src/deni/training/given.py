@@ -82,7 +82,6 @@ def follow_changes(trainer: PopulationTrainer) -> None:
     """
     if trainer.args is not trainer.own_args:
         trainer.args = trainer.own_args = own_arguments(trainer.args, trainer.strategy.arguments())
-    trainer.args.logging_nan_inf_filter = False
     check_arguments(trainer.args, trainer.strategy, trainer.runs)
     check_metrics(trainer.args, len(trainer.seeds), trainer.sets.eval is not None)
     changed = trainer.requested.notice(trainer.args, {name: getattr(trainer, name) for name in DATASETS})

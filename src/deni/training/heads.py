@@ -61,6 +61,12 @@ def without_vote(model: nn.Module) -> str:
     return "" if _kind(base) in (None, *VOTING) else type(base).__name__
 
 
+def language_model(model: nn.Module) -> str:
+    """The class of a model that predicts tokens of its vocabulary; else empty."""
+    base = unwrapped(model)
+    return type(base).__name__ if "LM" in (_kind(base) or "").split("_") else ""
+
+
 def has_head(model: nn.Module) -> bool:
     """Whether the class of a model says what kind of head it has: one of transformers, or derived from one."""
     return _kind(unwrapped(model)) is not None

@@ -76,10 +76,12 @@ class Artifacts:
     """Writes the population of a trainer as artifacts that `deni.load` reads.
 
     Attributes:
+        ordinary: whether the weights of a single member are written a second time, as transformers has them.
         reading: what loading one takes, see `deni.artifact.how_to_read`; None before it was tried.
     """
 
     def __init__(self) -> None:
+        self.ordinary = True
         self.reading: Reading | None = None
         self._last: tuple[Any, ...] = ()  # what the members last shared, and the file that holds it
 
@@ -150,6 +152,7 @@ class Artifacts:
                 reading=reading,
                 base=written,
                 kept=kept,
+                ordinary=self.ordinary,
             )
         file = Path(folder) / artifact.BASE
         self._last = population, shared, file, _identity(file)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deni.errors import SettingError
 from deni.models.hugging_face import hugging_face
 from deni.tasks import Task, find_task, task_of
-from deni.training.heads import has_head, takes_soft_labels, without_vote
+from deni.training.heads import has_head, language_model, takes_soft_labels, without_vote
 from deni.training.losses import Losses, first_output
 
 
@@ -53,10 +53,18 @@ class TrainingTask:
 
     Args:
         losses: of the members; whose model it is, and what the user says of its task.
+
+    Raises:
+        SettingError: a language model has none of these tasks.
     """
 
     def __init__(self, losses: Losses) -> None:
         self.losses = losses
+        if losses.task is not None and (name := language_model(losses.model)):
+            raise SettingError(
+                f"task cannot be {losses.task.name!r}: {name} is a language model, whose predictions have no vote; "
+                "omit task, and it trains as with Trainer"
+            )
         self._shown: Task | None = None  # by labels, where the class of the model says nothing
 
     def known(self, labels: Any = None, outputs: Tensor | None = None) -> Task | None:

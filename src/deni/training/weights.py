@@ -46,8 +46,11 @@ def write(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: s
 
 @torch.no_grad()
 def read_shared(population: Population, folder: str | Path) -> None:
-    """Take what members share, such as running means, from such a folder; from any other folder nothing."""
-    file = Path(folder) / SAFE_WEIGHTS_NAME
-    if file.is_file():
+    """Take what members share, such as running means, from a folder of `write` or an artifact; from others nothing."""
+    from deni.artifact import BASE
+
+    file = next((each for each in (Path(folder) / name for name in (BASE, SAFE_WEIGHTS_NAME)) if each.is_file()), None)
+    if file is not None:
+        state = load_file(file)
         with population.plain() as model:
-            model.load_state_dict(load_file(file), strict=False)
+            model.load_state_dict({name: state[name] for name in state.keys() - population.slots}, strict=False)
