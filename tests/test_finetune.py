@@ -222,3 +222,14 @@ def test_a_label_that_training_never_saw_is_named(texts):
 def test_scores_are_those_of_scikit_learn():
     assert of_classes([0, 1, 2], [0, 1, 2]) == {"macro_f1": 1, "accuracy": 1, "mcc": 1}
     assert of_classes([0, 0, 1, 1], [0, 0, 0, 0]) == pytest.approx({"macro_f1": 1 / 3, "accuracy": 0.5, "mcc": 0})
+
+
+def test_the_output_layer_has_its_own_rate(texts, model_folder):
+    fitted = fit(texts, model_folder, epochs=1, head_lr_scale=4.0)
+    of = {id(each): group["initial_lr"] for group in fitted.trainer.optimizer.param_groups for each in group["params"]}
+    starts = {name: of[id(views[0])] for name, views in fitted.trainer.population.views.items()}
+    assert {rate / fitted.recipe.rate for name, rate in starts.items() if "classifier" in name} == {4.0}
+    assert {rate / fitted.recipe.rate for name, rate in starts.items() if "classifier" not in name} == {1.0}
+    assert fitted.info()["recipe"]["head_lr_scale"] == 4.0
+    with pytest.raises(SettingError, match="head_lr_scale must be above 0, not 0"):
+        Recipe(head_lr_scale=0.0)

@@ -279,6 +279,7 @@ def fine_tune(
         )
         trainer.reads = {"max_length": max_length, "padding": padding, "text_pair_column": pair}  # for checkpoints
         trainer.artifacts.ordinary = False  # its checkpoints resume; `deni export` makes a model of transformers
+        trainer.phases.head_lr_scale = recipe.head_lr_scale
         trainer.remove_callback(PrinterCallback)  # prints dictionaries
         if output is not None:
             trainer.add_callback(RoomForArtifact(trainer, output))

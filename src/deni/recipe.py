@@ -59,6 +59,7 @@ class Recipe:
         pooling: how the states of a text's tokens become what the head reads: `pooler`, `cls`, `mean` or `last`, see
             `deni.models.pooling`; `auto`: as the class of the model does.
         normalize_features: scale what is pooled to length 1.
+        head_lr_scale: the learning rate of the output layer as a multiple of that of all other parameters, above 0.
     """
 
     model: str = "minilm"
@@ -86,13 +87,15 @@ class Recipe:
     class_weights: bool = False
     pooling: Literal["auto", "pooler", "cls", "mean", "last"] = setting("auto", neutral="auto")
     normalize_features: bool = setting(False, neutral=False)
+    head_lr_scale: float = setting(1.0, neutral=1.0)
 
     def __post_init__(self) -> None:
         for name, value in self.strategy.arguments().items():
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
         Sources(self.seed, seeds=self.source_seeds)  # raises
-        for name in ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps"):
+        above_0 = ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps")
+        for name in (*above_0, "head_lr_scale"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise SettingError(f"{name} must be above 0, not {value}")

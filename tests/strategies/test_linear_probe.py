@@ -1,15 +1,25 @@
 """An output layer that is fitted before anything else moves."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from deni.cli import main
+from deni.errors import InputError
 from deni.randomness import global_generators
 from deni.strategies import L2SP, Default, DelayedEnsemble, Ensemble, LinearProbe, Mixout, PriorNoise
-from deni.strategies.linear_probe import fit
+from deni.strategies.linear_probe import GRID, fit
+from deni.study.plan import read_study
+from deni.tasks.cross_validation import choose_c
 from deni.tuning import IA3, Lora
 from tests.helpers.plain import bert, distance, fine_tune, lora, make, parameters, rows, same, tensors, trained, values
 from tests.helpers.tiny import make_tiny
@@ -289,6 +299,175 @@ def test_resumed_is_not_stopped(tmp_path, engine):
     resumed = make(tmp_path, strategy, args=args, engine=engine)
     resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-9"))
     assert same(values(whole), values(resumed))
+
+
+# ---- C by cross-validation, and the scale --------------------------------------------------------------------------
+
+
+def clusters(classes=3, count=60, width=8, seed=0):
+    draw = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    return draw.normal(size=(classes, width))[labels] * 2 + draw.normal(1, 2, (count, width)), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_cv_is_the_grid_search_of_scikit_learn(classes):
+    x, labels = clusters(classes)
+    # For two classes the penalty is that of two rows of weights, which is half of that of their difference.
+    cs = [step / 8 * (2 if classes == 2 else 1) for step in GRID]
+    pipe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    grid = {"logisticregression__C": cs}
+    search = GridSearchCV(pipe, grid, scoring="neg_log_loss", cv=StratifiedKFold(5)).fit(x, labels)
+    assert search.best_params_["logisticregression__C"] not in (cs[0], cs[-1])
+    weight, bias = LinearProbe(probe_c="cv")._fitted(x, labels, classes, "single_label", True, None)
+    np.testing.assert_allclose(probability(x @ weight.T + bias), search.predict_proba(x), atol=1e-6)
+
+
+class MeanNorm(TransformerMixin, BaseEstimator):
+    """Divides by the mean norm of what it is fitted on."""
+
+    def fit(self, x, y=None):
+        self.size_ = np.linalg.norm(x, axis=1).mean()
+        return self
+
+    def transform(self, x):
+        return x / self.size_
+
+
+@pytest.mark.parametrize("scale", [0.25, 2.0])
+def test_the_scale_is_that_of_logits_of_texts_left_out(scale):
+    x, labels = clusters()
+    pipe = make_pipeline(MeanNorm(), LogisticRegression(max_iter=1000))
+    grid = {"logisticregression__C": list(GRID)}
+    best = GridSearchCV(pipe, grid, scoring="neg_log_loss", cv=StratifiedKFold(5)).fit(x, labels).best_estimator_
+    logits = cross_val_predict(best, x, labels, cv=StratifiedKFold(5), method="decision_function")
+    centered = logits - logits.mean(1, keepdims=True)
+    weight, bias = LinearProbe(probe_c="cv", probe_scale=scale)._fitted(x, labels, 3, "single_label", True, None)
+    found = x @ weight.T + bias
+    expected = best.decision_function(x) * scale / centered.std()
+    np.testing.assert_allclose(
+        found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), rtol=0, atol=1e-5
+    )
+
+
+def test_a_head_of_another_scale_is_the_same_head_but_for_the_scale():
+    x, labels = clusters()
+    one, other = (
+        LinearProbe(probe_c="cv", probe_scale=scale)._fitted(x, labels, 3, "single_label", True, None)
+        for scale in (0.5, 1.0)
+    )
+    for half, whole in zip(one, other, strict=True):
+        np.testing.assert_allclose(2 * half, whole, rtol=1e-12)
+
+
+def test_c_means_the_same_for_two_classes_and_for_many():
+    """By minimizing the softmax loss with a penalty on the weights of each class."""
+    x, labels = clusters(2)
+    x = StandardScaler().fit_transform(x)
+
+    def objective(flat):
+        weight, bias = flat[:16].reshape(2, 8), flat[16:]
+        logits = x @ weight.T + bias
+        losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(60), labels]
+        return 0.3 * losses.sum() + (weight**2).sum() / 2
+
+    best = minimize(objective, np.zeros(18), options={"gtol": 1e-8}).x
+    expected = probability(x @ best[:16].reshape(2, 8).T + best[16:])
+    found = [fit(x, labels, 2, 0.3, penalty=penalty) for penalty in ("each", "one")]
+    given = [probability(x @ weight.T + bias) for weight, bias in found]
+    np.testing.assert_allclose(given[0], expected, rtol=0, atol=5e-4)  # where scikit-learn's solver stops
+    assert np.abs(given[1] - expected).max() > 1e-2
+    three = clusters(3)
+    assert all((a == b).all() for a, b in zip(*(fit(*three, 3, 0.3, penalty=p) for p in ("one", "each")), strict=True))
+
+
+@pytest.mark.parametrize("c", [0.1, "cv"])
+def test_class_weights_count_in_the_regression(tmp_path, c):
+    data = [{**row, "labels": row["labels"] % 2 if at % 5 else 2} for at, row in enumerate(rows())]
+    features, labels = pooled(bert(), data), tensors(data)[1].numpy()
+    weights = torch.tensor([0.2, 1.0, 5.0])
+    trainer = started(tmp_path, LinearProbe(probe_c=c), train=data, class_weights=weights)
+    counts = weights.numpy()[labels]
+    weight, bias = (value.numpy() for value in head(trainer))
+    if c == "cv":
+        expected = LinearProbe("cv")._fitted(features, labels, 3, "single_label", True, weights.double().numpy())
+        np.testing.assert_allclose(weight, expected[0], atol=1e-5)
+        plain = LinearProbe("cv")._fitted(features, labels, 3, "single_label", True, None)
+        assert np.abs(plain[0] - expected[0]).max() > 1e-2
+        return
+    x = StandardScaler().fit_transform(features)
+    logistic = LogisticRegression(C=c, max_iter=1000).fit(x, labels, sample_weight=counts / counts.mean())
+    np.testing.assert_allclose(probability(features @ weight.T + bias), logistic.predict_proba(x), rtol=0, atol=1e-5)
+
+
+def test_runs_with_the_same_features_are_fitted_once(tmp_path, monkeypatch):
+    fits = []
+    monkeypatch.setattr("deni.strategies.linear_probe.choose_c", lambda *given: fits.append(1) or choose_c(*given))
+    with global_generators(3):
+        pretrained = bert(seed=None).state_dict()
+
+    def loaded():
+        model = bert(seed=None)
+        model.load_state_dict(pretrained)
+        return Lora(lora_r=4).apply(model)
+
+    strategy = LinearProbe(probe_c="cv", probe_scale=0.75)  # of no other test
+    trainer = started(tmp_path, strategy + Ensemble(members=3), model_init=loaded)
+    assert len(fits) == 1
+    assert torch.equal(head(trainer, 0)[0], head(trainer, 2)[0])
+    again = LinearProbe(probe_c="cv", probe_scale=0.8)
+    started(tmp_path, again, model=bert(4))
+    started(tmp_path, again, model=bert(5))
+    assert len(fits) == 3
+
+
+def test_the_scale_of_several_labels_is_that_of_their_log_odds_and_numbers_have_none(tmp_path):
+    data = [{**row, "labels": [float(row["input_ids"][at] % 2) for at in (0, 1, 2)]} for row in rows()]
+    labels = np.array([row["labels"] for row in data])
+    features = pooled(bert(), data)
+    trainer = started(tmp_path, LinearProbe("cv", probe_scale=2.0), train=data)
+    expected = LinearProbe("cv", probe_scale=2.0)._fitted(features, labels, 3, "multi_label", True, None)
+    np.testing.assert_allclose(head(trainer)[0].numpy(), expected[0], atol=1e-4)
+    x = features / np.linalg.norm(features, axis=1).mean()
+    ratios = [LogisticRegression(max_iter=1000).fit(x, label).coef_[0] for label in labels.T]
+    assert [np.sign(own @ other) for own, other in zip(ratios, expected[0], strict=True)] == [1, 1, 1]
+    model = bert(problem_type="regression")
+    trainer = started(tmp_path, LinearProbe("cv"), model=model, train=data)
+    assert not torch.equal(head(trainer)[0], bert().classifier.weight)
+    with pytest.raises(ValueError, match="probe_scale scales the logits of classes, and regression has none"):
+        started(tmp_path, LinearProbe("cv", probe_scale=1.0), model=bert(problem_type="regression"), train=data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"probe_c": "best"}, "probe_c must be a number or cv, not 'best'"),
+        ({"probe_scale": 1.0}, "probe_scale needs probe_c=cv, not 0.001"),
+        ({"probe_c": "cv", "probe_scale": 0.0}, "probe_scale must be finite and above 0"),
+        ({"probe_penalty": "both"}, "unknown probe_penalty"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, why):
+    with pytest.raises(ValueError, match=why):
+        LinearProbe(**settings)
+
+
+def test_cv_is_a_flag_and_a_setting_of_a_study(tmp_path, tickets, model_folder):
+    flags = ["--strategy", "linear_probe", "--probe-c", "cv", "--probe-scale", "0.5", "--model", model_folder]
+    out = tmp_path / "model"
+    done = CliRunner().invoke(main, ["train", tickets, *flags, "--epochs", "1", "--no-progress", "--output", str(out)])
+    assert done.exit_code == 0, done.output
+    settings = json.loads((out / "deni.json").read_text())["strategy"]["settings"]
+    assert settings == {"probe_c": "cv", "probe_penalty": "one", "probe_scale": 0.5}
+    wrong = CliRunner().invoke(main, ["train", tickets, "--probe-c", "cw", "--output", str(tmp_path / "other")])
+    assert (wrong.exit_code, "neither a number nor cv" in wrong.output) == (2, True)
+    study = tmp_path / "study.yaml"
+    head = f"datasets: [{tickets}]\nmodels: [{model_folder}]\nseeds: 1\nstrategies: [linear_probe]\n"
+    study.write_text(head + "factor: {probe_c: [0.1, cv]}\n")
+    assert [job.recipe.strategy.probe_c for job in read_study(study).jobs] == [0.1, "cv"]
+    study.write_text(head + "factor: {probe_c: [0.1, cw]}\n")
+    with pytest.raises(InputError, match="expected a number or one of cv, not 'cw'"):
+        read_study(study)
 
 
 @pytest.mark.parametrize("c", [-1.0, float("inf"), float("nan")])

@@ -7,8 +7,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PretrainedConfig, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from deni.errors import SettingError
-from deni.strategies import DENI, DelayedEnsemble, NoisyInterpolation
+from deni.strategies import DENI, LLRD, Default, DelayedEnsemble, NoisyInterpolation
 from deni.training.trainer import PopulationTrainer
+from tests.helpers import plain
 from tests.helpers.references import InOrder, Reference
 from tests.helpers.trainers import make, rows, seeded
 
@@ -154,3 +155,44 @@ def test_a_state_that_cannot_be_averaged_is_refused_before_the_first_step(tmp_pa
     trainer = make(tmp_path, strategy, model=model, optimizers=(Plain(model.parameters()), None))
     with pytest.raises(SettingError, match="not Plain: use merge_optimizer='parent'"):
         trainer.train()
+
+
+# ---- the rate of the output layer ----------------------------------------------------------------------------------
+
+
+def scaled(folder, scale, strategy=None, **options):
+    trainer = plain.make(folder, strategy or Default(), **options)
+    trainer.phases.head_lr_scale = scale
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("tuned", [plain.bert, plain.lora])
+def test_the_output_layer_has_a_multiple_of_the_rate_as_in_a_plain_loop(tmp_path, tuned):
+    mine = scaled(tmp_path, 10.0, model=tuned()).population.member(0)
+    model = tuned()
+    named = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
+    head = [each for name, each in named if "classifier" in name]
+    rest = [each for name, each in named if "classifier" not in name]
+    assert len(head) == 2
+    groups = [{"params": rest, "lr": plain.RATE}, {"params": head, "lr": 10 * plain.RATE}]
+    expected = {name: value for name, value in plain.fine_tune(model, groups=groups).items() if name in mine}
+    assert plain.distance(expected, mine) < 1e-10
+    assert plain.distance(expected, plain.trained(tmp_path, model=tuned()).population.member(0)) > 1e-3
+
+
+def test_strategies_scale_the_rate_of_the_output_layer_too(tmp_path):
+    watch = plain.Watch()
+    scaled(tmp_path, 5.0, LLRD(layer_decay=0.5), callbacks=[watch])
+    rates = {name: rate / plain.RATE for name, rate in watch.rates[0].items()}
+    assert rates["classifier.weight"] == pytest.approx(5.0)
+    assert rates["bert.embeddings.word_embeddings.weight"] == pytest.approx(0.25)
+
+
+def test_members_of_a_fork_keep_it(tmp_path):
+    watch = plain.Watch()
+    trainer = scaled(tmp_path, 3.0, DelayedEnsemble(members=2, ensemble_from=0.5), callbacks=[watch])
+    assert trainer.population.members == 2
+    for step in (0, 12, 19):
+        rates = watch.rates[step]
+        assert rates["classifier.bias"] == pytest.approx(3 * rates["bert.pooler.dense.bias"], rel=1e-12), step

@@ -39,8 +39,8 @@ GROUPS = {
     "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain resume "
     "resume_from overwrite",
     "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
-    "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features optim weight_decay "
-    "warmup_ratio max_grad_norm class_weights early_stopping_patience",
+    "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features optim "
+    "weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
     "Compute, checkpoints and logs": "device engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
     "gradient_checkpointing save_steps report_to progress",
@@ -121,6 +121,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @task_options
 @training.EPOCHS
 @training.LEARNING_RATE
+@training.HEAD_LR_SCALE
 @training.BATCH_SIZE
 @click.option("--eval-batch-size", type=int, help="Texts of one forward pass in evaluation.  [default: 64]")
 @click.option(

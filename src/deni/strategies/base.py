@@ -31,7 +31,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from deni.deprecation import Renamed
 from deni.errors import SettingError
@@ -48,8 +48,19 @@ if TYPE_CHECKING:
 
 STRATEGIES: Registry[Strategy] = Registry("strategy", "deni.strategies")
 
-# What the model of a run predicts for its labeled texts: run -> batches of outputs `(B, C)` or `(B, T, C)`, and labels.
-Outputs = Callable[[int], "Iterable[tuple[Tensor, Tensor]]"]
+
+class Outputs(Protocol):
+    """What the model of a run predicts for its labeled texts: batches of outputs, `(B, C)` or `(B, T, C)`, and labels.
+
+    Called with the number of the run.
+    """
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """Of the loss, `(C,)`; None where all classes count alike."""
+
+    def __call__(self, run: int) -> Iterable[tuple[Tensor, Tensor]]: ...
+
 
 # Settings of a strategy that are settings of the training, too, under these names: the strategy's win.
 ARGUMENTS = ("epochs", "weight_decay", "warmup_ratio")

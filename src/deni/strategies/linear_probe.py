@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
 from deni.errors import SettingError
+from deni.settings import check_choices, setting
 from deni.strategies.base import Outputs, Strategy
 from deni.tasks import DEFAULT, find_task, task_of
+from deni.tasks.cross_validation import centered_sd, choose_c
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from deni.population import Population
+
+logger = logging.getLogger(__name__)
+
+# What `probe_c="cv"` tries: half a power of ten apart, around 1 / D of standardized features, which have a squared norm
+# of D, and around 1 of those whose mean norm is 1.
+GRID = tuple(10 ** (step / 2) for step in range(-5, 9))
+
+_FITTED: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()  # digest of what is fitted -> output layer
+KEPT = 32  # output layers
 
 
 @dataclass(frozen=True)
@@ -24,12 +39,17 @@ class LinearProbe(Strategy, name="linear_probe"):
     """Begin with a fitted output layer: linear probing, then fine-tuning (LP-FT, Kumar et al. 2022).
 
     The output layer becomes the logistic regression (ridge regression for numbers) on what the model feeds into it for
-    the labeled texts, in place of its random initialization.
+    the labeled texts, in place of its random initialization. Class weights count in the regression, too.
 
     Args:
         probe_c: inverse strength C of the regression's L2 penalty, finite and at least 0, on standardized
             features; 0 leaves the output layer as it is. A large one fits all texts, which leaves the encoder little to
-            learn from.
+            learn from. `cv`: chosen by stratified cross-validation.
+        probe_penalty: what is penalized for two classes: `one`: the difference of their weights, as in binary
+            logistic regression; `each`: the weights of each, as for more classes, so that C means the same.
+        probe_scale: the standard deviation, above 0, that the logits of left-out texts get around their mean over
+            the classes, on features divided by their mean norm; needs `probe_c="cv"`. None does not scale. The larger
+            it is, the less the encoder moves (arXiv 2405.16747).
     """
 
     when: ClassVar[str] = (
@@ -37,36 +57,84 @@ class LinearProbe(Strategy, name="linear_probe"):
         "model in the first steps."
     )
 
-    probe_c: float = 0.001
+    probe_c: float | Literal["cv"] = 0.001
+    probe_penalty: Literal["one", "each"] = setting("one", neutral="one")
+    probe_scale: float | None = setting(None, neutral=None)
 
     def __post_init__(self) -> None:
-        if not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
-            raise SettingError(f"probe_c must be finite and at least 0, not {self.probe_c}")
+        check_choices(self)
+        if isinstance(self.probe_c, str):
+            if self.probe_c != "cv":
+                raise SettingError(f"probe_c must be a number or cv, not {self.probe_c!r}")
+        elif not (self.probe_c >= 0 and math.isfinite(self.probe_c)):
+            raise SettingError(f"probe_c must be finite and at least 0, or cv, not {self.probe_c}")
+        if self.probe_scale is not None:
+            if not (self.probe_scale > 0 and math.isfinite(self.probe_scale)):
+                raise SettingError(f"probe_scale must be finite and above 0, not {self.probe_scale}")
+            if self.probe_c != "cv":
+                raise SettingError(f"probe_scale needs probe_c=cv, not {self.probe_c}: it scales what that chooses")
 
     def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if not self.probe_c or outputs is None:
             return
         import torch
 
-        weight, bias = _output_layer(population)
+        name, bias = _output_layer(population)
+        weights = outputs.class_weights
         for run in range(population.runs):
-            features, labels = _features(population.slots[weight][0][0], outputs(run))
-            fitted = fit(
+            features, labels = _features(population.slots[name][0][0], outputs(run))
+            fitted = self._fitted(
                 features.numpy(),
                 labels.numpy(),
-                classes=population.values[weight].shape[1],
-                c=self.probe_c,
-                task=task_of(population.model).name,
-                intercept=bias is not None,
+                population.values[name].shape[1],
+                task_of(population.model).name,
+                bias is not None,
+                None if weights is None else weights.double().cpu().numpy(),
             )
             members = slice(run * population.members, (run + 1) * population.members)
-            for name, value in zip((weight, bias), fitted, strict=True):
-                if name is not None:
-                    population.values[name][members] = torch.from_numpy(value).to(population.values[name])
+            for key, value in zip((name, bias), fitted, strict=True):
+                if key is not None:
+                    population.values[key][members] = torch.from_numpy(value).to(population.values[key])
+
+    def _fitted(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        task: str,
+        intercept: bool,
+        weight: np.ndarray | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The output layer, kept for runs with the same features: their adapters change nothing yet."""
+        digest = hashlib.sha256(repr((self, features.shape, classes, task, intercept)).encode())
+        for array in (features, labels, *([] if weight is None else [weight])):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        key = digest.hexdigest()
+        if key not in _FITTED:
+            by_norm = self.probe_scale is not None
+            penalty = "each" if self.probe_c == "cv" else self.probe_penalty
+            how = partial(fit, classes=classes, task=task, intercept=intercept, weight=weight)
+            regression = partial(how, penalty=penalty, by_norm=by_norm)
+            if isinstance(self.probe_c, str):
+                _FITTED[key] = cross_validated(regression, features, labels, task, weight, self.probe_scale)
+            else:
+                _FITTED[key] = regression(features, labels, c=self.probe_c)
+        _FITTED.move_to_end(key)
+        while len(_FITTED) > KEPT:
+            _FITTED.popitem(last=False)
+        return _FITTED[key]
 
 
 def fit(
-    features: np.ndarray, labels: np.ndarray, classes: int, c: float, task: str = DEFAULT, intercept: bool = True
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    c: float,
+    task: str = DEFAULT,
+    intercept: bool = True,
+    weight: np.ndarray | None = None,
+    penalty: Literal["one", "each"] = "one",
+    by_norm: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The regression of scikit-learn on standardized features, as weight `(C, D)` and bias `(C,)` for the features.
 
@@ -79,6 +147,9 @@ def fit(
         c: inverse strength of the L2 penalty, above 0.
         task: what a text has, one of `deni.tasks.TASKS`.
         intercept: whether there is a bias; without one the features are scaled only and the bias is 0.
+        weight: of each class, `(C,)`; None where all count alike.
+        penalty: see `LinearProbe`.
+        by_norm: whether features are divided by their mean norm, in place of being standardized.
 
     >>> weight, bias = fit(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), classes=3, c=1.0)
     >>> (np.array([[1.0], [2.0]]) @ weight.T + bias).argmax(1)
@@ -90,13 +161,49 @@ def fit(
         raise SettingError(
             "what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)"
         )
+    kind = find_task(task)
+    if penalty == "each" and kind.distribution and len(np.unique(labels)) == 2:
+        # |w|^2 of the difference w is twice that of its halves, of which each class has one.
+        c = 2 * c
+    if by_norm:
+        size = float(np.linalg.norm(features, axis=1).mean()) or 1.0
+        coefficients, bias = kind.fit_output_layer(features / size, labels, classes, c, intercept, weight)
+        return coefficients / size, bias
     scaler = StandardScaler(with_mean=intercept).fit(features)
     x = scaler.transform(features)
-    weight, bias = find_task(task).fit_output_layer(x, labels, classes, c, intercept)
-    weight /= scaler.scale_
+    coefficients, bias = kind.fit_output_layer(x, labels, classes, c, intercept, weight)
+    coefficients /= scaler.scale_
     if intercept:
-        bias -= weight @ scaler.mean_
-    return weight, bias
+        bias -= coefficients @ scaler.mean_
+    return coefficients, bias
+
+
+def cross_validated(
+    regression: Callable[..., tuple[np.ndarray, np.ndarray]],
+    features: np.ndarray,
+    labels: np.ndarray,
+    task: str,
+    weight: np.ndarray | None = None,
+    scale: float | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The regression with the C that cross-validation chooses, see `deni.tasks.cross_validation`.
+
+    Args:
+        regression: `fit` with its settings, without features, labels and C.
+        features, labels, task, weight: as `fit` takes them.
+        scale: see `LinearProbe.probe_scale`.
+    """
+    kind = find_task(task)
+    if scale is not None and not kind.chooses:
+        raise SettingError(f"probe_scale scales the logits of classes, and {task} has none: omit it")
+    unit = 1.0 if scale is not None else 1 / features.shape[1]
+    grid = [unit * step for step in GRID]
+    chosen = choose_c(lambda x, y, c: regression(x, y, c=c), features, labels, kind, grid, weight)
+    logger.info("linear_probe: C = %.3g by cross-validation, loss %.4f", chosen.c, min(chosen.losses))
+    coefficients, bias = regression(features, labels, c=chosen.c)
+    sd = centered_sd(chosen.logits, kind)
+    factor = 1.0 if scale is None or not sd else scale / sd
+    return coefficients * factor, bias * factor
 
 
 def _output_layer(population: Population) -> tuple[str, str | None]:

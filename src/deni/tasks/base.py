@@ -196,7 +196,13 @@ class Task:
         return labels.new_ones(len(labels))
 
     def fit_output_layer(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        c: float,
+        intercept: bool,
+        weight: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """A regularized regression in place of an output layer: weight `(C, D)` and bias `(C,)`.
 
@@ -205,6 +211,7 @@ class Task:
             labels: as `encode` gives them, `(N,)` or `(N, C)`.
             c: inverse strength of the L2 penalty, above 0.
             intercept: whether there is a bias; without one it is 0.
+            weight: of each class, `(C,)`, for tasks with `class_weights`; their size plays no part.
         """
         raise NotImplementedError
 

@@ -92,7 +92,13 @@ class MultiLabel(Task):
         return losses.binary_cross_entropy(logits, labels, members)
 
     def fit_output_layer(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        c: float,
+        intercept: bool,
+        weight: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return probing.on_labels(features, labels, classes, c, intercept)
 

@@ -44,7 +44,12 @@ def on_labels(
 
 
 def on_classes(
-    features: np.ndarray, labels: np.ndarray, outputs: int, c: float, intercept: bool
+    features: np.ndarray,
+    labels: np.ndarray,
+    outputs: int,
+    c: float,
+    intercept: bool,
+    weight: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Multinomial logistic regression; a class without a text gets weights 0 and the lowest bias."""
     from sklearn.linear_model import LogisticRegression
@@ -54,15 +59,17 @@ def on_classes(
     present = np.unique(labels)
     if len(present) < 2:
         raise SettingError("linear_probe needs labeled texts of at least two classes, and all have the same one")
-    weight, bias = _zeros(features, outputs)
-    logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS).fit(features, labels)
+    counts = None if weight is None else weight[labels] / weight[labels].mean()  # C keeps its meaning
+    coefs, bias = _zeros(features, outputs)
+    logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS)
+    logistic.fit(features, labels, sample_weight=counts)
     coefficients, intercepts = logistic.coef_, logistic.intercept_
     if len(present) == 2:  # scikit-learn has one row for two classes: the difference of their logits
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
     bias[:] = intercepts.min()
-    weight[present], bias[present] = coefficients, intercepts
-    return weight, bias
+    coefs[present], bias[present] = coefficients, intercepts
+    return coefs, bias
 
 
 def _zeros(features: np.ndarray, outputs: int) -> tuple[np.ndarray, np.ndarray]:

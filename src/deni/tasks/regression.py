@@ -99,7 +99,13 @@ class Regression(Task):
         return losses.squared_error(logits, labels, members)
 
     def fit_output_layer(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        c: float,
+        intercept: bool,
+        weight: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         return probing.on_numbers(features, labels, classes, c, intercept)
 

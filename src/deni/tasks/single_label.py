@@ -127,9 +127,15 @@ class SingleLabel(Task):
         return losses.counted(labels, weight).flatten(1).sum(1) if labels.dim() > 1 else losses.counted(labels, weight)
 
     def fit_output_layer(
-        self, features: np.ndarray, labels: np.ndarray, classes: int, c: float, intercept: bool
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        classes: int,
+        c: float,
+        intercept: bool,
+        weight: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return probing.on_classes(features, labels, classes, c, intercept)
+        return probing.on_classes(features, labels, classes, c, intercept, weight)
 
     def outputs(self, logits: Tensor) -> Tensor:
         """Log probabilities."""

@@ -65,10 +65,21 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")
 
 
-def outputs_of_run(trainer: PopulationTrainer, run: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Predictions of a run's model for its labeled examples, see `Strategy.start`."""
-    strategy = trainer.strategy
-    dataset = trainer.sets.train_of(run // strategy.runs, trainer.train_dataset)
-    batches = all_batches(trainer.loading, dataset, trainer.args, strategy.name)
-    labels_of, autocast = trainer.ballots.shown_labels_of, trainer.accelerator.autocast
-    return labeled_outputs(trainer.population, run, batches, labels_of, autocast)
+class LabeledOutputs:
+    """Predictions of a run's model for its labeled examples, see `deni.strategies.base.Outputs`."""
+
+    def __init__(self, trainer: PopulationTrainer) -> None:
+        self.trainer = trainer
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """Of the loss, `(C,)`; None where all classes count alike."""
+        return self.trainer.class_weights
+
+    def __call__(self, run: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of a run."""
+        trainer, strategy = self.trainer, self.trainer.strategy
+        dataset = trainer.sets.train_of(run // strategy.runs, trainer.train_dataset)
+        batches = all_batches(trainer.loading, dataset, trainer.args, strategy.name)
+        labels_of, autocast = trainer.ballots.shown_labels_of, trainer.accelerator.autocast
+        return labeled_outputs(trainer.population, run, batches, labels_of, autocast)

@@ -44,6 +44,7 @@ from transformers import TrainerCallback
 
 from deni.engine.optimizer import MemberOptimizer, groups_by_rate, share_gradients
 from deni.errors import SettingError
+from deni.models.architectures import head_names
 from deni.population import Population
 from deni.schedule import Phase, Schedule
 from deni.strategies import Strategy
@@ -86,6 +87,7 @@ class Phases(TrainerCallback):
         self.order: SampleOrder | None = None
         self.failures, self.monitor, self.member_steps = Failures(), monitor(), 0
         self.best_is_loaded = False
+        self.head_lr_scale = 1.0  # the learning rate of the output layer as a multiple of that of all others
         self.step = 0  # under way, counted from 0
         self.around_step = ExitStack()  # what the strategy does around the passes of the step under way
 
@@ -138,7 +140,7 @@ class Phases(TrainerCallback):
         Raises:
             SettingError: the strategy needs more groups than that scheduler counts.
         """
-        groups = groups_by_rate(optimizer, plain, self.strategy.rate_of)
+        groups = groups_by_rate(optimizer, plain, self._rates(plain))
         if scheduled and len(groups) != len(optimizer.param_groups):
             raise SettingError(
                 f"{self.strategy.name} sets its own learning rates for some parameters, which a given scheduler "
@@ -151,6 +153,13 @@ class Phases(TrainerCallback):
             self.optimizer.check_average()
         optimizer.register_step_pre_hook(self.set_rates)
         optimizer.register_step_post_hook(self.restore_rates)
+
+    def _rates(self, plain: nn.Module) -> Callable[[str, Mapping[str, Any]], float]:
+        """What the learning rate of a parameter is multiplied with: by the strategy, and of the output layer."""
+        if self.head_lr_scale == 1:
+            return self.strategy.rate_of
+        head = set(head_names(plain, [name for name, each in plain.named_parameters() if each.requires_grad]))
+        return lambda name, names: self.strategy.rate_of(name, names) * (self.head_lr_scale if name in head else 1.0)
 
     def best_loaded(self) -> None:
         """The best population is in place of the last; the optimizer's states belong to the members that are gone."""

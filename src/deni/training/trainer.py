@@ -47,7 +47,7 @@ from deni.training.engine_choice import EnginePlan, engine_for
 from deni.training.evaluation import few_rows, scores_by
 from deni.training.events import Events
 from deni.training.failures import Failures
-from deni.training.features import outputs_of_run
+from deni.training.features import LabeledOutputs
 from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import monitor_of
 from deni.training.fork_records import Diagnostics
@@ -165,7 +165,7 @@ class PopulationTrainer(Trainer):
             self.parts, self.losses = Parts(), Losses(self, PopulationTrainer, class_weights, self.task)
             self.model_init = any_init(model_init)
             self.active_ids = active_ids_of(self)
-            self.phases = Phases(self.strategy, self.runs, partial(monitor_of, self), partial(outputs_of_run, self))
+            self.phases = Phases(self.strategy, self.runs, partial(monitor_of, self), LabeledOutputs(self))
             self.model = self.model_wrapped = populate(self, plain_model(self))
             self._compose()
         self.reads: dict[str, Any] = {

@@ -7,12 +7,12 @@ import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import click
 from click.shell_completion import CompletionItem
 
-from deni.cli.options.choice import Choice
+from deni.cli.options.choice import Choice, NumberOr
 from deni.cli.options.groups import GroupedCommand
 from deni.errors import did_you_mean
 from deni.registry import Registry
@@ -198,6 +198,8 @@ def taken(given: Mapping[str, Any], table: Iterable[type]) -> dict[str, Any]:
 def _type(hint: Any) -> Any:
     if get_origin(hint) is Literal:
         return Choice([str(choice) for choice in get_args(hint)])
-    if isinstance(hint, UnionType):
-        return _type(next(each for each in get_args(hint) if each is not type(None)))
+    if get_origin(hint) in (Union, UnionType):  # `float | Literal["cv"]` is the former
+        kinds = [each for each in get_args(hint) if each is not type(None)]
+        words = [word for each in kinds if get_origin(each) is Literal for word in get_args(each)]
+        return NumberOr(words) if words and float in kinds else _type(kinds[0])
     return hint

@@ -36,6 +36,11 @@ MAX_LENGTH = click.option(
     "--max-length", type=int, help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
 )
 DROPOUT = click.option("--dropout", type=float, help="Dropout in front of the output layer.  [default: 0.3]")
+HEAD_LR_SCALE = click.option(
+    "--head-lr-scale",
+    type=float,
+    help="Learning rate of the output layer as a multiple of that of all other parameters.  [default: 1]",
+)
 POOLING = click.option(
     "--pooling",
     type=Choice(["auto", *KINDS]),
