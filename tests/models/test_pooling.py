@@ -29,6 +29,9 @@ from deni.schedule import Fork
 from deni.sklearn import DeniClassifier
 from deni.study.plan import read_study
 from deni.tuning import make_tuning
+from tests.helpers.plain import bert
+from tests.helpers.plain import make as trainer_of
+from tests.helpers.plain import rows as bert_rows
 from tests.helpers.references import without_dropout
 from tests.helpers.tiny import SMALL, SMALL_TUNINGS, make_batch, make_tiny, needs_adapters, toy_rows
 
@@ -425,6 +428,17 @@ def test_modernbert_says_its_pooling_itself(tmp_path, model_folder, kind):
     ids["attention_mask"] = (ids["input_ids"] != 0).long()
     with torch.no_grad():
         torch.testing.assert_close(plain(**ids).logits, model.eval()(**ids).logits, rtol=0, atol=1e-5)
+
+
+def test_the_trainer_writes_no_ordinary_weights_that_would_pool_otherwise(tmp_path):
+    model = attach(bert().float(), Pooling("mean"))
+    trainer = trainer_of(tmp_path, model=model, train=bert_rows())
+    trainer.train()
+    trainer.save_model(tmp_path / "model")
+    assert json.loads((tmp_path / "model" / "deni.json").read_text())["pooling"]["kind"] == "mean"
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    trainer_of(tmp_path, model=bert().float(), train=bert_rows()).save_model(tmp_path / "plain")
+    assert (tmp_path / "plain" / "model.safetensors").exists()
 
 
 # ---- asked for -----------------------------------------------------------------------------------------------------

@@ -56,7 +56,8 @@ def save(
         keep_others: write into the folder that is there: an earlier artifact in it is replaced, any other file stays.
         reading: what `how_to_read` has found of this model; None to find it now.
         base: a file that holds what the members share, written by an earlier call: it is linked to.
-        ordinary: write the weights of a single member a second time, as transformers has them.
+        ordinary: write the weights of a single member a second time, as transformers has them; not where it would pool
+            otherwise, see `deni.models.pooling`.
         extra_files: names of further files in the folder, and what is in them.
         inputs: files and folders that were read, which the folder must not be or hold.
         checked: whether `deni.outputs.check_folder` was called before the training; then what has come there since
@@ -80,10 +81,10 @@ def save(
             shared, ids = _shared(model, population)
             buffers = dict(model.named_buffers(remove_duplicate=False))
             shared |= {name: buffers[name] for name in reading.buffers}
-            if ordinary and population.size == 1:
+            pooling = pooling_of(model)
+            if ordinary and population.size == 1 and pooling is None:  # no class would pool so
                 write_ordinary(model, {**shared, **population.member(0)}, target)
             write_description(model, dict(enumerate(labels)), target)
-            pooling = pooling_of(model)
         _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
         if not _linked(base, target / BASE):
             _write(target / BASE, shared)
