@@ -48,6 +48,24 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
+def depth(value: Any, most: int) -> int:
+    """How many levels a JSON value has, counted up to one more than `most`.
+
+    >>> depth({"a": [1]}, 9), depth([[[]]], 1)
+    (3, 2)
+    """
+    level, deep = [value], 0
+    while level and deep <= most:
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        deep += 1
+    return deep
+
+
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()

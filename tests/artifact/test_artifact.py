@@ -191,33 +191,12 @@ def test_a_folder_without_deni_json_is_named(tmp_path):
     assert f"{tmp_path} has no deni.json" in message
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", "null", '{"format": "new"}', '{"format": 1}'])
-def test_a_damaged_deni_json_is_named(damaged, content):
-    (damaged / "deni.json").write_text(content)
-    assert "deni.json is damaged" in error_of(load, damaged)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("vote", {"combine": "loudest"}, "unknown vote 'loudest'"),
-        ("vote", None, "damaged"),
-        ("padding", "left", "unknown padding 'left'"),
-        ("engine", "steam", "unknown engine 'steam'"),
-        ("runs", 0, "no labels or runs"),
-    ],
-)
-def test_what_predicting_needs_is_checked(damaged, name, value, message):
-    info = json.loads((damaged / "deni.json").read_text())
-    (damaged / "deni.json").write_text(json.dumps({**info, name: value}))
-    assert message in error_of(load, damaged)
-
-
 @pytest.mark.parametrize("name", ["population.safetensors", "base.safetensors"])
 def test_truncated_tensors_are_named(damaged, name):
-    (damaged / name).write_bytes((damaged / name).read_bytes()[:-100])
+    whole = (damaged / name).read_bytes()
+    (damaged / name).write_bytes(whole[:-100])
     message = error_of(load, damaged)
-    assert f"{damaged / name} is truncated or damaged" in message
+    assert message.startswith(f"{damaged / name} has {len(whole) - 100} bytes where {len(whole)} were written")
     assert "copy or train the model again" in message
 
 

@@ -138,7 +138,7 @@ def test_a_folder_without_its_head_or_weights_is_refused(plain):
     )
     assert "is incomplete: 'classifier.bias' and 1 more missing in its weights" in refusal(folder)
     (folder / "model.safetensors").write_bytes(b"no weights")
-    assert "cannot be loaded" in refusal(folder)
+    assert f"{folder / 'model.safetensors'} cannot be read (SafetensorError: " in refusal(folder)
 
 
 def test_a_device_that_is_not_there_is_refused_in_one_line(exported):

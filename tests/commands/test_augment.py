@@ -277,6 +277,37 @@ def test_a_journal_that_is_no_json_is_named(tickets, tmp_path):
         augment_file(tickets, augmenter=EASY, output=tmp_path / "out.csv")
 
 
+DAMAGED = {
+    "nested deeply": ("[" * 90_000, "no JSON"),
+    "a number": ("1", "1 where an object was expected"),
+    "nothing": ("{}", "no keys where at and made were expected"),
+    "no position": ('{"at": [], "made": [["a b"]]}', "at is [] where a position from 0 to 35 was expected"),
+    "a position that is true": ('{"at": true, "made": [["a b"]]}', "at is True where a position from 0 to 35"),
+    "a position below 0": ('{"at": -1, "made": [["a b"]]}', "at is -1 where a position from 0 to 35 was expected"),
+    "an endless position": ('{"at": 1e308, "made": [["a b"]]}', "at is 1e+308 where a position from 0 to 35"),
+    "no lists": ('{"at": 0, "made": "a b"}', "made is 'a b' where lists of texts were expected"),
+    "no texts": ('{"at": 0, "made": [[3]]}', "3: every text must be a string that is not empty"),
+    "half a surrogate": ('{"at": 0, "made": [["\\ud800"]]}', "'\\ud800': half a surrogate pair is not"),
+    "too many texts": ('{"at": 0, "made": [["a b", "b a"]]}', "2 texts of one where at most 1 were expected"),
+    "too many lists": ('{"at": 35, "made": [["a b"], ["b a"]]}', "made has 2 lists where 1 to 1 were expected"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_part_of_a_journal_that_is_not_as_it_was_written_is_named(tickets, tmp_path, what):
+    line, message = DAMAGED[what]
+    with pytest.raises(InputError):
+        augment_file(tickets, augmenter=stop_after(1, InputError), output=tmp_path / "out.csv")
+    run, part = partial(tmp_path / "out.csv").read_text().splitlines()
+    partial(tmp_path / "out.csv").write_text(f"{run}\n{line}\n{part}\n")
+    with pytest.raises(InputError) as raised:
+        augment_file(tickets, augmenter=Numbered(), output=tmp_path / "out.csv")
+    assert str(raised.value).startswith(f"{partial(tmp_path / 'out.csv')}, line 2: {message}")
+    assert str(raised.value).endswith("; delete that line to go on, or the file to begin anew")
+    partial(tmp_path / "out.csv").write_text(f"{run}\n{part}\n")
+    assert augment_file(tickets, augmenter=Numbered(), output=tmp_path / "out.csv").finished == 36
+
+
 # ---- refused before any work ---------------------------------------------------------------------------------------
 
 

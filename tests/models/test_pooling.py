@@ -387,7 +387,7 @@ def test_a_bad_pooling_in_an_artifact_is_one_line(train, tmp_path):
     info = json.loads(file.read_text())
     for pooling in ({"kind": "max"}, 3, {**info["pooling"], "kind": "max"}, {**info["pooling"], "virtual_tokens": -1}):
         file.write_text(json.dumps({**info, "pooling": pooling}))
-        with pytest.raises(ArtifactError, match="is damaged"):
+        with pytest.raises(ArtifactError, match="pooling is "):
             deni.load(tmp_path / "model")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
-from deni.errors import InputError, short
+from deni.errors import ArtifactError, InputError, short
 from deni.models.hugging_face import accepted_inputs, logits_of
+from deni.models.reading import told
 from deni.population import Population
 from deni.progress import ProgressBar
 from deni.tasks import find_task, task_of
@@ -31,6 +34,7 @@ class Classifier:
         labels: class names in the order of the model's outputs.
         info: the content of `deni.json`, see `deni.artifact.describe`: `vote`, `max_length`, `padding`, ...
         progress: whether to show a bar on standard error while it computes.
+        source: the folder that it was loaded from, for messages; None for one that was trained here.
 
     Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
     `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
@@ -51,8 +55,9 @@ class Classifier:
         labels: Sequence[str],
         info: Mapping[str, Any],
         progress: bool = False,
+        source: Path | None = None,
     ) -> None:
-        self.population, self.tokenizer, self.progress = population, tokenizer, progress
+        self.population, self.tokenizer, self.progress, self.source = population, tokenizer, progress, source
         self.labels, self.info = list(labels), dict(info)
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
@@ -131,7 +136,12 @@ class Classifier:
         shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
         doubled = all(value.dtype == torch.float64 for value in population.values.values())
         result = torch.full(shape, -math.log(len(self.labels)), dtype=torch.float64 if doubled else torch.float32)
-        with in_mode(population.module, training=False), ProgressBar("predict", len(order), shown=self.progress) as bar:
+        read = told(self.source, "cannot compute these texts") if self.source is not None else nullcontext()
+        with (
+            read,
+            in_mode(population.module, training=False),
+            ProgressBar("predict", len(order), shown=self.progress) as bar,
+        ):
             for at in range(0, len(order), batch_size):
                 texts_of_batch = order[at : at + batch_size]
                 batch = self.tokenizer(
@@ -147,6 +157,9 @@ class Classifier:
                     rows, places = self._first_tokens(batch, rows)
                 self._compute(batch, rows, places, result)
                 bar.advance(len(texts_of_batch))
+        if torch.isnan(result).any():
+            where = "the model" if self.source is None else str(self.source)
+            raise ArtifactError(f"{where} predicts NaN: its weights or its configuration are damaged, train it again")
         return result.numpy()
 
     def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:

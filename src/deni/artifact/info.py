@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from deni.models.pooling import Pooling
-from deni.tasks.voting import COMBINES
-
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
 
@@ -74,20 +71,3 @@ def describe(
             "machine": platform.machine(),
         },
     }
-
-
-def check(info: Mapping[str, Any]) -> None:
-    """Raise ValueError, KeyError or TypeError where something that predicting needs is missing or unknown."""
-    if not (isinstance(info["labels"], list) and int(info["runs"]) >= 1):
-        raise ValueError("no labels or runs")
-    for name, value, known in (
-        ("vote", info["vote"]["combine"], COMBINES),
-        ("padding", info["padding"], PADDINGS),
-        ("engine", info["engine"], ("loop", "stacked")),
-    ):
-        if value not in known:
-            raise ValueError(f"unknown {name} {value!r}")
-    if "pooling" in info:
-        Pooling.of(info["pooling"])
-    if info["padding"] == "max_length" and info["max_length"] is None:
-        raise ValueError("padding to max_length without one")

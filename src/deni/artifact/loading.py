@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from deni._version import __version__
-from deni.artifact import format_1
+from deni.artifact import format_1, schema
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import BASE, FORMAT, IDS, MEMBERS
-from deni.artifact.info import check
 from deni.artifact.plain import is_plain, load_plain
-from deni.artifact.skeleton import Misfit, fill, read_json, skeleton
+from deni.artifact.skeleton import Misfit, fill, skeleton
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
-from deni.errors import ArtifactError, SettingError
+from deni.errors import ArtifactError, SettingError, short
 from deni.inputs import check_model
 from deni.models.devices import find_device
+from deni.models.hugging_face import config_of
 from deni.models.pooling import Pooling, attach
-from deni.models.reading import read_tokenizer
+from deni.models.reading import AGAIN, CONFIG, check_regular, read_json, read_tokenizer, told
 from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources, global_generators
@@ -41,22 +40,20 @@ def read_info(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     check_model(folder, [INFO])
-    try:
-        info = json.loads((folder / INFO).read_text(encoding="utf-8"))
-        written = int(info["format"])
-        if written == 1:
-            info = format_1.converted(info)
-        if written <= FORMAT:
-            check(info)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
+    file = folder / INFO
+    info = read_json(file)
+    written = schema.check_format(info, file)
     if written > FORMAT:
         raise ArtifactError(
-            f"{folder} was written by deni {info.get('deni', '?')} in format {written}, this is deni {__version__} "
-            f"and reads up to {FORMAT}: upgrade with pip install --upgrade deni"
+            f"{folder} was written by deni {short(info.get('deni', '?'))} in format {written}, this is deni "
+            f"{__version__} and reads up to {FORMAT}: upgrade with pip install --upgrade deni"
         )
-    if info.get("task", DEFAULT) not in TASKS:
-        raise ArtifactError(f"{folder} is of the task {info['task']!r}, which is not there: import what registers it")
+    schema.check_given(info, file)
+    if written == 1:
+        info = format_1.converted(info)
+    schema.check_info(info, file)
+    if info.setdefault("task", DEFAULT) not in TASKS:
+        raise ArtifactError(f"{file}: task {short(info['task'])} is not there: import what registers it")
     return info
 
 
@@ -93,22 +90,25 @@ def load(
             "deni.load(folder, model_init=...)"
         )
     if not needs and not (folder / "config.json").is_file():
-        raise ArtifactError(f"{folder / 'config.json'} is missing: copy or train the model again")
-    members, base = _read(folder / MEMBERS), _read(folder / BASE)
+        raise ArtifactError(f"{folder / 'config.json'} is missing: {AGAIN}")
+    members, base = _read(folder / MEMBERS, info), _read(folder / BASE, info)
+    schema.check_members(members, base, info, folder / MEMBERS)
     if info.get("dtype", "float32") == "float32":  # what was saved before it was stated, too
         members, base = _in_float32(members), _in_float32(base)
     if model_init is None:
         model = skeleton(folder, TASKS[info["task"]].of_words, info.get("files"))
+        _check_labels(model, info, folder)
     else:
         with global_generators(0):
             model = model_init()
     if "pooling" in info:
         try:
-            attach(model, Pooling.of(info["pooling"]))
+            with told(folder):
+                attach(model, Pooling.of(info["pooling"]))
         except SettingError as error:
-            raise ArtifactError(f"{folder / INFO} is damaged ({error}): copy or train the model again") from error
+            raise ArtifactError(f"{folder / INFO}: pooling does not fit the model ({error}): {AGAIN}") from error
     ids = {name.removesuffix(IDS): members.pop(name) for name in list(members) if name.endswith(IDS)}
-    runs, size = int(info["runs"]), len(next(iter(members.values())))
+    runs, size = info["runs"], info["runs"] * info["members"]
     first = [{name: value[run * (size // runs)] for name, value in members.items()} for run in range(runs)]
     tables = {name: base[name] for name in ids if name in base}
     try:
@@ -116,40 +116,69 @@ def load(
     except Misfit as misfit:
         made = "model_init makes another model than that" if model_init else "the model does not fit:"
         raise ArtifactError(f"{folder}: {made} {misfit}") from misfit
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    schema.check_finite(members, folder / MEMBERS)
+    schema.check_finite({name: value for name, value in base.items() if name in parameters}, folder / BASE)
     for name in tables:
-        activate(model, ids[name])
+        if activate(model, ids[name]) != [name] or model.get_parameter(name).shape != members[name].shape[1:]:
+            raise ArtifactError(f"{folder / MEMBERS}: {name}{IDS} does not fit the embeddings of {CONFIG}: {AGAIN}")
     slots = trainable_slots(model)
+    if slots.keys() - members.keys():
+        raise ArtifactError(f"{folder / MEMBERS}: {min(slots.keys() - members.keys())} is missing: {AGAIN}")
     for name, places in slots.items():
         for module, key in places:
             module._parameters[key] = nn.Parameter(first[0][name])
     model.eval()
-    sources = [Sources(run) for run in range(runs)]
-    try:
-        population = Population(model, sources, "stacked", first[1:])
-        population.replace({name: members[name] for name in slots}, size // runs)
-    except Unstackable:
-        population = Population(model, sources, "loop", first[1:])
-        population.replace({name: members[name] for name in slots}, size // runs)
+    with told(folder):
+        population = _population(model, {name: members[name] for name in slots}, first, runs, size // runs)
     if info["engine"] == "loop":
         population.module.choose("loop")
     population.module.eval()
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
-    return Classifier(population, tokenizer or _tokenizer(folder), info["labels"], info)
+    return Classifier(population, tokenizer or _tokenizer(folder), info["labels"], info, source=folder)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ArtifactError(f"{path} is missing: copy or train the model again")
+def _population(
+    model: nn.Module, values: dict[str, Tensor], first: list[dict[str, Tensor]], runs: int, members: int
+) -> Population:
+    """The members, stacked where that is possible.
+
+    Args:
+        values: M of each trainable parameter.
+        first: the first member of each run.
+    """
+    sources = [Sources(run) for run in range(runs)]
     try:
+        population = Population(model, sources, "stacked", first[1:])
+        population.replace(values, members)
+    except Unstackable:
+        population = Population(model, sources, "loop", first[1:])
+        population.replace(values, members)
+    return population
+
+
+def _check_labels(model: nn.Module, info: dict[str, Any], folder: Path) -> None:
+    """Raise ArtifactError where the model has another number of outputs than there are labels."""
+    outputs, labels = getattr(config_of(model), "num_labels", None), len(info["labels"])
+    if outputs is not None and outputs != labels:
+        raise ArtifactError(
+            f"{folder / INFO}: labels has {labels} names, {folder / CONFIG} says {outputs} outputs: {AGAIN}"
+        )
+
+
+def _read(path: Path, info: dict[str, Any]) -> dict[str, Tensor]:
+    check_regular(path)
+    if not path.is_file():
+        raise ArtifactError(f"{path} is missing: {AGAIN}")
+    schema.check_listed(info, path)
+    with told(path):
         return load_file(path)
-    except Exception as error:  # safetensors has its own error class
-        raise ArtifactError(f"{path} is truncated or damaged ({error}): copy or train the model again") from error
 
 
 def _tokenizer(folder: Path) -> Any:
     file = folder / "tokenizer_config.json"
-    if not file.is_file():
+    if not file.exists():
         raise ArtifactError(f"{folder} has no tokenizer: give the one of its model, deni.load(folder, tokenizer=...)")
     settings = read_json(file)
     # transformers 5 writes this name where there is no class for the model; 4 does not know it.

@@ -11,6 +11,7 @@ from torch import nn
 
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import MEMBERS
+from deni.artifact.schema import check_finite
 from deni.errors import ArtifactError, short, shown
 from deni.models.architectures import auto_class
 from deni.models.loading import quiet_loading, token_limit
@@ -57,10 +58,11 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
         raise ArtifactError(f"{folder} is incomplete: {shown(sorted(found['missing_keys']), 1)} missing in its weights")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    check_finite(dict(model.named_parameters()), folder)
     population = Population(model.requires_grad_(True), [Sources(0)], "loop")
     population.module.eval()
     population.module.to(device)
-    return Classifier(population, tokenizer, _labels(model), _info(folder, model, tokenizer))
+    return Classifier(population, tokenizer, _labels(model), _info(folder, model, tokenizer), source=folder)
 
 
 def _labels(model: nn.Module) -> list[str]:

@@ -20,11 +20,11 @@ from deni.artifact.folder import ADAPTERS
 from deni.artifact.own_code import own_code
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.module import in_mode
-from deni.errors import ArtifactError, short
+from deni.errors import short
 from deni.models.architectures import auto_class
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
 from deni.models.pooling import attach, pooling_of
-from deni.models.reading import read_adapter_config, read_config
+from deni.models.reading import ADAPTER, CONFIG, read_adapter_config, read_config, read_json, told
 from deni.models.tokenizing import settings_kept
 from deni.population import Population
 from deni.randomness import global_generators
@@ -78,6 +78,9 @@ def skeleton(folder: Path, of_words: bool, files: Collection[str] | None = None)
 
     Args:
         files: those of the folder that count; None for all.
+
+    Raises:
+        ArtifactError: a description that cannot be read, or of which no model can be made.
     """
 
     def has(name: str) -> bool:
@@ -86,15 +89,19 @@ def skeleton(folder: Path, of_words: bool, files: Collection[str] | None = None)
     with global_generators(0), warnings.catch_warnings(), _parameters_on_meta():
         warnings.simplefilter("ignore")
         config = read_config(folder)
-        model = auto_class(of_words).from_config(config, dtype=torch.float32)
-        if has("adapter_config.json"):
-            from peft import get_peft_model
-
+        with told(folder / CONFIG):
+            model = auto_class(of_words).from_config(config, dtype=torch.float32)
+        if has(ADAPTER):
             peft_config = read_adapter_config(folder)
-            peft_config.inference_mode = False
-            return get_peft_model(model, peft_config)
+            with told(folder / ADAPTER):
+                from peft import get_peft_model
+
+                peft_config.inference_mode = False
+                return get_peft_model(model, peft_config)
         if has(ADAPTERS):
-            return adapted(model, read_json(folder / ADAPTERS))
+            kinds = read_json(folder / ADAPTERS)
+            with told(folder / ADAPTERS):
+                return adapted(model, kinds)
     return model
 
 
@@ -124,7 +131,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], trainable: Collection[
         trainable: the names of those that train.
 
     Raises:
-        Misfit: one is missing, left over, or has another shape.
+        Misfit: one is missing, left over, has another shape, or whole numbers in place of others.
     """
     left = dict(tensors)
     for names in _names(model).values():
@@ -134,6 +141,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], trainable: Collection[
         parameter = model.get_parameter(name)
         if parameter.shape != tensors[name].shape:
             raise Misfit(f"{name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
+        _check_kind(name, tensors[name], parameter)
         given = nn.Parameter(tensors[name].detach(), requires_grad=any(name in trainable for name in names))
         for name in names:
             parent, _, key = name.rpartition(".")
@@ -147,10 +155,16 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], trainable: Collection[
         if value is not None and value.shape != buffer.shape:
             raise Misfit(f"{name} is {tuple(value.shape)}, not {tuple(buffer.shape)}")
         if value is not None:
+            _check_kind(name, value, buffer)
             parent, _, key = name.rpartition(".")
             model.get_submodule(parent)._buffers[key] = value
     if left:
         raise Misfit(f"it has no {min(left)}")
+
+
+def _check_kind(name: str, given: Tensor, expected: Tensor) -> None:
+    if given.is_floating_point() != expected.is_floating_point() or given.is_complex() != expected.is_complex():
+        raise Misfit(f"{name} is {given.dtype}, not {expected.dtype}")
 
 
 def _names(model: nn.Module) -> dict[int, list[str]]:
@@ -267,18 +281,3 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 
 def _first_line(error: Exception) -> str:
     return short((str(error).strip().splitlines() or [type(error).__name__])[0], 160)
-
-
-# ---- reading -------------------------------------------------------------------------------------------------------
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file.
-
-    Raises:
-        ArtifactError: a damaged file.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is damaged ({error}): copy or train the model again") from error

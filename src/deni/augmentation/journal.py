@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from deni.errors import InputError, short
+from deni.provenance import depth
+
+_DEEPEST = 100  # levels of nested JSON
 
 
 def journal_of(output: str | Path) -> Path:
@@ -69,13 +72,21 @@ class Journal:
         found = []
         for number, line in enumerate(whole, start=1):
             try:
-                found.append(json.loads(line))
-            except ValueError:
+                value = json.loads(line)
+            except (ValueError, RecursionError):
                 if number < len(whole):
-                    raise InputError(
-                        f"{self.path}, line {number}: no JSON; delete that line to go on, or the file to begin anew"
-                    ) from None
+                    raise self.wrong("no JSON", number) from None
+                continue
+            if not isinstance(value, dict):
+                raise self.wrong(f"{short(value)} where an object was expected", number)
+            if depth(value, _DEEPEST) > _DEEPEST:
+                raise self.wrong(f"nested more than {_DEEPEST} levels deep", number)
+            found.append(value)
         return found
+
+    def wrong(self, why: str, line: int) -> InputError:
+        """The error to raise for a line, counted from 1, that is not as it was written."""
+        return InputError(f"{self.path}, line {line}: {why}; delete that line to go on, or the file to begin anew")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

