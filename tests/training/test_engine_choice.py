@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers
 from datasets import Dataset, Features, IterableDataset, Sequence, Value
-from peft import PromptEncoderConfig, get_peft_model
+from peft import PrefixTuningConfig, PromptEncoderConfig, get_peft_model
 from torch.utils.data import IterableDataset as Stream
 from transformers import TrainerCallback
 
@@ -13,6 +13,7 @@ from deni.errors import SettingError
 from deni.randomness import global_generators
 from deni.strategies.delayed_ensemble import DelayedEnsemble
 from tests.helpers.plain import bert, distance, lora, make, rows, trained, values
+from tests.helpers.tiny import make_tiny
 
 FORKS = DelayedEnsemble(members=2, ensemble_from=0.5)
 MANY = {"max_steps": 10}
@@ -135,3 +136,27 @@ def test_noise_of_scope_auto_reaches_all_rows_of_an_embedding_that_trains_with_a
     name = next(name for name in trainer.population.slots if "word_embeddings" in name)
     members = [trainer.population.member(at)[name] for at in range(2)]
     assert int((members[0] != members[1]).any(1).sum()) == len(members[0])
+
+
+@pytest.mark.parametrize(("architecture", "virtual"), [("bert", 0), ("gpt2", 0), ("llama", 3), ("llama", 0)])
+def test_runs_that_would_depend_on_the_padding_of_others_are_refused(tmp_path, architecture, virtual):
+    """Positions are counted from the left, or from virtual tokens in front; rotary ones alone depend on distances."""
+
+    def model():
+        made = make_tiny(architecture)
+        if not virtual:
+            return made
+        return get_peft_model(made, PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=virtual)).double()
+
+    data = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows()]
+    trainer = make(tmp_path, model_init=model, seeds=[0, 1], train=data, args={"max_steps": 2})
+    trainer.loading.padding_side = "left"
+    if (architecture, virtual) == ("llama", 0):
+        trainer.train()
+        return
+    with pytest.raises(SettingError, match="depends on how far they are padded on the left"):
+        trainer.train()
+    assert trainer.state.global_step == 0
+    alone = make(tmp_path, model=model(), train=data, args={"max_steps": 2})
+    alone.loading.padding_side = "left"
+    alone.train()

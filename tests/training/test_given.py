@@ -1,10 +1,12 @@
 """What is changed between making a trainer and `train` acts as if it had been given from the start."""
 
 import copy
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import GradientState
 from transformers.trainer_utils import HPSearchBackend
 
 from deni.engine.active_tokens import ActiveEmbedding
@@ -153,3 +155,22 @@ def test_each_trial_of_a_search_is_a_training_with_its_arguments(tmp_path, strat
         assert same(values(trainer), values(alone))
         trainer.model_wrapped = trainer.model = None
         trainer.accelerator.clear()
+
+
+@pytest.mark.filterwarnings("ignore:`get_trial_id` is meant:UserWarning")  # there is no cluster
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs the package ray")
+@pytest.mark.parametrize("strategy", [Default(), DelayedEnsemble(members=2, member_order="own"), Ensemble(members=2)])
+def test_a_trial_of_ray_is_a_training_with_its_arguments(tmp_path, strategy):
+    """As Ray runs them: the trainer without its model is pickled, and each trial trains a copy of it."""
+    from ray import cloudpickle
+
+    GradientState._reset_state()  # the loaders of earlier trainings in this process cannot be pickled
+    trainer = make(tmp_path, strategy, model_init=model, args=SHORT, train=rows(12))
+    trainer.hp_search_backend, trainer.model = HPSearchBackend.RAY, None
+    pickled = cloudpickle.dumps(trainer)
+    for trial in ({"learning_rate": 1e-2}, {"learning_rate": 1e-3, "seed": 5}):
+        copied = cloudpickle.loads(pickled)
+        copied.train(trial=dict(trial))
+        alone = make(tmp_path, strategy, model_init=model, args={**SHORT, **trial}, train=rows(12))
+        alone.train()
+        assert same(values(copied), values(alone))

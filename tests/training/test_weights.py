@@ -94,6 +94,8 @@ def test_a_module_with_running_means_trains_and_resumes_as_with_trainer(tmp_path
             trainer = make(cls, folder, Normed(), points())
             trainer.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
         saved.append(load_file(folder / "checkpoint-6" / "model.safetensors"))
+        trainer.save_model(folder / "final")
+        assert_equal(load_file(folder / "final" / "model.safetensors"), saved[-1])
         assert_equal(trainer.model.state_dict(), saved[-1])
     assert saved[0]["calls"] == 6
     assert_equal(saved[1], saved[0])

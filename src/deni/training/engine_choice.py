@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deni.engine import memory, passes
 from deni.engine.buffers import kept_buffers
@@ -15,8 +17,9 @@ from deni.engine.module import Compute, in_mode, in_one_pass
 from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
 from deni.errors import SettingError
+from deni.models.hugging_face import logits_of
 from deni.population import Population
-from deni.training.batches import LENGTHS, copied
+from deni.training.batches import LENGTHS, copied, tokens
 
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
@@ -57,6 +60,8 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
         return None
     batch, losses, loading = trainer.columns.prepared(batch), trainer.losses, trainer.loading
     left_out = () if losses.alone else trainer.label_names
+    if LENGTHS in batch and loading.padding_side == "left" and not losses.alone:
+        check_left_padding(trainer.population, batch, (*trainer.label_names, LENGTHS), loading.padding)
     logits_alone = losses.function is None  # the user's loss may ask for more
     return choose_engine(
         trainer.population,
@@ -70,6 +75,41 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
         longest=memory.most_tokens(trainer.train_dataset),
         padding=loading.padding,
         divisible=trainer.runs > 1 and logits_alone and loading.padding_side == "right",
+    )
+
+
+@torch.no_grad()
+def check_left_padding(
+    population: Population, batch: Mapping[str, Any], left_out: Collection[str], padding: Mapping[str, int]
+) -> None:
+    """Refuse a pack whose runs would depend on how long the texts of the others are, which are padded on the left.
+
+    Args:
+        batch: of all runs.
+        left_out: keys of it that the model does not take.
+        padding: fill values.
+
+    Raises:
+        SettingError: what the model predicts depends on how much its rows are padded.
+    """
+    rows = {key: value[:2] for key, value in batch.items() if key not in left_out and isinstance(value, Tensor)}
+    length = tokens(rows)
+    longer = {
+        key: functional.pad(value, [0, 0] * (value.dim() - 2) + [3, 0], value=padding.get(key, 0))
+        if value.dim() > 1 and value.shape[1] == length
+        else value
+        for key, value in rows.items()
+    }
+    with population.plain() as model, kept_buffers(model), in_mode(model, training=False):
+        try:
+            as_they_are, padded = (logits_of(model(**inputs)).float() for inputs in (rows, longer))
+        except (IndexError, RuntimeError):  # no room for longer texts
+            return
+    if as_they_are.shape == padded.shape and torch.allclose(as_they_are, padded, rtol=1e-3, atol=1e-4):
+        return
+    raise SettingError(
+        "several runs share batches, and what this model predicts depends on how far they are padded on the left: set "
+        "padding_side of the tokenizer to 'right', or train the seeds one by one"
     )
 
 
