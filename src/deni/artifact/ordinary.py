@@ -13,21 +13,19 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from deni.artifact.folder import CARD
 from deni.models.hugging_face import hugging_face
 from deni.models.loading import quiet_loading
-from deni.models.pooling import pooling_of
 
 
 def write_ordinary(model: nn.Module, tensors: Mapping[str, Tensor], target: Path) -> None:
     """Write what `from_pretrained` reads: a model, or an adapter of PEFT; a plain module as its state dict.
 
-    Nothing of a model with the gates of the package `adapters`, or with another pooling than its class has: no model of
-    transformers predicts so.
+    Nothing of a model of the package `adapters`, whose gates no other one has.
 
     Args:
         model: the plain module; its values are not those that are written.
         tensors: name -> all parameters and persistent buffers.
         target: a folder without other files.
     """
-    if hasattr(model, "adapters_config") or pooling_of(model) is not None:
+    if hasattr(model, "adapters_config"):
         return
     if not hasattr(model, "save_pretrained"):
         state = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
