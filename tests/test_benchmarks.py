@@ -17,6 +17,29 @@ def test_the_tables_are_what_the_scripts_write(script):
     assert done.returncode == 0, done.stderr
 
 
+def test_odd_inputs_are_taken_or_refused_in_one_line(tmp_path):
+    """A short run of the fuzzing; what it finds is kept in the folder that the message names."""
+    folder, output = tmp_path / "kept", tmp_path / "fuzz.json"
+    command = [
+        sys.executable,
+        BENCHMARKS / "fuzz.py",
+        "--cases",
+        "80",
+        "--seed",
+        "0",
+        "--keep",
+        folder,
+        "--output",
+        output,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nsee {folder}"
+    found = json.loads(output.read_text())
+    assert (found["cases"], found["not_made"]) == (80, 0)
+    assert all(each["one line"] > 0 for each in found["outcomes"].values())
+    assert sum(each["fine"] for each in found["outcomes"].values()) > 5  # not all of them are refused
+
+
 def test_default_learning_rates_are_the_chosen_ones():
     chosen = json.loads((BENCHMARKS / "results" / "learning_rates.json").read_text())["chosen"]
     assert chosen.keys() <= TUNINGS.keys()

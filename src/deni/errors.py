@@ -35,7 +35,10 @@ def short(value: Any, length: int = 60) -> str:
     >>> short("a text without an end " * 9, 30)
     "'a text without an end a te..."
     """
-    shown = repr(value).replace("\n", " ")  # a long array's repr has several lines
+    try:
+        shown = repr(value).replace("\n", " ")  # a long array's repr has several lines
+    except (ValueError, RecursionError):  # more digits than Python writes, or nested too deeply
+        shown = f"a value of the type {type(value).__name__}"
     return shown if len(shown) <= length else f"{shown[: length - 3]}..."
 
 

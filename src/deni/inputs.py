@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from deni.outputs import INFO
 
 def missing(file: Path) -> InputError:
     """The error for a file that is not there: what its folder has of a similar name."""
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):  # of no name, however long or odd, does os.path raise an error
         return InputError(f"{file}: no such file, and no folder {file.parent}; check the path")
     near = difflib.get_close_matches(file.name, sorted(each.name for each in file.parent.iterdir()))
     hint = f"did you mean {' or '.join(str(file.parent / name) for name in near)}?" if near else "check the path"
@@ -23,15 +24,15 @@ def check_file(path: str | Path | None) -> None:
     """Raise InputError where a file is missing or a folder; `-` is standard input, None no file at all."""
     if path is None or str(path) == "-":
         return
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path}: is a folder; name a file in it")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise missing(Path(path))
 
 
 def check_store(path: str | Path) -> None:
     """Raise InputError where a study's store, or its archive, is missing."""
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
 
 
@@ -42,7 +43,7 @@ def check_model(folder: str | Path, files: Sequence[str] = (INFO, "config.json")
         files: one of these must be in it: an artifact has the first one, a transformers model the second.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ArtifactError(f"{folder} is not a folder: give the folder that `deni train --output` wrote")
     if not any((folder / name).is_file() for name in files):
         raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
@@ -59,7 +60,7 @@ def _hint(folder: Path) -> str:
 
 def check_pretrained(model: str | None) -> None:
     """Raise InputError where a pre-trained model is named by a path, which no Hub id can be, and is not there."""
-    if model is None or Path(model).is_dir():
+    if model is None or os.path.isdir(model):
         return
     if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise InputError(f"model {model!r} cannot be loaded: no such folder (give a folder or a hub id)")

@@ -15,7 +15,7 @@ from deni.errors import SettingError
 from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.models.pooling import resolve
 from deni.randomness import Sources
-from deni.settings import check_choices, setting
+from deni.settings import check_choices, check_numbers, setting
 from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
 from deni.strategies.deni import DENI
 from deni.tasks import DEFAULT, TASKS, find_task
@@ -93,6 +93,8 @@ class Recipe:
         for name, value in self.strategy.arguments().items():
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
+        check_numbers({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+        check_numbers({f"the seed of {name}": seed for name, seed in self.source_seeds.items()})
         Sources(self.seed, seeds=self.source_seeds)  # raises
         above_0 = ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps")
         for name in (*above_0, "head_lr_scale"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -42,6 +43,20 @@ def check_choices(settings: Any) -> None:
         if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
             value, choices = getattr(settings, name), map(str, get_args(hint))
             raise SettingError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """Raise SettingError for a number that is not finite, or of more than 64 bits, which nothing counts to.
+
+    >>> check_numbers({"rate": 0.1, "members": 10**30})
+    Traceback (most recent call last):
+    deni.errors.SettingError: members must be below 2**63, not 1000000000000000000000000000000
+    """
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingError(f"{name} must be a finite number, not {value}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise SettingError(f"{name} must be below 2**63, not {short(value)}")
 
 
 def subset(cls: type[T], settings: Any) -> T:
@@ -88,6 +103,7 @@ def make(kind: str, table: Mapping[str, type[T]], name: str, settings: Mapping[s
     if unknown:
         has = did_you_mean(str(unknown[0]), known, instead=f"it has {', '.join(known) or 'none'}")
         raise SettingError(f"{kind} {name} has no setting {short(unknown[0])}: {has}")
+    check_numbers(given)
     try:
         return table[name](**given)
     except (InputError, SettingError):

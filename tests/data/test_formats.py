@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from deni.data import read_texts
+from deni.data import read_augmented, read_texts
+from deni.errors import InputError
 from tests.helpers.written_files import ROWS, as_bytes, error_of, written
 
 
@@ -218,3 +219,27 @@ def test_damaged_strings_of_a_parquet_file_name_their_column(tmp_path):
         "a.parquet, column 'text': its values are damaged (strings that are not UTF-8, or the like); correct the "
         "column, or write the file without it"
     )
+
+
+def test_times_that_are_no_times_of_python_are_named_with_their_column(tmp_path):
+    """Found by benchmarks/fuzz.py: nanoseconds of a time of day, and dates in lists."""
+    nanoseconds = pa.array([2**40, None], pa.int64()).view(pa.time64("ns"))
+    days = pa.ListArray.from_arrays(pa.array([0, 1, 2]), pa.array([2**31 - 1] * 2, pa.int32()).view(pa.date32()))
+    for column in (nanoseconds, days):
+        pq.write_table(pa.table({"text": ["a", "b"], "when": column}), tmp_path / "odd.parquet")
+        message = error_of(tmp_path / "odd.parquet", label_column=None)
+        assert message.startswith(
+            f"{tmp_path / 'odd.parquet'}, column 'when': it has values that Python cannot represent"
+        )
+        assert message.endswith("; correct the column, or write the file without it")
+
+
+@pytest.mark.parametrize("seed", [["a", "b"], 3, None, "", "\ud800"], ids=str)
+def test_the_labeled_text_of_an_augmented_one_is_a_text(tmp_path, seed):
+    (tmp_path / "a.jsonl").write_text(
+        json.dumps({"seed": "a", "text": "b"}) + "\n" + json.dumps({"seed": seed, "text": "c"})
+    )
+    with pytest.raises(
+        InputError, match=rf"^{tmp_path / 'a.jsonl'}, line 2, column 'seed': .* where a labeled text was"
+    ):
+        read_augmented(tmp_path / "a.jsonl")

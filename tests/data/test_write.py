@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deni.data import read_data, write_table
+from deni.errors import InputError
 
 # What no file can hold: half a surrogate; what readers of texts refuse: only blanks, NUL.
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30)
@@ -37,3 +38,9 @@ def test_what_is_written_is_read_back_equal(suffix, texts, tmp_path_factory):
         assert [json.loads(line)["text"] for line in lines] == texts
     elif suffix == ".parquet":
         assert pd.read_parquet(file)["text"].tolist() == texts
+
+
+def test_bytes_that_json_cannot_hold_are_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"out.jsonl: .jsonl cannot hold these columns \(.*\): write .csv instead"):
+        write_table(pd.DataFrame({"text": ["a"], "more": [b"\xff"]}), tmp_path / "out.jsonl")
+    assert not list(tmp_path.iterdir())

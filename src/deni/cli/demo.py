@@ -10,6 +10,7 @@ import click
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
+from deni.cli.options.numbers import Finite
 from deni.inputs import check_pretrained
 from deni.outputs import check_file, write_bytes
 from deni.terminal import console
@@ -25,7 +26,13 @@ from deni.terminal import console
     show_default=True,
     help="Labeled texts to train on.",
 )
-@click.option("--epochs", type=float, default=7, show_default=True, help="Passes over the training texts.")
+@click.option(
+    "--epochs",
+    type=Finite(min=0, min_open=True),
+    default=7,
+    show_default=True,
+    help="Passes over the training texts.",
+)
 @click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
 @click.option(
     "--tuning", type=Choice(["full", "lora"]), default="full", show_default=True, help="Which parameters train."

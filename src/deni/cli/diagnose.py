@@ -13,6 +13,7 @@ from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
+from deni.cli.options.numbers import MOST
 from deni.cli.options.running import running_options
 from deni.data import check_data
 from deni.inputs import check_file, check_pretrained
@@ -71,7 +72,13 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @training.NORMALIZE_FEATURES
 @training.BF16
 @training.BLOCK
-@click.option("--seeds", type=int, default=10, show_default=True, help="Runs that show how much results vary.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(max=MOST),
+    default=10,
+    show_default=True,
+    help="Runs that show how much results vary.",
+)
 @click.option(
     "--budget",
     type=Choice(BUDGETS),
@@ -80,9 +87,15 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
     help="Configurations and values of each source: 3 x 3, 5 x 5 or 10 x 10.",
 )
 @click.option(
-    "--configurations", type=int, help="Configurations of the other sources, for each source.  [default: the budget's]"
+    "--configurations",
+    type=click.IntRange(max=MOST),
+    help="Configurations of the other sources, for each source.  [default: the budget's]",
 )
-@click.option("--values", type=int, help="Values of a source in each configuration.  [default: the budget's]")
+@click.option(
+    "--values",
+    type=click.IntRange(max=MOST),
+    help="Values of a source in each configuration.  [default: the budget's]",
+)
 @click.option(
     "--source",
     "sources",
@@ -98,7 +111,9 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
     help="Strategy to try; may be repeated.  [default: deni, linear_probe, swa, best_practices, ensemble (members=3)]",
 )
 @click.option("--trial/--no-trial", default=True, help="Whether to train other strategies for comparison.")
-@click.option("--trial-seeds", type=int, default=5, show_default=True, help="Runs of each candidate.")
+@click.option(
+    "--trial-seeds", type=click.IntRange(max=MOST), default=5, show_default=True, help="Runs of each candidate."
+)
 @click.option("--store", help="File that keeps the results.  [default: FILE.diagnose.db]")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the cost, without training.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

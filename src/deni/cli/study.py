@@ -10,6 +10,7 @@ import click
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
+from deni.cli.options.numbers import Finite
 from deni.cli.options.running import running_options
 from deni.inputs import check_file, check_store
 from deni.terminal import console, say
@@ -44,7 +45,7 @@ def command() -> None:
 @running_options
 @click.option(
     "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     help="Minutes after which no pack begins; those that train are finished.  [default: no limit]",
 )
 @click.option("--trunks", help="Folder for what strategies that differ only in their forks share; it is trained once.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -24,7 +25,7 @@ def is_hub_id(name: str) -> bool:
     >>> is_hub_id("someone/animals"), is_hub_id("tickets.csv"), is_hub_id("someone/animals/train.csv")
     (True, False, False)
     """
-    return _ID.fullmatch(name) is not None and not Path(name).parent.exists()
+    return _ID.fullmatch(name) is not None and not os.path.exists(Path(name).parent)
 
 
 def read_hub(

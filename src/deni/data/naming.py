@@ -32,7 +32,7 @@ def check_data(*names: str | Path | None) -> None:
         if name in DATASETS or is_hub_id(name):
             continue
         file = Path(name)
-        if name == "-" or file.suffix or file.name != name or file.exists():
+        if name == "-" or file.suffix or file.name != name or os.path.exists(file):
             check_file(name)
             continue
         near = difflib.get_close_matches(name, [*DATASETS, *sorted(each.name for each in Path().iterdir())])

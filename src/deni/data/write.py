@@ -35,7 +35,7 @@ def write_table(frame: pd.DataFrame, output: str | Path, overwrite: bool = False
     path, suffix = Path(output), format_of(output)
     try:
         data = _conll(frame, path) if suffix == CONLL else bytes_of(frame, suffix)
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, UnicodeError) as error:
         first = short(str(error).splitlines()[0])
         raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     if path.suffix == ".gz":

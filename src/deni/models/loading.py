@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,7 +40,8 @@ def _named(model: str) -> Iterator[None]:
     """Turn what loading raises into one line."""
     check_pretrained(model)
     folder = Path(model)
-    if folder.is_dir() and not (folder / "config.json").is_file():  # transformers 4 fails on it with an AttributeError
+    # transformers 4 fails on such a folder with an AttributeError
+    if os.path.isdir(folder) and not (folder / "config.json").is_file():
         raise InputError(f"model {model!r} cannot be loaded: it has no config.json (give a folder or a hub id)")
     try:
         with warnings.catch_warnings():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -213,7 +214,7 @@ def read_text(source: str | Path, name: str) -> str | None:
     from transformers.utils import cached_file
 
     try:
-        found = Path(source) / name if Path(source).is_dir() else cached_file(str(source), name)
+        found = Path(source) / name if os.path.isdir(source) else cached_file(str(source), name)
         return None if found is None else Path(found).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
@@ -311,7 +312,7 @@ def read_adapter_config(folder: str | Path) -> Any:
 
 def _file(source: str | Path, name: str) -> str | Path:
     """A file of a folder; a hub id as it is."""
-    return Path(source) / name if Path(source).is_dir() else str(source)
+    return Path(source) / name if os.path.isdir(source) else str(source)
 
 
 def _weights(source: str | Path) -> str | Path:

@@ -8,6 +8,7 @@ import click
 
 from deni.cli.options.choice import Choice
 from deni.cli.options.device import DEVICE
+from deni.cli.options.numbers import MOST, Finite
 
 RUNNERS = ("serial", "processes", "ray")
 
@@ -25,19 +26,17 @@ def running_options(function: Any) -> Any:
         ),
         click.option(
             "--workers",
-            type=click.IntRange(min=1),
+            type=click.IntRange(1, MOST),
             help="Packs that train at the same time.  [default: one a GPU; 1 on CPU]",
         ),
         click.option(
             "--pack", default="auto", show_default=True, help="Cells trained in one population: a number, or auto."
         ),
         click.option(
-            "--threads", type=click.IntRange(min=1), help="Threads of each worker.  [default: cores / workers]"
+            "--threads", type=click.IntRange(1, MOST), help="Threads of each worker.  [default: cores / workers]"
         ),
         click.option("--address", help="Address of a Ray cluster.  [default: one on this machine]"),
-        click.option(
-            "--gpus-per-worker", type=click.FloatRange(min=0), help="GPUs of each Ray worker; a fraction shares one."
-        ),
+        click.option("--gpus-per-worker", type=Finite(min=0), help="GPUs of each Ray worker; a fraction shares one."),
         click.option("--progress/--no-progress", default=True, help="Show a progress bar."),
     )
     for option in reversed(options):

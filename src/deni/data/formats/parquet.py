@@ -11,6 +11,10 @@ import pyarrow.parquet as pq
 
 from deni.errors import InputError
 
+_UNREADABLE = (pa.ArrowException, ValueError, OverflowError, NotImplementedError, KeyError)
+BEYOND = "it has values that Python cannot represent, such as a date beyond the year 9999"
+CURE = "correct the column, or write the file without it"
+
 
 def read_parquet(data: bytes, source: str) -> pd.DataFrame:
     """Read a Parquet file; its records are counted from 1."""
@@ -22,10 +26,26 @@ def read_parquet(data: bytes, source: str) -> pd.DataFrame:
     for at, name in enumerate(table.column_names):
         column = _within_years(table.column(at))
         if (why := _why_unreadable(column)) is not None:
-            raise InputError(f"{source}, column {name!r}: {why}; correct the column, or write the file without it")
+            raise InputError(f"{source}, column {name!r}: {why}; {CURE}")
         table = table.set_column(at, name, column)
-    frame = table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    try:
+        frame = _as_frame(table)
+    except _UNREADABLE:
+        name = next((name for at, name in enumerate(table.column_names) if not _is_readable(table.select([at]))), "")
+        raise InputError(f"{source}, column {name!r}: {BEYOND}; {CURE}") from None
     return frame.set_axis(pd.RangeIndex(1, len(frame) + 1, name="record"))
+
+
+def _as_frame(table: pa.Table) -> pd.DataFrame:
+    return table.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+
+
+def _is_readable(table: pa.Table) -> bool:
+    try:
+        _as_frame(table)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _within_years(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -50,6 +70,6 @@ def _why_unreadable(column: pa.ChunkedArray) -> str | None:
     try:
         if pa.types.is_nested(column.type):
             column.to_pylist()
-    except (ValueError, OverflowError, NotImplementedError):
-        return "it has values that Python cannot represent, such as a date beyond the year 9999"
+    except _UNREADABLE:
+        return BEYOND
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,16 +153,16 @@ def dataset(spot: Spot, folder: Path) -> Choice:
 def _file(spot: Spot, folder: Path) -> str:
     """A file that the study names; a relative path begins where the study is."""
     file = folder / spot.as_type(str)
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise spot.wrong(f"no such file: {file}")
     return str(file)
 
 
 def _found(spot: Spot, folder: Path) -> str:
     name = spot.as_type(str)
-    if name in DATASETS or (is_hub_id(name) and not (folder / name).exists()):
+    if name in DATASETS or (is_hub_id(name) and not os.path.exists(folder / name)):
         return str(name)
-    if (folder / name).is_file():
+    if os.path.isfile(folder / name):
         return str(folder / name)
     if "." in name or "/" in name:
         raise spot.wrong(f"no such file: {folder / name}")
