@@ -1,15 +1,19 @@
 """Does a study survive? Workers, drivers and Ray's head are killed at random moments until enough kills are done.
 
     python benchmarks/kills.py --kills 50
+    python benchmarks/kills.py --of commands --kills 100 --others 10
 
 A small study on a tiny random model is run over and over by its command: in processes, on a Ray that the command starts
 itself, and on one that it is attached to. After each run no finished cell may be missing or written again, and the
 store must pass SQLite's integrity check; a finished study must say what one says that nobody disturbed.
+
+`--of commands` kills `train`, `predict`, `export`, `augment` and `report`, see `kills_of_commands.py`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import socket
@@ -242,12 +246,31 @@ class Killing:
         return of
 
 
+def of_commands(args: argparse.Namespace) -> None:
+    from kills_of_commands import kill_commands
+
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    result = {**environment(), **kill_commands(args.kills, args.others, args.seed, tiny)}
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    else:
+        write("kills_of_commands", result)
+    bad = ("stuck", "different", "half_written")
+    if any(each[name] for each in result["commands"].values() for name in bad):
+        sys.exit("a command did not survive")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--of", choices=["study", "commands"], default="study", help="what is killed")
+    parser.add_argument("--kills", type=int, default=50, help="how often; of commands: how often train")
+    parser.add_argument("--others", type=int, default=10, help="how often each other command is killed")
     parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, help="file to write, in place of one among the results")
     args = parser.parse_args()
+    if args.of == "commands":
+        return of_commands(args)
     draw = random.Random(args.seed)
     began = time.perf_counter()
     stores = []

@@ -1,5 +1,6 @@
 import importlib.util
 import math
+import shutil
 import warnings
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from transformers import TrainerCallback
 
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
@@ -21,7 +23,11 @@ from tests.helpers.tiny import toy_rows, write_csv
 
 
 def fit(texts, model_folder, strategy="default", epochs=2, **settings):
-    run = {name: settings.pop(name) for name in ("dev", "seeds", "checkpoints", "save_steps") if name in settings}
+    run = {
+        name: settings.pop(name)
+        for name in ("dev", "seeds", "checkpoints", "start_from", "callbacks")
+        if name in settings
+    }
     plan = Recipe.of(None, strategy, model=model_folder, epochs=epochs, **settings)
     return fine_tune(texts, plan, progress=False, **run)
 
@@ -181,6 +187,22 @@ def test_resume_needs_a_checkpoint(texts, model_folder, tmp_path):
         fine_tune(texts, plan, resume=True)
     with pytest.raises(InputError, match="has no checkpoint to resume from"):
         fine_tune(texts, plan, resume=True, checkpoints=tmp_path / "nothing")
+
+
+def test_early_stopping_goes_on_being_patient_after_a_resume(texts, others, model_folder, tmp_path):
+    class Keep(TrainerCallback):
+        """Copies the checkpoints, of which the best and the last stay."""
+
+        def on_save(self, args, state, control, **_):
+            shutil.copytree(args.output_dir, tmp_path / f"kept{round(state.epoch)}")
+
+    still = {"epochs": 9, "learning_rate": 1e-9, "dev": others, "early_stopping_patience": 3}  # no score is better
+    whole = fit(texts, model_folder, **still, checkpoints=tmp_path / "checkpoints", callbacks=[Keep()])
+    assert whole.trainer.state.epoch == 4
+    again = fit(texts, model_folder, **still, start_from=tmp_path / "kept3")
+    assert again.trainer.state.epoch == 4
+    found, expected = again.trainer.population.values, whole.trainer.population.values
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
 
 
 # ---- parts ---------------------------------------------------------------------------------------------------------

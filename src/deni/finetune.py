@@ -332,6 +332,7 @@ def _arguments(
         bf16=recipe.bf16,
         use_cpu=device.type == "cpu",  # else Trainer refuses bf16 on CPU
         seed=recipe.seed % 2**32,
+        restore_callback_states_from_checkpoint=True,  # how long early stopping has been patient
         logging_steps=0.01,  # of all steps: curves of at most a hundred points
         report_to=[],
         disable_tqdm=not progress,

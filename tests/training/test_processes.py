@@ -181,5 +181,5 @@ def test_processes_write_one_whole_checkpoint_or_none_and_resume_from_it(tmp_pat
     assert len(lines) == 1, lines
     assert "checkpoint-8 could not be written (another process could not write its part)" in lines[0]
     one = make(tmp_path, DENI(members=2))
-    with pytest.raises(ArtifactError, match="checkpoint-12 is not .*the number of processes was 2, not 1"):
+    with pytest.raises(ArtifactError, match=r"checkpoint-12 is not .*the number of processes was 2, not 1"):
         one.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-12"))
