@@ -8,6 +8,7 @@ that has imported everything: a kill takes the whole process that works, and a h
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import os
@@ -227,6 +228,8 @@ class Killing:
         for module in modules:  # what is imported here need not be imported in each process
             with suppress(Exception):
                 import_module(module)
+        gc.collect()
+        gc.freeze()  # nor collected there
         times = [at for at, _ in seen]
         gaps = [after - at for at, after in zip(times, [*times[1:], times[-1]], strict=True)]
         return [Operation(at + 1, path, gap) for at, ((_, path), gap) in enumerate(zip(seen, gaps, strict=True))]

@@ -98,7 +98,7 @@ def test_a_checkpoint_has_trainers_files_and_those_of_an_artifact(tmp_path):
     listed = json.loads((folder / "manifest.json").read_text())
     assert {*listed["files"], "manifest.json"} == {path.name for path in folder.iterdir()}
     theirs = {path.name for path in (tmp_path / "plain/checkpoint-4").iterdir()}
-    assert theirs - listed["files"].keys() == {"model.safetensors"}
+    assert theirs <= listed["files"].keys()
     assert (listed["step"], listed["processes"], listed["only_model"]) == (4, 1, False)
     assert listed["versions"]["torch"] == torch.__version__
     state = json.loads((folder / "trainer_state.json").read_text())
