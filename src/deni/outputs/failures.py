@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_WRITING = ("PytorchStreamWriter", "unexpected pos")  # in what `torch.save` raises
+_WRITING = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # in what `torch.save` raises
 
 
 def error_number(error: BaseException) -> int | None:

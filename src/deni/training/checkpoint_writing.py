@@ -20,28 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from deni.errors import InputWarning
-from deni.outputs.failures import error_number
+from deni.outputs.failures import describe_failure, error_number
 from deni.training import manifest
 from deni.training.compat import push, run_folder, writing_to
 
 STATE = "trainer_state.json"
-_OF_TORCH = ("PytorchStreamWriter", "inline_container", "iostream error")  # `torch.save` raises a bare RuntimeError
 
 
 def is_unwritten(error: BaseException) -> bool:
-    """Whether a file could not be written: the system's error, safetensors' class for it, or torch's.
+    """Whether a file could not be written, whatever class the error has that says so.
 
     >>> is_unwritten(OSError(28, "No space left on device")), is_unwritten(ValueError("unpacked 3 of 2"))
     (True, False)
     """
-    if isinstance(error, OSError | SafetensorError) or error_number(error) is not None:
-        return True
-    if isinstance(error, RuntimeError) and any(name in str(error) for name in _OF_TORCH):
+    if isinstance(error, OSError) or error_number(error) is not None:
         return True
     return error.__cause__ is not None and is_unwritten(error.__cause__)
 
@@ -50,11 +46,8 @@ def reason_of(error: BaseException) -> str:
     """Why a file could not be written, in a few words."""
     if error.__cause__ is not None and is_unwritten(error.__cause__):
         return reason_of(error.__cause__)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, RuntimeError):  # torch compares positions, it does not keep the system's error
-        return "torch could not write all of a file"
-    return " ".join(str(error).split())
+    number = error_number(error)
+    return describe_failure(error) if number is None else os.strerror(number)
 
 
 class Checkpoints(TrainerCallback):
