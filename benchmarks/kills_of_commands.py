@@ -18,11 +18,13 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -83,12 +85,30 @@ class Counts:
 # ---- processes -------------------------------------------------------------------------------------------------------
 
 
+def command_line(arguments: list[str]) -> int:
+    """Run `deni`; its exit code."""
+    from deni.cli import main
+
+    sys.argv = ["deni", *arguments]
+    try:
+        main(arguments, prog_name="deni")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
 def fork(
-    arguments: list[str], folder: Path, log: Path, at: int = 0, delay: float = 0.0, notes: Path | None = None
+    work: list[str] | Callable[[], int],
+    folder: Path,
+    log: Path,
+    at: int = 0,
+    delay: float = 0.0,
+    notes: Path | None = None,
 ) -> tuple[int, str]:
     """Run a command in a process of its own.
 
     Args:
+        work: the arguments of `deni`, or a function that returns an exit code.
         folder: whose file operations count.
         at: the operation before which it is killed; 0 for none.
         delay: seconds from then to the kill, in which it works on.
@@ -99,7 +119,7 @@ def fork(
     """
     process = os.fork()
     if not process:
-        _work(arguments, folder, log, at, delay, notes)
+        _work(partial(command_line, work) if isinstance(work, list) else work, folder, log, at, delay, notes)
     deadline = time.monotonic() + PATIENCE
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -112,7 +132,7 @@ def fork(
         time.sleep(0.005)
 
 
-def _work(arguments: list[str], folder: Path, log: Path, at: int, delay: float, notes: Path | None) -> None:
+def _work(work: Callable[[], int], folder: Path, log: Path, at: int, delay: float, notes: Path | None) -> None:
     """In the new process: count file operations, kill it at one of them, run the command, end."""
     seen: list[tuple[float, str]] = []
 
@@ -137,23 +157,19 @@ def _work(arguments: list[str], folder: Path, log: Path, at: int, delay: float, 
 
     code = 1
     try:
-        from deni.cli import main
-
         opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, 1)
         os.dup2(opened, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        sys.argv = ["deni", *arguments]
         sys.addaudithook(hook)
-        try:
-            main(arguments, prog_name="deni")
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
+        code = work()
         at = -1
         if notes is not None:
             notes.write_text(json.dumps([seen, sorted(sys.modules)]))
         sys.stdout.flush()
         sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
