@@ -84,8 +84,8 @@ def test_none_means_not_given():
     ("settings", "part"),
     [
         ({"epochs": 0}, "epochs must be above 0"),
-        ({"epochs": math.nan}, "epochs must be above 0"),
-        ({"learning_rate": math.inf}, "learning_rate must be above 0"),
+        ({"epochs": math.nan}, "epochs must be a finite number, not nan"),
+        ({"learning_rate": math.inf}, "learning_rate must be a finite number, not inf"),
         ({"batch_size": -1}, "batch_size must be above 0"),
         ({"dropout": 1}, r"dropout must be in \[0, 1\)"),
         ({"warmup_ratio": -0.1}, r"warmup_ratio must be in \[0, 1\)"),

@@ -36,6 +36,8 @@ def seen(monkeypatch):
 
                 def test(self, texts, progress):
                     found["test"] = texts
+
+                def save(self, *_, **__):
                     raise Stop
 
             return Result()

@@ -31,6 +31,7 @@ from transformers import (
 
 from deni import artifact
 from deni.data import Texts, names
+from deni.data.values import has_surrogate
 from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.models.devices import find_device
 from deni.models.loading import load_config, load_model, load_tokenizer, token_limit
@@ -224,6 +225,8 @@ def fine_tune(
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
         )
+    if broken := next((label for label in labels if has_surrogate(label)), None):
+        raise InputError(f"{train.source}: the label {broken!a} has half a surrogate pair, which no file can hold")
     pair = text_pair_column or "text_pair" if train.pairs else None
     if resume and checkpoints is None:
         raise InputError("nothing to resume: there is no checkpoint folder")

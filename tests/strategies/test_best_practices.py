@@ -95,8 +95,8 @@ def test_the_recipe_takes_the_settings_of_the_strategy():
         ({"epochs": 0}, "epochs must be above 0, not 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0, not -1.0"),
         ({"warmup_ratio": 1.0}, r"warmup_ratio must be in \[0, 1\), not 1.0"),
-        ({"epochs": float("nan")}, "epochs must be above 0"),
-        ({"epochs": float("inf")}, "epochs must be above 0, not inf"),
+        ({"epochs": float("nan")}, "epochs must be a finite number, not nan"),
+        ({"epochs": float("inf")}, "epochs must be a finite number, not inf"),
     ],
 )
 def test_bad_settings_are_refused(setting, message):
