@@ -188,6 +188,22 @@ def kills(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cluster(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| what happens | exit codes | seconds until it ended | seconds in all | outcome |"]
+    lines.append("| --- | --- | ---: | ---: | --- |")
+    for row in result["scenes"]:
+        if "cells" in row:
+            came = f"{row['cells']} of {result['cells']} cells, {row['lost']} lost, {row['twice']} written twice"
+        else:
+            came = f"from {row['began']}"
+        came += f"; at most {row['largest_difference']:.1g} from what nobody disturbed"
+        codes = ", ".join(map(str, row.get("exit_codes", [0])))
+        ended = row.get("seconds_until_the_driver_ended", row.get("seconds_until_the_other_ended", ""))
+        what = f"**{row['scene']}**: {row['what'].removesuffix('.')}"
+        lines.append(f"| {what} | {codes} | {ended} | {row['seconds']:.0f} | {came} |")
+    return "\n".join(lines)
+
+
 def study(result: dict[str, Any]) -> str:
     head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio", "ratio of CPU s"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -224,6 +240,7 @@ PAGES = {
         gpu,
         packed_step,
         kills,
+        cluster,
         startup,
     ),
 }

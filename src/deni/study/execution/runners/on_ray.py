@@ -65,8 +65,6 @@ class OnRay(Runner):
         theirs.close()
         try:
             attached = self._received()
-            if isinstance(attached, InputError):
-                raise attached
         except BaseException:
             self.close()
             raise
@@ -89,11 +87,9 @@ class OnRay(Runner):
         with suppress(OSError):
             self._pipe.send("wait")
         done = self._received()
-        if isinstance(done, Gone):
-            raise self._gone(str(done))
         assert isinstance(done, PackResult)
-        if (done.died or done.error) and not _answers(self._head):  # then the failure is not the pack's
-            raise self._gone(done.died or "its head does not answer")
+        while (done.died or done.error) and not self._look():  # then the failure may not be the pack's
+            time.sleep(LOOK / 10)
         return done
 
     def close(self) -> None:
@@ -110,20 +106,27 @@ class OnRay(Runner):
         self._pipe.close()
 
     def _received(self) -> Any:
-        """The next that the attached process says."""
+        """The next that the attached process says; raises what ended it."""
         while not self._pipe.poll(LOOK):
             self._look()
         try:
-            return self._pipe.recv()
+            received = self._pipe.recv()
         except (EOFError, OSError):
             raise self._gone("Ray has ended the process that was attached to it") from None
+        if isinstance(received, Gone):
+            raise self._gone(str(received))
+        if isinstance(received, Exception):
+            raise received
+        return received
 
-    def _look(self) -> None:
-        """Raise where the head has been away for too long."""
+    def _look(self) -> bool:
+        """Whether the head answers; raises where it has been away for too long."""
         if not self._head or _answers(self._head):
             self._answered = time.monotonic()
-        elif time.monotonic() - self._answered >= self._patience:
+            return True
+        if time.monotonic() - self._answered >= self._patience:
             raise self._gone(f"its head has not answered for {self._patience:.0f} seconds")
+        return False
 
     def _gone(self, why: str) -> InputError:
         return InputError(

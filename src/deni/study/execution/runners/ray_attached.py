@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -51,18 +52,14 @@ def serve(
     """Attach to a cluster, or start one, and serve until None is sent.
 
     Sends first `Attached`, or an InputError. Takes `(number, jobs)` to begin a pack, and "wait", which is answered by
-    the `PackResult` of the next pack that is done, or by `Gone`.
+    the `PackResult` of the next pack that is done. What ends it early is sent, too: `Gone`, or a fault's traceback.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who submits
     threading.Thread(target=die_with_parent, daemon=True).start()
-    with open(os.devnull, "w") as nowhere, suppress(EOFError, OSError):
-        sys.stdout = nowhere  # Ray prints what its hosts do, in color
+    _say_nothing()
+    with suppress(EOFError, OSError):
         try:
             cluster = _Cluster(address, slots, threads, gpus)
-        except InputError as error:
-            pipe.send(error)
-            return
-        try:
             pipe.send(Attached(cluster.head, cluster.lacks()))
             while (message := pipe.recv()) is not None:
                 if message == "wait":
@@ -71,9 +68,22 @@ def serve(
                 else:
                     number, jobs = message
                     cluster.submit(number, jobs, threads, trunks, device)
-        except Gone as gone:
-            pipe.send(gone)
-        cluster.leave()
+            cluster.leave()
+        except (InputError, Gone) as error:
+            pipe.send(error)
+        except (EOFError, OSError):
+            raise
+        except Exception:
+            pipe.send(RuntimeError(traceback.format_exc()))
+
+
+def _say_nothing() -> None:
+    """Print nothing from here on: Ray prints what its hosts do in color, and its C++ stack where it ends a process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for number in (1, 2):
+        os.dup2(nowhere, number)
 
 
 class _Cluster:
@@ -96,6 +106,7 @@ class _Cluster:
             where = f"no Ray cluster at {address}" if address else "Ray does not start"
             raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
         self.head: str = ray.get_runtime_context().gcs_address
+        self._node = ray.get_runtime_context().get_node_id()
         self._needs = {"CPU": threads, "GPU": gpus}
         # Whoever submits decides whether a pack is tried again.
         self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
@@ -123,6 +134,8 @@ class _Cluster:
                 return None
             with self._reached():
                 ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=LOOK)
+                if not ready and not self._is_known():
+                    raise Gone("its head does not know this host: it is a new head, or had given this host up")
         number = self._running.pop(ready[0])
         with self._reached():
             try:
@@ -137,6 +150,10 @@ class _Cluster:
             except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
                 done = PackResult(number, error=str(error))
         return done
+
+    def _is_known(self) -> bool:
+        """Whether the head counts this host among its own: it would be asked in vain for what another head began."""
+        return any(host["Alive"] and host["NodeID"] == self._node for host in self._ray.nodes())
 
     def leave(self) -> None:
         """Detach from the cluster; end one that was started here."""
