@@ -306,3 +306,17 @@ def test_predictions_never_replace_a_file_of_the_model(name, train, tmp_path, ti
     said = CliRunner().invoke(main, ["predict", str(model), tickets, "--output", f"{model}/x.csv", "--overwrite"])
     assert (said.exit_code, said.output.count("\n")) == (2, 1)
     assert f"x.csv is in {model}, which is read" in said.output
+
+
+def test_several_processes_that_would_write_one_output_are_refused(tickets, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="trains in one process, not in 2 as torchrun started it"):
+        train_file(tickets, recipe=Recipe(), output=tmp_path / "model")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(InputError, match="unknown protocol 'mine'"):
+        train_file(tickets, recipe=Recipe(), output=tmp_path / "model", protocol="mine")
+    monkeypatch.delenv("LOCAL_RANK")  # other programs set the number of processes, too
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="unknown protocol 'mine'"):
+        train_file(tickets, recipe=Recipe(), output=tmp_path / "model", protocol="mine")

@@ -30,6 +30,12 @@ def that_ray_ends(pipe, *_):
     os._exit(1)
 
 
+def whose_hosts_are_small(pipe, *_):
+    """No host has what a worker asks for."""
+    pipe.send(Attached(HEAD, "8 CPUs"))
+    pipe.recv()
+
+
 def that_never_leaves(pipe, *_):
     """Is attached, answers nothing and does not go."""
     pipe.send(Attached(HEAD, ""))

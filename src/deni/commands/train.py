@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def train_file(
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
     """
+    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:  # all would write one output
+        raise InputError(
+            f"`deni train` trains in one process, not in {os.environ['WORLD_SIZE']} as torchrun started it: start it "
+            "alone, or give torchrun a script with PopulationTrainer"
+        )
     if protocol not in (None, "paper"):
         raise InputError(f"unknown protocol {protocol!r}: choose paper")
     preset = preset or protocol

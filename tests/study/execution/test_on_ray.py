@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from deni.errors import InputError
+from deni.errors import InputError, InputWarning
 from deni.study.execution.runners import OnRay, on_ray
 from tests.helpers import attached
 
@@ -61,6 +61,11 @@ def test_a_process_that_ray_ends_is_said_in_one_line(attach):
     runner = attach(attached.that_ray_ends)
     with pytest.raises(InputError, match=r"Ray has ended the process that was attached to it.*finished cells are safe"):
         runner.wait()
+
+
+def test_what_no_host_of_a_cluster_has_is_warned_of(attach):
+    with pytest.warns(InputWarning, match="no host of the Ray cluster has 8 CPUs, which each worker asks for"):
+        attach(attached.whose_hosts_are_small)
 
 
 def test_a_process_that_does_not_leave_is_killed(attach):

@@ -5,16 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 
+from deni.study.execution.runners import ray_attached
+from deni.study.execution.runners.base import PackResult
 from deni.study.execution.runners.ray_attached import Gone, _Cluster
 
 
 @pytest.fixture
-def cluster():
+def cluster(monkeypatch):
     """A cluster with one task that is never done."""
     exceptions = pytest.importorskip("ray", reason="needs the extra ray").exceptions
     made = object.__new__(_Cluster)
     made._ray = SimpleNamespace(exceptions=exceptions, wait=lambda tasks, **_: ([], tasks))
-    made._node, made._running = "this", {"task": 0}
+    made._node, made._running, made._hosts, made._tells = "this", {"task": 0}, {}, True
+    monkeypatch.setattr(ray_attached, "LOOK", 0.0)
     return made
 
 
@@ -43,6 +46,30 @@ def test_a_head_that_knows_this_host_is_waited_for_until_something_is_sent(clust
     cluster._ray.nodes = nodes
     assert cluster.wait(ours) is None
     assert len(asked) == 3
+
+
+def test_a_pack_whose_host_is_lost_without_a_word_is_given_back(cluster):
+    first, second = iter(["one"]), iter(["two"])
+    cluster._running = {first: 4, second: 5}
+    ready = [[first], [second]]
+    cluster._ray.wait = lambda tasks, **_: (ready.pop(0) if ready else [], tasks)
+    cluster._ray.get = lambda said: said
+    cluster._ray.nodes = lambda: [host("this"), host("one"), host("two", alive=bool(ready))]
+    ours, _ = Pipe()
+    assert cluster.wait(ours) == PackResult(5, died="the worker died (its host is lost)")
+    assert list(cluster._running.values()) == [4]
+
+
+def test_a_result_comes_after_the_name_of_the_host(cluster):
+    result = PackResult(0, outcomes=[])
+    task = iter(["one", result])
+    cluster._running = {task: 0}
+    cluster._ray.wait = lambda tasks, **_: ([task], [])
+    cluster._ray.get = lambda said: said
+    cluster._ray.nodes = lambda: [host("this"), host("one")]
+    ours, _ = Pipe()
+    assert cluster.wait(ours) is result
+    assert cluster._running == {}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import torch
 from click.testing import CliRunner
 
 from deni.cli import main
-from deni.errors import InputError, InputWarning
+from deni.errors import InputError
 from deni.models import devices
 from deni.models.tokenizing import tokenize
 from deni.study.execution.driver import packs_of, run_packs
@@ -271,14 +271,6 @@ def test_a_head_that_falls_silent_does_not_hold_the_driver(monkeypatch):
     runner.close()
     assert time.monotonic() - began < 20
     assert psutil.wait_procs([each for _, each in started], timeout=10)[1] == []
-
-
-def test_what_no_host_of_a_cluster_has_is_warned_of():
-    pytest.importorskip("ray", reason="needs the extra ray")
-    with pytest.warns(
-        InputWarning, match="no host of the Ray cluster has 1 CPU and 2 GPUs, which each worker asks for"
-    ):
-        OnRay(1, 1, gpus=2).close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "nowhere:a"])

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -77,6 +78,16 @@ def serve(
             pipe.send(RuntimeError(traceback.format_exc()))
 
 
+def working(
+    number: int, jobs: Sequence[Job], threads: int, trunks: str | None, device: str | None
+) -> Iterator[str | PackResult]:
+    """Train a pack on a host of the cluster: says first on which."""
+    import ray
+
+    yield ray.get_runtime_context().get_node_id()
+    yield work(number, jobs, threads, trunks, device)
+
+
 def _say_nothing() -> None:
     """Print nothing from here on: Ray prints what its hosts do in color, and its C++ stack where it ends a process."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -108,9 +119,11 @@ class _Cluster:
         self.head: str = ray.get_runtime_context().gcs_address
         self._node = ray.get_runtime_context().get_node_id()
         self._needs = {"CPU": threads, "GPU": gpus}
+        self._tells = not (address or "").startswith("ray://")  # Ray's client has no generators
         # Whoever submits decides whether a pack is tried again.
-        self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(work)
+        self._task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)(working if self._tells else work)
         self._running: dict[Any, int] = {}
+        self._hosts: dict[int, str] = {}  # where a pack is trained, once that is known
 
     def lacks(self) -> str:
         """What each task asks for and no host has; empty where one has it."""
@@ -128,32 +141,51 @@ class _Cluster:
 
     def wait(self, pipe: Connection) -> PackResult | None:
         """Wait until a pack is done; None where something is sent first."""
-        ready: list[Any] = []
-        while not ready:
-            if pipe.poll():
-                return None
+        looked = time.monotonic()
+        while not pipe.poll():
             with self._reached():
                 ready, _ = self._ray.wait(list(self._running), num_returns=1, timeout=LOOK)
-                if not ready and not self._is_known():
-                    raise Gone("its head does not know this host: it is a new head, or had given this host up")
-        number = self._running.pop(ready[0])
-        with self._reached():
-            try:
-                done: PackResult = self._ray.get(ready[0])
-            except (
-                self._ray.exceptions.WorkerCrashedError,
-                self._ray.exceptions.OutOfMemoryError,
-                self._ray.exceptions.NodeDiedError,
-                self._ray.exceptions.ObjectLostError,
-            ) as error:
-                done = PackResult(number, died=f"the worker died ({type(error).__name__})")
-            except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
-                done = PackResult(number, error=str(error))
-        return done
+                done = self._next(ready[0]) if ready else None
+                if done is None and time.monotonic() - looked >= LOOK:
+                    done, looked = self._lost(), time.monotonic()
+            if done is not None:
+                return done
+        return None
 
-    def _is_known(self) -> bool:
-        """Whether the head counts this host among its own: it would be asked in vain for what another head began."""
-        return any(host["Alive"] and host["NodeID"] == self._node for host in self._ray.nodes())
+    def _next(self, task: Any) -> PackResult | None:
+        """What a task says next; None where that is not its result."""
+        number = self._running[task]
+        try:
+            said = self._ray.get(next(task) if self._tells else task)
+        except (
+            self._ray.exceptions.WorkerCrashedError,
+            self._ray.exceptions.OutOfMemoryError,
+            self._ray.exceptions.NodeDiedError,
+            self._ray.exceptions.ObjectLostError,
+        ) as error:
+            said = PackResult(number, died=f"the worker died ({type(error).__name__})")
+        except self._ray.exceptions.RayTaskError as error:  # not of the training, which `work` catches
+            said = PackResult(number, error=str(error))
+        if isinstance(said, PackResult):
+            del self._running[task]
+            return said
+        self._hosts[number] = said
+        return None
+
+    def _lost(self) -> PackResult | None:
+        """A pack whose host is gone without a word: Ray itself would wait for it for up to seven minutes.
+
+        Raises:
+            Gone: the head does not count this host among its own; it would be asked in vain for what another one began.
+        """
+        alive = {host["NodeID"] for host in self._ray.nodes() if host["Alive"]}
+        if self._node not in alive:
+            raise Gone("its head does not know this host: it is a new head, or had given this host up")
+        for task, number in self._running.items():
+            if self._hosts.get(number, self._node) not in alive:
+                del self._running[task]  # what it may say later is not asked for
+                return PackResult(number, died="the worker died (its host is lost)")
+        return None
 
     def leave(self) -> None:
         """Detach from the cluster; end one that was started here."""
