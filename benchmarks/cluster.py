@@ -418,6 +418,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     found = environment()
     found["versions"] |= {name: version(name) for name in ("ray", "accelerate")}
+    if args.redis:
+        found["command"] = found["command"].replace(str(args.redis), args.redis.name)
     if not args.only:
         write("cluster", {**found, "cells": CELLS, "scenes": rows, "seconds": round(time.monotonic() - began)})
     if any(row["outcome"] != "as it should" for row in rows):
