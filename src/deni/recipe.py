@@ -22,6 +22,8 @@ from deni.tasks import DEFAULT, TASKS, find_task
 from deni.tuning import Tuning, make_tuning
 from deni.tuning.full import Full
 
+MOST_EPOCHS = 1_000_000
+
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
@@ -101,6 +103,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise SettingError(f"{name} must be above 0, not {value}")
+        if self.epochs > MOST_EPOCHS:
+            raise SettingError(f"epochs must be at most {MOST_EPOCHS:,}, not {self.epochs:g}")
         for name in ("members_at_a_time", "early_stopping_patience"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SettingError(f"{name} must be at least 1, not {value}")

@@ -11,6 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
+from deni.cli.options.numbers import Whole
 from deni.data import DATASETS, check_data
 from deni.outputs import check_output
 from deni.tasks import DEFAULT
@@ -34,7 +35,7 @@ from deni.terminal import say
 @single_text_options
 @LABEL
 @task_options
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of what the method draws.")
+@click.option("--seed", type=Whole(), default=0, show_default=True, help="Seed of what the method draws.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @click.option("--yes", is_flag=True, default=None, help="Send paid requests of the method llm without a question.")
 @field_options(AUGMENTERS, skip={"yes"})

@@ -14,6 +14,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
+from deni.cli.options.numbers import Number, Whole
 from deni.data import check_data, check_split
 from deni.inputs import check_file, check_pretrained
 from deni.outputs import check_folder
@@ -61,7 +62,7 @@ def _seed_options(function: Any) -> Any:
         default = "--block" if source in ("data_split", "label_choice") else "--seed"
         text = f"Seed of the {SEEDED[source]} only.  [default: {default}]"
         flag = f"--seed-{source.replace('_', '-')}"
-        function = click.option(flag, _seed_name(source), type=int, metavar="SEED", help=text)(function)
+        function = click.option(flag, _seed_name(source), type=Whole(), metavar="SEED", help=text)(function)
     return function
 
 
@@ -123,15 +124,15 @@ def _without_resuming(args: list[str]) -> list[str]:
 @training.LEARNING_RATE
 @training.HEAD_LR_SCALE
 @training.BATCH_SIZE
-@click.option("--eval-batch-size", type=int, help="Texts of one forward pass in evaluation.  [default: 64]")
+@click.option("--eval-batch-size", type=Whole(), help="Texts of one forward pass in evaluation.  [default: 64]")
 @click.option(
-    "--gradient-accumulation-steps", type=int, help="Parts of a batch that are computed one by one.  [default: 1]"
+    "--gradient-accumulation-steps", type=Whole(), help="Parts of a batch that are computed one by one.  [default: 1]"
 )
 @training.MAX_LENGTH
 @training.DROPOUT
 @training.POOLING
 @training.NORMALIZE_FEATURES
-@click.option("--seed", type=int, help="Seed of all randomness but the choice of texts.  [default: 0]")
+@click.option("--seed", type=Whole(), help="Seed of all randomness but the choice of texts.  [default: 0]")
 @training.BLOCK
 @_seed_options
 @click.option(
@@ -141,15 +142,15 @@ def _without_resuming(args: list[str]) -> list[str]:
 )
 @click.option(
     "--members-at-a-time",
-    type=int,
+    type=Whole(),
     help="Members in one forward pass of the stacked engine.  [default: as many as fit]",
 )
 @click.option("--optim", help="Optimizer, by its name in transformers.  [default: adamw_torch_fused]")
-@click.option("--weight-decay", type=float, help="Weight decay of AdamW.  [default: 0]")
-@click.option("--warmup-ratio", type=float, help="Share of the steps with a rising learning rate.  [default: 0]")
+@click.option("--weight-decay", type=Number(), help="Weight decay of AdamW.  [default: 0]")
+@click.option("--warmup-ratio", type=Number(), help="Share of the steps with a rising learning rate.  [default: 0]")
 @click.option(
     "--max-grad-norm",
-    type=float,
+    type=Number(),
     help="Norm to which each member's gradient is clipped; 0 for no clipping.  [default: 0]",
 )
 @DEVICE
@@ -163,7 +164,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.option("--class-weights", is_flag=True, default=None, help="Weigh the loss so that all classes count alike.")
 @click.option(
     "--early-stopping-patience",
-    type=int,
+    type=Whole(),
     help="Epochs without a better --dev score after which training stops.  [default: never]",
 )
 @click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: one on Ctrl-C]")

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from deni.cli.options.choice import Choice, NumberOr
 from deni.cli.options.groups import GroupedCommand
+from deni.cli.options.numbers import Number, Whole
 from deni.errors import did_you_mean
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES
@@ -202,4 +203,5 @@ def _type(hint: Any) -> Any:
         kinds = [each for each in get_args(hint) if each is not type(None)]
         words = [word for each in kinds if get_origin(each) is Literal for word in get_args(each)]
         return NumberOr(words) if words and float in kinds else _type(kinds[0])
-    return hint
+    numbers = {float: Number(), int: Whole()}
+    return numbers.get(hint, hint)

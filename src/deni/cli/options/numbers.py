@@ -7,7 +7,28 @@ from typing import Any
 
 import click
 
+from deni.errors import short
+
 MOST = 10_000  # processes, threads, seeds
+
+
+class Number(click.types.FloatParamType):
+    """A finite number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, if it is one."""
+        return _checked(self, super().convert(value, param, ctx), value, param, ctx)
+
+
+class Whole(click.types.IntParamType):
+    """A whole number of at most 64 bits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value, if it is one."""
+        number = super().convert(value, param, ctx)
+        if not -(2**63) <= number < 2**63:
+            self.fail(f"{short(number)} has more than 64 bits.", param, ctx)
+        return number
 
 
 class Finite(click.FloatRange):
@@ -15,7 +36,10 @@ class Finite(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value, if it is a finite number in the range."""
-        number = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
+        return _checked(self, super().convert(value, param, ctx), value, param, ctx)
+
+
+def _checked(kind: click.ParamType, number: float, value: Any, *where: Any) -> float:
+    if not math.isfinite(number):
+        kind.fail(f"{short(value)} is not a finite number.", *where)
+    return number

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli.options.choice import Choice
+from deni.cli.options.numbers import Number, Whole
 from deni.models.pooling import KINDS
 from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
@@ -29,16 +30,16 @@ LABELLED = click.option(
 TEST_SIZE = click.option(
     "--test-size", type=click.IntRange(min=1), help="Texts of the test split to measure on.  [default: all]"
 )
-EPOCHS = click.option("--epochs", type=float, help="Passes over the training texts.  [default: 10]")
-LEARNING_RATE = click.option("--learning-rate", type=float, help="Peak learning rate.  [default: the tuning's own]")
-BATCH_SIZE = click.option("--batch-size", type=int, help="Texts of one optimizer step.  [default: 8]")
+EPOCHS = click.option("--epochs", type=Number(), help="Passes over the training texts.  [default: 10]")
+LEARNING_RATE = click.option("--learning-rate", type=Number(), help="Peak learning rate.  [default: the tuning's own]")
+BATCH_SIZE = click.option("--batch-size", type=Whole(), help="Texts of one optimizer step.  [default: 8]")
 MAX_LENGTH = click.option(
-    "--max-length", type=int, help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
+    "--max-length", type=Whole(), help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
 )
-DROPOUT = click.option("--dropout", type=float, help="Dropout in front of the output layer.  [default: 0.3]")
+DROPOUT = click.option("--dropout", type=Number(), help="Dropout in front of the output layer.  [default: 0.3]")
 HEAD_LR_SCALE = click.option(
     "--head-lr-scale",
-    type=float,
+    type=Number(),
     help="Learning rate of the output layer as a multiple of that of all other parameters.  [default: 1]",
 )
 POOLING = click.option(
@@ -53,7 +54,7 @@ NORMALIZE_FEATURES = click.option(
 BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
 BLOCK = click.option(
     "--block",
-    type=int,
+    type=Whole(),
     default=0,
     show_default=True,
     help="Seed of the choice of the test split and of the labeled texts.",
