@@ -82,3 +82,12 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path, name):
     assert done.exit_code == 2
     assert done.stderr.count("Error:") == 1
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("flag", ["--model", "--dev", "--test", "--augmented"])
+@pytest.mark.parametrize("name", ["\ud800", "a" * 300, "x\0"])
+def test_a_name_of_an_input_that_no_file_can_have_is_one_line(tickets, tmp_path, flag, name):
+    done = CliRunner().invoke(main, ["train", tickets, "--output", str(tmp_path / "out"), flag, name])
+    assert done.exit_code == 2
+    assert done.stderr.count("Error:") == 1
+    assert "Traceback" not in done.output

@@ -48,7 +48,15 @@ def is_same(one: Path, other: str | Path) -> bool:
     try:
         return os.path.samefile(one, other)
     except (OSError, ValueError):  # one is not there, or is no name of a file
-        return one.exists() == os.path.exists(other) and one.resolve() == Path(other).resolve()
+        return os.path.exists(one) == os.path.exists(other) and _resolved(one) == _resolved(other)
+
+
+def _resolved(path: str | Path) -> str:
+    """A path without links; one that no file can have as it is."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:
+        return str(path)
 
 
 def is_within(path: str | Path, folder: Path) -> bool:
