@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -31,6 +32,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+TIME = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 PATIENCE = 300  # seconds until a command counts as hung
 EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.chmod", "shutil.rmtree")
 TINY = ["--batch-size", "8", "--labeled", "48", "--learning-rate", "0.001", "--no-progress", "--model"]
@@ -178,10 +180,10 @@ def _work(work: Callable[[], int], folder: Path, log: Path, at: int, delay: floa
 
 
 def digests(path: Path) -> dict[str, str]:
-    """SHA-256 of a file, or of each file in a folder; nothing where there is none."""
+    """SHA-256 of a file, or of each file in a folder, the time of a page left out; nothing where there is none."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     return {
-        each.relative_to(path).as_posix(): hashlib.sha256(each.read_bytes()).hexdigest()
+        each.relative_to(path).as_posix(): hashlib.sha256(TIME.sub(b"", each.read_bytes())).hexdigest()
         for each in files
         if each.is_file()
     }
@@ -213,12 +215,6 @@ def same_model(path: Path, other: Path) -> bool:
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
-
-
-def alter(output: Path) -> None:
-    """Make an output differ from what a command writes."""
-    file = output / "config.json" if output.is_dir() else output
-    file.write_bytes(file.read_bytes() + b" ")
 
 
 class Killing:
@@ -326,8 +322,15 @@ class Killing:
         counts.left.update("a folder" for each in folder.iterdir() if each.name not in known)
         counts.left.update("a checkpoint's" for _ in folder.glob("model.checkpoints/_partial"))
 
-    def write(self, name: str, arguments: Callable[[Path], list[str]], output: str, kills: int) -> None:
-        """Kill a command that writes one file or folder, new or over another one, and give it again."""
+    def write(
+        self,
+        name: str,
+        arguments: Callable[[Path], list[str]],
+        earlier: Callable[[Path], list[str]],
+        output: str,
+        kills: int,
+    ) -> None:
+        """Kill a command that writes one file or folder, new or over that of an earlier command, and give it again."""
         counts = self.counts[name] = Counts()
         first = self.root / name
         operations = self.undisturbed(name, arguments(first), first)
@@ -339,10 +342,9 @@ class Killing:
             folder.mkdir()
             kind, old, more = self.draw.choice(["new", "over another"]), {}, []
             if kind == "over another":
-                code, said = fork(arguments(folder), folder, self.root / "log")
+                code, said = fork(earlier(folder), folder, self.root / "log")
                 if code:
-                    self.stuck(counts, arguments(folder), said)
-                alter(folder / output)
+                    self.stuck(counts, earlier(folder), said)
                 old, more = digests(folder / output), ["--overwrite"]
             killed = self.kill(counts, kind, [*arguments(folder), *more], folder, self.draw.choice(operations))
             found = digests(folder / output)
@@ -379,12 +381,25 @@ def kill_commands(kills: int, others: int, seed: int, tiny: Callable[[Path, int]
         code, said = fork(["study", "run", str(study), "--store", store, "--no-progress"], root, root / "log")
         if code:
             sys.exit(f"the study fails:\n{said}")
-        killing.write("predict", lambda to: ["predict", model, texts, "--output", str(to / "o.csv")], "o.csv", others)
-        killing.write("export", lambda to: ["export", model, str(to / "out")], "out", others)
-        easy = ["augment", texts, "--n", "2", "--operations", "swap,delete", "--no-progress", "--output"]
-        killing.write("augment", lambda to: [*easy, str(to / "o.csv")], "o.csv", others)
-        page = ["report", store, "--no-progress", "--output"]
-        killing.write("report", lambda to: [*page, str(to / "o.html")], "o.html", others)
+        other = str(root / "train_early_stopping" / "model")
+
+        def predict(of: str) -> Callable[[Path], list[str]]:
+            return lambda to: ["predict", of, texts, "--output", str(to / "o.csv")]
+
+        def export(how: str) -> Callable[[Path], list[str]]:
+            return lambda to: ["export", model, str(to / "out"), "--as", how]
+
+        def augment(draw: str) -> Callable[[Path], list[str]]:
+            flags = ["--n", "2", "--operations", "swap,delete", "--no-progress", "--seed", draw]
+            return lambda to: ["augment", texts, *flags, "--output", str(to / "o.csv")]
+
+        def report(title: str) -> Callable[[Path], list[str]]:
+            return lambda to: ["report", store, "--no-progress", "--title", title, "--output", str(to / "o.html")]
+
+        killing.write("predict", predict(model), predict(other), "o.csv", others)
+        killing.write("export", export("single"), export("members"), "out", others)
+        killing.write("augment", augment("0"), augment("1"), "o.csv", others)
+        killing.write("report", report("A study"), report("Another one"), "o.html", others)
     killing.bar.close()
     return {
         "commands": {name: counts.result() for name, counts in killing.counts.items()},

@@ -199,6 +199,7 @@ def test_early_stopping_goes_on_being_patient_after_a_resume(texts, others, mode
     still = {"epochs": 9, "learning_rate": 1e-9, "dev": others, "early_stopping_patience": 3}  # no score is better
     whole = fit(texts, model_folder, **still, checkpoints=tmp_path / "checkpoints", callbacks=[Keep()])
     assert whole.trainer.state.epoch == 4
+    assert not (tmp_path / "kept4").exists()  # a training resumed from there would train on
     again = fit(texts, model_folder, **still, start_from=tmp_path / "kept3")
     assert again.trainer.state.epoch == 4
     found, expected = again.trainer.population.values, whole.trainer.population.values

@@ -276,7 +276,7 @@ def fine_tune(
             compute_metrics=lambda prediction: _scored(prediction, task, labels),
             callbacks=[
                 *callbacks,
-                *([EarlyStoppingCallback(stopping)] if stopping else []),
+                *([_Patience(stopping)] if stopping else []),
                 interrupt,
             ],
         )
@@ -390,6 +390,15 @@ def _digest(texts: Texts) -> str:
 def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:
     counts = np.bincount(gold, minlength=classes)
     return torch.tensor(len(gold) / (classes * counts), dtype=torch.float32)
+
+
+class _Patience(EarlyStoppingCallback):
+    """Early stopping; where it stops there is no checkpoint, from which a resumed training would train on."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **options: Any) -> None:
+        super().on_evaluate(args, state, control, metrics, **options)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_save = False  # the best one is earlier, and is there
 
 
 class _StopOnInterrupt(TrainerCallback):
