@@ -106,6 +106,10 @@ WRONG = {
         "files is {'base.safetensors': 'x'} where bytes by name was expected",
     ),
     "a strategy without a name": ({"strategy": {}}, "strategy is {} where name and settings was expected"),
+    "several strategies of numbers": (
+        {"strategy": {"name": "swa+deni", "settings": {"swa": 3}}},
+        "strategy is {'name': 'swa+deni', 'settings': {'swa': 3}} where name and settings was expected",
+    ),
     "a tuning of text": ({"tuning": "full"}, "tuning is 'full' where name and settings was expected"),
     "a recipe in a list": ({"recipe": []}, "recipe is [] where settings by name was expected"),
     "a model that is a number": ({"recipe": {"model": 3}}, "recipe.model is 3 where the name of a model was expected"),

@@ -50,7 +50,12 @@ def _each(check: Check, least: int = 0) -> Check:
 
 
 def _named(value: Any) -> bool:
-    return isinstance(value, dict) and _text(value.get("name")) and isinstance(value.get("settings", {}), dict)
+    if not isinstance(value, dict) or not _text(value.get("name")):
+        return False
+    settings, names = value.get("settings", {}), value["name"].split("+")
+    if not isinstance(settings, dict):
+        return False
+    return len(names) == 1 or all(isinstance(settings.get(name, {}), dict) for name in names)
 
 
 def _pooling(value: Any) -> bool:

@@ -286,6 +286,13 @@ def test_a_store_of_a_later_version_is_refused(path, store):
         Store(path)
 
 
+@pytest.mark.parametrize("number", [-1, 0])
+def test_a_store_of_a_format_that_no_version_writes_is_refused(path, store, number):
+    store._file.sqlite.execute(f"PRAGMA user_version = {number}")
+    with pytest.raises(InputError, match=f"has format {number}, which no version of deni writes"):
+        Store(path)
+
+
 def test_a_file_that_is_no_store_is_refused_and_stays(path):
     path.write_text("text,label\nWhere is my parcel?,delivery\n" * 9)
     before = path.read_bytes()

@@ -53,6 +53,8 @@ class Connection:
         empty = not tables and not found and not pragma("application_id")
         if not empty and pragma("application_id") != schema.APPLICATION:
             raise InputError(f"{self.path} is a database of another program, not a store of `deni study`")
+        if not empty and found < 1:
+            raise InputError(f"{self.path} has format {found}, which no version of deni writes: take another copy")
         if found > schema.FORMAT:
             raise InputError(
                 f"{self.path} has format {found}, and this version of deni reads up to {schema.FORMAT}: "
