@@ -99,7 +99,6 @@ WRONG = {
     "negative members": ({"members": -3}, "members is -3 where a whole number from 1 to 1000000 was expected"),
     "no labels": ({"labels": []}, "labels is [] where a list of at least one name was expected"),
     "labels that are numbers": ({"labels": [1, 2, 3]}, "labels is [1, 2, 3] where a list of at least one name"),
-    "half a surrogate": ({"labels": ["a", "b", "\ud800"]}, "labels is ['a', 'b', '\\ud800'] where a list of at least"),
     "a label too few": ({"labels": ["a", "b"]}, "labels has 2 names, FOLDER/config.json says 3 outputs"),
     "files without sizes": (
         {"files": {BASE: "x"}},
@@ -160,6 +159,19 @@ def test_a_json_file_that_holds_no_object_is_named(model, name, content):
     assert refusal(model).startswith(f"{model / name} is damaged (")
 
 
+@pytest.mark.parametrize("name", [INFO, "tokenizer_config.json"])
+def test_half_a_surrogate_pair_is_no_character(model, name):
+    said = refusal(with_json(model, name, labels=["a", "b", "\ud83d"]))
+    assert said.startswith(f"{model / name} is damaged (UnicodeEncodeError: ")
+    assert said.endswith(f"surrogates not allowed): {AGAIN}")
+
+
+def test_a_whole_surrogate_pair_is_one(model):
+    with_json(model, INFO, labels=["a", "b", "\U0001f600"])
+    assert "\\ud83d\\ude00" in (model / INFO).read_text()
+    assert load(model, "cpu").labels == ["a", "b", "\U0001f600"]
+
+
 def test_json_that_is_nested_deeply_is_refused(model):
     deep = [1]
     for _ in range(150):
@@ -207,7 +219,8 @@ TENSORS = {
     "no members": (MEMBERS, put(HEAD, lambda value: value[:0]), f"{HEAD} has 0 members where runs x members = 3"),
     "rows below 0": (MEMBERS, put(f"{ROWS}@ids", lambda ids: ids - 9999), f"{ROWS}@ids names rows that the table of"),
     "rows twice": (MEMBERS, put(f"{ROWS}@ids", lambda ids: ids * 0 + 4), f"{ROWS}@ids names rows that the table of"),
-    "rows that are not whole": (MEMBERS, put(f"{ROWS}@ids", lambda ids: ids.float()), "which do not fit each other"),
+    "rows of another kind": (MEMBERS, put(ROWS, lambda value: value.long()), f"{ROWS}@ids is "),
+    "ids that are not whole": (MEMBERS, put(f"{ROWS}@ids", lambda ids: ids.float()), "which do not fit each other"),
 }
 MISFITS = {
     "missing": (

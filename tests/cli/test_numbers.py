@@ -50,6 +50,16 @@ def test_a_number_that_nobody_means_is_one_line(tickets, tmp_path, what):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("pack", ["9" * 5000, "9" * 10, "\u0663", "\u00b2", "-1", "0", "1.5"])
+def test_a_pack_is_a_number_of_cells(tickets, model_folder, tmp_path, pack):
+    study = f"datasets: [{{path: {tickets}}}]\nmodels: [{model_folder}]\nstrategies: [default]\nseeds: 1\n"
+    (tmp_path / "study.yaml").write_text(study)
+    flags = ["--store", str(tmp_path / "s.db"), "--pack", pack, "--dry-run"]
+    done = CliRunner().invoke(main, ["study", "run", str(tmp_path / "study.yaml"), *flags])
+    assert done.exit_code == 2
+    assert done.stderr.startswith("Error: --pack is a number of cells, or auto, not ")
+
+
 @pytest.mark.parametrize("minutes", ["nan", "inf", "-1", "0"])
 def test_minutes_are_a_finite_number_above_0(tmp_path, minutes):
     (tmp_path / "study.yaml").write_text("a: 1")
@@ -84,7 +94,7 @@ def test_a_name_that_no_file_can_have_is_one_line(tmp_path, name):
     assert "Traceback" not in done.output
 
 
-@pytest.mark.parametrize("flag", ["--model", "--dev", "--test", "--augmented"])
+@pytest.mark.parametrize("flag", ["--model", "--dev", "--test", "--augmented", "--resume-from"])
 @pytest.mark.parametrize("name", ["\ud800", "a" * 300, "x\0"])
 def test_a_name_of_an_input_that_no_file_can_have_is_one_line(tickets, tmp_path, flag, name):
     done = CliRunner().invoke(main, ["train", tickets, "--output", str(tmp_path / "out"), flag, name])

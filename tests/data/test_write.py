@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
@@ -40,7 +41,9 @@ def test_what_is_written_is_read_back_equal(suffix, texts, tmp_path_factory):
         assert pd.read_parquet(file)["text"].tolist() == texts
 
 
-def test_bytes_that_json_cannot_hold_are_one_line(tmp_path):
+@pytest.mark.filterwarnings("ignore:The default formatting of datetime")  # of pandas, for durations
+@pytest.mark.parametrize("more", [b"\xff", np.timedelta64(2**62, "s")], ids=["bytes", "an endless duration"])
+def test_what_json_cannot_hold_is_one_line(tmp_path, more):
     with pytest.raises(InputError, match=r"out.jsonl: .jsonl cannot hold these columns \(.*\): write .csv instead"):
-        write_table(pd.DataFrame({"text": ["a"], "more": [b"\xff"]}), tmp_path / "out.jsonl")
+        write_table(pd.DataFrame({"text": ["a"], "more": [more]}), tmp_path / "out.jsonl")
     assert not list(tmp_path.iterdir())

@@ -196,7 +196,8 @@ def _check_ids(name: str, members: Mapping[str, Tensor], base: Mapping[str, Tens
     ids, rows, table = members[name + IDS], members.get(name), base.get(name)
     if rows is None or table is None:
         raise ArtifactError(f"{file}: {name}{IDS} is there without the rows that it names: {AGAIN}")
-    fits = ids.ndim == 1 and not ids.is_floating_point() and rows.ndim == 3 and rows.shape[1] == len(ids)
+    kinds = not ids.is_floating_point() and rows.is_floating_point() == table.is_floating_point()
+    fits = kinds and ids.ndim == 1 and rows.ndim == 3 and rows.shape[1] == len(ids)
     if not fits or table.ndim != 2 or table.shape[1] != rows.shape[2]:
         raise ArtifactError(
             f"{file}: {name}{IDS} is {tuple(ids.shape)}, its rows {tuple(rows.shape)}, the table {tuple(table.shape)}, "

@@ -35,8 +35,14 @@ def write_table(frame: pd.DataFrame, output: str | Path, overwrite: bool = False
     path, suffix = Path(output), format_of(output)
     try:
         data = _conll(frame, path) if suffix == CONLL else bytes_of(frame, suffix)
-    except (pa.ArrowException, OverflowError, UnicodeError) as error:
-        first = short(str(error).splitlines()[0])
+    except InputError:
+        raise
+    except (
+        pa.ArrowException,
+        OverflowError,
+        ValueError,
+    ) as error:  # of pyarrow and pandas, for what they cannot convert
+        first = short((str(error).splitlines() or [type(error).__name__])[0])
         raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files

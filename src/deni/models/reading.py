@@ -116,7 +116,10 @@ def read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: {AGAIN}")
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        value = json.loads(text)
+        if "\\ud" in text.lower():  # half a surrogate pair is no character, and cannot be written again
+            json.dumps(value, ensure_ascii=False).encode()
     except OSError as error:
         raise ArtifactError(f"{file} cannot be read ({error.strerror}): {AGAIN}") from None
     except (ValueError, RecursionError) as error:

@@ -147,7 +147,7 @@ def checkpoints(folder: str | Path) -> list[Path]:
     """The folders `checkpoint-STEP` in a folder, the highest step first."""
     try:
         found = [path for path in Path(folder).iterdir() if step_of(path) is not None and path.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
+    except (OSError, ValueError):  # it is not there, or is no name of a folder
         return []
     return sorted(found, key=lambda path: step_of(path) or 0, reverse=True)
 
@@ -159,7 +159,7 @@ def newest(folder: str | Path | None) -> Path | None:
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder is meant to be a checkpoint, by its name or its files."""
-    return step_of(folder) is not None or any((folder / name).is_file() for name in (MANIFEST, *_STATES))
+    return step_of(folder) is not None or any(os.path.isfile(folder / name) for name in (MANIFEST, *_STATES))
 
 
 def checkpoint_folder(output: str | Path) -> Path:

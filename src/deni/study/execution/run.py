@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from deni.errors import InputError
+from deni.errors import InputError, short
 from deni.models.devices import find_device
 from deni.outputs import check_name
 from deni.study.execution.calibrate import Calibration
@@ -147,8 +148,8 @@ def _folder(trunks: str) -> str:
 def _number(pack: int | str) -> int | None:
     if pack == "auto":
         return None
-    if not str(pack).isdigit() or int(pack) < 1:
-        raise InputError(f"--pack is a number of cells, or auto, not {pack!r}")
+    if not re.fullmatch("[0-9]{1,9}", str(pack)) or int(pack) < 1:
+        raise InputError(f"--pack is a number of cells, or auto, not {short(pack)}")
     return int(pack)
 
 
