@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers.tiny import heed_interrupts
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SERVER = (
     "import socket; s = socket.create_server(('', 7000))\nwhile True: c, _ = s.accept(); c.send(b'hello'); c.close()"
@@ -74,7 +76,8 @@ def test_nothing_stays_of_hosts_whose_script_is_stopped(possible, tmp_path, how)
         f"    made.start('one', ['sleep', '987'], os.environ, Path({str(tmp_path)!r}, 'log'))\n"
         "    print('ready', flush=True); time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as began:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", script], preexec_fn=heed_interrupts, **streams) as began:
         assert began.stdout.readline() == b"ready\n"
         below = psutil.Process(began.pid).children(recursive=True)
         assert len(below) >= 5  # two hosts, each below `unshare`, and what runs on one

@@ -279,8 +279,9 @@ def test_blocks_that_are_not_run_are_few_have_a_reason_and_are_parsed() -> None:
     for block in blocks:
         assert len(block.reason.split()) >= 5, f"{block}: say why"
         for words in block.commands():
-            assert words[0] == "deni"
-            parse(words[1:])
+            assert words[0] in ("deni", "ray", "torchrun", "export")
+            if words[0] == "deni":
+                parse(words[1:])
 
 
 @pytest.mark.parametrize("name", COMMANDS)
