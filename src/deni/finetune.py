@@ -395,7 +395,7 @@ def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:
 class _Patience(EarlyStoppingCallback):
     """Early stopping; where it stops there is no checkpoint, from which a resumed training would train on."""
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **options: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **options: Any) -> None:
         super().on_evaluate(args, state, control, metrics, **options)
         if self.early_stopping_patience_counter >= self.early_stopping_patience:
             control.should_save = False  # the best one is earlier, and is there

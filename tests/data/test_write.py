@@ -42,7 +42,17 @@ def test_what_is_written_is_read_back_equal(suffix, texts, tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:The default formatting of datetime")  # of pandas, for durations
-@pytest.mark.parametrize("more", [b"\xff", np.timedelta64(2**62, "s")], ids=["bytes", "an endless duration"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(b"\xff", id="bytes"),
+        pytest.param(
+            np.timedelta64(2**62, "s"),
+            id="an endless duration",
+            marks=pytest.mark.skipif(pd.__version__ < "3", reason="earlier versions of pandas write such a duration"),
+        ),
+    ],
+)
 def test_what_json_cannot_hold_is_one_line(tmp_path, more):
     with pytest.raises(InputError, match=r"out.jsonl: .jsonl cannot hold these columns \(.*\): write .csv instead"):
         write_table(pd.DataFrame({"text": ["a"], "more": [more]}), tmp_path / "out.jsonl")

@@ -322,6 +322,7 @@ def test_a_field_acts_as_in_trainer(tmp_path, field):
     assert differences(theirs, before, rounding) != []
 
 
+@pytest.mark.skipif(not NEW, reason="transformers 4.57 has no sampling in sequence, and hides no such loss")
 @pytest.mark.parametrize("hides", [True, False])
 def test_a_non_finite_loss_of_an_evaluation_is_hidden_where_trainer_hides_it(tmp_path, hides):
     args = TrainingArguments(
@@ -336,7 +337,7 @@ def test_a_non_finite_loss_of_an_evaluation_is_hidden_where_trainer_hides_it(tmp
         losses.append(trainer.evaluate()["eval_loss"])
         assert trainer.args.logging_nan_inf_filter is hides
     assert losses[1] == pytest.approx(losses[0], nan_ok=True)
-    assert np.isfinite(losses[0]) == (hides and NEW)
+    assert np.isfinite(losses[0]) == hides
 
 
 @pytest.mark.skipif(not NEW, reason="transformers 4.57 has no sampling in sequence")
