@@ -204,6 +204,30 @@ def cluster(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def kills_of_commands(result: dict[str, Any]) -> str:
+    head = [
+        "command",
+        "killed",
+        "resumed or repeated",
+        "was finished",
+        "stuck",
+        "another result",
+        "half-written",
+        "leftovers",
+    ]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for name, row in result["commands"].items():
+        command, comma, how = name.partition(",")
+        kinds = ", ".join(f"{times} {kind}" for kind, times in row["killed"].items())
+        went = row["went_on"]
+        again = sum(went.get(key, 0) for key in ("resumed", "began again", "the same command again"))
+        came = " | ".join(str(row[key]) for key in ("stuck", "different", "half_written"))
+        what = f"`{command}`{comma}{how} | {row['kills']} ({kinds})"
+        left = sum(row["left_behind"].values())
+        lines.append(f"| {what} | {again} | {went.get('was finished', 0)} | {came} | {left} |")
+    return "\n".join([*lines, "", f"{result['seconds']} seconds in all."])
+
+
 def study(result: dict[str, Any]) -> str:
     head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio", "ratio of CPU s"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -241,6 +265,7 @@ PAGES = {
         packed_step,
         kills,
         cluster,
+        kills_of_commands,
         startup,
     ),
 }
