@@ -489,3 +489,15 @@ def test_what_cannot_be_fitted_is_refused(tmp_path):
         parameter.requires_grad_("lora_" in name)
     with pytest.raises(ValueError, match="an output layer that is one linear layer and trains as a whole"):
         trained(tmp_path, LinearProbe(probe_c=1.0), model=model)
+
+
+def test_a_feature_that_hardly_varies_gets_no_weight_beyond_measure():
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(40, 5))
+    labels = (features[:, 0] > 0).astype(int)
+    without, bias = fit(features, labels, classes=2, c=1.0)
+    features = np.hstack([features, 1e-40 * draw.normal(size=(40, 1))])
+    weight, same = fit(features, labels, classes=2, c=1.0)
+    assert np.abs(weight[:, 5]).max() < 1e-30
+    assert np.allclose(weight[:, :5], without)
+    assert np.allclose(same, bias)

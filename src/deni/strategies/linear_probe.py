@@ -34,6 +34,9 @@ _FITTED: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()  # dige
 KEPT = 32  # output layers
 
 
+VARIES = 1e-6  # SD of a feature, relative to that of the one that varies most, below which it counts as constant
+
+
 @dataclass(frozen=True)
 class LinearProbe(Strategy, name="linear_probe"):
     """Begin with a fitted output layer: linear probing, then fine-tuning (LP-FT, Kumar et al. 2022).
@@ -170,6 +173,8 @@ def fit(
         coefficients, bias = kind.fit_output_layer(features / size, labels, classes, c, intercept, weight)
         return coefficients / size, bias
     scaler = StandardScaler(with_mean=intercept).fit(features)
+    # A feature that hardly varies (1e-40 in a state of MiniLM) is not blown up to the size of the others.
+    scaler.scale_ = np.where(scaler.scale_ > VARIES * scaler.scale_.max(), scaler.scale_, 1.0)
     x = scaler.transform(features)
     coefficients, bias = kind.fit_output_layer(x, labels, classes, c, intercept, weight)
     coefficients /= scaler.scale_
