@@ -22,7 +22,7 @@ models
 engine
 population
 strategies
-tuning
+tuning baselines
 training artifact
 recipe
 finetune

@@ -100,7 +100,8 @@ class Schedule(Sequence[Phase]):
     """All phases of a run; they tile the steps without a gap.
 
     Args:
-        phases: in order; the first begins at step 0, each begins where the one before stops.
+        phases: in order; the first begins at step 0, each begins where the one before stops. None where nothing is
+            trained.
         runs: how many independent runs make one model (10 for an ensemble of ten, else 1).
     """
 
@@ -153,7 +154,7 @@ class Schedule(Sequence[Phase]):
     @property
     def steps(self) -> int:
         """T: optimizer steps of the whole run."""
-        return self.phases[-1].stop
+        return self.phases[-1].stop if self.phases else 0
 
     @property
     def cost(self) -> int:
@@ -163,7 +164,7 @@ class Schedule(Sequence[Phase]):
     @property
     def peak(self) -> int:
         """The largest number of members that are alive at the same time, over all runs of one model."""
-        return self.runs * max(phase.members for phase in self.phases)
+        return self.runs * max((phase.members for phase in self.phases), default=0)
 
     def forked_before(self, step: int) -> bool:
         """Whether anything has forked when `step` steps are done.

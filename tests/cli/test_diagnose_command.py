@@ -34,7 +34,8 @@ def test_a_dry_run_says_what_it_costs_and_writes_nothing(diagnose):
     assert ["seeds", "2", "1", "12", "12"] in rows  # two runs of 2 x ceil(18 / 8) steps
     assert ["source", "dropout", "4", "2", "24", "24"] in rows
     assert ["trial", "of", "swa", "2", "1", "12", "12"] in rows
-    assert ["all", "8", "4", "48", "48"] in rows
+    assert ["baselines", "2", "2", "0", "0"] in rows
+    assert ["all", "10", "6", "48", "48"] in rows
     assert "with 1 worker of 1 threads" in result.output
     assert not diagnose.store.exists()
 
@@ -47,7 +48,8 @@ def test_a_diagnosis_is_told_in_sentences_and_kept(diagnose):
     assert "2 seeds support no claim about spread" in " ".join(report.split())
     assert max(map(len, report.splitlines()[:-1])) <= 80 or str(diagnose.store) in report
     with Store(diagnose.store) as store:
-        assert store.status()["done"] == 8
+        assert store.status()["done"] == 10
+    assert "Without fine-tuning, on the same texts: tfidf " in report
     again = diagnose(*SHORT, "--json", "--no-progress")
     assert again.exit_code == 0, again.output
     found = json.loads(again.stdout)

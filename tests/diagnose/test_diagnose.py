@@ -11,9 +11,9 @@ import pytest
 import transformers
 from rich.console import Console
 
-from deni.diagnose.findings import Findings, SourceShare, Spread, Trial, findings
+from deni.diagnose.findings import Findings, Rival, SourceShare, Spread, Trial, findings
 from deni.diagnose.plan import CONFIGURED, ask, plan_diagnosis, used_sources
-from deni.diagnose.report import headline, of_trials, print_findings
+from deni.diagnose.report import headline, of_rivals, of_trials, print_findings
 from deni.errors import InputError
 from deni.measures import Difference, Estimate, Importance, PairedSpread
 from deni.randomness import SOURCES, global_generators
@@ -132,8 +132,9 @@ def test_every_cell_is_there_once_and_every_part_is_counted(planned):
         **{f"source {name}": 6 for name in diagnosis.sources},
         "all sources at once": 2,
         "trial of swa": 2,
+        "baselines": 2,
     }
-    assert len(diagnosis.study.jobs) == 3 + 24 + 2 + 2
+    assert len(diagnosis.study.jobs) == 3 + 24 + 2 + 2 + 2
     assert len({each.pack for each in diagnosis.study.jobs}) == len(diagnosis.study.packs)
 
 
@@ -285,12 +286,33 @@ def trial(gain, low, seeds=5, ratio=None, swapped=None):
     return Trial(NamedSettings("swa"), spread(*[0.7] * seeds), 0.6, difference, ratio, swapped, confidence=0.975)
 
 
-def said(sources=None, trials=None):
+def said(sources=None, trials=None, rivals=None):
     shares = {
         name: SourceShare(Importance(alone, 0.01, 0.02, score), (alone, alone))
         for name, (alone, score) in (sources or {}).items()
     }
-    return Findings("default", 60, 500, 0.1, spread(*[0.6] * 10), (0.6,) * 10, shares, trials or {}, {})
+    return Findings("default", 60, 500, 0.1, spread(*[0.6] * 10), (0.6,) * 10, shares, trials or {}, rivals or {}, {})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "judged"),
+    [
+        (0.01, 0.05, "default is better than frozen, by +3.0 F1 (+1.0 to +5.0)"),
+        (-0.05, -0.01, "frozen, which trains nothing, is better than default: +3.0 F1 (-5.0 to -1.0)"),
+        (-0.01, 0.05, "default is not shown to be better than frozen, which trains nothing: +3.0 F1 (-1.0 to +5.0)"),
+    ],
+)
+def test_a_diagnosis_says_what_baselines_score_on_the_same_texts(low, high, judged):
+    gain = Difference(0.03, low, high, Estimate(0.03, low, high))
+    told = of_rivals(said(rivals={"tfidf": Rival(0.5, gain), "frozen": Rival(0.6, gain)}))
+    assert told.startswith("Without fine-tuning, on the same texts: tfidf 50.0, frozen 60.0 (")
+    assert judged in told
+
+
+def test_a_baseline_is_neither_diagnosed_nor_a_candidate(planned):
+    for given in ({"candidates": ["tfidf"]}, {"strategy": "frozen"}):
+        with pytest.raises(InputError, match="is a baseline, which has no seeds to vary"):
+            planned(**given)
 
 
 def test_the_first_sentence_says_how_much_and_from_where():

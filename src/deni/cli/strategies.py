@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from deni.baselines import BASELINES
 from deni.cli import example
 from deni.cli.options.cards import about, in_a_line, write_about, write_rows, write_settings
 from deni.cli.options.choice import Choice
@@ -41,6 +42,8 @@ def list_all(steps: int, preset: str | None) -> None:
     rows += [(f"{name:20}     ?", "Of a plug-in, which is loaded when it is named.") for name in plugins]
     rows = [(f"{'strategy':20}  cost", "what it does, and when to take it"), *rows]
     write_rows(rows)
+    say("\nBaselines, beside which each model is reported; in deni study and deni diagnose they run as strategies do:")
+    write_rows([(f"{name:20}     0", in_a_line(cls)) for name, cls in BASELINES.built_in().items()])
     say(f"\nCost: member-steps of a run of {steps} optimizer steps, divided by {steps}.")
     say("Several strategies are combined with +, such as prior_noise+deni.")
     say("Next: deni strategies show NAME")

@@ -130,6 +130,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Rival:
+    """A baseline on the same texts.
+
+    Args:
+        score: its macro F1, 0 to 1.
+        gain: of the diagnosed strategy over it, over seeds and test texts.
+    """
+
+    score: float
+    gain: Difference
+
+
+@dataclass(frozen=True)
 class Findings:
     """A finished diagnosis.
 
@@ -137,7 +150,7 @@ class Findings:
         majority: score of always naming the most frequent class.
         spread: of the diagnosed strategy.
         golden: scores of runs that vary all sources.
-        sources, trials, left_out: by name.
+        sources, trials, rivals, left_out: by name.
     """
 
     strategy: str
@@ -148,6 +161,7 @@ class Findings:
     golden: tuple[float, ...]
     sources: Mapping[str, SourceShare]
     trials: Mapping[str, Trial]
+    rivals: Mapping[str, Rival]
     left_out: Mapping[str, str]
 
     @property
@@ -194,6 +208,7 @@ def findings(diagnosis: Diagnosis, store: Store) -> Findings:
         golden=golden,
         sources=sources,
         trials=_trials(diagnosis, reading),
+        rivals=_rivals(diagnosis, reading),
         left_out=diagnosis.left_out,
     )
 
@@ -222,6 +237,17 @@ def _trials(diagnosis: Diagnosis, reading: _Reading) -> dict[str, Trial]:
             failed_forks=reading.failed_forks(mine),
         )
     return trials
+
+
+def _rivals(diagnosis: Diagnosis, reading: _Reading) -> dict[str, Rival]:
+    found = {}
+    plain = reading.predictions(diagnosis.seeds)
+    for name, job in diagnosis.rivals.items():
+        rival = np.tile(reading.predictions([job]), (len(plain), 1))  # each seed meets the same predictions
+        generator = np.random.default_rng(derive(0, "diagnose", name))
+        gain = mean_difference([Block(plain, rival, reading.gold)], generator=generator)
+        found[name] = Rival(reading.score(job), gain)
+    return found
 
 
 class _Reading:

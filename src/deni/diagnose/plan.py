@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deni.baselines import BASELINES
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
 from deni.data.named_datasets import PAPER_LABELED
@@ -36,6 +37,7 @@ CANDIDATES = (
     NamedSettings("best_practices"),
     NamedSettings("ensemble", {"members": 3}),
 )
+RIVALS = ("tfidf", "frozen")  # baselines; the majority class is in the findings without a run
 _NOISY = (Forking, InputNoise, PriorNoise, WeightNoise)
 
 Grid = tuple[tuple[Job, ...], ...]  # a row a configuration, a column a value
@@ -91,6 +93,7 @@ class Diagnosis:
         golden: runs that vary everything that is investigated.
         sources: of each investigated source the runs, configurations by values.
         trials: of each candidate its runs under the first of the seeds.
+        rivals: of each of `RIVALS` its fit on the texts of the first seed.
         left_out: candidates that cannot run here, and why.
     """
 
@@ -102,6 +105,7 @@ class Diagnosis:
     golden: tuple[Job, ...]
     sources: Mapping[str, Grid]
     trials: Mapping[str, tuple[Job, ...]]
+    rivals: Mapping[str, Job]
     left_out: Mapping[str, str]
 
     def left(self, path: str | Path) -> list[Job]:
@@ -119,6 +123,7 @@ class Diagnosis:
         named |= {f"source {name}": (each for row in grid for each in row) for name, grid in self.sources.items()}
         named |= {"all sources at once": self.golden}
         named |= {f"trial of {name}": cells for name, cells in self.trials.items()}
+        named |= {"baselines": self.rivals.values()}
         seen: set[str] = set()
         found: dict[str, list[Job]] = {}
         for name, cells in named.items():
@@ -162,6 +167,12 @@ def ask(
     """
     if data == "-":
         raise InputError("a diagnosis reads its texts more than once: give a file, not standard input")
+    for name in (strategy, *(candidates or ())):
+        if name in BASELINES:
+            raise InputError(
+                f"{name} is a baseline, which has no seeds to vary: every diagnosis has {' and '.join(RIVALS)} beside "
+                "the strategy; name another one"
+            )
     if protocol == "paper" and labelled is None and make_strategy(strategy, preset or protocol).most_texts is None:
         labelled = PAPER_LABELED
     known = {each.name: each for each in CANDIDATES}
@@ -221,6 +232,10 @@ def plan_diagnosis(question: Question) -> Diagnosis:
             trials[called(candidate)] = planner.row(_seeded(other, question.trial_seeds, ()))
         except (InputError, SettingError) as error:  # such as phases that do not fit into so few steps
             left_out[called(candidate)] = str(error)
+    rivals = {
+        name: planner.row([dataclasses.replace(cell, strategy=NamedSettings(name), vary="optimisation")])[0]
+        for name in RIVALS
+    }
     # Cells that may train in one population are adjacent.
     together: dict[str, list[Job]] = {}
     for each in planner.jobs.values():
@@ -228,7 +243,7 @@ def plan_diagnosis(question: Question) -> Diagnosis:
             together.setdefault(each.pack, []).append(each)
     name = f"diagnosis of {cell.dataset['name']}"
     study = Study(name, tuple(each for pack in together.values() for each in pack), planner.library)
-    return Diagnosis(question, study, train, test, seeds, golden, sources, trials, left_out)
+    return Diagnosis(question, study, train, test, seeds, golden, sources, trials, rivals, left_out)
 
 
 def called(strategy: NamedSettings) -> str:

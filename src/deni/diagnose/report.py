@@ -55,6 +55,8 @@ def print_findings(found: Findings, console: Console) -> None:
 def _rendered(found: Findings) -> Iterator[RenderableType]:
     yield f"{headline(found)}\n"
     yield f"{_of_seeds(found)}\n"
+    if found.rivals:
+        yield f"{of_rivals(found)}\n"
     if found.sources:
         yield _sources_table(found)
         yield f"{_of_sources(found)}\n"
@@ -104,6 +106,21 @@ def _of_seeds(found: Findings) -> str:
         f"{_points(spread.sd.high)} (95 %). Two seeds disagree on {100 * spread.disagreement:.1f} % of the "
         f"{found.test_texts} test texts. {_failed(spread)} All were trained on {found.train_texts} texts."
     )
+
+
+def of_rivals(found: Findings) -> str:
+    """What baselines score on the same texts, and whether the strategy is better than the best of them."""
+    scores = ", ".join(f"{name} {_points(rival.score)}" for name, rival in found.rivals.items())
+    name = max(found.rivals, key=lambda name: found.rivals[name].score)
+    gain = found.rivals[name].gain
+    between = f"{_signed(gain.value)} F1 ({_signed(gain.low)} to {_signed(gain.high)})"
+    if gain.low > 0:
+        judged = f"{found.strategy} is better than {name}, by {between}"
+    elif gain.high < 0:
+        judged = f"{name}, which trains nothing, is better than {found.strategy}: {between}"
+    else:
+        judged = f"{found.strategy} is not shown to be better than {name}, which trains nothing: {between}"
+    return f"Without fine-tuning, on the same texts: {scores} (deni study runs them, too). {judged}."
 
 
 def _failed(spread: Spread) -> str:

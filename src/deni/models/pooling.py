@@ -103,10 +103,7 @@ class Pooling:
         """The output of the encoder with the pooled vector as the state of each token, and as its pooler's output."""
         given = inspect.signature(encoder.forward).bind_partial(*args, **kwargs).arguments
         mask = given.get("attention_mask", given.get("kwargs", {}).get("attention_mask"))
-        states = output[0]
-        vectors = output[1] if self.kind == "pooler" else self.pooled(states, mask)
-        if self.normalize:
-            vectors = _scaled(vectors)
+        states, vectors = output[0], self.vectors(output, mask)
         everywhere = vectors.unsqueeze(1).expand(-1, states.shape[1], -1)  # (B, T, D), without a copy
         if not isinstance(output, Mapping):
             pooler = (vectors,) if OWN.get(getattr(encoder.config, "model_type", "")) == "pooler" else output[1:2]
@@ -115,6 +112,11 @@ class Pooling:
         if "pooler_output" in output:
             changed["pooler_output"] = vectors
         return type(output)(**changed)
+
+    def vectors(self, output: Any, mask: Tensor | None) -> Tensor:
+        """The vector of each text, `(B, D)`, of the output of an encoder; `mask` as in `pooled`."""
+        vectors = output[1] if self.kind == "pooler" else self.pooled(output[0], mask)
+        return _scaled(vectors) if self.normalize else vectors
 
     def pooled(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """The vector of each text, `(B, D)`.

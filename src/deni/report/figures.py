@@ -82,10 +82,11 @@ def _strip(styles: Styles, score: str) -> Figure:
 
 
 def _cost(styles: Styles, score: str, of: Literal["mean", "sd"]) -> Figure:
+    # Of baselines, which train nothing, a logarithmic axis has no place.
     title = score if of == "mean" else "SD over the seeds, in points"
     x = alt.X("member_steps:Q", title="member-steps of a run", scale=alt.Scale(type="log", nice=False, padding=24))
     x = x.axis(format="~s", tickCount=5)
-    base = named("results").transform_filter(f"isValid(datum.{of}) && isValid(datum.member_steps)")
+    base = named("results").transform_filter(f"isValid(datum.{of}) && datum.member_steps > 0")
     y = alt.Y(f"{of}:Q", title=title, scale=alt.Scale(zero=False, padding=14))
     tips = tips_of(
         "strategy", "seeds", "mean:.2f", "sd:.2f", "worst:.2f", "member_steps:,.0f", "seconds:,.1f", "tflops:,.2f"

@@ -75,6 +75,11 @@ def _fields(name: Any) -> list[str]:
 
 def _make_one(name: Any, preset: str | None, given: Mapping[str, Any]) -> Strategy:
     known = isinstance(name, str) and name in STRATEGIES
+    if not known and isinstance(name, str):
+        from deni.baselines import BASELINES, where_it_runs
+
+        if name in BASELINES:
+            raise SettingError(where_it_runs(name))
     defaults = STRATEGIES[name].presets.get(preset or "", {}) if known else {}
     own = without_missing(STRATEGIES[name], given) if known else given
     return make("strategy", STRATEGIES, name, {**defaults, **own})

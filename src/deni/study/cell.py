@@ -53,7 +53,7 @@ class Cell:
             `deni.data.read_data` takes: columns, split, config_name, task; `augmented`, a file of augmented texts.
         model: `minilm`, a folder, or a hub id.
         tuning: name and settings.
-        strategy: name, maybe of several with `+`, and settings.
+        strategy: name, maybe of several with `+`, and settings; or the name of a baseline.
         labelled: training examples; None for all.
         seed: of the optimization sources (sample order, initialization, dropout, noise, augmentation).
         block: of the data sources (data split, label choice).
@@ -103,6 +103,7 @@ class Cell:
         Raises:
             SettingError: a name, setting or value that does not exist.
         """
+        from deni.baselines import baseline_or_name
         from deni.recipe import Recipe
 
         settings = dict(self.strategy.settings)
@@ -113,7 +114,7 @@ class Cell:
             fields["task"] = self.dataset["task"]
         return Recipe.of(
             self.preset or self.protocol,
-            self.strategy.name,
+            baseline_or_name(self.strategy.name),
             self.tuning.name,
             settings,
             dict(self.tuning.settings),

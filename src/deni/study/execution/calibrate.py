@@ -60,12 +60,16 @@ class Calibration:
 
     def size(self, pack: Sequence[Job]) -> int:
         """How many cells of a pack to train at a time: the fastest for a member-step of what fits into memory."""
-        pace = self._pace(pack[0].cell, len(pack))
         peak = pack[0].schedule.peak
+        if not peak:  # a baseline, which is fitted once for all of them
+            return len(pack)
+        pace = self._pace(pack[0].cell, len(pack))
         return pace.best(min(len(pack), int(available(self.device) / 2 / max(pace.member_bytes * peak, 1))))
 
     def seconds(self, pack: Sequence[Job], size: int) -> float:
-        """How long a pack takes, trained so many cells at a time."""
+        """How long a pack takes, trained so many cells at a time; the seconds of a baseline do not count."""
+        if not pack[0].schedule.peak:
+            return 0.0
         pace = self._pace(pack[0].cell, len(pack))
         near = min(pace.seconds, key=lambda measured: abs(measured - size))
         return pace.seconds[near] * sum(each.member_steps for each in pack)

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from deni.baselines import Baseline
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
 from deni.models.devices import find_device
 from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
 from deni.study.cell import CellResult
+from deni.study.execution.baseline import run_baseline
 from deni.study.execution.job import Job
 from deni.study.execution.other_votes import other_votes
 from deni.study.execution.trunks import KeepTrunk, trunk_of
@@ -52,6 +54,8 @@ def run_pack(
     Raises:
         InputError: what fails them all, such as a model that cannot be loaded.
     """
+    if isinstance(jobs[0].recipe.strategy, Baseline):
+        return run_baseline(jobs, library, device)
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
     _forget_peak(find_device(device))
     with warnings.catch_warnings():

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from deni.baselines import BASELINES, make_strategy_or_baseline, strategy_or_baseline
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.errors import InputError, SettingError, did_you_mean, short
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.registry import Registry
-from deni.strategies import ALIASES, STRATEGIES, make_strategy
+from deni.strategies import ALIASES, STRATEGIES
 from deni.strategies.default import Default
 from deni.study.cell import OPTIMIZATION_SOURCES, NamedSettings
 from deni.study.spec.document import Spot, mentioned
@@ -185,7 +186,7 @@ def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
     label = _label(pairs.pop("label")) if "label" in pairs else ""
     settings = _typed(pairs, parts(name), folder)
     with _at(pairs, spot):
-        make_strategy(name, preset, **settings)
+        make_strategy_or_baseline(name, preset, **settings)
     return Choice(spot, NamedSettings(name, settings), pairs, label)
 
 
@@ -202,13 +203,13 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
     settings: dict[str, Any] = {}
     for key, spot in pairs.items():
         if key in parts:
-            spots = spot.pairs(fields(STRATEGIES[key]), f"setting of {key}")
+            spots = spot.pairs(fields(strategy_or_baseline(key)), f"setting of {key}")
             settings[key] = _typed(spots, [key], folder)
         elif key == "augmented":
             settings[key] = _file(spot, folder)
         else:
-            owner = next(part for part in parts if key in fields(STRATEGIES[part]))
-            settings[key] = spot.as_type(get_type_hints(STRATEGIES[owner])[key])
+            owner = next(part for part in parts if key in fields(strategy_or_baseline(part)))
+            settings[key] = spot.as_type(get_type_hints(strategy_or_baseline(owner))[key])
     return settings
 
 
@@ -221,12 +222,16 @@ def _name_and_settings(
         raise spot.wrong(f"no name: write {{name: {next(iter(table))}, ...}}")
     at = pairs.pop("name", spot)
     name = at.as_type(str)
+    also_known = BASELINES if table is STRATEGIES else {}
     for part in parts(name):
-        if part not in table:
-            names = [*table.names(), *(ALIASES if table is STRATEGIES else ())]
+        if part not in table and part not in also_known:
+            names = [*table.names(), *also_known, *(ALIASES if table is STRATEGIES else ())]
             raise at.wrong(f"unknown {kind} {part!r}; {did_you_mean(part, names)}")
     names_of_parts = parts(name)
-    known = [*(field for part in names_of_parts for field in fields(table[part])), *also]
+    known = [
+        *(field for part in names_of_parts for field in fields(table[part] if part in table else also_known[part])),
+        *also,
+    ]
     if len(names_of_parts) > 1:
         known += names_of_parts
     if pairs:

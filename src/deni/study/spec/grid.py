@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from deni.baselines import make_strategy_or_baseline, strategy_or_baseline
 from deni.data.named_datasets import PAPER_LABELED
 from deni.errors import InputError
 from deni.randomness import SOURCES, derive
 from deni.recipe import PRESETS
-from deni.strategies import STRATEGIES, make_strategy
 from deni.study.cell import BLOCK_SOURCES, MEASURES, OPTIMIZATION_SOURCES, Cell, NamedSettings
 from deni.study.spec import axes
 from deni.study.spec.axes import RECIPE, Choice, fields, parts
@@ -176,7 +176,7 @@ def _sources(vary: Sequence[str], seed: int, block: int) -> dict[str, int]:
 def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -> dict[str, Sequence[Choice]]:
     """What `factor` varies: of the cells, the recipe, the strategies and the tunings."""
     tunings = [TUNINGS[choice.value.name] for choice in chosen["tunings"]]
-    strategies = [STRATEGIES[part] for choice in chosen["strategies"] for part in parts(choice.value.name)]
+    strategies = [strategy_or_baseline(part) for choice in chosen["strategies"] for part in parts(choice.value.name)]
     setting_types = {name: get_type_hints(cls)[name] for cls in (*tunings, *strategies) for name in fields(cls)}
     known = {**setting_types, **RECIPE, **dict.fromkeys(AMOUNTS)}
     found: dict[str, Sequence[Choice]] = {}
@@ -200,7 +200,7 @@ def _factors(keys: Mapping[str, Spot], chosen: Mapping[str, Sequence[Choice]]) -
 
 
 def _any_has(strategies: Sequence[NamedSettings], name: str) -> bool:
-    return any(name in fields(STRATEGIES[part]) for each in strategies for part in parts(each.name))
+    return any(name in fields(strategy_or_baseline(part)) for each in strategies for part in parts(each.name))
 
 
 def _tuning_has(tuning: str, name: str) -> bool:
@@ -213,4 +213,4 @@ def _has(name: str, strategy: NamedSettings, tuning: NamedSettings) -> bool:
 
 
 def _make(strategy: NamedSettings, preset: str | None) -> Any:
-    return make_strategy(strategy.name, preset, **strategy.settings)
+    return make_strategy_or_baseline(strategy.name, preset, **strategy.settings)
