@@ -35,6 +35,8 @@ from deni.data.values import has_surrogate
 from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.models.devices import find_device
 from deni.models.loading import load_config, load_model, load_tokenizer, token_limit
+from deni.models.pair_rows import PairCollator, check_pairs
+from deni.models.pairs import check_architecture, encode_separately
 from deni.models.pooling import attach, choose, resolve
 from deni.models.tokenizing import choose_max_length, encode, tokenize
 from deni.provenance import digest_of_text
@@ -218,6 +220,10 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    bi = recipe.pairs == "bi"
+    for texts in (train, dev) if bi else ():
+        if texts is not None:
+            check_pairs(texts)
     if recipe.early_stopping_patience and dev is None:
         raise SettingError("early_stopping_patience needs examples to stop by: give a dev split, or leave it out")
     task, labels, target = TASKS[recipe.task], names(train), find_device(device)
@@ -238,20 +244,25 @@ def fine_tune(
             raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
     tokenizer = load_tokenizer(recipe.model, recipe.task)
     limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
-    max_length = choose_max_length(tokenizer, train, recipe.max_length, limit)
+    max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
-    how = () if task.of_words else resolve(recipe.pooling, recipe.normalize_features, recipe.model)
+    how = () if task.of_words else resolve(recipe.pooling, recipe.normalize_features, recipe.model, recipe.pairs)
+    if bi:
+        check_architecture(load_config(recipe.model))
     virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
     pooling = choose(*how, load_config(recipe.model), virtual, side) if how else None
     padding = _padding(recipe)
-    collator = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
+    collator: Any = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
+    collator = PairCollator if bi else collator
 
     def model_init() -> nn.Module:
         with warnings.catch_warnings():
             # PEFT asks transformers under a name that transformers will drop.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             model = load_model(recipe.model, labels, recipe.dropout, recipe.task)
+            if bi:
+                encode_separately(model)
             return recipe.tuning.apply(attach(model, pooling))
 
     with _run_folder(checkpoints) as folder:
@@ -269,8 +280,8 @@ def fine_tune(
             source_seeds=recipe.source_seeds,
             task=recipe.task,
             origin=_origin(recipe, train, dev),
-            train_dataset=tokenize(train, tokenizer, max_length, labels),
-            eval_dataset=tokenize(dev, tokenizer, max_length, labels) if dev is not None else None,
+            train_dataset=tokenize(train, tokenizer, max_length, labels, bi),
+            eval_dataset=tokenize(dev, tokenizer, max_length, labels, bi) if dev is not None else None,
             processing_class=tokenizer,
             data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
             compute_metrics=lambda prediction: _scored(prediction, task, labels),

@@ -59,8 +59,10 @@ class Recipe:
             metric `best` of the task (macro F1, for one label a text).
         class_weights: weigh the loss so that all classes count alike.
         pooling: how the states of a text's tokens become what the head reads: `pooler`, `cls`, `mean` or `last`, see
-            `deni.models.pooling`; `auto`: as the class of the model does.
+            `deni.models.pooling`; `auto`: as the class of the model does, with pairs `bi` the mean.
         normalize_features: scale what is pooled to length 1.
+        pairs: `cross`: both texts of a pair are one input; `bi`: the encoder reads each by itself, and the head what
+            `deni.models.pairs` makes of both.
         head_lr_scale: the learning rate of the output layer as a multiple of that of all other parameters, above 0.
     """
 
@@ -89,6 +91,7 @@ class Recipe:
     class_weights: bool = False
     pooling: Literal["auto", "pooler", "cls", "mean", "last"] = setting("auto", neutral="auto")
     normalize_features: bool = setting(False, neutral=False)
+    pairs: Literal["cross", "bi"] = setting("cross", neutral="cross")
     head_lr_scale: float = setting(1.0, neutral=1.0)
 
     def __post_init__(self) -> None:
@@ -123,6 +126,8 @@ class Recipe:
         if task.of_words and (self.pooling != "auto" or self.normalize_features):
             name = "pooling" if self.pooling != "auto" else "normalize_features"
             raise SettingError(f"{name} is not for the task {self.task}, where each token is read by itself: omit it")
+        if self.pairs == "bi":
+            self._check_bi(task.of_words)
         if task.of_words and self.tuning.virtual_tokens:
             raise SettingError(
                 f"tuning {self.tuning.name} puts tokens without labels in front of a text: choose another for "
@@ -135,6 +140,13 @@ class Recipe:
                 f"batch_size {self.batch_size} does not divide by gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}"
             )
+
+    def _check_bi(self, of_words: bool) -> None:
+        """Raise SettingError for what cannot encode two texts separately."""
+        if of_words:
+            raise SettingError(f"pairs cannot be bi for the task {self.task}, whose texts are no pairs: omit it")
+        if not self.tuning.separate_pairs:
+            raise SettingError(f"pairs cannot be bi with tuning {self.tuning.name}: use cross, or another tuning")
 
     @classmethod
     def of(
@@ -182,7 +194,7 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        pooling, normalize = resolve(self.pooling, self.normalize_features, self.model)
+        pooling, normalize = resolve(self.pooling, self.normalize_features, self.model, self.pairs)
         return {
             **values,
             "pooling": pooling,

@@ -42,7 +42,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     - check_classifiers_train: it asks for an accuracy that needs the numbers themselves.
 
     Args:
-        model, epochs, learning_rate, batch_size, max_length, pooling, normalize_features, engine: as in
+        model, epochs, learning_rate, batch_size, max_length, pooling, normalize_features, pairs, engine: as in
             `deni.recipe.Recipe`.
         task: one in which each text has one class, see `deni.tasks.TASKS`.
         label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
@@ -76,6 +76,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         max_length: int | None = None,
         pooling: str = "auto",
         normalize_features: bool = False,
+        pairs: str = "cross",
         engine: str = "auto",
         preset: str | None = None,
         strategy_settings: Mapping[str, Any] | None = None,
@@ -96,6 +97,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.max_length = max_length
         self.pooling = pooling
         self.normalize_features = normalize_features
+        self.pairs = pairs
         self.engine = engine
         self.preset = preset
         self.strategy_settings = strategy_settings
@@ -119,7 +121,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
                 what is not a text; the message names it. What an earlier fit learned stays.
         """
         labels = as_labels(y)
-        texts = as_texts(X)
+        texts = self._texts(X)
         check_consistent_length(texts, labels)
         classes, numbers = self._classes(labels)
         if len(classes) < 2:
@@ -149,6 +151,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             max_length=self.max_length,
             pooling=self.pooling,
             normalize_features=self.normalize_features,
+            pairs=self.pairs,
             engine=self.engine,
             seed=int(seed),
             source_seeds=self.source_seeds,
@@ -183,6 +186,9 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"y[{wrong[0]}] is {short(labels[wrong[0]].item())}, which is not in label_order: add it")
         return classes, numbers
 
+    def _texts(self, X: Any) -> list[Any]:
+        return as_pairs(X) if self.pairs == "bi" else as_texts(X)
+
     classes_: np.ndarray
     fitted_: FineTuneResult
     classifier_: Classifier
@@ -190,7 +196,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log probabilities in the order of `classes_`: `(N, C)`."""
         check_is_fitted(self, "classifier_")
-        return self.classifier_.predict_log_probabilities(as_texts(X))
+        return self.classifier_.predict_log_probabilities(self._texts(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities in the order of `classes_`: `(N, C)`; rows sum to 1."""
@@ -260,6 +266,29 @@ def as_texts(X: Any) -> list[str]:
     if len(X) == 0:
         raise InputError("X has no texts")
     return [str(text) for text in X]
+
+
+def as_pairs(X: Any) -> list[tuple[str, str]]:
+    """Pairs of texts from a list of pairs, an array `(N, 2)` or a table with two columns.
+
+    Raises:
+        InputError: what is not a pair of texts, with its index.
+
+    >>> as_pairs([["a", "b"], ("c", "d")])
+    [('a', 'b'), ('c', 'd')]
+    """
+    if hasattr(X, "__array__"):
+        X = np.asarray(X).tolist()
+    if not isinstance(X, Sequence) or isinstance(X, str):
+        raise InputError(f"X must be a list of pairs of texts, not {type(X).__name__}")
+    for at, pair in enumerate(X):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise InputError(f"X[{at}] is {short(pair)}, not a pair: pairs='bi' reads (text, text)")
+        if why := why_no_text(pair[0]) or why_no_text(pair[1]):
+            raise InputError(f"X[{at}] is {short(pair)}: {why}")
+    if len(X) == 0:
+        raise InputError("X has no texts")
+    return [(str(first), str(second)) for first, second in X]
 
 
 def as_labels(y: Any) -> np.ndarray:

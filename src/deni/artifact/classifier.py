@@ -17,6 +17,8 @@ from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, InputError, short
 from deni.models.hugging_face import accepted_inputs, logits_of
+from deni.models.pair_rows import pair_batch
+from deni.models.pairs import encodes_separately
 from deni.models.reading import told
 from deni.population import Population
 from deni.progress import ProgressBar
@@ -62,6 +64,7 @@ class Classifier:
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
         self._accepted = accepted_inputs(population.model)
+        self._separately = encodes_separately(population.model)
         self.combine: Combine = self.info["vote"]["combine"]
         self.max_length: int | None = self.info["max_length"]
         self.padding: str = self.info["padding"]
@@ -74,7 +77,7 @@ class Classifier:
     @property
     def pairs(self) -> bool:
         """Whether it was trained on pairs of texts."""
-        return self.info.get("text_pair_column") is not None
+        return self._separately or self.info.get("text_pair_column") is not None
 
     def __call__(self, texts: str | Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
         one = isinstance(texts, str) or (self.pairs and isinstance(texts, tuple) and isinstance(texts[0], str))
@@ -144,14 +147,7 @@ class Classifier:
         ):
             for at in range(0, len(order), batch_size):
                 texts_of_batch = order[at : at + batch_size]
-                batch = self.tokenizer(
-                    **fed([given[row] for row in texts_of_batch], self.task),
-                    truncation=True,
-                    max_length=self.max_length,
-                    padding=self.padding,
-                    return_tensors="pt",
-                    **({"return_overflowing_tokens": True} if tokens else {}),
-                )
+                batch = self._tokenized([given[row] for row in texts_of_batch])
                 rows, places = [starts[text] for text in texts_of_batch], None
                 if tokens:
                     rows, places = self._first_tokens(batch, rows)
@@ -161,6 +157,19 @@ class Classifier:
             where = "the model" if self.source is None else str(self.source)
             raise ArtifactError(f"{where} predicts NaN: its weights or its configuration are damaged, train it again")
         return result.numpy()
+
+    def _tokenized(self, texts: Sequence[Text]) -> Any:
+        """Inputs of the model, `(B, T)`; where it encodes the texts of a pair separately `(B, T, 2)`."""
+        if self._separately:
+            return pair_batch(self.tokenizer, texts, self.max_length, self.padding)
+        return self.tokenizer(
+            **fed(texts, self.task),
+            truncation=True,
+            max_length=self.max_length,
+            padding=self.padding,
+            return_tensors="pt",
+            **({"return_overflowing_tokens": True} if self._task.of_words else {}),
+        )
 
     def _compute(self, batch: Any, rows: list[int], places: list[int] | None, result: Tensor) -> None:
         """Write per-member outputs of a batch `(B, T)` into rows of the result `(N, M, C)`.

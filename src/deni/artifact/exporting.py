@@ -13,6 +13,7 @@ from deni.artifact.loading import load, read_info
 from deni.errors import InputError
 from deni.models.fresh import outside_layers
 from deni.models.hugging_face import config_of, hugging_face, with_peft
+from deni.models.pairs import encodes_separately
 from deni.models.pooling import detach, pooling_of, says
 from deni.outputs import check_folder, check_room, write_folder, write_list
 from deni.population import mean_of_members
@@ -47,7 +48,7 @@ def export(
     Raises:
         SavedElsewhereError: the folder cannot be written, and the models are in the temporary directory.
         InputError: the target exists, holds the artifact or what deni did not write; adapters of a fully tuned model; a
-            model with UniPELT, or with a pooling that its class does not have.
+            model with UniPELT, with a pooling that its class does not have, or with pairs that it encodes separately.
     """
     if how not in ("single", "members"):
         raise InputError(f"unknown export {how!r}: choose single or members")
@@ -90,6 +91,12 @@ def _size(model: nn.Module, adapter: bool) -> int:
 
 def _check_pooling(model: nn.Module, folder: str | Path, tokenizer: Any, adapter: bool) -> None:
     """Raise InputError where an ordinary model, or an adapter of one, would pool in another way than the artifact."""
+    if encodes_separately(model):
+        what = "the base model of a PEFT adapter" if adapter else "an ordinary model"
+        raise InputError(
+            f"{folder} encodes the two texts of a pair separately, which {what} does not do: use it with deni.load or "
+            "deni predict"
+        )
     pooling, config = pooling_of(model), config_of(model)
     if pooling is None or config is None:
         return

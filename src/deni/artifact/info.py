@@ -29,9 +29,9 @@ def describe(
 ) -> dict[str, Any]:
     """The contents of `deni.json` beyond the weights, for `deni.artifact.save`.
 
-    Predicting needs `vote`, `engine`, `task`, `max_length`, `padding` and `text_pair_column`, and `pooling`, which
-    `save` finds on the model. The rest is information: no strategy, tuning or setting is looked up by its name when the
-    artifact is loaded.
+    Predicting needs `vote`, `engine`, `task`, `max_length`, `padding` and `text_pair_column`, and `pooling` and
+    `pairs`, which `save` finds on the model. The rest is information: no strategy, tuning or setting is looked up by
+    its name when the artifact is loaded.
 
     Args:
         trainer: the trainer, with its population.

@@ -96,7 +96,12 @@ def load(
     if info.get("dtype", "float32") == "float32":  # what was saved before it was stated, too
         members, base = _in_float32(members), _in_float32(base)
     if model_init is None:
-        model = skeleton(folder, TASKS[info["task"]].of_words, info.get("files"))
+        bi = info.get("pairs") == "bi"
+        try:
+            with told(folder):
+                model = skeleton(folder, TASKS[info["task"]].of_words, info.get("files"), bi)
+        except SettingError as error:
+            raise ArtifactError(f"{folder / INFO}: pairs does not fit the model ({error}): {AGAIN}") from error
         _check_labels(model, info, folder)
     else:
         with global_generators(0):

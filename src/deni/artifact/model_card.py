@@ -29,7 +29,9 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
     pooling = info.get("pooling")
     pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
-    export = EXPORTS.get(tuning, ("--as single", "transformers model"))
+    if info.get("pairs") == "bi":
+        pooled += "\n- Pairs: both texts are encoded separately"
+    export = None if info.get("pairs") == "bi" else EXPORTS.get(tuning, ("--as single", "transformers model"))
     command = in_code(f"deni export {shlex.quote(name)} out {export[0]}") if export else ""
     exported = f"\n{command} writes one ordinary {export[1]}.\n" if export else ""
     return f"""---

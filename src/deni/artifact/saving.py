@@ -19,6 +19,7 @@ from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.errors import InputError
 from deni.models.architectures import for_tokens
+from deni.models.pairs import encodes_separately
 from deni.models.pooling import pooling_of
 from deni.outputs import INFO, sizes, write_folder, write_into
 from deni.outputs.folders import listed
@@ -81,7 +82,7 @@ def save(
             shared, ids = _shared(model, population)
             buffers = dict(model.named_buffers(remove_duplicate=False))
             shared |= {name: buffers[name] for name in reading.buffers}
-            pooling = pooling_of(model)
+            pooling, pairs = pooling_of(model), encodes_separately(model)
             if ordinary and population.size == 1 and pooling is None:  # no class would pool so
                 write_ordinary(model, {**shared, **population.member(0)}, target)
             write_description(model, dict(enumerate(labels)), target)
@@ -102,6 +103,7 @@ def save(
             "task": task,
             "dtype": reading.dtype,
             **({"pooling": pooling.to_json()} if pooling else {}),
+            **({"pairs": "bi"} if pairs else {}),
             **({"needs": reading.needs} if reading.needs else {}),
         }
         if not keep_others or not (folder / CARD).exists() or CARD in listed(folder, INFO):

@@ -14,6 +14,7 @@ from deni.artifact.folder import IDS
 from deni.artifact.info import PADDINGS
 from deni.data.values import has_surrogate
 from deni.errors import ArtifactError, short
+from deni.models.pairs import PAIRS
 from deni.models.pooling import KINDS, Pooling
 from deni.models.reading import AGAIN
 from deni.tasks import TASKS
@@ -89,6 +90,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "metrics": (_OBJECT, "numbers by name"),
     "diagnostics": (_OBJECT, "an object"),
     "pooling": (_pooling, f"kind ({', '.join(KINDS)}), normalize and virtual_tokens"),
+    "pairs": (_one_of(*PAIRS), f"one of {', '.join(PAIRS)}"),
     "schedule": (_text, "a text"),
     "member_steps": (_count(0, 2**62), "a whole number of at least 0"),
     "max_length": (_maybe(_count(1)), f"null or a whole number from 1 to {MOST}"),

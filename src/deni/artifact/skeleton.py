@@ -23,6 +23,8 @@ from deni.engine.module import in_mode
 from deni.errors import short
 from deni.models.architectures import auto_class
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
+from deni.models.pair_rows import side_by_side
+from deni.models.pairs import encode_separately, encodes_separately
 from deni.models.pooling import attach, pooling_of
 from deni.models.reading import ADAPTER, CONFIG, read_adapter_config, read_config, read_json, told
 from deni.models.tokenizing import settings_kept
@@ -73,11 +75,14 @@ def write_description(model: nn.Module, labels: Mapping[int, str] | None, target
         (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
 
 
-def skeleton(folder: Path, of_words: bool, files: Collection[str] | None = None) -> nn.Module:
+def skeleton(
+    folder: Path, of_words: bool, files: Collection[str] | None = None, separate_pairs: bool = False
+) -> nn.Module:
     """The model that a folder describes; its parameters are on the meta device, its buffers are real.
 
     Args:
         files: those of the folder that count; None for all.
+        separate_pairs: whether it encodes the texts of a pair separately, see `deni.models.pairs`.
 
     Raises:
         ArtifactError: a description that cannot be read, or of which no model can be made.
@@ -91,6 +96,8 @@ def skeleton(folder: Path, of_words: bool, files: Collection[str] | None = None)
         config = read_config(folder)
         with told(folder / CONFIG):
             model = auto_class(of_words).from_config(config, dtype=torch.float32)
+            if separate_pairs:
+                encode_separately(model)
         if has(ADAPTER):
             peft_config = read_adapter_config(folder)
             with told(folder / ADAPTER):
@@ -207,7 +214,8 @@ def try_reading(
         try:
             with tempfile.TemporaryDirectory(prefix="deni.") as folder:
                 write_description(model, None, Path(folder))
-                made = attach(skeleton(Path(folder), of_words), pooling_of(model)).eval()
+                made = skeleton(Path(folder), of_words, separate_pairs=encodes_separately(model))
+                made = attach(made, pooling_of(model)).eval()
             fill(made, {**shared, **population.member(0)}, population.slots.keys())
         except Exception as error:  # as above: of a class that only its author knows
             name = type(_inner(model)).__name__
@@ -235,10 +243,12 @@ def _inputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[dict[s
     words = sorted(word for word in tokenizer.get_vocab() if word not in special)
     chosen = words[:: max(1, len(words) // 12)][:12]
     device, known = next(model.parameters()).device, accepted_inputs(model)
+    bi = encodes_separately(model)
     with settings_kept(tokenizer):
         cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
         made = [tokenizer([" ".join(part)], **cut) for part in (chosen, chosen[:5])]
-    return [{name: value.to(device) for name, value in each.items() if known is None or name in known} for each in made]
+    taken = [{name: value for name, value in each.items() if known is None or name in known} for each in made]
+    return [{name: (side_by_side(value) if bi else value).to(device) for name, value in each.items()} for each in taken]
 
 
 def _differing(model: nn.Module, made: nn.Module) -> tuple[str, ...] | str:

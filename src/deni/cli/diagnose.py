@@ -27,12 +27,22 @@ if TYPE_CHECKING:
 
 BUDGETS = ("small", "normal", "large")
 DATASET = ("text_column", "text_pair_column", "split", "config_name", "label_column", "augmented")
-RECIPE = ("epochs", "learning_rate", "batch_size", "max_length", "dropout", "pooling", "normalize_features", "bf16")
+RECIPE = (
+    "epochs",
+    "learning_rate",
+    "batch_size",
+    "max_length",
+    "dropout",
+    "pooling",
+    "normalize_features",
+    "pairs",
+    "bf16",
+)
 AS_IN_TRAIN = ("model", "tuning", "preset", "protocol", "labelled", "test_size", "block")
 GROUPS = {
     "What everyone needs": "model tuning strategy text_column label_column labelled seeds budget store dry_run as_json",
     "Data": "text_pair_column test_size split config_name augmented block preset protocol",
-    "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features bf16",
+    "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features pairs bf16",
     "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
     "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
@@ -70,6 +80,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @training.DROPOUT
 @training.POOLING
 @training.NORMALIZE_FEATURES
+@training.PAIRS
 @training.BF16
 @training.BLOCK
 @click.option(

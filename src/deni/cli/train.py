@@ -40,8 +40,8 @@ GROUPS = {
     "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain resume "
     "resume_from overwrite",
     "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
-    "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features optim "
-    "weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
+    "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
+    "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
     "Compute, checkpoints and logs": "device engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
     "gradient_checkpointing save_steps report_to progress",
@@ -132,6 +132,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @training.DROPOUT
 @training.POOLING
 @training.NORMALIZE_FEATURES
+@training.PAIRS
 @click.option("--seed", type=Whole(), help="Seed of all randomness but the choice of texts.  [default: 0]")
 @training.BLOCK
 @_seed_options

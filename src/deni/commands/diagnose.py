@@ -62,6 +62,7 @@ def diagnose_file(
     dropout: float | None = None,
     pooling: str | None = None,
     normalize_features: bool | None = None,
+    pairs: str | None = None,
     bf16: bool | None = None,
     block: int = 0,
     seeds: int = 10,
@@ -88,7 +89,7 @@ def diagnose_file(
     Args:
         file: as in `deni.commands.train.train_file`, but not standard input; and so are the columns.
         tuning_settings: of the tuning.
-        epochs, learning_rate, batch_size, max_length, dropout, pooling, normalize_features, bf16: see
+        epochs, learning_rate, batch_size, max_length, dropout, pooling, normalize_features, pairs, bf16: see
             `deni.recipe.Recipe`; None for its default.
         seeds, trial_seeds: see `deni.diagnose.plan.Question`.
         budget: configurations and values that are not given (`deni.diagnose.plan.BUDGETS`).
@@ -120,6 +121,7 @@ def diagnose_file(
             "dropout": dropout,
             "pooling": pooling,
             "normalize_features": normalize_features,
+            "pairs": pairs,
             "bf16": bf16,
         },
         tuning=NamedSettings(tuning, dict(tuning_settings or {})),

@@ -93,7 +93,7 @@ def train_file(
         block: seed of the test split and of the choice of labeled examples, where `recipe.source_seeds` has none;
             `recipe.seed` decides the rest.
         preset: what the recipe was made with. With `paper` or `released` a named dataset of pairs is read as one text a
-            pair; `released` takes ceil(labelled/C) texts of each of the C classes.
+            pair, unless the recipe has pairs `bi`; `released` takes ceil(labelled/C) texts of each of the C classes.
         protocol: `paper`: the preset `paper` unless another is given, and 1,000 labeled texts unless `labelled` says
             otherwise.
         resume: continue from the newest whole checkpoint of the same output.
@@ -131,7 +131,7 @@ def train_file(
         "label_column": label_column,
         "label_order": label_order,
         "task": recipe.task,
-        "pairs": preset is None,
+        "pairs": preset is None or recipe.pairs == "bi",
     }
     texts = read_data(file, **columns, split=split, config_name=config_name)
     if protocol == "paper" and labelled is None and recipe.strategy.most_texts is None:

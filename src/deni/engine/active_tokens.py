@@ -15,13 +15,15 @@ from transformers import (
     default_data_collator,
 )
 
+from deni.models.pair_rows import PairCollator
+
 if TYPE_CHECKING:
     from transformers import TrainingArguments
 
 # Optimizers that move each element by its own gradient alone, so that a row without gradient stays where it is.
 ELEMENTWISE = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")
 # They leave the ids as they are, and add padding only.
-KNOWN_COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification, DefaultDataCollator)
+KNOWN_COLLATORS = (DataCollatorWithPadding, DataCollatorForTokenClassification, DefaultDataCollator, PairCollator)
 
 
 class ActiveEmbedding(nn.Module):
@@ -168,5 +170,8 @@ def token_ids(datasets: Iterable[Any]) -> Tensor | None:
         else:
             return None
         for row in rows:
-            ids.update(row.tolist() if isinstance(row, Tensor) else row)
+            flat = row.flatten().tolist() if isinstance(row, Tensor) else row
+            if flat and isinstance(flat[0], list):  # of both texts of a pair, see `deni.models.pair_rows`
+                flat = [token for place in flat for token in place]
+            ids.update(flat)
     return torch.tensor(sorted(ids)) if ids else None

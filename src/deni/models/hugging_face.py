@@ -78,4 +78,5 @@ def logits_of(outputs: Any) -> Tensor:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model that PEFT wraps; any other as it is."""
-    return with_peft(model).get_base_model() if hasattr(model, "peft_config") else model
+    # PEFT leaves `peft_config` on the model that it wraps, too
+    return with_peft(model).get_base_model() if hasattr(model, "get_base_model") else model

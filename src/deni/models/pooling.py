@@ -199,12 +199,17 @@ def _why_unfit(kind: Kind, family: str) -> str:
     return ""
 
 
-def resolve(name: Name, normalize: bool, model: str) -> tuple[Name, bool]:
+def resolve(name: Name, normalize: bool, model: str, pairs: str = "cross") -> tuple[Name, bool]:
     """What `auto` becomes for a model, see `AUTO_AS_DECLARED`; anything else as it is.
+
+    Of pairs that are encoded separately it is the mean, which makes vectors that can be compared.
 
     Args:
         model: `minilm`, a folder, or a hub id.
+        pairs: `cross` or `bi`, see `deni.recipe.Recipe`.
     """
+    if name == "auto" and pairs == "bi":
+        return "mean", normalize
     if name != "auto" or not AUTO_AS_DECLARED:
         return name, normalize
     from deni.models.loading import locate
@@ -259,25 +264,25 @@ def attach(model: nn.Module, pooling: Pooling | None) -> nn.Module:
     if why:
         raise SettingError(why)
     detach(model)
-    _encoder(model).register_forward_hook(pooling, with_kwargs=True)
+    encoder_of(model).register_forward_hook(pooling, with_kwargs=True)
     return model
 
 
 def pooling_of(model: nn.Module) -> Pooling | None:
     """What `attach` has put on a model; None where its class pools."""
-    hooks = _encoder(model)._forward_hooks.values()
+    hooks = encoder_of(model)._forward_hooks.values()
     return next((hook for hook in hooks if isinstance(hook, Pooling)), None)
 
 
 def detach(model: nn.Module) -> None:
     """Let the class of a model pool again."""
-    encoder = _encoder(model)
+    encoder = encoder_of(model)
     for key in [key for key, hook in encoder._forward_hooks.items() if isinstance(hook, Pooling)]:
         del encoder._forward_hooks[key]
         encoder._forward_hooks_with_kwargs.pop(key, None)
 
 
-def _encoder(model: nn.Module) -> nn.Module:
+def encoder_of(model: nn.Module) -> nn.Module:
     """The model without its head; a model without such a part is it itself."""
     inner = unwrapped(model)
     return getattr(inner, getattr(inner, "base_model_prefix", "") or "", inner)

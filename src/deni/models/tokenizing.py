@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from deni.data import Texts, fed
 from deni.data.checks.lengths import cut_texts, fitting_length
 from deni.errors import InputError, InputWarning
+from deni.models.pair_rows import longer_side, pair_rows
 from deni.tasks import TASKS
 from deni.tasks.iob2 import first_tokens
 
@@ -23,9 +24,16 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int
     return tokenizer(**fed(texts.texts, texts.task), truncation=False, verbose=False)["input_ids"]
 
 
-def choose_max_length(tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int) -> int:
-    """Tokens after which texts are cut; warns where that cuts more than 2 % of them."""
-    lengths = np.array([len(ids) for ids in token_ids(tokenizer, texts)])
+def choose_max_length(
+    tokenizer: PreTrainedTokenizerBase, texts: Texts, wanted: int | None, limit: int, separately: bool = False
+) -> int:
+    """Tokens after which texts are cut; warns where that cuts more than 2 % of them.
+
+    Args:
+        separately: whether each text of a pair has so many tokens, see `deni.models.pairs`.
+    """
+    own = longer_side(tokenizer, texts.texts) if separately else [len(ids) for ids in token_ids(tokenizer, texts)]
+    lengths = np.array(own)
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or fitting_length(lengths, limit)
@@ -47,12 +55,23 @@ def encode(texts: Texts, labels: Sequence[str]) -> list[Any]:
     return TASKS[texts.task].encode(texts.labels, labels, texts.source)
 
 
-def tokenize(texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str]) -> Dataset:
+def tokenize(
+    texts: Texts,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    labels: Sequence[str],
+    separately: bool = False,
+) -> Dataset:
     """Tokenize texts once, without padding (each batch is padded to its longest text), and keep the texts.
 
     The first token of a word has its tag; the others have -100, which the loss leaves out.
+
+    Args:
+        separately: whether the two texts of a pair lie beside each other, see `deni.models.pair_rows`.
     """
     given, gold = fed(texts.texts, texts.task), encode(texts, labels)
+    if separately:
+        return Dataset.from_dict({**given, **pair_rows(tokenizer, texts.texts, max_length), "labels": gold})
     tokens = tokenizer(**given, truncation=True, max_length=max_length, verbose=False)
     if not TASKS[texts.task].of_words:
         return Dataset.from_dict({**given, **tokens, "labels": gold})

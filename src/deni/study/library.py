@@ -37,8 +37,9 @@ class Library:
         if at not in self._texts:
             options: dict[str, Any] = {name: cell.dataset.get(name) for name in _OPTIONS}
             task, order = cell.task, cell.dataset.get("label_order") or ()
-            pairs = (cell.preset or cell.protocol) is None
-            self._texts[at] = read_data(cell.dataset["name"], **options, task=task, pairs=pairs, label_order=order)
+            self._texts[at] = read_data(
+                cell.dataset["name"], **options, task=task, pairs=_reads_pairs(cell), label_order=order
+            )
         return self._texts[at]
 
     def parts(self, cell: Cell, strategy: Strategy) -> tuple[Texts, Texts]:
@@ -76,7 +77,12 @@ class Library:
 
     def _place(self, cell: Cell) -> str:
         read = {name: value for name, value in cell.dataset.items() if name != "augmented"}
-        return canonical([read, (cell.preset or cell.protocol) is None])
+        return canonical([read, _reads_pairs(cell)])
+
+
+def _reads_pairs(cell: Cell) -> bool:
+    """Whether a named dataset of pairs gives pairs, not one text as in the released code."""
+    return (cell.preset or cell.protocol) is None or cell.recipe.get("pairs") == "bi"
 
 
 def steps_of(recipe: Recipe, texts: int) -> int:

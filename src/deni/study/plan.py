@@ -12,6 +12,8 @@ from pathlib import Path
 from deni.data import Texts, check_trainable
 from deni.errors import InputError, SettingError
 from deni.models.loading import load_config
+from deni.models.pair_rows import check_pairs
+from deni.models.pairs import check_architecture
 from deni.models.pooling import choose
 from deni.models.pooling import resolve as pooling_resolved
 from deni.provenance import versions
@@ -69,7 +71,11 @@ def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
         for point in alike:
             cell = point.cell
             seeded_recipe = dataclasses.replace(recipe, seed=cell.seed, source_seeds=dict(cell.sources))
-            steps = steps_of(recipe, len(_texts_of(point, recipe.strategy, library, checked)))
+            texts = _texts_of(point, recipe.strategy, library, checked)
+            if recipe.pairs == "bi":
+                with _axis(point, "datasets"):
+                    check_pairs(texts)
+            steps = steps_of(recipe, len(texts))
             with _axis(point, "models"):
                 fingerprints = library.fingerprints(cell, recipe.strategy)
             with _axis(point, "strategies"):
@@ -117,7 +123,9 @@ def _recipe_of(point: Point) -> Recipe:
         if isinstance(recipe.tuning, UniPELT):
             package()
     with _axis(point, "recipe"):
-        choose(*pooling_resolved(recipe.pooling, recipe.normalize_features, recipe.model), config)
+        choose(*pooling_resolved(recipe.pooling, recipe.normalize_features, recipe.model, recipe.pairs), config)
+        if recipe.pairs == "bi":
+            check_architecture(config)
         if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:
             raise SettingError(
                 f"max_length {recipe.max_length} is over the limit of {limit} tokens of {point.cell.model}"

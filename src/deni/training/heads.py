@@ -12,6 +12,7 @@ from transformers.loss.loss_utils import LOSS_MAPPING
 from transformers.models.auto import modeling_auto
 
 from deni.models.hugging_face import unwrapped, with_peft
+from deni.models.pairs import PairForward
 
 LIBRARIES = ("transformers.", "adapters.", "peft.")  # whose classes compute what they are known to compute
 # Kinds of heads that predict what has a vote -> the loss of transformers that goes with it.
@@ -40,7 +41,9 @@ def why_own_loss(model: nn.Module) -> str:
     )  # PEFT's model, its tuner, the model
     for part in dict.fromkeys(parts):
         owner = _owner(type(part), "forward")
-        if part._forward_hooks or ("forward" in vars(part) and "_hf_hook" not in vars(part)):
+        own = vars(part).get("forward")
+        replaced = own is not None and not isinstance(own, PairForward) and "_hf_hook" not in vars(part)
+        if part._forward_hooks or replaced:
             return f"the output of {type(part).__name__} is changed by a hook"
         if not owner.__module__.startswith(LIBRARIES):
             return f"{owner.__name__} computes its own loss"

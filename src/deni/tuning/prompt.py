@@ -24,6 +24,7 @@ class Prompt(Tuning, name="prompt"):
         "When the model must stay as it is; the result is an adapter, and --task token is not possible."
     )
 
+    separate_pairs: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 0.1
     paper_learning_rate: ClassVar[float] = 0.1  # not one of the paper's tunings
 

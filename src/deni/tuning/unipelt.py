@@ -33,6 +33,7 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
 
     when: ClassVar[str] = "To repeat the paper; it needs deni[unipelt] with transformers 4.57."
 
+    separate_pairs: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-3
     paper_learning_rate: ClassVar[float] = 1e-4
     paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 2.5e-4, "albert": 6e-5}

@@ -6,6 +6,7 @@ import click
 
 from deni.cli.options.choice import Choice
 from deni.cli.options.numbers import Number, Whole
+from deni.models.pairs import PAIRS as PAIRS_READ
 from deni.models.pooling import KINDS
 from deni.strategies import PRESETS
 from deni.tuning import TUNINGS
@@ -50,6 +51,12 @@ POOLING = click.option(
 )
 NORMALIZE_FEATURES = click.option(
     "--normalize-features", is_flag=True, default=None, help="Scale what is pooled to length 1."
+)
+PAIRS = click.option(
+    "--pairs",
+    type=Choice(PAIRS_READ),
+    help="How the two texts of a pair are read; cross: as one input; bi: one by one, by the same encoder.  "
+    "[default: cross]",
 )
 BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
 BLOCK = click.option(

@@ -65,7 +65,8 @@ def run_pack(
             fitted = fit(jobs, library, trunks, device)
         except TrainingDivergedError as error:
             return [_said(error)] * len(jobs)
-    tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels)
+    bi = fitted.recipe.pairs == "bi"
+    tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels, bi)
     order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # sorted by length: little padding
     back, tokens = order.argsort(), tokens.select(order)
     members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
@@ -157,7 +158,7 @@ def _cost(fitted: FineTuneResult, cells: int) -> dict[str, float]:
     """
     trainer = fitted.trainer
     data: Any = trainer.train_dataset
-    lengths = [len(ids) for ids in data["input_ids"]]
+    lengths = [np.size(ids) for ids in data["input_ids"]]  # of both texts, where they are encoded separately
     member_steps = fitted.member_steps / cells
     tokens = member_steps * fitted.recipe.batch_size * float(np.mean(lengths))
     with trainer.population.plain() as model:
