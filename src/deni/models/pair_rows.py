@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase, default_data_collator
@@ -61,7 +61,7 @@ class PairCollator:
     """
 
     tokenizer: PreTrainedTokenizerBase
-    padding: Literal["longest", "max_length"] = "longest"
+    padding: str = "longest"
     max_length: int | None = None
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def pair_batch(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[Text],
     max_length: int | None,
-    padding: Literal["longest", "max_length"] = "longest",
+    padding: str = "longest",
 ) -> BatchEncoding:
     """Pairs as one batch `(B, T, 2)`."""
     tokens = pair_rows(tokenizer, texts, max_length)
