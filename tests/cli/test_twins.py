@@ -58,7 +58,7 @@ SHOWN = {
     "evaluate": {"as_json"},
     "inspect": {"json_file", "overwrite"},
     "study run": {"dry_run"},
-    "train": {"explain"},
+    "train": {"baselines", "explain"},
 }
 # What has another name in the function, which takes an object, a mapping, or a folder as the library calls it.
 HELD = {

@@ -1,6 +1,7 @@
 """The report of one training: what it says, what it leaves out, and that it never costs a model."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,13 @@ def test_the_page_comes_and_goes_with_its_artifact(tickets, model_folder, tmp_pa
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
     train(tickets, model_folder, output, strategy="default", overwrite=True)
     assert not (output / PAGE).exists()
+
+
+def test_a_training_has_baselines_beside_it_unless_they_are_left_out(tickets, model_folder, tmp_path):
+    flags = ("--model", model_folder, "--epochs", 1, "--strategy", "default", "--no-progress")
+    told = " ".join(run("train", tickets, *flags, "--output", tmp_path / "model").split())
+    assert re.search(r"On the same test texts: majority [\d.]+ \([\d.]+ s\), tfidf .+, frozen .+, this model", told)
+    assert re.search(r"best baseline|The baseline \w+ is", told)
+    assert "On the same test texts: majority" in (tmp_path / "model" / PAGE).read_text()
+    told = run("train", tickets, *flags, "--output", tmp_path / "other", "--no-baselines")
+    assert "tfidf" not in told

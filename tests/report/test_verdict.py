@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from deni.analysis.beside import BaselineScore, Beside
 from deni.analysis.performance import measure_performance
 from deni.data import Texts
 from deni.finetune import Evaluation
+from deni.measures import Estimate
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.verdict import export_command, state_verdict
 from deni.tasks import TASKS
@@ -139,7 +141,7 @@ def test_independent_runs_of_numbers_have_no_mean_to_export():
 def test_without_a_test_split_nothing_is_claimed():
     why = {"test": "There was no test part."}
     said = state_verdict(summary([GOOD] * 3, GOLD, on_test=None, missing=why))
-    assert said[0] == "How good it is was not measured: There was no test part."
+    assert said[0] == "How good it is, and whether a baseline is as good, was not measured: There was no test part."
     assert said[1] == "Whether its 3 members differ was not measured."
 
 
@@ -164,3 +166,20 @@ def test_forks_that_changed_nothing_are_told_where_one_model_predicts():
     forks = pd.DataFrame({"disagreement_at_end": [0.0, 0.2]})
     said = state_verdict(summary([GOOD], GOLD, forks=forks))
     assert any(each.startswith("The members never disagreed on more than 0.2 % of the texts") for each in said)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "judged"),
+    [
+        (0.01, 0.05, "It is better than the best baseline, frozen: +3.0 (95 % interval +1.0 to +5.0)."),
+        (-0.01, 0.05, "The baseline frozen is as good as this model, as far as these texts can tell: +3.0"),
+        (-0.05, -0.01, "The baseline frozen is better than this model: +3.0"),
+    ],
+)
+def test_the_first_lines_put_the_model_beside_baselines(low, high, judged):
+    scores = [BaselineScore("tfidf", 0.5, 0.25, np.zeros(0)), BaselineScore("frozen", 0.6, 2.0, np.zeros(0))]
+    beside = Beside(scores, Estimate(0.03, low, high))
+    said = state_verdict(summary([GOLD], GOLD, beside=beside))
+    assert said[1] == "On the same test texts: tfidf 50.0 (0.2 s), frozen 60.0 (2.0 s), this model 100.0 (1 s)."
+    assert said[2].startswith(judged)
+    assert not any("baseline" in each for each in state_verdict(summary([GOLD], GOLD)))

@@ -37,8 +37,8 @@ SEEDED = {
     "augmentation": "choice of augmented texts",
 }
 GROUPS = {
-    "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain resume "
-    "resume_from overwrite",
+    "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain "
+    "baselines resume resume_from overwrite",
     "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
@@ -183,11 +183,23 @@ def _without_resuming(args: list[str]) -> list[str]:
     help="Tool that shows the curves during training; tensorboard reads OUTPUT.runs.",
 )
 @click.option("--explain", is_flag=True, help="Print after training what the members did.")
+@click.option(
+    "--baselines/--no-baselines",
+    default=True,
+    help="Report baselines on the same test texts: majority, tfidf and frozen.",
+)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
 def command(
-    file: str | None, data: str | None, tuning: str, strategy: str, preset: str | None, explain: bool, **given: Any
+    file: str | None,
+    data: str | None,
+    tuning: str,
+    strategy: str,
+    preset: str | None,
+    explain: bool,
+    baselines: bool,
+    **given: Any,
 ) -> None:
     """Train a model on the labeled texts of FILE.
 
@@ -232,7 +244,7 @@ def command(
     from deni.report.training import PAGE, TrainingReport
 
     report = TrainingReport(
-        Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"])
+        Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"]), baselines
     )
     done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
     if done.output is None:

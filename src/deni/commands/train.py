@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deni.data import check_trainable, local_file, read_data
+from deni.data import Texts, check_trainable, local_file, read_data
 from deni.data.named_datasets import PAPER_LABELED
 from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, InputWarning
@@ -33,6 +33,8 @@ class TrainingRun:
         output: the artifact; None where training was interrupted.
         evaluation: predictions for the test split; None without one.
         resumed: whether training went on from a checkpoint.
+        train: the texts that it was trained on.
+        progress: whether what is measured afterwards shows how far it is.
     """
 
     result: FineTuneResult
@@ -40,6 +42,8 @@ class TrainingRun:
     output: Path | None
     evaluation: Evaluation | None = None
     resumed: bool = False
+    train: Texts | None = None
+    progress: bool = False
 
 
 def check_beside(folder: Path) -> None:
@@ -185,7 +189,7 @@ def train_file(
         if evaluation is not None:
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
             result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
-        done = TrainingRun(result, metrics, None, evaluation, resume or start is not None)
+        done = TrainingRun(result, metrics, None, evaluation, resume or start is not None, train, progress)
         files = _files(done, extra_files)
     except (Exception, KeyboardInterrupt):  # too little memory, say: the model is trained all the same
         warnings.warn(f"{save({})} has the model: what failed came after the training", InputWarning, stacklevel=2)

@@ -11,7 +11,7 @@ A task is a file: a subclass of `Task` with `@register`. No code outside of this
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from deni.errors import InputError, SettingError, did_you_mean, short
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deni.tasks.voting import Combine
 
 DEFAULT = "single_label"
+ByWeight = Callable[[Any], Any]  # arrays: how often each text counts, (R, N) -> scores (R,)
 
 
 class Task:
@@ -242,6 +243,13 @@ class Task:
             gold: as `encode` gives them.
             votes: `(N, C)`; of words those of all texts, concatenated.
             classes: names of the C outputs.
+        """
+        raise NotImplementedError
+
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        """The headline of these predictions as a function of how often each text counts, for a bootstrap over texts.
+
+        Arguments as those of `scores`.
         """
         raise NotImplementedError
 

@@ -87,12 +87,18 @@ def f1_interval(hits: Any, sizes: Any, generator: np.random.Generator) -> tuple[
     from deni.measures import other_texts
 
     kinds, counts = np.unique(np.stack([hits, sizes], 1), axis=0, return_counts=True)
+    return other_texts(f1_by_weight(*kinds.T), counts, generator=generator)
+
+
+def f1_by_weight(hits: Any, sizes: Any) -> Any:
+    """F1 = 2 hits / (gold + predicted) as a function of how often each text counts, `(R, N)`."""
+    texts = np.stack([hits, sizes], 1)
 
     def score(weights: np.ndarray) -> np.ndarray:
-        right, size = (weights @ kinds).T
+        right, size = (weights @ texts).T
         return np.divide(2 * right, size, out=np.zeros(len(size)), where=size > 0)
 
-    return other_texts(score, counts, generator=generator)
+    return score
 
 
 def largest(values: np.ndarray) -> list[int]:

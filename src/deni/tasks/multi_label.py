@@ -11,7 +11,7 @@ import numpy as np
 
 from deni.errors import InputError, short
 from deni.tasks import examining, losses, metrics, probing, voting
-from deni.tasks.base import Task, register, unknown_label
+from deni.tasks.base import ByWeight, Task, register, unknown_label
 from deni.tasks.column import Column, is_list, is_null
 from deni.tasks.remarks import Remark, severity_of, share_of
 
@@ -120,6 +120,10 @@ class MultiLabel(Task):
 
     def scores(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str] = ()) -> dict[str, float]:
         return metrics.of_labels(np.asarray(gold).astype(int), (np.asarray(votes) > 0).astype(int))
+
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        right, chosen = np.asarray(gold) > 0.5, votes > 0
+        return examining.f1_by_weight((right & chosen).sum(1), right.sum(1) + chosen.sum(1))
 
     def scores_by_class(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
         return metrics.f1_by_label(np.asarray(gold).astype(int), (votes > 0).astype(int), classes)

@@ -11,7 +11,7 @@ import numpy as np
 
 from deni.errors import InputError, SettingError, short, shown
 from deni.tasks import losses, metrics
-from deni.tasks.base import register
+from deni.tasks.base import ByWeight, register
 from deni.tasks.column import Column
 from deni.tasks.remarks import Remark
 from deni.tasks.single_label import SingleLabel
@@ -129,17 +129,10 @@ class Ordinal(SingleLabel):
         from deni.measures import other_texts
 
         right, chosen = np.nonzero(confusion)
+        return other_texts(_kappa(right, chosen), confusion[right, chosen], generator=generator)
 
-        def kappa(weights: np.ndarray) -> np.ndarray:  # (R, K) -> (R,)
-            """1 - observed / expected squared error; the latter from means and variances of both sides."""
-            total = weights.sum(1)
-            a, b = (weights @ each / total for each in (right, chosen))
-            spread = weights @ right**2 / total - a**2 + weights @ chosen**2 / total - b**2
-            expected = spread + (a - b) ** 2
-            observed = weights @ (right - chosen) ** 2 / total
-            return np.divide(expected - observed, expected, out=np.zeros(len(total)), where=expected > 1e-12)
-
-        return other_texts(kappa, confusion[right, chosen], generator=generator)
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        return _kappa(np.asarray(gold), votes.argmax(-1))
 
     def against_chance(self, measured: dict[str, float], gold: np.ndarray) -> dict[str, tuple[float, float]]:
         from deni.measures import majority_score
@@ -148,6 +141,21 @@ class Ordinal(SingleLabel):
             "quadratic kappa": (measured["quadratic_kappa"], 0.0),
             "macro F1": (measured["macro_f1"], majority_score(gold)),
         }
+
+
+def _kappa(right: np.ndarray, chosen: np.ndarray) -> ByWeight:
+    """The quadratic kappa of classes `(K,)` by how often each pair counts, `(R, K)`."""
+
+    def kappa(weights: np.ndarray) -> np.ndarray:  # (R, K) -> (R,)
+        """1 - observed / expected squared error; the latter from means and variances of both sides."""
+        total = weights.sum(1)
+        a, b = (weights @ each / total for each in (right, chosen))
+        spread = weights @ right**2 / total - a**2 + weights @ chosen**2 / total - b**2
+        expected = spread + (a - b) ** 2
+        observed = weights @ (right - chosen) ** 2 / total
+        return np.divide(expected - observed, expected, out=np.zeros(len(total)), where=expected > 1e-12)
+
+    return kappa
 
 
 def _numbers(labels: Iterable[Any]) -> bool:

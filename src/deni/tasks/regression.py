@@ -10,7 +10,7 @@ import numpy as np
 
 from deni.errors import InputError, short
 from deni.tasks import examining, losses, metrics, probing, voting
-from deni.tasks.base import Task, register
+from deni.tasks.base import ByWeight, Task, register
 from deni.tasks.column import Column
 from deni.tasks.remarks import Remark
 
@@ -123,6 +123,19 @@ class Regression(Task):
     def scores(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str] = ()) -> dict[str, float]:
         return metrics.of_numbers(np.asarray(gold, dtype=np.float64), np.asarray(votes, dtype=np.float64)[:, 0])
 
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        right, predicted = np.asarray(gold, dtype=np.float64), votes[:, 0].astype(np.float64)
+        # Around their means, so that the sums of squares stay exact.
+        x, y = right - right.mean(), predicted - predicted.mean()
+        moments = np.stack([x, y, x**2, y**2, x * y, np.ones(len(right))], 1)  # (N, 6)
+
+        def score(weights: np.ndarray) -> np.ndarray:
+            x, y, xx, yy, xy, n = (weights @ moments).T
+            below = np.sqrt(np.maximum(xx - x * x / n, 0) * np.maximum(yy - y * y / n, 0))
+            return np.divide(xy - x * y / n, below, out=np.zeros(len(n)), where=below > 1e-12)
+
+        return score
+
     def disagreement(self, members: np.ndarray) -> float:
         """The members' SD, mean over the texts."""
         return float(members[..., 0].std(1).mean())
@@ -138,15 +151,7 @@ class Regression(Task):
         from deni.measures import Estimate, other_texts
 
         gold, predicted = np.asarray(evaluation.gold, dtype=np.float64), evaluation.votes[:, 0].astype(np.float64)
-        # Around their means, so that the sums of squares stay exact.
-        x, y = gold - gold.mean(), predicted - predicted.mean()
-        moments = np.stack([x, y, x**2, y**2, x * y, np.ones(len(gold))], 1)  # (N, 6)
-
-        def score(weights: np.ndarray) -> np.ndarray:
-            x, y, xx, yy, xy, n = (weights @ moments).T
-            below = np.sqrt(np.maximum(xx - x * x / n, 0) * np.maximum(yy - y * y / n, 0))
-            return np.divide(xy - x * y / n, below, out=np.zeros(len(n)), where=below > 1e-12)
-
+        score = self.headline_by_weight(gold, evaluation.votes, classes)
         ends = other_texts(score, np.ones(len(gold)), generator=generator)
         missing = {
             "confusion": "The labels are numbers, so there is no confusion matrix; the figure has every text.",

@@ -10,7 +10,7 @@ import numpy as np
 
 from deni.errors import InputError, short, shown
 from deni.tasks import examining, losses, metrics, probing, voting
-from deni.tasks.base import Task, register, unknown_label
+from deni.tasks.base import ByWeight, Task, register, unknown_label
 from deni.tasks.column import Column, and_others, is_list, is_null, warn
 from deni.tasks.remarks import Remark, many
 
@@ -151,6 +151,12 @@ class SingleLabel(Task):
 
     def scores(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str] = ()) -> dict[str, float]:
         return metrics.of_classes(gold, np.asarray(votes).argmax(-1))
+
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        from deni.measures import macro_f1
+
+        right, chosen = np.asarray(gold), votes.argmax(-1)
+        return lambda weights: macro_f1(chosen[None], right, weights)[:, 0]
 
     def scores_by_class(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
         return metrics.f1_by_class(gold, votes.argmax(-1), classes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from deni.errors import InputError, short
 from deni.tasks import examining, losses, metrics, probing, voting
-from deni.tasks.base import Task, register, unknown_label
+from deni.tasks.base import ByWeight, Task, register, unknown_label
 from deni.tasks.column import Column, listed, warn
 from deni.tasks.iob2 import entities_of, misplaced, type_of, whole
 from deni.tasks.remarks import Remark
@@ -142,6 +142,9 @@ class Token(Task):
             "accuracy": float(np.mean(np.concatenate(gold) == chosen)),
         }
 
+    def headline_by_weight(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> ByWeight:
+        return examining.f1_by_weight(*_entities(gold, votes.argmax(-1), classes))
+
     def scores_by_class(self, gold: Sequence[Any], votes: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
         """F1 of each type of entity."""
         report = metrics.of_entities(gold, votes.argmax(-1), classes)
@@ -151,20 +154,13 @@ class Token(Task):
         self, evaluation: examining.Evaluation, classes: Sequence[str], generator: np.random.Generator
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """A word is an example; an interval is over texts, in which words belong together."""
-        from seqeval.metrics.sequence_labeling import get_entities
-
         from deni.measures import Estimate, mutual_information, predictive_entropy
 
         gold, chosen = np.concatenate(evaluation.gold), evaluation.votes.argmax(-1)
         _, found = examining.of_choices(classes, gold, chosen, evaluation.votes)
         ends = np.cumsum([len(each) for each in evaluation.gold])[:-1]
         starts = [0, *ends]
-        names = np.array(classes, dtype=object)
-        hits, sizes = [], []
-        for right, predicted in zip(np.split(gold, ends), np.split(chosen, ends), strict=True):
-            one, other = (set(get_entities(names[each].tolist())) for each in (right, predicted))
-            hits.append(len(one & other))
-            sizes.append(len(one) + len(other))
+        hits, sizes = _entities(evaluation.gold, chosen, classes)
         total, part = predictive_entropy(evaluation.members), mutual_information(evaluation.members)
         words = [int(start + own.argmax()) for start, own in zip(starts, np.split(total, ends), strict=True)]
         uncertain = []
@@ -228,3 +224,16 @@ class Token(Task):
         import pandas as pd
 
         return pd.DataFrame(predictions, columns=["labels", "confidences", "agreements"])
+
+
+def _entities(gold: Sequence[Any], chosen: np.ndarray, classes: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Of each text how many entities are right, and how many there are in gold and prediction together."""
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    names = np.array(classes, dtype=object)
+    hits, sizes = [], []
+    for right, predicted in zip(gold, np.split(chosen, np.cumsum([len(each) for each in gold])[:-1]), strict=True):
+        one, other = (set(get_entities(names[each].tolist())) for each in (np.asarray(right), predicted))
+        hits.append(len(one & other))
+        sizes.append(len(one) + len(other))
+    return hits, sizes

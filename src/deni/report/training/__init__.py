@@ -27,14 +27,15 @@ class TrainingReport:
         title: of the page.
         command: what was typed; None where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
+        baselines: whether the model is put beside the baselines.
 
     Attributes:
         summary: what was found, when the training is over.
         left_out: why there is no page, or nothing.
     """
 
-    def __init__(self, title: str, command: str | None = None, model: str = "MODEL") -> None:
-        self.title, self.command, self.model = title, command, model
+    def __init__(self, title: str, command: str | None = None, model: str = "MODEL", baselines: bool = True) -> None:
+        self.title, self.command, self.model, self.baselines = title, command, model, baselines
         self.summary: TrainingSummary | None = None
         self.left_out = ""
 
@@ -43,7 +44,7 @@ class TrainingReport:
         from deni.report.training.page import build_page
 
         generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
-        self.summary = summarize_training(done, generator, self.command, self.model)
+        self.summary = summarize_training(done, generator, self.command, self.model, self.baselines)
         try:
             check_packages()
         except InputError as error:

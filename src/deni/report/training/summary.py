@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deni.analysis.beside import Beside, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
 from deni.commands.train import TrainingRun
 from deni.provenance import versions
+from deni.randomness import derive
 from deni.report.repeat import install
 from deni.study.execution.pack import environment
 
@@ -43,6 +46,7 @@ class TrainingSummary:
         environment: versions, device, threads.
         commands: how to repeat it; empty where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
+        beside: the model beside the baselines; None where they were left out.
     """
 
     data: str
@@ -67,6 +71,7 @@ class TrainingSummary:
     environment: Mapping[str, Any]
     commands: Sequence[str]
     model: str = "MODEL"
+    beside: Beside | None = None
 
     @property
     def cost(self) -> float:
@@ -75,7 +80,11 @@ class TrainingSummary:
 
 
 def summarize_training(
-    done: TrainingRun, generator: np.random.Generator, command: str | None = None, model: str = "MODEL"
+    done: TrainingRun,
+    generator: np.random.Generator,
+    command: str | None = None,
+    model: str = "MODEL",
+    baselines: bool = False,
 ) -> TrainingSummary:
     """Collect what is known of a training.
 
@@ -83,6 +92,7 @@ def summarize_training(
         generator: draws the test texts again, for the interval.
         command: what was typed.
         model: the artifact's folder, as commands name it.
+        baselines: whether to fit the baselines on the same texts.
     """
     result, missing = done.result, {}
     trainer, schedule = result.trainer, result.schedule
@@ -131,4 +141,15 @@ def summarize_training(
         environment=environment(trainer.args.device),
         commands=[install([versions()]), command] if command else [],
         model=model,
+        beside=_beside(done) if baselines and on_test is not None else None,
     )
+
+
+def _beside(done: TrainingRun) -> Beside:
+    assert done.train is not None
+    assert done.evaluation is not None
+    result = done.result
+    recipe = dataclasses.replace(result.recipe, max_length=result.max_length)
+    generator = np.random.default_rng(derive(recipe.seed, "report", "baselines"))
+    device = result.trainer.args.device
+    return compare_with_baselines(done.train, done.evaluation, recipe, result.labels, generator, device, done.progress)

@@ -47,7 +47,7 @@ def members_agree(test: Performance) -> bool:
 def _how_good(summary: TrainingSummary) -> Iterator[str]:
     test = summary.on_test
     if test is None:
-        yield "How good it is was not measured: " + summary.missing["test"]
+        yield "How good it is, and whether a baseline is as good, was not measured: " + summary.missing["test"]
         return
     points = test.kind.in_points
     value, low, high = (score(each, points) for each in test.score)
@@ -57,9 +57,28 @@ def _how_good(summary: TrainingSummary) -> Iterator[str]:
     else:
         interval = f"95 % interval {low} to {high} over other texts like the {test.texts:,} test texts{few}"
     yield f"Expect {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
+    yield from _beside(summary, points)
     yield _against_chance(test)
     if summary.cost > 1:
         yield "Plain training was not measured on these texts: deni diagnose or a study compares the two over seeds."
+
+
+def _beside(summary: TrainingSummary, points: bool) -> Iterator[str]:
+    beside, test = summary.beside, summary.on_test
+    if beside is None or test is None:
+        return
+    scores = [f"{each.name} {score(each.score, points)} ({each.seconds:.1f} s)" for each in beside.scores]
+    mine = f"this model {score(test.score.value, points)} ({summary.seconds:.0f} s)"
+    yield f"On the same test texts: {', '.join([*scores, mine])}."
+    best, difference = beside.best.name, beside.difference
+    value, low, high = (f"{float(each) * (100 if points else 1):+.{1 if points else 3}f}" for each in difference)
+    between = f"{value} (95 % interval {low} to {high})"
+    if difference.low > 0:
+        yield f"It is better than the best baseline, {best}: {between}."
+    elif difference.high < 0:
+        yield f"The baseline {best} is better than this model: {between}. Take it, or another model or recipe."
+    else:
+        yield f"The baseline {best} is as good as this model, as far as these texts can tell: {between}."
 
 
 def _against_chance(test: Performance) -> str:
