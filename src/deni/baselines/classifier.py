@@ -69,7 +69,7 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
             pooling=self.pooling,
             class_weights=self.class_weights,
         )
-        fitted = baseline.fit(Texts(texts, labels, "X", None), recipe, self.device)  # type: ignore[arg-type]
+        fitted = baseline.fit(Texts(texts, labels, "X", None), recipe, self.device)
         self.classes_, self.notes_, self._outputs = classes, dict(fitted.notes), fitted.outputs
         return self
 

@@ -151,7 +151,7 @@ class Regression(Task):
         from deni.measures import Estimate, other_texts
 
         gold, predicted = np.asarray(evaluation.gold, dtype=np.float64), evaluation.votes[:, 0].astype(np.float64)
-        score = self.headline_by_weight(gold, evaluation.votes, classes)
+        score = self.headline_by_weight(evaluation.gold, evaluation.votes, classes)
         ends = other_texts(score, np.ones(len(gold)), generator=generator)
         missing = {
             "confusion": "The labels are numbers, so there is no confusion matrix; the figure has every text.",

@@ -55,7 +55,7 @@ def run_pack(
         InputError: what fails them all, such as a model that cannot be loaded.
     """
     if isinstance(jobs[0].recipe.strategy, Baseline):
-        return run_baseline(jobs, library, device)
+        return [*run_baseline(jobs, library, device)]
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
     _forget_peak(find_device(device))
     with warnings.catch_warnings():
