@@ -82,7 +82,8 @@ class FrozenEncoder:
     @torch.inference_mode()
     def _compute(self, texts: Sequence[str], device: torch.device, progress: bool) -> np.ndarray:
         encoder, found = self._encoder.to(device), []
-        order = np.argsort([len(text) for text in texts], kind="stable")  # little padding
+        cut = self._tokenizer(list(texts), truncation=True, max_length=self.max_length)
+        order = np.argsort([len(ids) for ids in cut["input_ids"]], kind="stable")  # little padding
         shown = ProgressBar("frozen encoder", len(texts)) if progress else nullcontext()
         with shown as bar:
             for start in range(0, len(texts), self.batch_size):
