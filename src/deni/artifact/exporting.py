@@ -1,14 +1,15 @@
-"""Write an artifact as ordinary transformers models, or as PEFT adapters."""
+"""Write an artifact as ordinary transformers models, as PEFT adapters, or as a model of sentence-transformers."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deni.artifact.encoder_modules import why_no_modules, write_modules
 from deni.artifact.loading import load, read_info
 from deni.errors import InputError
 from deni.models.fresh import outside_layers
@@ -19,6 +20,9 @@ from deni.outputs import check_folder, check_room, write_folder, write_list
 from deni.population import mean_of_members
 from deni.tuning.lora import mean_of_products
 
+How = Literal["single", "members", "sentence-transformers"]
+HOW: tuple[How, ...] = get_args(How)
+
 # Layers that PEFT has put into a model, and those that it has put its own around.
 _IN_PEFT = re.compile(r"(^|\.)(original_module|modules_to_save|base_layer|lora_\w+|ia3_\w+|prompt_encoder)(\.|$)")
 
@@ -26,20 +30,21 @@ _IN_PEFT = re.compile(r"(^|\.)(original_module|modules_to_save|base_layer|lora_\
 def export(
     folder: str | Path,
     out: str | Path,
-    how: Literal["single", "members"] = "single",
+    how: How = "single",
     adapter: bool = False,
     merge_lora: Literal["factors", "product"] = "factors",
     overwrite: bool = False,
     device: str = "cpu",
 ) -> list[Path]:
-    """Write an artifact as ordinary transformers models, or as PEFT adapters.
+    """Write an artifact as ordinary transformers models, as PEFT adapters, or as a model of sentence-transformers.
 
     Args:
         folder: the artifact.
         out: the folder to write; with `members` it gets a folder for each member.
-        how: `single`: the mean of the members; `members`: each of them.
+        how: `single`: the mean of the members; `members`: each of them; `sentence-transformers`: the mean as a folder
+            that `SentenceTransformer` of that package loads, whose `encode` returns the logits.
         adapter: as PEFT adapter(s) in place of whole models.
-        merge_lora: how LoRA is averaged for `single`, see `deni.schedule.Fork`.
+        merge_lora: how LoRA is averaged for one model, see `deni.schedule.Fork`.
         device: where to compute the mean, see `deni.models.devices.find_device`.
 
     Returns:
@@ -48,10 +53,14 @@ def export(
     Raises:
         SavedElsewhereError: the folder cannot be written, and the models are in the temporary directory.
         InputError: the target exists, holds the artifact or what deni did not write; adapters of a fully tuned model; a
-            model with UniPELT, with a pooling that its class does not have, or with pairs that it encodes separately.
+            model with UniPELT, with a pooling that its class does not have, or with pairs that it encodes separately;
+            one that the modules of sentence-transformers cannot compute.
     """
-    if how not in ("single", "members"):
-        raise InputError(f"unknown export {how!r}: choose single or members")
+    if how not in HOW:
+        raise InputError(f"unknown export {how!r}: choose {', '.join(HOW)}")
+    modular = how == "sentence-transformers"
+    if modular and adapter:
+        raise InputError("a folder of sentence-transformers has no adapter: omit --adapter")
     check_folder(out, overwrite, [folder])
     classifier = load(folder, device)
     population = classifier.population
@@ -63,20 +72,33 @@ def export(
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
-        raise InputError(f"{folder} has a prompt, which cannot be merged into the model: add --adapter")
-    _check_pooling(population.model, folder, classifier.tokenizer, adapter)
-    if how == "single":
+        pooled = pooling_of(population.model) is not None
+        instead = (
+            "use deni.load or deni predict" if pooled else "use --as single --adapter" if modular else "add --adapter"
+        )
+        raise InputError(f"{folder} has a prompt, which cannot be merged into the model: {instead}")
+    if not modular:
+        _check_pooling(population.model, folder, classifier.tokenizer, adapter)
+    if how == "members":
+        models = {f"member-{member}": population.member(member) for member in range(population.size)}
+    else:
         mean = mean_of_products if merge_lora == "product" else mean_of_members
         models = {"": population.full(mean(population.values))}
-    else:
-        models = {f"member-{member}": population.member(member) for member in range(population.size)}
     size = _size(population.model, adapter)
     check_room(out, size * len(models), size)
+    if modular:
+        (values,) = models.values()
+        merged = _merged(population.copy_of(values))
+        if why := why_no_modules(merged, classifier.tokenizer):
+            raise InputError(f"{folder} cannot be exported as sentence-transformers: {why}")
 
     def write(target: Path) -> None:
-        for name, values in models.items():
-            _export_one(population.copy_of(values), target / name, adapter, Path(folder), classifier.tokenizer)
-            classifier.tokenizer.save_pretrained(target / name)
+        if modular:
+            write_modules(merged, classifier.tokenizer, target, classifier.max_length)
+        else:
+            for name, values in models.items():
+                _export_one(population.copy_of(values), target / name, adapter, Path(folder), classifier.tokenizer)
+                classifier.tokenizer.save_pretrained(target / name)
         write_list(target)
 
     write_folder(out, write, overwrite, [folder], kept="the exported model is", checked=True)
@@ -104,7 +126,10 @@ def _check_pooling(model: nn.Module, folder: str | Path, tokenizer: Any, adapter
     if said is None or (adapter and said):
         way = f"{pooling.kind} pooling" + (", normalized" if pooling.normalize else "")
         what = "the base model of a PEFT adapter" if adapter else f"an ordinary model of {config.model_type}"
-        raise InputError(f"{folder} has {way}, which {what} does not do: use it with deni.load or deni predict")
+        instead = "use it with deni.load or deni predict"
+        if not pooling.virtual_tokens:
+            instead = f"export it with --as sentence-transformers, or {instead}"
+        raise InputError(f"{folder} has {way}, which {what} does not do: {instead}")
 
 
 def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path, tokenizer: Any) -> None:
@@ -126,9 +151,12 @@ def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path, tok
         file = target / "adapter_model.safetensors"
         save_file({**load_file(file), **rest}, file, metadata={"format": "pt"})
     else:
-        if hasattr(model, "merge_and_unload"):
-            model = with_peft(model).merge_and_unload()
-        hugging_face(model).save_pretrained(target)
+        hugging_face(_merged(model)).save_pretrained(target)
+
+
+def _merged(model: nn.Module) -> nn.Module:
+    """The model with its adapter in its weights; it is changed."""
+    return with_peft(model).merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 
 def _rest(model: nn.Module) -> dict[str, Tensor]:

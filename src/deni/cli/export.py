@@ -1,4 +1,4 @@
-"""`deni export`: a model as ordinary transformers folders."""
+"""`deni export`: a model as ordinary transformers folders, or as one of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deni.terminal import say
 @click.option(
     "--as",
     "how",
-    type=Choice(["single", "members"]),
+    type=Choice(["single", "members", "sentence-transformers"]),
     default="single",
     show_default=True,
-    help="The mean of the members as one model, or each member.",
+    help="The mean of the members as one model, each member, or the mean as a model of sentence-transformers.",
 )
 @click.option("--adapter", is_flag=True, help="Write PEFT adapters instead of whole models.")
 @click.option(
@@ -35,9 +35,10 @@ from deni.terminal import say
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, overwrite: bool) -> None:
-    """Write MODEL to OUT as ordinary transformers folders.
+    """Write MODEL to OUT as ordinary transformers folders, which load without deni.
 
-    That is the mean of its members as one model, which loads without deni, or each member.
+    That is the mean of its members as one model, or each member. With sentence-transformers it is the mean as a folder
+    that this package loads: encoder, pooling and head; its encode gives the logits.
     """
     check_folder(out, overwrite, [model])
     check_model(model)
