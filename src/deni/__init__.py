@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from deni.strategies.delayed_ensemble import DelayedEnsemble as DelayedEnsemble
     from deni.strategies.deni import DENI as DENI
     from deni.strategies.denials import Denials as Denials
+    from deni.strategies.diwa import DiWA as DiWA
     from deni.strategies.ema import EMA as EMA
     from deni.strategies.ensemble import Ensemble as Ensemble
     from deni.strategies.input_noise import InputNoise as InputNoise
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from deni.strategies.mixout import Mixout as Mixout
     from deni.strategies.noisy_interpolation import NoisyInterpolation as NoisyInterpolation
     from deni.strategies.prior_noise import PriorNoise as PriorNoise
+    from deni.strategies.refit import Refit as Refit
     from deni.strategies.reinit import Reinit as Reinit
     from deni.strategies.soup import Soup as Soup
     from deni.strategies.swa import SWA as SWA

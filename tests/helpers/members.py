@@ -65,8 +65,8 @@ class Member:
         self.lane = ()  # () for the order of the run, (copy,) for one of a copy's own
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.0)
 
-    def train(self, first: int, stop: int) -> None:
-        """Optimiser steps `first` to `stop`, with linear decay."""
+    def train(self, first: int, stop: int, steps: int = STEPS) -> None:
+        """Optimiser steps `first` to `stop`, with linear decay over `steps`."""
         data = texts()
         for step in range(first, stop):
             epoch, at = divmod(step * BATCH, len(data))
@@ -77,7 +77,7 @@ class Member:
             with MemberDropout(Streams([self.stream])):
                 logits = self.model(input_ids=torch.tensor(batch["input_ids"])).logits
             F.cross_entropy(logits, torch.tensor(batch["labels"])).backward()
-            self.optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+            self.optimizer.param_groups[0]["lr"] = RATE * (1 - step / steps)
             self.optimizer.step()
             self.optimizer.zero_grad()
 

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from deni.cli import main
 from deni.errors import InputError
-from deni.randomness import global_generators
+from deni.randomness import derive, global_generators
 from deni.strategies import L2SP, Default, DelayedEnsemble, Ensemble, LinearProbe, Mixout, PriorNoise
 from deni.strategies.linear_probe import GRID, fit
 from deni.study.plan import read_study
@@ -246,6 +246,34 @@ def test_each_run_of_an_ensemble_has_its_own_features(tmp_path):
         model.load_state_dict(trainer.population.member(run))
         weight, _ = fit(pooled(model, rows()), tensors(rows())[1].numpy(), 3, 1.0)
         assert (head(trainer, run)[0] - torch.tensor(weight)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("engine", ["loop", "stacked"])
+def test_an_ensemble_from_one_probe_is_its_runs_alone_with_it(tmp_path, engine):
+    """With LoRA the features of all runs are those of the frozen encoder: they begin with one output layer, then go
+    their own ways."""
+    data, strategy = rows(), LinearProbe(probe_c=1.0)
+    options = {"model_init": lambda: Lora(lora_r=4, lora_alpha=4).apply(bert()), "engine": engine}
+    x = StandardScaler().fit(features := pooled(bert(), data))
+    logistic = LogisticRegression(max_iter=1000).fit(x.transform(features), tensors(data)[1].numpy())
+    begun = started(tmp_path, strategy + Ensemble(members=3), **options)
+    for run in range(3):
+        np.testing.assert_allclose(head(begun, run)[0].numpy(), logistic.coef_ / x.scale_, atol=1e-6)
+    (factor, *_) = [value for name, value in begun.population.values.items() if "lora_A" in name]
+    assert not torch.equal(factor[0], factor[1])
+    ensemble = trained(tmp_path, strategy + Ensemble(members=3), **options)
+    assert ensemble.member_steps == 60
+    seeds = [42, *(derive(42, "ensemble", run) for run in (1, 2))]
+    alone = [trained(tmp_path, strategy, seeds=[seed], **options) for seed in seeds]
+    for run, each in enumerate(alone):
+        assert distance(felt(ensemble.population.member(run)), felt(each.population.member(0))) < 1e-9
+    said = np.stack([np.exp(each.predict(data).predictions) for each in alone]).mean(0)
+    np.testing.assert_allclose(np.exp(ensemble.predict(data).predictions), said, atol=1e-9)
+
+
+def felt(values):
+    """Without the bias of keys: its gradient is rounding alone, of which Adam makes steps."""
+    return {name: value for name, value in values.items() if "key.bias" not in name}
 
 
 def test_in_bfloat16_it_is_near_the_regression_in_full(tmp_path):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_phases_tile_every_number_of_steps_or_say_that_they_do_not_fit(name):
     strategy, fits = make_strategy(name), 0
     for steps in [*range(1, 60), 125, 1250, 9999]:
         try:
-            schedule = strategy.schedule(steps)
+            schedule = strategy.tiled(steps)
         except ValueError as error:
             assert "train longer" in str(error)
             assert steps < 10
@@ -124,6 +125,7 @@ def test_phases_tile_every_number_of_steps_or_say_that_they_do_not_fit(name):
         assert [phase.start for phase in schedule] == edges[:-1]
         assert edges[-1] == schedule.steps == steps
         assert schedule.cost == strategy.runs * sum(phase.members * phase.steps for phase in schedule)
+        assert strategy.schedule(steps) == strategy.tiled(math.ceil(steps * strategy.run_length))
     assert fits > 50
 
 

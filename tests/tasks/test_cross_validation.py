@@ -109,7 +109,7 @@ def test_a_class_that_a_fold_lacks_costs_what_the_fit_without_it_says():
 
 
 def test_without_texts_to_leave_out_it_is_refused():
-    with pytest.raises(SettingError, match="no class has two: give probe_c a number"):
+    with pytest.raises(SettingError, match="no class has two: give C a number in place of cv"):
         folds(np.arange(4))
 
 

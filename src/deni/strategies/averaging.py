@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deni.strategies.base import LONG, Strategy
+from deni.strategies.base import LONG, Outputs, Score, Strategy
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from deni.population import Population
 
 COUNT = "count"
@@ -51,5 +49,5 @@ class Averaging(Strategy):
         with population.holding(population.kept.get(self.name, {})):
             yield
 
-    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
+    def finish(self, population: Population, score: Score | None = None, outputs: Outputs | None = None) -> None:
         population.take(population.kept.pop(self.name, {}))

@@ -18,7 +18,7 @@ When a hook is called, `<-` in training as pseudocode; what is in brackets is no
                                               <- after_step(population, step + 1, steps)
         with                                  <- predicting(population), where an evaluation or a checkpoint is due
             [predict or save]
-                                              <- finish(population, score)
+                                              <- finish(population, score, outputs)
     [let the members vote, or the runs]       <- combine, runs
 
 What a strategy keeps between hooks (a mean, the values at the start) is in `population.kept` under its name, and so in
@@ -28,6 +28,7 @@ checkpoints. Strategies that are combined are asked `conflicts_with(other)` once
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,17 +51,22 @@ STRATEGIES: Registry[Strategy] = Registry("strategy", "deni.strategies")
 
 
 class Outputs(Protocol):
-    """What the model of a run predicts for its labeled texts: batches of outputs, `(B, C)` or `(B, T, C)`, and labels.
+    """What a member predicts for the labeled texts of its run: batches of outputs, `(B, C)` or `(B, T, C)`, and labels.
 
-    Called with the number of the run.
+    Called with the number of the run, and that of its member.
     """
 
     @property
     def class_weights(self) -> Tensor | None:
         """Of the loss, `(C,)`; None where all classes count alike."""
 
-    def __call__(self, run: int) -> Iterable[tuple[Tensor, Tensor]]: ...
+    def __call__(self, run: int, member: int = 0) -> Iterable[tuple[Tensor, Tensor]]: ...
 
+    def labels(self, run: int) -> Iterable[Tensor]:
+        """The labels alone, batch by batch."""
+
+
+Score = Callable[[Mapping[str, "Tensor"]], float]
 
 # Settings of a strategy that are settings of the training, too, under these names: the strategy's win.
 ARGUMENTS = ("epochs", "weight_decay", "warmup_ratio")
@@ -102,6 +108,7 @@ class Strategy:
     when: ClassVar[str] = ""  # when to take it, in a sentence, for `deni strategies`
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
+    finishes_last: ClassVar[bool] = False  # whether it needs what those that it is combined with keep
     of_forks: ClassVar[tuple[str, ...]] = ()  # settings of a class that decide nothing before the first fork
 
     def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:
@@ -130,6 +137,11 @@ class Strategy:
     def runs(self) -> int:
         """How many independent runs make one model."""
         return 1
+
+    @property
+    def run_length(self) -> float:
+        """How many optimizer steps a run has, as a fraction of those that the training arguments ask for."""
+        return 1.0
 
     @property
     def scope(self) -> str:
@@ -200,18 +212,27 @@ class Strategy:
         """Around everything that predicts or saves a model: in it the population is what predicts."""
         yield
 
-    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
+    def finish(self, population: Population, score: Score | None = None, outputs: Outputs | None = None) -> None:
         """Decide what is kept when training has ended.
 
         Args:
             score: how good one member of these values `(*shape)` is on the evaluation set, more is better; None
                 without such a set.
+            outputs: see `start`.
         """
 
     # ---- what follows from these ------------------------------------------------------------------------------------
 
     def schedule(self, steps: int) -> Schedule:
-        """All phases of a run; raises SettingError where they do not fit into `steps`."""
+        """All phases of a run whose training arguments ask for `steps` optimizer steps.
+
+        Raises:
+            SettingError: phases that do not fit.
+        """
+        return self.tiled(math.ceil(self.run_length * steps - 1e-9))
+
+    def tiled(self, steps: int) -> Schedule:
+        """All phases of a run of exactly so many optimizer steps; raises SettingError where they do not fit."""
         return Schedule.of(self.phases(steps), steps, self.runs)
 
     @property

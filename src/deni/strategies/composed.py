@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deni.errors import SettingError
 from deni.schedule import Phase, Schedule
-from deni.strategies.base import LONG, Outputs, Setup, Strategy
+from deni.strategies.base import LONG, Outputs, Score, Setup, Strategy
 from deni.tasks.voting import Combine
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from deni.population import Population
 
@@ -60,6 +60,10 @@ class Composed(Strategy):
     @property
     def runs(self) -> int:
         return math.prod(part.runs for part in self.of)
+
+    @property
+    def run_length(self) -> float:
+        return math.prod(part.run_length for part in self.of)
 
     @property
     def scope(self) -> str:
@@ -134,9 +138,9 @@ class Composed(Strategy):
                 stack.enter_context(part.predicting(population))
             yield
 
-    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
-        for part in self.of:
-            part.finish(population, score)
+    def finish(self, population: Population, score: Score | None = None, outputs: Outputs | None = None) -> None:
+        for part in sorted(self.of, key=lambda part: part.finishes_last):
+            part.finish(population, score, outputs)
 
 
 def _conflict(one: Strategy, other: Strategy) -> str:

@@ -20,7 +20,7 @@ from deni.tasks import DEFAULT, find_task, task_of
 from deni.tasks.cross_validation import centered_sd, choose_c
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from deni.population import Population
 
@@ -80,24 +80,11 @@ class LinearProbe(Strategy, name="linear_probe"):
     def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if not self.probe_c or outputs is None:
             return
-        import torch
-
-        name, bias = _output_layer(population)
-        weights = outputs.class_weights
+        layer = OutputLayer.of(population, self.name)
         for run in range(population.runs):
-            features, labels = _features(population.slots[name][0][0], outputs(run))
-            fitted = self._fitted(
-                features.numpy(),
-                labels.numpy(),
-                population.values[name].shape[1],
-                task_of(population.model).name,
-                bias is not None,
-                None if weights is None else weights.double().cpu().numpy(),
-            )
+            features, labels = layer.inputs(outputs(run))
             members = slice(run * population.members, (run + 1) * population.members)
-            for key, value in zip((name, bias), fitted, strict=True):
-                if key is not None:
-                    population.values[key][members] = torch.from_numpy(value).to(population.values[key])
+            layer.put(members, layer.fitted(self, features, labels, outputs.class_weights))
 
     def _fitted(
         self,
@@ -204,37 +191,91 @@ def cross_validated(
     unit = 1.0 if scale is not None else 1 / features.shape[1]
     grid = [unit * step for step in GRID]
     chosen = choose_c(lambda x, y, c: regression(x, y, c=c), features, labels, kind, grid, weight)
-    logger.info("linear_probe: C = %.3g by cross-validation, loss %.4f", chosen.c, min(chosen.losses))
+    logger.info("output layer: C = %.3g by cross-validation, loss %.4f", chosen.c, min(chosen.losses))
     coefficients, bias = regression(features, labels, c=chosen.c)
     sd = centered_sd(chosen.logits, kind)
     factor = 1.0 if scale is None or not sd else scale / sd
     return coefficients * factor, bias * factor
 
 
-def _output_layer(population: Population) -> tuple[str, str | None]:
-    """The names of its weight and, where it has one, its bias."""
-    from torch import nn
+@dataclass(frozen=True)
+class OutputLayer:
+    """The last linear layer of the members, which a regression may take the place of.
 
-    names = population.scope("head")
-    of = {population.slots[name][0][1]: name for name in names}
-    layer = population.slots[names[0]][0][0] if names else None
-    if not isinstance(layer, nn.Linear) or set(of) != {key for key, _ in layer.named_parameters()} or len(names) > 2:
-        raise SettingError("linear_probe needs an output layer that is one linear layer and trains as a whole")
-    return of["weight"], of.get("bias")
+    Args:
+        population: whose it is.
+        weight, bias: the names of its tensors; a layer may have no bias.
+    """
 
+    population: Population
+    weight: str
+    bias: str | None
 
-def _features(layer: nn.Module, outputs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """What is fed into the output layer, `(N, D)`, and the labels; of words, where these are labeled."""
-    import torch
+    @classmethod
+    def of(cls, population: Population, strategy: str) -> OutputLayer:
+        """That of a population.
 
-    batches = []
-    # The layer lets its input pass: what the model returns then is that input, pooled as the model pools its outputs.
-    hook = layer.register_forward_hook(lambda module, given, output: given[0])
-    try:
-        for features, labels in outputs:
-            labeled = labels != -100 if features.dim() == 3 else slice(None)
-            batches.append((features[labeled].double().cpu(), labels[labeled].cpu()))
-    finally:
-        hook.remove()
-    features, labels = map(torch.cat, zip(*batches, strict=True))
-    return features, labels
+        Args:
+            strategy: who asks, for the message.
+
+        Raises:
+            SettingError: it is not one linear layer, or does not train as a whole.
+        """
+        from torch import nn
+
+        names = population.scope("head")
+        of = {population.slots[name][0][1]: name for name in names}
+        layer = population.slots[names[0]][0][0] if names else None
+        whole = layer is not None and set(of) == {key for key, _ in layer.named_parameters()}
+        if not isinstance(layer, nn.Linear) or not whole or len(names) > 2:
+            raise SettingError(f"{strategy} needs an output layer that is one linear layer and trains as a whole")
+        return cls(population, of["weight"], of.get("bias"))
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        return self.population.values[self.weight].shape[1]
+
+    @property
+    def task(self) -> str:
+        """What a text has, one of `deni.tasks.TASKS`."""
+        return task_of(self.population.model).name
+
+    def inputs(self, outputs: Iterable[tuple[Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
+        """What is fed into it while these outputs are computed, `(N, D)`, and the labels; of words the labeled ones."""
+        import torch
+
+        layer = self.population.slots[self.weight][0][0]
+        batches = []
+        # The layer lets its input pass: what the model returns then is that input, pooled as the model pools its
+        # outputs.
+        hook = layer.register_forward_hook(lambda module, given, output: given[0])
+        try:
+            for features, labels in outputs:
+                labeled = labels != -100 if features.dim() == 3 else slice(None)
+                batches.append((features[labeled].double().cpu(), labels[labeled].cpu()))
+        finally:
+            hook.remove()
+        features, labels = map(torch.cat, zip(*batches, strict=True))
+        return features.numpy(), labels.numpy()
+
+    def fitted(
+        self, probe: LinearProbe, features: np.ndarray, labels: np.ndarray, class_weights: Tensor | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The regression in its place, weight `(C, D)` and bias `(C,)`.
+
+        Args:
+            probe: its settings.
+            class_weights: of the loss, `(C,)`; None where all classes count alike.
+        """
+        weight = None if class_weights is None else class_weights.double().cpu().numpy()
+        return probe._fitted(features, labels, self.outputs, self.task, self.bias is not None, weight)
+
+    def put(self, members: slice, fitted: tuple[np.ndarray, np.ndarray]) -> None:
+        """Give some members this weight `(C, D)` and bias `(C,)`."""
+        import torch
+
+        for name, value in zip((self.weight, self.bias), fitted, strict=True):
+            if name is not None:
+                values = self.population.values[name]
+                values[members] = torch.from_numpy(value).to(values)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from deni.errors import SettingError
 from deni.schedule import Phase
-from deni.strategies.base import Setup
+from deni.strategies.base import Outputs, Score, Setup
 from deni.strategies.forking import Forking, check_fraction, part
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Soup(Forking, name="soup"):
         start = max(0, min(part(self.soup_from, steps), steps - 1) - self.shift)
         return [Phase(start, steps, self.members, self.fork(start), merge=self.ingredients == "uniform")]
 
-    def finish(self, population: Population, score: Callable[[Mapping[str, Tensor]], float] | None = None) -> None:
+    def finish(self, population: Population, score: Score | None = None, outputs: Outputs | None = None) -> None:
         if population.members == 1:
             return
         if self.ingredients == "uniform" or score is None:

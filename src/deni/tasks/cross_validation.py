@@ -75,7 +75,7 @@ def folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     classes = labels.ndim == 1 and labels.dtype.kind in "iu"
     most = int(np.bincount(labels).max()) if classes else len(labels)
     if most < 2:
-        raise SettingError("cross-validation leaves texts out, and no class has two: give probe_c a number")
+        raise SettingError("cross-validation leaves texts out, and no class has two: give C a number in place of cv")
     count = min(FOLDS, most)
     if not classes:
         fold = np.arange(len(labels)) % count

@@ -55,10 +55,12 @@ def on_classes(
     from sklearn.linear_model import LogisticRegression
 
     if labels.ndim != 1 or labels.dtype.kind != "i":
-        raise SettingError("linear_probe needs one class for each text, or a model whose config names another task")
+        raise SettingError(
+            "an output layer is fitted to one class for each text, or give the model a config of another task"
+        )
     present = np.unique(labels)
     if len(present) < 2:
-        raise SettingError("linear_probe needs labeled texts of at least two classes, and all have the same one")
+        raise SettingError("an output layer is fitted to texts of at least two classes, and all have the same one")
     counts = None if weight is None else weight[labels] / weight[labels].mean()  # C keeps its meaning
     coefs, bias = _zeros(features, outputs)
     logistic = LogisticRegression(C=c, fit_intercept=intercept, max_iter=MOST_ITERATIONS)

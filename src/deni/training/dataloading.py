@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, cast
@@ -247,3 +248,14 @@ def total_steps(args: TrainingArguments, loader: DataLoader) -> int:
         return args.max_steps
     steps_per_epoch = max(1, math.ceil(len(loader) / args.gradient_accumulation_steps))
     return math.ceil(args.num_train_epochs * steps_per_epoch)
+
+
+@contextmanager
+def taking_steps(args: TrainingArguments, steps: int | None) -> Iterator[None]:
+    """Inside, Trainer takes so many optimizer steps; None for those that its arguments ask for."""
+    before = args.max_steps
+    args.max_steps = before if steps is None else steps
+    try:
+        yield
+    finally:
+        args.max_steps = before

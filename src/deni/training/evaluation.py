@@ -58,17 +58,14 @@ def few_rows(args: TrainingArguments, members: int) -> Iterator[None]:
 def scores_by(
     evaluate: Callable[[], Mapping[str, float]],
     population: Callable[[], Population],
-    metric: str,
-    greater: bool | None,
+    args: TrainingArguments,
 ) -> Callable[[Mapping[str, Tensor]], float]:
     """How good one member of some values `(*shape)` is on the evaluation set, more is better.
 
-    The population becomes that member.
-
-    Args:
-        metric: its name, also without `eval_`.
-        greater: whether more of it is better; None to decide by its name.
+    The population becomes that member. The metric is the one that the arguments choose the best model by, else the
+    loss; whether more of it is better follows from its name, where they do not say.
     """
+    metric, greater = args.metric_for_best_model or "loss", args.greater_is_better
 
     def score(values: Mapping[str, Tensor]) -> float:
         population().replace({name: value.unsqueeze(0) for name, value in values.items()}, 1)

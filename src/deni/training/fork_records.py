@@ -129,7 +129,8 @@ class Record:
     def sentences(self) -> Iterator[str]:
         """The record in a few sentences."""
         if self.start is not None:
-            yield f"Step {self.step}: one model became {self.members}, the parent and {self.members - 1} noisy copies."
+            copies = f"{self.members - 1} {'noisy ' * (self.start.distance > 0)}copies"
+            yield f"Step {self.step}: one model became {self.members}, the parent and {copies}."
             if self.start.jump is not None:
                 yield (
                     f"  The copies' loss was {self.start.copies_loss:.3f} where their parent's was "

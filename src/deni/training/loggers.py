@@ -79,7 +79,7 @@ class Bar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            self._pace = Pace(self.strategy.schedule(state.max_steps))
+            self._pace = Pace(self.strategy.tiled(state.max_steps))
             done = self._pace.member_steps(state.global_step)
             self._bar = ProgressBar(self.what, self._pace.schedule.cost, done, "member-steps")
             self._since = time.monotonic()

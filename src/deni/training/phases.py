@@ -48,7 +48,7 @@ from deni.models.architectures import head_names
 from deni.population import Population
 from deni.schedule import Phase, Schedule
 from deni.strategies import Strategy
-from deni.strategies.base import Outputs
+from deni.strategies.base import Outputs, Score
 from deni.training.batches import SampleOrder
 from deni.training.failures import Failures
 from deni.training.fork_monitor import ForkMonitor
@@ -247,7 +247,7 @@ class Phases(TrainerCallback):
         self.monitor.after_step(self.population.members, finite if same_rows else [])
         self.strategy.after_step(self.population, done, self.planned.steps)
 
-    def finish(self, done: int, models: int, score: Callable[[Mapping[str, Tensor]], float] | None) -> None:
+    def finish(self, done: int, models: int, score: Score | None) -> None:
         """When training has ended after `done` steps.
 
         Args:
@@ -261,7 +261,7 @@ class Phases(TrainerCallback):
         elif self.population.size > models:
             what: Literal["vote", "merge"] = "vote" if self.strategy.votes else "merge"
             self.monitor.compare(self.population, self.failures.runs, what, done)
-        self.strategy.finish(self.population, score)
+        self.strategy.finish(self.population, score, self.outputs)
         self.follow(None)
 
     def merge(self, phase: Phase, step: int) -> None:
@@ -289,7 +289,7 @@ class Phases(TrainerCallback):
             self.follow(None)
         if self.planned.steps != state.max_steps:
             logger.info(f"the run has {state.max_steps} steps, not {self.planned.steps}")
-            self.schedule = self.strategy.schedule(state.max_steps)
+            self.schedule = self.strategy.tiled(state.max_steps)
         for phase in self.planned:  # noise that would find no tensors is refused here, not at the fork
             if phase.members > 1 and phase.fork.noise.variance:
                 self.population.scope(phase.fork.noise.scope)

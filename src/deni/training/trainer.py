@@ -42,7 +42,7 @@ from deni.training.compat import (
     plain_model,
     tokenizer_of,
 )
-from deni.training.dataloading import Loading, check_order, lanes_of, total_steps
+from deni.training.dataloading import Loading, check_order, lanes_of, taking_steps, total_steps
 from deni.training.engine_choice import EnginePlan, engine_for
 from deni.training.evaluation import few_rows, scores_by
 from deni.training.events import Events
@@ -254,9 +254,9 @@ class PopulationTrainer(Trainer):
                     self.artifacts.check(self.population, tokenizer_of(self), task.name)
                 if resumes:
                     args = (self.checkpoints.to_resume(resumes), *args[1:])
-            output = super().train(*args, **options)
-        name, greater = self.args.metric_for_best_model or "loss", self.args.greater_is_better
-        score = scores_by(self.evaluate, lambda: self.population, name, greater)
+            with taking_steps(self.args, self.phases.planned.steps if self.strategy.run_length < 1 else None):
+                output = super().train(*args, **options)
+        score = scores_by(self.evaluate, lambda: self.population, self.args)
         self.phases.finish(self.state.global_step, len(self.seeds), score if self.eval_dataset is not None else None)
         given = self.given if self.model_init is None else None
         show_trained(self.shown, self.population, self.voting, given, self.state.global_step)
