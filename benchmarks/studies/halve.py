@@ -70,6 +70,7 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("studies", nargs="+", type=Path)
     parser.add_argument("--stages", nargs="+", default=["all:1", "6:2", "4:5"], help="rows of a dataset : seeds")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--pack", type=int, default=1, help="seeds that train in one population")
     parser.add_argument("--minutes", type=float, default=1e6, help="no cell begins after so many")
     args = parser.parse_args(given)
     end = time.monotonic() + 60 * args.minutes
@@ -85,7 +86,7 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"stage {stage}: {len(wanted)} cells, {len(left)} to train", flush=True)
             minutes = max((end - time.monotonic()) / 60, 1e-3)
             study = Study("features", tuple(wanted), studies[0].library)
-            Run(study, left, threads=1, pack=1, minutes=minutes, progress=False, **how).into(store)
+            Run(study, left, threads=1, pack=args.pack, minutes=minutes, progress=False, **how).into(store)
         if time.monotonic() >= end:
             print("time is up: the same command goes on")
             break

@@ -138,6 +138,7 @@ def _said(error: Exception) -> str:
 def _forget_peak(device: torch.device) -> None:
     """Measure the peak of memory from here on, where the system can: CUDA and Linux."""
     if device.type == "cuda":
+        torch.cuda.init()  # nothing of CUDA may be used yet, and then there is nothing to reset
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
