@@ -37,7 +37,7 @@ from deni.models.devices import find_device
 from deni.models.loading import load_config, load_model, load_tokenizer, token_limit
 from deni.models.pair_rows import PairCollator, check_pairs
 from deni.models.pairs import check_architecture, encode_separately
-from deni.models.pooling import attach, choose, resolve
+from deni.models.pooling import attach, choose
 from deni.models.tokenizing import choose_max_length, encode, tokenize
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
@@ -247,11 +247,10 @@ def fine_tune(
     max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
     weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
 
-    how = () if task.of_words else resolve(recipe.pooling, recipe.normalize_features, recipe.model, recipe.pairs)
     if bi:
         check_architecture(load_config(recipe.model))
     virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
-    pooling = choose(*how, load_config(recipe.model), virtual, side) if how else None
+    pooling = choose(*recipe.chosen_pooling(), load_config(recipe.model), virtual, side)
     padding = _padding(recipe)
     collator: Any = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
     collator = PairCollator if bi else collator

@@ -191,10 +191,16 @@ class Recipe:
         """The peak learning rate."""
         return self.tuning.learning_rate if self.learning_rate is None else self.learning_rate
 
+    def chosen_pooling(self) -> tuple[Literal["auto", "pooler", "cls", "mean", "last"], bool]:
+        """What `deni.models.pooling.resolve` makes of pooling and normalization; words have none."""
+        if find_task(self.task).of_words:
+            return "auto", False
+        return resolve(self.pooling, self.normalize_features, self.model, self.pairs)
+
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        pooling, normalize = resolve(self.pooling, self.normalize_features, self.model, self.pairs)
+        pooling, normalize = self.chosen_pooling()
         return {
             **values,
             "pooling": pooling,

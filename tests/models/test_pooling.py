@@ -20,7 +20,18 @@ from deni.engine.probe import why_not_stacked
 from deni.errors import ArtifactError, InputError, SettingError
 from deni.finetune import fine_tune
 from deni.models.loading import MINILM, locate
-from deni.models.pooling import KINDS, OWN, Pooling, attach, choose, declared_pooling, detach, own_pooling, pooling_of
+from deni.models.pooling import (
+    KINDS,
+    OWN,
+    Pooling,
+    attach,
+    choose,
+    declared_pooling,
+    detach,
+    own_pooling,
+    pooling_of,
+    resolve,
+)
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, global_generators
@@ -240,6 +251,35 @@ def test_further_modules_are_not_ours(tmp_path, model_folder):
     folder = encoder_folder(tmp_path, {"pooling_mode": "cls"}, modules=("Transformer", "Pooling", "Dense"))
     assert declared_pooling(folder) is None
     assert declared_pooling(model_folder) is None
+
+
+@pytest.mark.parametrize(
+    ("declared", "name", "normalize", "expected"),
+    [
+        ({"pooling_mode": "mean"}, "auto", False, ("mean", False)),
+        ({"pooling_mode": "cls"}, "auto", True, ("cls", True)),
+        ({"pooling_mode": "mean"}, "pooler", False, ("auto", False)),  # what BERT's class does by itself
+        ({"pooling_mode": "mean"}, "pooler", True, ("pooler", True)),
+        ({"pooling_mode": "mean"}, "last", False, ("last", False)),
+        (None, "auto", False, ("auto", False)),
+        (None, "pooler", False, ("auto", False)),
+        (None, "mean", False, ("mean", False)),
+    ],
+)
+def test_auto_reads_a_sentence_encoder_as_its_files_declare(
+    tmp_path, model_folder, declared, name, normalize, expected
+):
+    folder = shutil.copytree(model_folder, tmp_path / "encoder")
+    if declared is not None:
+        encoder_folder(folder, declared, modules=("Transformer", "Pooling", "Normalize"))
+    assert resolve(name, normalize, str(folder)) == expected
+    assert resolve("auto", normalize, str(folder), "bi") == ("mean", normalize)
+
+
+def test_minilm_is_read_as_the_mean_of_its_tokens_by_default_and_words_are_not_pooled():
+    assert Recipe().settings()["pooling"] == "mean"
+    assert Recipe(pooling="pooler").settings()["pooling"] == "auto"
+    assert Recipe(task="token").settings()["pooling"] == "auto"
 
 
 def test_the_package_sentence_transformers_pools_the_same(tmp_path, model_folder):

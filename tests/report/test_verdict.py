@@ -27,8 +27,8 @@ def evaluation(chosen, gold):
     return Evaluation(texts, list(gold), members, votes, TASKS["single_label"].scores(list(gold), votes, CLASSES))
 
 
-def summary(chosen, gold, parent=True, tuning="full", cost=4, **more):
-    return summary_of(evaluation(chosen, gold), "single_label", CLASSES, parent, tuning, cost, **more)
+def summary(chosen, gold, parent=True, tuning="full", recipe=None, cost=4, **more):
+    return summary_of(evaluation(chosen, gold), "single_label", CLASSES, parent, tuning, recipe, cost, **more)
 
 
 def of_numbers(predicted, gold, parent=True):
@@ -40,7 +40,7 @@ def of_numbers(predicted, gold, parent=True):
     return summary_of(given, "regression", ["value"], parent)
 
 
-def summary_of(given, task, classes, parent=True, tuning="full", cost=4, **more):
+def summary_of(given, task, classes, parent=True, tuning="full", recipe=None, cost=4, **more):
     test, missing = measure_performance(task, classes, given, parent, np.random.default_rng(0))
     values = {
         **{"data": "made", "train_texts": 50, "metrics": given.metrics, "on_test": test, "missing": missing},
@@ -54,7 +54,7 @@ def summary_of(given, task, classes, parent=True, tuning="full", cost=4, **more)
             "plain_steps": 100,
         },
         **{"voters": given.members.shape[1], "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
-        **{"settings": {"tuning": {"name": tuning}}, "model": "my model"},
+        **{"settings": {"tuning": {"name": tuning}, "recipe": recipe or {}}, "model": "my model"},
     }
     return TrainingSummary(**{**values, **more})
 
@@ -114,6 +114,20 @@ def test_members_that_differ_are_told_with_their_scores():
 )
 def test_the_export_fits_the_tuning_and_where_the_members_come_from(tuning, parent, command):
     assert export_command(summary([GOOD] * 3, GOLD, parent, tuning)) == command
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parent", "flags"),
+    [
+        ({"pooling": "mean"}, True, "--as sentence-transformers"),
+        ({"pooling": "auto", "normalize_features": True}, True, "--as sentence-transformers"),
+        ({"pooling": "mean"}, False, None),
+        ({"pooling": "mean", "pairs": "bi"}, True, None),
+    ],
+)
+def test_a_pooling_that_the_class_does_not_have_is_exported_as_modules(recipe, parent, flags):
+    found = export_command(summary([GOOD] * 3, GOLD, parent, "lora", recipe))
+    assert found == (flags and f"deni export 'my model' out/ {flags}")
 
 
 def test_numbers_that_members_predict_alike_are_one_model():

@@ -8,11 +8,9 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from deni.artifact.export_flags import export_of
 from deni.tasks import DEFAULT, TASKS
 from deni.terminal import visible
-
-# How a tuning's artifact becomes a model without `deni`; UniPELT's does not.
-EXPORTS = {"prompt": ("--as single --adapter", "PEFT adapter"), "unipelt": None}
 
 
 def card(name: str, info: Mapping[str, Any]) -> str:
@@ -31,9 +29,9 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
     if info.get("pairs") == "bi":
         pooled += "\n- Pairs: both texts are encoded separately"
-    export = None if info.get("pairs") == "bi" else EXPORTS.get(tuning, ("--as single", "transformers model"))
-    command = in_code(f"deni export {shlex.quote(name)} out {export[0]}") if export else ""
-    exported = f"\n{command} writes one ordinary {export[1]}.\n" if export else ""
+    export = export_of(tuning, pooling is not None, info.get("pairs", "cross"))
+    command = in_code(f"deni export {shlex.quote(name)} out {export.flags}") if export else ""
+    exported = f"\n{command} writes one {export.written}.\n" if export else ""
     return f"""---
 library_name: deni
 pipeline_tag: {task.pipeline}

@@ -52,10 +52,6 @@ OWN: dict[str, Kind] = {
 }
 SAYS_IT = ("modernbert",)  # architectures whose config has `classifier_pooling`: cls or mean
 
-# Whether `auto` reads a sentence encoder as its own files declare it, not as the class does. Studies decide; at False
-# `auto` never looks at those files.
-AUTO_AS_DECLARED = False
-
 # Modes of the package sentence-transformers -> ours; the keys of its older files in the second table.
 _MODES: dict[str, Kind] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 _OLDER = {
@@ -200,22 +196,25 @@ def _why_unfit(kind: Kind, family: str) -> str:
 
 
 def resolve(name: Name, normalize: bool, model: str, pairs: str = "cross") -> tuple[Name, bool]:
-    """What `auto` becomes for a model, see `AUTO_AS_DECLARED`; anything else as it is.
+    """What is asked for, for this model: a pooling that its class does not do by itself, or `auto` where it does.
 
-    Of pairs that are encoded separately it is the mean, which makes vectors that can be compared.
+    `auto` follows what the files of a sentence encoder declare, but for their normalization: in the study `features`
+    the mean of MiniLM's tokens is above the pooler at every learning rate. Of pairs that are encoded separately it is
+    the mean, which makes vectors that can be compared.
 
     Args:
         model: `minilm`, a folder, or a hub id.
         pairs: `cross` or `bi`, see `deni.recipe.Recipe`.
     """
+    from deni.models.loading import load_config, locate
+
     if name == "auto" and pairs == "bi":
         return "mean", normalize
-    if name != "auto" or not AUTO_AS_DECLARED:
-        return name, normalize
-    from deni.models.loading import locate
-
-    declared = declared_pooling(locate(model))
-    return (name, normalize) if declared is None else (declared.kind, declared.normalize or normalize)
+    if name == "auto":
+        declared = declared_pooling(locate(model))
+        name = "auto" if declared is None else declared.kind
+    own = name != "auto" and not normalize and pairs == "cross" and name == own_pooling(load_config(model))
+    return ("auto", False) if own else (name, normalize)
 
 
 def declared_pooling(source: str | Path) -> Pooling | None:

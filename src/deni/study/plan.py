@@ -15,7 +15,6 @@ from deni.models.loading import load_config
 from deni.models.pair_rows import check_pairs
 from deni.models.pairs import check_architecture
 from deni.models.pooling import choose
-from deni.models.pooling import resolve as pooling_resolved
 from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
@@ -123,7 +122,7 @@ def _recipe_of(point: Point) -> Recipe:
         if isinstance(recipe.tuning, UniPELT):
             package()
     with _axis(point, "recipe"):
-        choose(*pooling_resolved(recipe.pooling, recipe.normalize_features, recipe.model, recipe.pairs), config)
+        choose(*recipe.chosen_pooling(), config)
         if recipe.pairs == "bi":
             check_architecture(config)
         if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:

@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Iterator
 
 from deni.analysis.performance import FEW, Performance
+from deni.artifact.export_flags import export_of
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import cut, score
 from deni.strategies.forking import REMEDY
 
 AGREE = 0.01  # share of the examples: members that differ on fewer are one model in practice
 AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
-# Of tunings that a plain transformers folder cannot hold: what the export needs; None: there is none.
-_EXPORTS = {"prompt": "--as single --adapter", "unipelt": None}
 
 
 def state_verdict(summary: TrainingSummary) -> list[str]:
@@ -26,12 +25,17 @@ def export_command(summary: TrainingSummary) -> str | None:
     test = summary.on_test
     if test is None or not members_agree(test):
         return None
-    how = _EXPORTS.get(str(summary.settings["tuning"]["name"]), "--as single")
-    if how is None:
+    recipe = summary.settings["recipe"]
+    pooled = recipe.get("pooling", "auto") != "auto" or bool(recipe.get("normalize_features"))
+    export = export_of(str(summary.settings["tuning"]["name"]), pooled, str(recipe.get("pairs", "cross")))
+    if export is None:
         return None
+    flags = export.flags
     if not test.forked:  # independent runs: their mean is another model
-        how = how.replace("single", "members")
-    return f"deni export {shlex.quote(summary.model)} out/ {how}"
+        if "single" not in flags:
+            return None
+        flags = flags.replace("single", "members")
+    return f"deni export {shlex.quote(summary.model)} out/ {flags}"
 
 
 def members_agree(test: Performance) -> bool:
