@@ -14,6 +14,7 @@ inputs
 registry
 __init__ deprecation
 settings randomness provenance progress measures
+chat
 noise
 schedule
 tasks

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from deni.chat.reading import values_in
 from deni.data.values import why_no_text
 
 PROMPT = """\
@@ -49,25 +50,11 @@ def in_answer(answer: str, text: str, known: Sequence[str] = ()) -> list[str]:
 
 def _items(answer: str) -> list:
     """The list in an answer; an empty one where there is none."""
-    for part in _parts(answer):
-        try:
-            value = json.loads(part, strict=False)  # not strict: a line break inside a string is clear enough
-        except (ValueError, RecursionError):
-            continue
+    for value in values_in(answer, "[]"):
         lists = [value] if isinstance(value, list) else _lists_in(value)
         if len(lists) == 1:
             return lists[0]
     return []
-
-
-def _parts(answer: str) -> Iterator[str]:
-    """Where the JSON may be: all of the answer, a fence in it, from the first bracket to the last."""
-    text = re.sub(r"^\s*<think>.*?</think>", "", answer, flags=re.DOTALL)  # models that think aloud
-    yield text
-    fence = re.search(r"```\w*\s(.*?)```", text, flags=re.DOTALL)
-    if fence:
-        yield fence[1]
-    yield text[text.find("[") : text.rfind("]") + 1]
 
 
 def _lists_in(value: object) -> list[list]:

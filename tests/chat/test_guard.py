@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from deni.augmentation import guard
-from deni.augmentation.answers import FILE
-from deni.augmentation.guard import check_address
+from deni.chat import guard
+from deni.chat.answers import FILE
+from deni.chat.guard import check_address
 from deni.errors import InputError
 from tests.helpers.chat_server import TEXTS, completion, expected, made, serving
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from deni.augmentation.answers import FILE, Answer, Answers
+from deni.chat.answers import FILE, Answer, Answers
 from deni.errors import InputError
 from tests.helpers.chat_server import PROMPT, TEXTS, expected, made, serving
 

@@ -7,11 +7,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
-from deni.augmentation.answers import Answer, Answers
-from deni.augmentation.guard import LEAST_SECONDS, MOST_TIMEOUTS, Clock, Refused, check_address, check_response, without
+from deni.chat.answers import Answer, Answers
+from deni.chat.guard import LEAST_SECONDS, MOST_TIMEOUTS, Clock, Refused, check_address, check_response, without
 from deni.errors import InputError, short
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ class Chat:
 
     The client of `openai` asks again after 408, 409, 429, 5xx, time-outs and lost connections: after the seconds of
     `Retry-After` up to two minutes, else after 0.5 s, 1 s, ... 8 s. Other refusals are errors at once, and so are
-    redirects to another host, and answers that are endless (see `deni.augmentation.guard`).
+    redirects to another host, and answers that are endless (see `deni.chat.guard`).
 
     Args:
         model: as the server names it.
@@ -45,6 +45,7 @@ class Chat:
         timeout: seconds until an answer begins or goes on; the whole of it may take ten times as long.
         requests_per_minute: limit that includes retries; None for no limit.
         concurrency: requests under way at one time.
+        answer_format: the `response_format` of each request, such as a JSON schema; None for none.
 
     Attributes:
         seed: another one asks anew.
@@ -66,6 +67,7 @@ class Chat:
         timeout: float,
         requests_per_minute: float | None,
         concurrency: int,
+        answer_format: Mapping[str, Any] | None = None,
     ) -> None:
         self.answers = answers
         self.concurrency = concurrency
@@ -76,6 +78,8 @@ class Chat:
         self._asked: dict[str, Any] = {"model": model}
         if temperature is not None:
             self._asked["temperature"] = temperature
+        if answer_format is not None:
+            self._asked["response_format"] = answer_format
         self._gap = 60 / requests_per_minute if requests_per_minute else 0.0
         self._next = 0.0  # when the next request may be sent
         self._stopped = False  # nothing more is sent
@@ -84,6 +88,7 @@ class Chat:
         self._under_way: set[asyncio.Task[Answer]]
         self._on_wire: set[Any]  # and not waiting for a turn, or to be sent again
         self._clock = Clock(max(MOST_TIMEOUTS * timeout, LEAST_SECONDS))
+        self._last_hope = "--prompt" if answer_format is None else "--no-structured, where it knows no JSON schemas"
         self._key = ""
         check_address(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
         self.base_url = str(self._client().base_url)
@@ -117,7 +122,7 @@ class Chat:
         with start_blocking_portal() as portal:
             return portal.call(each)
 
-    async def ask(self, question: str, sample: int) -> str:
+    async def ask(self, question: str, sample: int) -> Answer:
         """The answer to a question, from the store or else from the server.
 
         Args:
@@ -132,7 +137,7 @@ class Chat:
                 self._under_way.add(task)
                 task.add_done_callback(self._under_way.discard)
                 answer = await asyncio.shield(task)
-        return answer.text
+        return answer
 
     async def _stored(self, request: str, question: str) -> Answer:
         try:
@@ -211,14 +216,14 @@ class Chat:
         detail += f", Retry-After: {wait}" if wait else ""
         if status >= 500:
             return f"{self.base_url}: refused with {status}, {detail}: {AGAIN} later"
-        asked = f"the question was {short(question)}; check --llm-model, --temperature and --prompt"
+        asked = f"the question was {short(question)}; check --llm-model, --temperature and {self._last_hope}"
         return f"{self.base_url}: refused with {status}, {detail}: {CURES.get(status, asked)}"
 
     def _client(self) -> Any:
         try:
             import openai
         except ImportError as error:
-            raise InputError(f'the method llm needs the package openai ({error}): pip install "deni[llm]"') from error
+            raise InputError(f'llm needs the package openai ({error}): pip install "deni[llm]"') from error
         key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not key:
             address = self._settings["base_url"] or os.environ.get("OPENAI_BASE_URL") or OPENAI

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from deni.augmentation.answers import FILE
+from deni.chat.answers import FILE
 from deni.errors import InputError
 from tests.helpers.chat_server import (
     TEXTS,
