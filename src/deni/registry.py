@@ -63,8 +63,9 @@ class Registry(Mapping[str, type[T]]):
 
     @cached_property
     def _files(self) -> list[str]:
-        """The modules of the package; some hold no class with a name."""
-        return [module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)]
+        """The modules of the package; some hold no class with a name. Those with an underscore are never loaded."""
+        names = [module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)]
+        return [name for name in names if not name.startswith("_")]
 
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._classes and name in self._files:

@@ -1,6 +1,6 @@
 """What a baseline is: what a user would pick in place of fine-tuning, with what a study asks of a strategy.
 
-A study, a diagnosis and a report hold it by the hooks of `Strategy`: a name, no settings, no member-steps. A trainer
+A study, a diagnosis and a report hold it by the hooks of `Strategy`: a name, settings, no member-steps. A trainer
 refuses it, since there is nothing to train.
 """
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from deni.data import Text, Texts, names
 from deni.errors import InputError, SettingError
 from deni.registry import Registry
 from deni.schedule import Schedule
@@ -21,6 +20,7 @@ from deni.strategies.base import Setup, Strategy
 from deni.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from deni.data import Text, Texts
     from deni.recipe import Recipe
 
 BASELINES: Registry[Baseline] = Registry("baseline", "deni.baselines")
@@ -34,7 +34,7 @@ class FittedBaseline:
         labels: names of the C outputs.
         outputs: of texts, `(N, C)`, or of the words of all texts, `(W, C)`: log probabilities, log odds of several
             labels, or numbers, as a fine-tuned model's.
-        notes: what was chosen in fitting, such as `c`.
+        notes: what was chosen in fitting, such as `c`, or counted in predicting, such as tokens.
     """
 
     labels: list[str]
@@ -44,9 +44,10 @@ class FittedBaseline:
 
 @dataclass(frozen=True)
 class Baseline(Strategy):
-    """A baseline. A name registers it: `class Tfidf(Baseline, name="tfidf")`; it has no settings."""
+    """A baseline. A name registers it: `class Tfidf(Baseline, name="tfidf")`; its fields are its settings."""
 
     packages: ClassVar[tuple[str, ...]] = ("scikit-learn",)  # whose version may change what it predicts
+    on_request: ClassVar[bool] = False  # it runs only where it is named: it costs money, or much time
 
     def __init_subclass__(cls, name: str | None = None, row: int | None = None, **options: Any) -> None:
         """Register a class that has a name; `row` is its place in listings."""
@@ -59,6 +60,13 @@ class Baseline(Strategy):
         """Why it makes no sense for such texts; empty where it does."""
         return ""
 
+    def check(self) -> None:
+        """Raise InputError for what is missing, such as a package, before anything is trained or read."""
+
+    def remark(self, notes: Mapping[str, Any]) -> str:
+        """What a report says behind its score, from the notes of a fit; empty for nothing."""
+        return ""
+
     def fit(self, train: Texts, recipe: Recipe, device: Any = None) -> FittedBaseline:
         """Learn from labeled texts.
 
@@ -68,13 +76,16 @@ class Baseline(Strategy):
 
         Raises:
             SettingError: texts for which it makes no sense.
-            InputError: one class alone.
+            InputError: one class alone, or what `check` finds missing.
         """
+        from deni.data import names
+
         task, labels = TASKS[train.task], names(train)
         if why := self.why_unfit(task, train.pairs):
             raise SettingError(f"{self.name} {why}")
         if task.one_class and len(labels) < 2:
             raise InputError(f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs 2 classes")
+        self.check()
         return self.learn(train, labels, recipe, device)
 
     def learn(self, train: Texts, labels: list[str], recipe: Recipe, device: Any) -> FittedBaseline:
@@ -88,8 +99,8 @@ class Baseline(Strategy):
         return Schedule(())
 
     def settings(self) -> dict[str, Any]:
-        """The versions of the packages that fit it: of a cell's key, where those of other cells have no room."""
-        return {f"{name} version": version(name) for name in self.packages}
+        """With the versions of the packages that fit it: of a cell's key, where those of other cells have no room."""
+        return {**super().settings(), **{f"{name} version": version(name) for name in self.packages}}
 
     def conflicts_with(self, other: Strategy) -> str:
         return f"{self.name} is a baseline, which trains nothing that {other.name} could change"

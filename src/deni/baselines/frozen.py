@@ -11,10 +11,10 @@ import numpy as np
 from deni.baselines.base import Baseline, FittedBaseline
 from deni.baselines.pairs import features_of_pairs
 from deni.baselines.regression import Transform, cross_validated, outputs_of
-from deni.data import Text, Texts, sides
 from deni.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from deni.data import Text, Texts
     from deni.recipe import Recipe
 
 
@@ -32,6 +32,7 @@ class Frozen(Baseline, name="frozen", row=3):
         return "reads whole texts, and here each word has a tag: take frequent_tag" if task.of_words else ""
 
     def learn(self, train: Texts, labels: list[str], recipe: Recipe, device: Any) -> FittedBaseline:
+        from deni.data import sides
         from deni.models.features import FrozenEncoder
         from deni.models.loading import load_tokenizer, token_limit
 

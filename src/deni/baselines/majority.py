@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from deni.baselines.base import Baseline, FittedBaseline
-from deni.data import Text, Texts
 from deni.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from deni.data import Text, Texts
     from deni.recipe import Recipe
 
 LEAST = float(np.finfo(np.float32).tiny)  # probability of a class that no text has: its logarithm is finite

@@ -11,10 +11,10 @@ import numpy as np
 from deni.baselines.base import Baseline, FittedBaseline
 from deni.baselines.pairs import features_of_pairs
 from deni.baselines.regression import Transform, cross_validated, outputs_of
-from deni.data import Text, Texts
 from deni.tasks import TASKS, Task
 
 if TYPE_CHECKING:
+    from deni.data import Text, Texts
     from deni.recipe import Recipe
 
 

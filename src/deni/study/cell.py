@@ -103,7 +103,7 @@ class Cell:
         Raises:
             SettingError: a name, setting or value that does not exist.
         """
-        from deni.baselines import baseline_or_name
+        from deni.baselines import is_baseline, make_baseline
         from deni.recipe import Recipe
 
         settings = dict(self.strategy.settings)
@@ -112,9 +112,12 @@ class Cell:
         fields = dict(self.recipe)
         if self.dataset.get("task") is not None:
             fields["task"] = self.dataset["task"]
+        strategy: Any = self.strategy.name
+        if is_baseline(strategy):
+            strategy, settings = make_baseline(strategy, **settings), {}
         return Recipe.of(
             self.preset or self.protocol,
-            baseline_or_name(self.strategy.name),
+            strategy,
             self.tuning.name,
             settings,
             dict(self.tuning.settings),

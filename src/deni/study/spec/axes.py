@@ -205,7 +205,7 @@ def _typed(pairs: Mapping[str, Spot], parts: Sequence[str], folder: Path) -> dic
         if key in parts:
             spots = spot.pairs(fields(strategy_or_baseline(key)), f"setting of {key}")
             settings[key] = _typed(spots, [key], folder)
-        elif key == "augmented":
+        elif key == "augmented" or (key == "descriptions" and not spot.is_mapping):
             settings[key] = _file(spot, folder)
         else:
             owner = next(part for part in parts if key in fields(strategy_or_baseline(part)))
