@@ -59,6 +59,18 @@ def test_a_diagnosis_is_told_in_sentences_and_kept(diagnose):
         assert {row.attempts for row in store.results()} == {1}  # nothing was trained again
 
 
+def test_baselines_are_those_that_are_named(diagnose, server, tmp_path):
+    flags = ("--labeled", "18", "--epochs", "1", "--seeds", "2", "--trial-seeds", "2", "--no-investigate", "--no-trial")
+    server.always = lambda _: '{"label": "login"}'
+    own = ("--llm-model", "m", "--base-url", server.url, "--cache", str(tmp_path / "cache"), "--yes")
+    result = diagnose(*flags, *own, "--baselines", "majority,llm", "--price-output", "1")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stdout.split())
+    assert re.search(r"on the same texts: majority (\d+\.\d), llm \d+\.\d \(0\.005 per 1,000 texts\)", told)
+    rows = diagnose(*flags, "--no-baselines", "--dry-run").output
+    assert "baselines" not in rows
+
+
 def test_parts_can_be_left_away(diagnose):
     output = diagnose(*SMALL, "--no-investigate", "--no-trial", "--dry-run").output
     assert "source" not in output

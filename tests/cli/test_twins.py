@@ -7,6 +7,7 @@ import pytest
 
 from deni.artifact import export
 from deni.augmentation import AUGMENTERS
+from deni.baselines import BASELINES
 from deni.cli import COMMANDS, main
 from deni.commands.augment import augment_file
 from deni.commands.demo import run_demo
@@ -54,16 +55,16 @@ FUNCTIONS = {
 SHOWN = {
     "augment": {"yes"},
     "demo": {"json_file", "overwrite"},
-    "diagnose": {"dry_run", "as_json"},
+    "diagnose": {"dry_run", "as_json", "no_baselines"},
     "evaluate": {"as_json"},
     "inspect": {"json_file", "overwrite"},
     "study run": {"dry_run"},
-    "train": {"baselines", "explain"},
+    "train": {"baselines", "no_baselines", "explain", *fields(BASELINES.built_in().values())},
 }
 # What has another name in the function, which takes an object, a mapping, or a folder as the library calls it.
 HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
-    "diagnose": {"tuning_settings": fields(TUNINGS.values())},
+    "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
     "export": {"folder": {"model"}},
     "strategies show": {"settings": fields(STRATEGIES.values())},
     "train": {

@@ -15,6 +15,7 @@ from deni.commands.train import train_file
 from deni.errors import InputError, InputWarning
 from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport
+from tests.helpers.chat_server import refusing
 
 
 def train(path, model_folder, output, report=None, **more):
@@ -162,3 +163,44 @@ def test_a_training_has_baselines_beside_it_unless_they_are_left_out(tickets, mo
     assert "On the same test texts: majority" in (tmp_path / "model" / PAGE).read_text()
     told = run("train", tickets, *flags, "--output", tmp_path / "other", "--no-baselines")
     assert "tfidf" not in told
+
+
+def test_a_language_model_is_asked_only_where_it_is_named(tickets, model_folder, tmp_path, server):
+    flags = ("--model", model_folder, "--epochs", 1, "--strategy", "default", "--no-progress")
+    own = ("--llm-model", "m", "--base-url", server.url, "--cache", tmp_path / "cache", "--yes", "--price-input", 2)
+    server.always = lambda _: '{"label": "login"}'
+    run("train", tickets, *flags, "--output", tmp_path / "first")
+    assert server.asked == []
+    told = run("train", tickets, *flags, *own, "--baselines", "majority,llm", "--output", tmp_path / "second")
+    assert re.search(
+        r"majority [\d.]+ \([\d.]+ s\), llm [\d.]+ \([\d.]+ s, 0.02 per 1,000 texts\), this", " ".join(told.split())
+    )
+    assert len(server.asked) == json.loads((tmp_path / "second" / "deni.json").read_text())["metrics"]["test_texts"]
+    assert "tfidf" not in told
+    # With another model nothing is known, and the server says no: the training is kept, and its report.
+    server.always = refusing(400)
+    own = (*own, "--llm-model", "n", "--baselines", "tfidf,llm")
+    told = run("train", tickets, *flags, *own, "--output", tmp_path / "third")
+    flat = " ".join(told.split())
+    assert re.search(r"On the same test texts: tfidf [^,]+, this model", flat)
+    assert "The baseline llm was left out:" in flat
+    assert (tmp_path / "third" / PAGE).exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (["--baselines", "llm"], "--llm-model"),
+        (["--baselines", "llm", "--llm-model", "m", "--base-url", "http://localhost:9/v1"], "give --yes"),
+        (["--baselines", "tfidf,frosen"], "did you mean frozen?"),
+        (["--baselines", "frequent_tag"], "frequent_tag is for tags of words, not for single_label"),
+        (["--examples", "3"], "--examples is a setting of the baseline llm: name it"),
+        (["--baselines", "tfidf", "--no-baselines"], "not both"),
+    ],
+)
+def test_what_a_baseline_lacks_is_said_before_the_training(tickets, model_folder, tmp_path, flags, why):
+    output = tmp_path / "model"
+    said = CliRunner().invoke(main, ["train", tickets, "--model", model_folder, "--output", str(output), *flags])
+    assert said.exit_code == 2
+    assert why in " ".join(said.output.split())
+    assert not output.exists()

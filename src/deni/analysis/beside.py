@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 
-from deni.baselines import BASELINES
+from deni.baselines import Baseline, usual_baselines
+from deni.errors import InputError
 from deni.measures import Estimate, other_texts
 from deni.progress import ProgressBar
 from deni.provenance import digest
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from deni.finetune import Evaluation
     from deni.recipe import Recipe
 
-_OUTPUTS: dict[str, tuple[np.ndarray, float]] = {}  # digest of what is fitted and predicted -> outputs, seconds
+# Digest of what is fitted and predicted -> outputs, seconds, what else is said of it.
+_OUTPUTS: dict[str, tuple[np.ndarray, float, str]] = {}
 KEPT = 16
 
 
@@ -34,12 +37,14 @@ class BaselineScore:
         score: the headline of the task.
         seconds: of its fit and its predictions.
         outputs: as those of a vote.
+        remark: what else there is to say, such as a price.
     """
 
     name: str
     score: float
     seconds: float
     outputs: np.ndarray
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,12 @@ class Beside:
         scores: of each baseline that makes sense for the task.
         difference: the model's headline minus that of the best, with the interval of 95 % over other test texts, which
             both share.
+        left_out: baselines that were named and could not be asked, and why.
     """
 
     scores: Sequence[BaselineScore]
     difference: Estimate
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def best(self) -> BaselineScore:
@@ -69,7 +76,8 @@ def compare_with_baselines(
     generator: np.random.Generator,
     device: Any = None,
     progress: bool = False,
-) -> Beside:
+    baselines: Sequence[Baseline] | None = None,
+) -> Beside | None:
     """Fit the baselines on the texts that a model was trained on, and compare it with the best of them.
 
     Args:
@@ -78,33 +86,49 @@ def compare_with_baselines(
         labels: names of the outputs.
         generator: draws the test texts again.
         device: where an encoder computes.
+        baselines: to fit; None for those that make sense for the task and run without being named.
+
+    Returns:
+        None where no baseline came to a score.
     """
     kind, tested = TASKS[recipe.task], evaluation.texts
-    fitting = [name for name in BASELINES.built_in() if not BASELINES[name]().why_unfit(kind, train.pairs)]
-    scores = []
+    fitting = usual_baselines(kind, train.pairs) if baselines is None else baselines
+    scores, left_out = [], {}
     with ProgressBar("baselines", len(fitting), unit="fitted", shown=progress) as bar:
-        for name in fitting:
-            outputs, seconds = _outputs(name, train, tested, recipe, device)
-            score = kind.scores(evaluation.gold, outputs, labels)[kind.headline]
-            scores.append(BaselineScore(name, score, seconds, outputs))
+        for baseline in fitting:
+            try:
+                outputs, seconds, remark = _outputs(baseline, train, tested, recipe, device)
+            except (InputError, click.Abort) as error:
+                if not baseline.on_request:
+                    raise
+                # The training is done, and a server that does not answer must not take its report away.
+                left_out[baseline.name] = str(error) or "nothing was sent"
+            else:
+                score = kind.scores(evaluation.gold, outputs, labels)[kind.headline]
+                scores.append(BaselineScore(baseline.name, score, seconds, outputs, remark))
             bar.advance()
+    if not scores:
+        return None
     best = max(scores, key=lambda each: each.score)
     mine, other = (kind.headline_by_weight(evaluation.gold, each, labels) for each in (evaluation.votes, best.outputs))
     ends = other_texts(lambda weights: mine(weights) - other(weights), np.ones(len(tested)), generator=generator)
-    return Beside(scores, Estimate(evaluation.metrics[kind.headline] - best.score, *ends))
+    return Beside(scores, Estimate(evaluation.metrics[kind.headline] - best.score, *ends), left_out)
 
 
-def _outputs(name: str, train: Texts, tested: Texts, recipe: Recipe, device: Any) -> tuple[np.ndarray, float]:
+def _outputs(
+    baseline: Baseline, train: Texts, tested: Texts, recipe: Recipe, device: Any
+) -> tuple[np.ndarray, float, str]:
     """Predictions and seconds of a baseline, kept in the process: a second model of the same texts need not wait."""
     how = [recipe.model, recipe.max_length, recipe.pooling, recipe.normalize_features, recipe.class_weights]
     texts = [train.task, list(train.order), list(train.texts), train.labels, list(tested.texts)]
-    key = digest([name, how, str(device), texts])
+    key = digest([baseline.name, baseline.settings(), how, str(device), texts])
     if key not in _OUTPUTS:
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = BASELINES[name]().fit(train, recipe, device).outputs(tested.texts)
+            fitted = baseline.fit(train, recipe, device)
+            outputs = fitted.outputs(tested.texts)
         while len(_OUTPUTS) >= KEPT:
             del _OUTPUTS[next(iter(_OUTPUTS))]
-        _OUTPUTS[key] = outputs, time.perf_counter() - began
+        _OUTPUTS[key] = outputs, time.perf_counter() - began, baseline.remark(fitted.notes)
     return _OUTPUTS[key]

@@ -1,4 +1,7 @@
-"""A study in at most five sentences: who leads, who is steadiest, at what cost, what is not known."""
+"""A study in at most five sentences: who leads, who is steadiest, at what cost, what is not known.
+
+A baseline that costs money adds its price.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from deni.analysis.tables import Tables
+from deni.baselines import BASELINES, is_baseline
 from deni.measures import LEAST_SEEDS
 
 MOST = 5  # sentences
@@ -17,10 +21,10 @@ NAMED = 4  # strategies that a sentence names; of more, how many
 def summarize(tables: Tables) -> list[str]:
     """The sentences to read first; every one is about these runs alone."""
     if len(tables.runs.strategies) == 1:
-        return [*_alone(tables), _limits(tables)]
+        return [*_alone(tables), _limits(tables), *_of_baselines(tables)]
     leader, steadiest = _first(tables, "mean"), _first(tables, "sd")
     found = [_leads(tables, leader), *_steadiest(tables, steadiest), *_cost(tables, leader, steadiest)]
-    return [*found, *_open(tables), _limits(tables)][:MOST]
+    return [*[*found, *_open(tables), _limits(tables)][:MOST], *_of_baselines(tables)]
 
 
 def _rows(tables: Tables) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -98,6 +102,14 @@ def _cost(tables: Tables, leader: str, steadiest: str) -> Iterator[str]:
         yield f"A run costs: {', '.join(told)}."
     elif leader == tables.baseline and base and not pd.isna(base):
         yield f"{leader} costs {base:,.0f} member-steps a run."
+
+
+def _of_baselines(tables: Tables) -> Iterator[str]:
+    """What baselines have to say beside their scores, such as a price."""
+    for group in tables.runs.groups:
+        name = group.rows[0].cell.strategy.name if group.rows else ""
+        if is_baseline(name) and (remark := BASELINES[name]().remark(group.rows[0].diagnostics)):
+            yield f"{group.strategy} on {group.setting.label}: {remark}."
 
 
 def _open(tables: Tables) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,17 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
     For several labels, numbers, or tags of words: `make_baseline(name).fit(texts, recipe)`, with `deni.data.Texts`.
 
     Args:
-        baseline: `majority`, `tfidf` or `frozen`.
+        baseline: `majority`, `tfidf`, `frozen` or `llm`.
         model: of `frozen`: `minilm`, a folder, or a hub id.
         max_length: tokens after which `frozen` cuts a text; None for the model's limit.
         pooling: of `frozen`, see `deni.models.features.FrozenEncoder`.
         class_weights: whether all classes count alike.
         device: where `frozen` computes: `auto`, `cpu`, `cuda`, ...
+        settings: the baseline's own, such as `{"llm_model": "NAME", "yes": True}`.
 
     Attributes:
         classes_: the labels, sorted, `(C,)`.
-        notes_: what was chosen, such as `c`.
+        notes_: what was chosen, such as `c`, or counted in the last prediction, such as tokens.
 
     >>> texts, labels = ["red wine", "red car", "green tea", "green car"], ["red", "red", "green", "green"]
     >>> BaselineClassifier("tfidf").fit(texts, labels).predict(["a red house"]).tolist()
@@ -44,6 +45,7 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
         pooling: str = "auto",
         class_weights: bool = False,
         device: str = "auto",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.baseline = baseline
         self.model = model
@@ -51,32 +53,33 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
         self.pooling = pooling
         self.class_weights = class_weights
         self.device = device
+        self.settings = settings
 
     def fit(self, X: Sequence[Text], y: Sequence[Any]) -> BaselineClassifier:
         """Learn from texts or pairs of texts X `(N,)` with labels y `(N,)`."""
         from deni.baselines import make_baseline
         from deni.recipe import Recipe
 
-        baseline, texts = make_baseline(self.baseline), _as_texts(X)
+        baseline, texts = make_baseline(self.baseline, **(self.settings or {})), _as_texts(X)
         classes, numbers = np.unique(np.asarray(y), return_inverse=True)
         if len(numbers) != len(texts):
             raise InputError(f"{len(texts)} texts and {len(numbers)} labels: give each text one")
-        width = len(str(len(classes)))  # names that sort as the classes do
-        labels = [f"{number:0{width}d}" for number in numbers]
+        names = [str(each) for each in classes]
         recipe: Any = Recipe.of(
             model=self.model,
             max_length=self.max_length,
             pooling=self.pooling,
             class_weights=self.class_weights,
         )
-        fitted = baseline.fit(Texts(texts, labels, "X", None), recipe, self.device)
-        self.classes_, self.notes_, self._outputs = classes, dict(fitted.notes), fitted.outputs
+        fitted = baseline.fit(Texts(texts, [names[at] for at in numbers], "X", None), recipe, self.device)
+        self.classes_, self.notes_, self._outputs = classes, fitted.notes, fitted.outputs
+        self._columns = [fitted.labels.index(name) for name in names]  # 10 is behind 9, as a name in front of it
         return self
 
     def predict_log_proba(self, X: Sequence[Text]) -> np.ndarray:
         """Log probabilities in the order of `classes_`, `(N, C)`."""
         check_is_fitted(self, "classes_")
-        return self._outputs(_as_texts(X))
+        return self._outputs(_as_texts(X))[:, self._columns]
 
     def predict_proba(self, X: Sequence[Text]) -> np.ndarray:
         """Probabilities in the order of `classes_`, `(N, C)`."""

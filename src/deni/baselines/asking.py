@@ -207,7 +207,7 @@ def spread_over(numbers: np.ndarray, count: int) -> list[int]:
     if not count:
         return []
     places = np.linspace(0, len(order) - 1, min(count, len(order)))
-    return [int(order[int(round(each))]) for each in places]
+    return [int(order[round(each)]) for each in places]
 
 
 def _number_of(value: Any, labels: Sequence[str]) -> int | None:

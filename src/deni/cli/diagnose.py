@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deni.baselines import BASELINES
 from deni.cli import example
 from deni.cli.options import training
+from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
@@ -44,6 +46,7 @@ GROUPS = {
     "Data": "text_pair_column test_size split config_name augmented block preset protocol",
     "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features pairs bf16",
     "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
+    "Baselines": "baselines no_baselines",
     "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
 TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses.fields(cls)}
@@ -52,7 +55,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @click.command(
     "diagnose",
     cls=SettingsCommand,
-    owners={"tuning": TUNINGS},
+    owners={"tuning": TUNINGS, "baselines": BASELINES},
     groups=GROUPS,
     more="A tuning has settings, which are flags, too: deni tunings show NAME, or deni diagnose --tuning NAME --help.",
     epilog=example("deni diagnose tickets.csv --tuning lora --labeled 100 --epochs 3 --dry-run"),
@@ -130,6 +133,7 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @running_options
 @field_options(TUNINGS)
+@baseline_options("tfidf, frozen")
 def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     """Measure how much results on FILE vary, why, and what helps.
 
@@ -145,9 +149,10 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     from deni.commands.diagnose import diagnose_file
     from deni.diagnose.report import print_costs, print_findings
 
+    baselines = take_baselines(given)
     settings = taken(given, TUNINGS.values())
     arguments = {name: value for name, value in given.items() if name not in TUNING_FIELDS}
-    planned = diagnose_file(file, tuning_settings=settings, **arguments)
+    planned = diagnose_file(file, tuning_settings=settings, baselines=baselines, **arguments)
     if dry_run:
         print_costs(planned.diagnosis, planned.left, console())
         say(planned.run.estimate())

@@ -8,14 +8,17 @@ from typing import Any
 
 import click
 
+from deni.baselines import BASELINES, make_baseline
 from deni.cli import example
 from deni.cli.options import training
+from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import Number, Whole
 from deni.data import check_data, check_split
+from deni.errors import SettingError
 from deni.inputs import check_file, check_pretrained
 from deni.outputs import check_folder
 from deni.randomness import SOURCES
@@ -38,7 +41,7 @@ SEEDED = {
 }
 GROUPS = {
     "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain "
-    "baselines resume resume_from overwrite",
+    "baselines no_baselines resume resume_from overwrite",
     "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
@@ -91,7 +94,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.command(
     "train",
     cls=_Remembers,
-    owners={"strategy": STRATEGIES, "tuning": TUNINGS},
+    owners={"strategy": STRATEGIES, "tuning": TUNINGS, "baselines": BASELINES},
     groups=GROUPS,
     more=MORE,
     epilog=example("deni train tickets.csv --tuning lora --labeled 500 --output model/"),
@@ -183,14 +186,10 @@ def _without_resuming(args: list[str]) -> list[str]:
     help="Tool that shows the curves during training; tensorboard reads OUTPUT.runs.",
 )
 @click.option("--explain", is_flag=True, help="Print after training what the members did.")
-@click.option(
-    "--baselines/--no-baselines",
-    default=True,
-    help="Report baselines on the same test texts: majority, tfidf and frozen.",
-)
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
 @field_options(STRATEGIES, skip=ARGUMENTS)
 @field_options(TUNINGS)
+@baseline_options("majority, tfidf, frozen; of words majority, frequent_tag")
 def command(
     file: str | None,
     data: str | None,
@@ -198,7 +197,6 @@ def command(
     strategy: str,
     preset: str | None,
     explain: bool,
-    baselines: bool,
     **given: Any,
 ) -> None:
     """Train a model on the labeled texts of FILE.
@@ -224,6 +222,7 @@ def command(
     from deni.recipe import Recipe
 
     preset = preset or given["protocol"]
+    chosen = take_baselines(given)
     seeds = {name: given.pop(_seed_name(name)) for name in SOURCES}
     own = {key: value for key, value in given.items() if key not in ARGUMENTS}
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
@@ -236,6 +235,11 @@ def command(
     files = {name: rest.pop(name) for name in names}
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
+
+    baselines = None if chosen is None else [make_baseline(name, **own) for name, own in chosen.items()]
+    for each in baselines or ():
+        if why := each.why_unfit(TASKS[plan.task], False):
+            raise SettingError(f"{each.name} {why}")
 
     from rich.table import Table
     from rich.text import Text

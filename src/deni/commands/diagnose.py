@@ -74,6 +74,7 @@ def diagnose_file(
     candidates: Sequence[str] = (),
     trial: bool = True,
     trial_seeds: int = 5,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
     store: str | Path | None = None,
     runner: str = "serial",
     workers: int | None = None,
@@ -97,6 +98,7 @@ def diagnose_file(
         investigate: whether to investigate any.
         candidates: strategies to try; empty for `deni.diagnose.plan.CANDIDATES`.
         trial: whether to try any.
+        baselines: name -> settings; None for `deni.diagnose.plan.RIVALS`.
         store: None for a file next to the texts.
         runner, workers, pack, threads, address, gpus_per_worker, device, progress: see `deni.study.execution.run.Run`.
 
@@ -139,6 +141,7 @@ def diagnose_file(
         candidates=(candidates or None) if trial else (),
         seeds=seeds,
         trial_seeds=trial_seeds,
+        baselines=baselines,
     )
     place = check_store(store or default_store(file), [file, augmented])
     diagnosis = plan_diagnosis(question)

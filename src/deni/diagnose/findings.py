@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deni.baselines import Baseline
 from deni.data import Texts
 from deni.diagnose.plan import Diagnosis
 from deni.errors import InputError
@@ -136,10 +137,12 @@ class Rival:
     Args:
         score: its macro F1, 0 to 1.
         gain: of the diagnosed strategy over it, over seeds and test texts.
+        remark: what else there is to say, such as a price.
     """
 
     score: float
     gain: Difference
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def _rivals(diagnosis: Diagnosis, reading: _Reading) -> dict[str, Rival]:
         rival = np.tile(reading.predictions([job]), (len(plain), 1))  # each seed meets the same predictions
         generator = np.random.default_rng(derive(0, "diagnose", name))
         gain = mean_difference([Block(plain, rival, reading.gold)], generator=generator)
-        found[name] = Rival(reading.score(job), gain)
+        found[name] = Rival(reading.score(job), gain, reading.remark(job))
     return found
 
 
@@ -281,6 +284,11 @@ class _Reading:
             return float(row.metrics["macro_f1"])
         test = job.texts(self._diagnosis.study.library)[1]
         return majority_score(_numbered(test))
+
+    def remark(self, job: Job) -> str:
+        """What is said of a baseline beside its score."""
+        baseline, row = job.recipe.strategy, self._rows[job.key]
+        return baseline.remark(row.diagnostics) if isinstance(baseline, Baseline) and row.status == "done" else ""
 
     def predictions(self, jobs: Sequence[Job]) -> np.ndarray:
         """The votes of cells that share a test split, `(S, N)`."""

@@ -37,7 +37,7 @@ CANDIDATES = (
     NamedSettings("best_practices"),
     NamedSettings("ensemble", {"members": 3}),
 )
-RIVALS = ("tfidf", "frozen")  # baselines; the majority class is in the findings without a run
+RIVALS = (NamedSettings("tfidf"), NamedSettings("frozen"))  # the majority class is in the findings without a run
 _NOISY = (Forking, InputNoise, PriorNoise, WeightNoise)
 
 Grid = tuple[tuple[Job, ...], ...]  # a row a configuration, a column a value
@@ -55,6 +55,7 @@ class Question:
         sources: to investigate; None for all that play a part (data_split only when it is named).
         candidates: strategies to try in its place.
         trial_seeds: runs of each candidate, on the first of the seeds; at least 2.
+        rivals: baselines on the texts of the first seed.
 
     Raises:
         InputError: a number or source that makes no sense.
@@ -67,6 +68,7 @@ class Question:
     sources: tuple[str, ...] | None = None
     candidates: Sequence[NamedSettings] = CANDIDATES
     trial_seeds: int = 5
+    rivals: Sequence[NamedSettings] = RIVALS
 
     def __post_init__(self) -> None:
         for name in ("seeds", "configurations", "values", "trial_seeds"):
@@ -93,7 +95,7 @@ class Diagnosis:
         golden: runs that vary everything that is investigated.
         sources: of each investigated source the runs, configurations by values.
         trials: of each candidate its runs under the first of the seeds.
-        rivals: of each of `RIVALS` its fit on the texts of the first seed.
+        rivals: of each baseline its fit on the texts of the first seed.
         left_out: candidates that cannot run here, and why.
     """
 
@@ -152,6 +154,7 @@ def ask(
     values: int | None = None,
     sources: Sequence[str] | None = None,
     candidates: Sequence[str] | None = None,
+    baselines: Mapping[str, Mapping[str, Any]] | None = None,
     **counts: int,
 ) -> Question:
     """What `deni diagnose` asks; the arguments are those of the command.
@@ -163,6 +166,7 @@ def ask(
         budget: configurations and values that are not given, see `BUDGETS`.
         sources: None for all that play a part; empty for none.
         candidates: names; None for `CANDIDATES`, empty for none.
+        baselines: name -> settings; None for `RIVALS`, empty for none.
         counts: `seeds` and `trial_seeds` of `Question`.
     """
     if data == "-":
@@ -170,8 +174,8 @@ def ask(
     for name in (strategy, *(candidates or ())):
         if name in BASELINES:
             raise InputError(
-                f"{name} is a baseline, which has no seeds to vary: every diagnosis has {' and '.join(RIVALS)} beside "
-                "the strategy; name another one"
+                f"{name} is a baseline, which has no seeds to vary: name it in --baselines, which every "
+                "diagnosis has beside the strategy, and another one here"
             )
     if protocol == "paper" and labelled is None and make_strategy(strategy, preset or protocol).most_texts is None:
         labelled = PAPER_LABELED
@@ -198,6 +202,7 @@ def ask(
         values=size[1] if values is None else values,
         sources=chosen,
         candidates=tried,
+        rivals=RIVALS if baselines is None else [NamedSettings(name, own) for name, own in baselines.items()],
         **counts,
     )
 
@@ -233,8 +238,8 @@ def plan_diagnosis(question: Question) -> Diagnosis:
         except (InputError, SettingError) as error:  # such as phases that do not fit into so few steps
             left_out[called(candidate)] = str(error)
     rivals = {
-        name: planner.row([dataclasses.replace(cell, strategy=NamedSettings(name), vary="optimisation")])[0]
-        for name in RIVALS
+        each.name: planner.row([dataclasses.replace(cell, strategy=each, vary="optimisation")])[0]
+        for each in question.rivals
     }
     # Cells that may train in one population are adjacent.
     together: dict[str, list[Job]] = {}

@@ -110,7 +110,8 @@ def _of_seeds(found: Findings) -> str:
 
 def of_rivals(found: Findings) -> str:
     """What baselines score on the same texts, and whether the strategy is better than the best of them."""
-    scores = ", ".join(f"{name} {_points(rival.score)}" for name, rival in found.rivals.items())
+    remarks = {name: f" ({rival.remark})" if rival.remark else "" for name, rival in found.rivals.items()}
+    scores = ", ".join(f"{name} {_points(rival.score)}{remarks[name]}" for name, rival in found.rivals.items())
     name = max(found.rivals, key=lambda name: found.rivals[name].score)
     gain = found.rivals[name].gain
     between = f"{_signed(gain.value)} F1 ({_signed(gain.low)} to {_signed(gain.high)})"

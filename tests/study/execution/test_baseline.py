@@ -1,10 +1,13 @@
 """Baselines as cells of a study."""
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.dummy import DummyClassifier
 
 from deni.analysis.runs import read_runs
+from deni.analysis.summary import summarize
 from deni.analysis.tables import build_tables
 from deni.baselines import BASELINES
 from deni.errors import InputError
@@ -100,3 +103,38 @@ def test_what_makes_no_sense_is_one_line(study):
     ):
         with pytest.raises(InputError, match=message):
             jobs_of(study(strategies=strategies))
+
+
+def test_a_language_model_runs_where_the_study_names_it(study, tmp_path, server):
+    """One request a text for all seeds; price and unusable answers are in the store and in the report's sentences."""
+    answers = itertools.cycle(['{"label": "login"}', '{"label": "billing"}', "I do not know"])
+    server.always = lambda _: next(answers)
+    settings = {
+        **{"name": "llm", "label": "a model", "llm_model": "m", "base_url": server.url, "examples": 1, "yes": True},
+        **{"cache": str(tmp_path / "cache"), "concurrency": 1, "price_input": 1.0, "temperature": None},
+        "descriptions": {"billing": "money, invoices"},
+    }
+    made = read_study(study(strategies=["majority", settings]))
+    jobs = [job for job in made.jobs if job.cell.strategy.name == "llm"]
+    assert jobs[0].decides["strategy"]["settings"]["descriptions"] == {"billing": "money, invoices"}
+    assert "price_input" not in jobs[0].decides["strategy"]["settings"]
+    with Store(tmp_path / "study.db", create=True) as store:
+        assert Run(made, made.jobs, progress=False).into(store) == 0
+        runs = read_runs(store)
+        rows = [row for row in runs.rows if row.cell.strategy.name == "llm"]
+        sentences = summarize(build_tables(runs))
+    texts = len(jobs[0].texts(Library())[1])
+    assert len(server.asked) == texts
+    assert "- billing: money, invoices\n" in server.asked[0]
+    assert "temperature" not in server.bodies[0]
+    assert len(rows) == 3
+    assert {row.diagnostics["unusable"] for row in rows} == {texts // 3}
+    assert {row.diagnostics["price_per_1000"] for row in rows} == {0.01}
+    assert sentences[-1].startswith("a model on ")
+    assert sentences[-1].endswith(f"0.01 per 1,000 texts, {texts // 3} of {texts} answers unusable.")
+
+
+def test_a_mapping_where_none_belongs_and_an_unknown_setting_are_refused_with_their_line(study):
+    for settings, why in (({"instruction": {"a": "b"}}, "not a mapping"), ({"exampls": 3}, "did you mean examples")):
+        with pytest.raises(InputError, match=rf"line \d+: strategies\S*: .*{why}"):
+            read_study(study(strategies=[{"name": "llm", "llm_model": "m", **settings}]))

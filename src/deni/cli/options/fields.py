@@ -115,7 +115,7 @@ class SettingsCommand(GroupedCommand):
                     rows = setting_rows(table[name], ctx) or [("none", "")]
                 else:
                     rows = [("unknown", did_you_mean(name, list(table)))]
-                yield f"Settings of the {option} {name}", rows
+                yield f"Settings of the {option.removesuffix('s')} {name}", rows
 
     def grouped(self, option: click.Option) -> bool:
         """Whether an option belongs into a group; a setting is shown with what has it."""
@@ -133,8 +133,8 @@ def complete(table: Registry[Any]) -> Callable[[click.Context, click.Parameter, 
 
 
 def names_in(value: str) -> list[str]:
-    """The names in `a+b`, without aliases."""
-    return [ALIASES.get(part.strip(), part.strip()) for part in value.split("+")]
+    """The names in `a+b` or `a,b`, without aliases."""
+    return [ALIASES.get(part.strip(), part.strip()) for part in re.split(r"[+,]", value)]
 
 
 def setting_rows(cls: type, ctx: click.Context, defaults: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from deni.baselines import Baseline
+
 PAGE = "report.html"
 
 
@@ -27,14 +29,20 @@ class TrainingReport:
         title: of the page.
         command: what was typed; None where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
-        baselines: whether the model is put beside the baselines.
+        baselines: which the model is put beside; None for those that run without being named, empty for none.
 
     Attributes:
         summary: what was found, when the training is over.
         left_out: why there is no page, or nothing.
     """
 
-    def __init__(self, title: str, command: str | None = None, model: str = "MODEL", baselines: bool = True) -> None:
+    def __init__(
+        self,
+        title: str,
+        command: str | None = None,
+        model: str = "MODEL",
+        baselines: Sequence[Baseline] | None = None,
+    ) -> None:
         self.title, self.command, self.model, self.baselines = title, command, model, baselines
         self.summary: TrainingSummary | None = None
         self.left_out = ""

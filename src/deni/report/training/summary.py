@@ -13,6 +13,7 @@ import pandas as pd
 from deni.analysis.beside import Beside, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
+from deni.baselines import Baseline
 from deni.commands.train import TrainingRun
 from deni.provenance import versions
 from deni.randomness import derive
@@ -84,7 +85,7 @@ def summarize_training(
     generator: np.random.Generator,
     command: str | None = None,
     model: str = "MODEL",
-    baselines: bool = False,
+    baselines: Sequence[Baseline] | None = (),
 ) -> TrainingSummary:
     """Collect what is known of a training.
 
@@ -92,7 +93,7 @@ def summarize_training(
         generator: draws the test texts again, for the interval.
         command: what was typed.
         model: the artifact's folder, as commands name it.
-        baselines: whether to fit the baselines on the same texts.
+        baselines: to fit on the same texts; None for those that run without being named.
     """
     result, missing = done.result, {}
     trainer, schedule = result.trainer, result.schedule
@@ -141,15 +142,17 @@ def summarize_training(
         environment=environment(trainer.args.device),
         commands=[install([versions()]), command] if command else [],
         model=model,
-        beside=_beside(done) if baselines and on_test is not None else None,
+        beside=_beside(done, baselines) if on_test is not None and (baselines is None or baselines) else None,
     )
 
 
-def _beside(done: TrainingRun) -> Beside:
+def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside | None:
     assert done.train is not None
     assert done.evaluation is not None
     result = done.result
     recipe = dataclasses.replace(result.recipe, max_length=result.max_length)
     generator = np.random.default_rng(derive(recipe.seed, "report", "baselines"))
     device = result.trainer.args.device
-    return compare_with_baselines(done.train, done.evaluation, recipe, result.labels, generator, device, done.progress)
+    return compare_with_baselines(
+        done.train, done.evaluation, recipe, result.labels, generator, device, done.progress, baselines
+    )

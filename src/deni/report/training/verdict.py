@@ -71,9 +71,14 @@ def _beside(summary: TrainingSummary, points: bool) -> Iterator[str]:
     beside, test = summary.beside, summary.on_test
     if beside is None or test is None:
         return
-    scores = [f"{each.name} {score(each.score, points)} ({each.seconds:.1f} s)" for each in beside.scores]
+    scores = [
+        f"{each.name} {score(each.score, points)} ({', '.join(filter(None, [f'{each.seconds:.1f} s', each.remark]))})"
+        for each in beside.scores
+    ]
     mine = f"this model {score(test.score.value, points)} ({summary.seconds:.0f} s)"
     yield f"On the same test texts: {', '.join([*scores, mine])}."
+    for name, why in beside.left_out.items():
+        yield f"The baseline {name} was left out: {why}."
     best, difference = beside.best.name, beside.difference
     value, low, high = (f"{float(each) * (100 if points else 1):+.{1 if points else 3}f}" for each in difference)
     between = f"{value} (95 % interval {low} to {high})"

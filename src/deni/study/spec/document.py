@@ -98,7 +98,7 @@ class Spot:
 
         A text such as `1e-4`, which YAML does not take for a number, is one where a number is expected.
         """
-        if Mapping in map(get_origin, get_args(hint)) and self.is_mapping:
+        if self.is_mapping and any(get_origin(each) is Mapping for each in get_args(hint)):
             return {name: each.as_type(str) for name, each in self.pairs().items()}
         value = self.value
         kinds = get_args(hint) if get_origin(hint) in (UnionType, Union) else (hint,)
