@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -113,15 +114,18 @@ def translation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A server of chat completions that paraphrases."""
+    """A server of chat completions that paraphrases, or chooses the first label."""
 
-    def paraphrases(body: dict[str, Any]) -> Any:
+    def answers(body: dict[str, Any]) -> Any:
         question = body["messages"][0]["content"]
+        if "response_format" in body:
+            properties = body["response_format"]["json_schema"]["schema"]["properties"]
+            return json.dumps({"label": properties["label"]["enum"][0]})
         count = int(re.search(r"Write (\d+)", question)[1])
         return str([f"{question.rpartition('Text: ')[2]} again {at}" for at in range(count)]).replace("'", '"')
 
     with serving() as server:
-        server.always = paraphrases
+        server.always = answers
         yield server.url
 
 
@@ -184,7 +188,7 @@ class Page:
         strategy = words[words.index("--strategy") + 1] if "--strategy" in words else "deni"
         words = [*(self.here(word) for word in words), *SMALLER.get(name, [])]
         words += ["--members", "2"] if name == "train" and has_setting(strategy, "members") else []
-        words += ["--yes"] if "llm" in words else []
+        words += ["--yes"] if "--llm-model" in words else []
         words += ["--max-length", "30"] if "back_translation" in words else []  # which the tiny models take
         done = CliRunner().invoke(main, words)
         assert done.exit_code == 0, f"{block}: deni {' '.join(words)}\n{done.output}\n{done.exception!r}"
