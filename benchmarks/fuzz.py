@@ -331,7 +331,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="how many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(KINDS), action="append", help="kind of input; may be repeated")
-    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
+    parser.add_argument("--part", default="0/1", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=30, help="processor time of a command that hangs")
     parser.add_argument("--keep", type=Path, help="folder for what failed")
     parser.add_argument("--output", default=None, help="JSON file in place of results/fuzz.json")
@@ -342,43 +343,75 @@ def main() -> None:
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
-    most = args.cases if args.cases is not None else (1000 if args.minutes is None else None)
-    kinds = args.only or list(KINDS)
-    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as name:
-        fuzzer = Fuzzer(Path(name), args.seconds, args.keep.absolute() if args.keep else None)
-        order = random.Random(args.seed)
-        number = 0
-        told = time.monotonic()
-        try:
-            while (most is None or number < most) and (
-                args.minutes is None or time.monotonic() - began < 60 * args.minutes
-            ):
-                (kind,) = order.choices(kinds, [WEIGHTS[each] for each in kinds])
-                if number >= args.first:
-                    fuzzer.case(kind, args.seed, number)
-                number += 1
-                if time.monotonic() - told > 30:
-                    told = time.monotonic()
-                    total = sum((each for each in fuzzer.counts.values()), Counter())
-                    print(f"{number} cases, {dict(total)}", flush=True)
-        except KeyboardInterrupt:
-            pass
-        finally:
-            fuzzer.worker.end()
-        result = fuzzer.result()
-    for what, times in fuzzer.bad.most_common():
-        print(f"{times:5d}  {what}")
-    print("slowest:", *fuzzer.slowest, sep="\n  ")
-    for what in fuzzer.not_made:
-        print(f"       not made: {what}")
-    print("\n".join(f"{kind:10} {fuzzer.seconds[kind]:6.0f} s {counts}" for kind, counts in result["outcomes"].items()))
+    result = side_by_side(args) if args.jobs > 1 else alone(args, began)
     result |= {"seconds": round(time.monotonic() - began)}
     if args.output is None:
         write("fuzz", {**environment(), **result})
     else:
         Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
-    if fuzzer.bad:
+    if any(each[name] for each in result["outcomes"].values() for name in BAD):
         sys.exit("some inputs were neither taken nor refused in one line")
+
+
+def alone(args: argparse.Namespace, began: float) -> dict[str, Any]:
+    """Run cases in one process, and print what came of them."""
+    most = args.cases if args.cases is not None else (1000 if args.minutes is None else None)
+    end = None if args.minutes is None else began + 60 * args.minutes
+    part, parts = map(int, args.part.split("/"))
+    kinds = args.only or list(KINDS)
+    with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as name:
+        fuzzer = Fuzzer(Path(name), args.seconds, args.keep.absolute() if args.keep else None)
+        order = random.Random(args.seed)
+        number, told = 0, time.monotonic()
+        try:
+            while (most is None or number < most) and (end is None or time.monotonic() < end):
+                (kind,) = order.choices(kinds, [WEIGHTS[each] for each in kinds])
+                if number % parts == part:
+                    fuzzer.case(kind, args.seed, number)
+                number += 1
+                if time.monotonic() - told > 30:
+                    told = time.monotonic()
+                    print(f"{number} cases, {dict(sum(fuzzer.counts.values(), Counter()))}", flush=True)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            fuzzer.worker.end()
+    print("slowest:", *fuzzer.slowest, sep="\n  ")
+    for what in fuzzer.not_made:
+        print(f"       not made: {what}")
+    for what, times in fuzzer.bad.most_common():
+        print(f"{times:5d}  {what}")
+    result = fuzzer.result()
+    lines = (f"{kind:10} {fuzzer.seconds[kind]:6.0f} s {counts}" for kind, counts in result["outcomes"].items())
+    print("\n".join(lines), flush=True)
+    return result
+
+
+def side_by_side(args: argparse.Namespace) -> dict[str, Any]:
+    """Run every n-th case in a process of its own, and add up what came of them."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
+        files = [Path(name, f"{part}.json") for part in range(args.jobs)]
+        own = [sys.executable, __file__, *sys.argv[1:], "--jobs", "1"]
+        jobs = [
+            subprocess.Popen([*own, "--part", f"{part}/{args.jobs}", "--output", str(file)])
+            for part, file in enumerate(files)
+        ]
+        try:
+            for job in jobs:
+                job.wait()
+        except KeyboardInterrupt:
+            for job in jobs:
+                job.terminate()
+            for job in jobs:
+                job.wait()
+        found = [json.loads(file.read_text()) for file in files]
+    outcomes = {
+        kind: {name: sum(each["outcomes"].get(kind, {}).get(name, 0) for each in found) for name in OUTCOMES}
+        for kind in KINDS
+        if any(kind in each["outcomes"] for each in found)
+    }
+    totals = {name: sum(each[name] for each in found) for name in ("cases", "not_made", "processes")}
+    return {"cases": totals.pop("cases"), "outcomes": outcomes, **totals}
 
 
 if __name__ == "__main__":
