@@ -50,6 +50,13 @@ def test_a_number_that_nobody_means_is_one_line(tickets, tmp_path, what):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", [["strategies", "list"], ["strategies", "show", "deni"]])
+def test_steps_are_no_endless_number(command):
+    done = CliRunner().invoke(main, [*command, "--steps", "9" * 400])
+    assert done.exit_code == 2
+    assert f"{'9' * 400} is not in the range 1<=x<={2**31 - 1}" in done.stderr
+
+
 @pytest.mark.parametrize("pack", ["9" * 5000, "9" * 10, "\u0663", "\u00b2", "-1", "0", "1.5"])
 def test_a_pack_is_a_number_of_cells(tickets, model_folder, tmp_path, pack):
     study = f"datasets: [{{path: {tickets}}}]\nmodels: [{model_folder}]\nstrategies: [default]\nseeds: 1\n"

@@ -243,3 +243,9 @@ def test_the_labeled_text_of_an_augmented_one_is_a_text(tmp_path, seed):
         InputError, match=rf"^{tmp_path / 'a.jsonl'}, line 2, column 'seed': .* where a labeled text was"
     ):
         read_augmented(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("content", ['{"text": "a", "label": %s}', '[{"text": "a", "label": %s}]'])
+def test_json_numbers_of_more_digits_than_python_reads_are_named(tmp_path, content):
+    message = error_of(written(tmp_path, "a.jsonl", content % ("9" * 5000)))
+    assert message.endswith("but this is not JSON (a number of more digits than Python reads)")

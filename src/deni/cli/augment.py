@@ -11,7 +11,7 @@ from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, single_text_options, task_options
 from deni.cli.options.fields import SettingsCommand, field_options, taken
-from deni.cli.options.numbers import Whole
+from deni.cli.options.numbers import COUNT, Whole
 from deni.data import DATASETS, check_data
 from deni.outputs import check_output
 from deni.tasks import DEFAULT
@@ -31,7 +31,7 @@ from deni.terminal import say
 @click.option(
     "--method", type=Choice(list(AUGMENTERS)), default="easy", show_default=True, help="How new texts are made."
 )
-@click.option("--n", type=click.IntRange(min=1), default=1, show_default=True, help="New texts for each labeled one.")
+@click.option("--n", type=COUNT, default=1, show_default=True, help="New texts for each labeled one.")
 @single_text_options
 @LABEL
 @task_options

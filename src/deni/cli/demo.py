@@ -10,14 +10,14 @@ import click
 from deni.cli import example
 from deni.cli.options.choice import Choice
 from deni.cli.options.groups import GroupedCommand
-from deni.cli.options.numbers import Finite
+from deni.cli.options.numbers import MOST, Finite
 from deni.inputs import check_pretrained
 from deni.outputs import check_file, write_bytes
 from deni.terminal import console
 
 
 @click.command("demo", cls=GroupedCommand, epilog=example("deni demo --seeds 3 --labeled 90"))
-@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each strategy.")
+@click.option("--seeds", type=click.IntRange(1, MOST), default=3, show_default=True, help="Runs of each strategy.")
 @click.option(
     "--labeled",
     "labelled",

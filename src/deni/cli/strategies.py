@@ -12,12 +12,11 @@ from deni.cli.options.cards import about, in_a_line, write_about, write_rows, wr
 from deni.cli.options.choice import Choice
 from deni.cli.options.fields import SettingsCommand, complete, field_options, names_in, setting_rows, taken
 from deni.cli.options.groups import GroupedCommand
+from deni.cli.options.numbers import COUNT
 from deni.strategies import PRESETS, STRATEGIES
 from deni.terminal import say
 
-STEPS = click.option(
-    "--steps", type=click.IntRange(min=1), default=1250, show_default=True, help="Optimizer steps of a run."
-)
+STEPS = click.option("--steps", type=COUNT, default=1250, show_default=True, help="Optimizer steps of a run.")
 PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
 
 

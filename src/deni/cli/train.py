@@ -16,7 +16,7 @@ from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
-from deni.cli.options.numbers import Number, Whole
+from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.data import check_data, check_split
 from deni.errors import SettingError
 from deni.inputs import check_file, check_pretrained
@@ -171,7 +171,7 @@ def _without_resuming(args: list[str]) -> list[str]:
     type=Whole(),
     help="Epochs without a better --dev score after which training stops.  [default: never]",
 )
-@click.option("--save-steps", type=click.IntRange(min=1), help="Steps between checkpoints.  [default: one on Ctrl-C]")
+@click.option("--save-steps", type=COUNT, help="Steps between checkpoints.  [default: one on Ctrl-C]")
 @click.option("--resume", is_flag=True, help="Continue from the last whole checkpoint of the same command.")
 @click.option(
     "--resume-from",

@@ -17,6 +17,7 @@ from deni.study.store import schema
 from deni.study.store.database import Store
 from deni.study.store.merge import merge_files
 from deni.study.store.rows import Outputs, pack_arrays
+from deni.study.store.validate import DamagedCellError
 from deni.study.store.workers import worker_name
 from tests.helpers.cells import FORMAT_1, a_result, planned
 
@@ -380,3 +381,14 @@ def test_looking_at_rows_does_not_read_the_arrays(store):
     assert len(list(store.results())) == 4
     assert not [each for each in asked if "arrays" in each]
     assert json.loads(canonical(next(store.results()).decides)) == planned()[0].decides
+
+
+def test_predictions_without_their_cell_are_damaged(path, store):
+    """As where an index does not fit its table."""
+    (job,) = planned(1)
+    store.add([job], "study")
+    store.finish(job.key, a_result())
+    store._file.sqlite.execute("PRAGMA foreign_keys = OFF")
+    store._file.sqlite.execute("DELETE FROM cells")
+    with pytest.raises(DamagedCellError, match="its row is not found by its key"):
+        store.outputs(job.key)

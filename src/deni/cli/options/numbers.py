@@ -10,6 +10,7 @@ import click
 from deni.errors import short
 
 MOST = 10_000  # processes, threads, seeds
+COUNT = click.IntRange(1, 2**31 - 1)  # texts, steps
 
 
 class Number(click.types.FloatParamType):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli.options.choice import Choice
-from deni.cli.options.numbers import Number, Whole
+from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.models.pairs import PAIRS as PAIRS_READ
 from deni.models.pooling import KINDS
 from deni.strategies import PRESETS
@@ -25,12 +25,10 @@ PROTOCOL = click.option(
 LABELLED = click.option(
     "--labeled",
     "labelled",
-    type=click.IntRange(min=1),
+    type=COUNT,
     help="Labeled texts to train on, class-balanced.  [default: all]",
 )
-TEST_SIZE = click.option(
-    "--test-size", type=click.IntRange(min=1), help="Texts of the test split to measure on.  [default: all]"
-)
+TEST_SIZE = click.option("--test-size", type=COUNT, help="Texts of the test split to measure on.  [default: all]")
 EPOCHS = click.option("--epochs", type=Number(), help="Passes over the training texts.  [default: 10]")
 LEARNING_RATE = click.option("--learning-rate", type=Number(), help="Peak learning rate.  [default: the tuning's own]")
 BATCH_SIZE = click.option("--batch-size", type=Whole(), help="Texts of one optimizer step.  [default: 8]")

@@ -10,6 +10,7 @@ import pandas as pd
 from deni.data.formats.content import decoded
 from deni.errors import InputError
 
+ENDLESS = "a number of more digits than Python reads"
 JSON_LINE = 'expected one JSON object a line such as {"text": "...", "label": "..."}, or one array of them'
 
 
@@ -25,8 +26,8 @@ def read_json_lines(data: bytes, source: str) -> pd.DataFrame:
             continue
         try:
             record = json.loads(content)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", ENDLESS)
             raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is not JSON ({reason})") from None
         if not isinstance(record, dict):
             raise InputError(f"{source}, line {line}: {JSON_LINE}, but this is a {type(record).__name__}")
@@ -41,6 +42,6 @@ def _array_of(text: str) -> list[dict[str, Any]] | None:
         return None
     try:
         array = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return array if array and all(isinstance(each, dict) for each in array) else None

@@ -308,9 +308,11 @@ class Store:
         """
         packed = self._arrays(key)
         with self._file.one_line():
-            (labels,) = self._file.sqlite.execute("SELECT labels FROM cells WHERE key = ?", (key,)).fetchone()
+            found = self._file.sqlite.execute("SELECT labels FROM cells WHERE key = ?", (key,)).fetchone()
         try:
-            return check_arrays(packed, labels_of({"labels": labels}))
+            if found is None:  # an index that does not fit its table
+                raise DamagedCellError("its row is not found by its key")
+            return check_arrays(packed, labels_of({"labels": found[0]}))
         except DamagedCellError as error:
             raise DamagedCellError(f"{self.path}, cell {key[:12]}: {error} ({self._cure()})") from None
 
