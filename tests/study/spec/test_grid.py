@@ -351,6 +351,10 @@ REFUSED = {
     "strategies: [deni]\nfactor: {learning_rate: [0.1, -3]}": "line 8: factor.learning_rate[1]: learning_rate must be",
     "strategies: [deni]\nfactor: {engine: [loop, stacked]}": "line 8: factor.engine[1]: means the same cells as",
     "strategies: [default]\n\ttest_size: 3": "line 8: no YAML",
+    f"strategies: [default]\nrecipe: {{epochs: {'9' * 400}}}": "line 8: recipe.epochs: 999999999999999999999999999",
+    f"strategies: [{{name: deni, variance: {2**63}}}]": "[0].variance: 9223372036854775808 is too large a number",
+    'strategies: [{name: deni, label: "half \\ud83d"}]': "[0].label: 'half \\ud83d': half a surrogate pair is not a",
+    'strategies: [{name: deni, "\\ud83d": 1}]': "'\\ud83d': half a surrogate pair is not a character",
     "": "line 1: no strategies: a study needs datasets, strategies, seeds",
 }
 
@@ -405,6 +409,9 @@ ODD = (
     "'+'",
     "!!x 1",
     "? [1]\n",
+    "9" * 400,
+    "-1" + "0" * 19,
+    '"half \\ud83d"',
 )
 
 

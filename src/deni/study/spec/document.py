@@ -11,8 +11,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 
+from deni.data.values import has_surrogate
 from deni.errors import InputError, did_you_mean, short
 
+LARGEST = 2**63 - 1  # what a store's columns hold
 KINDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
@@ -53,9 +55,14 @@ class Spot:
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.wrong(f"expected one value, not a {'mapping' if self.is_mapping else 'list'}")
         try:
-            return yaml.SafeLoader("").construct_object(self.node)
+            value = yaml.SafeLoader("").construct_object(self.node)
         except (yaml.YAMLError, ValueError) as error:  # such as the 31st of February
             raise self.wrong(f"{short(self.node.value)} is not a value: {error}") from None
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise self.wrong(f"{short(value)} is too large a number")
+        if isinstance(value, str):
+            self._check_text(value)
+        return value
 
     def pairs(self, known: Collection[str] | None = None, what: str = "key") -> dict[str, Spot]:
         """Of a mapping; each at the line of its name.
@@ -74,6 +81,7 @@ class Spot:
                     "a name must be one word, not a list or mapping"
                 )
             name = str(name_node.value)
+            self._check_text(name)
             spot = Spot(self.file, f"{self.path}.{name}" if self.path else name, name_node.start_mark.line + 1, node)
             if name in found:
                 raise spot.wrong(f"given twice, first in line {found[name].line}")
@@ -107,6 +115,11 @@ class Spot:
             if fits:
                 return converted
         raise self.wrong(f"expected {' or '.join(_words(kinds))}, not {short(value)}")
+
+    def _check_text(self, text: str) -> None:
+        """Raise InputError for an escape such as `\\ud83d`, which no file can hold."""
+        if has_surrogate(text):
+            raise self.wrong(f"{short(text)}: half a surrogate pair is not a character, write the whole one")
 
     def _shown(self) -> str:
         return "a list" if self.is_list else short(self.value)

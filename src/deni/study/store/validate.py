@@ -231,12 +231,20 @@ def _json(raw: Mapping[str, Any], name: str) -> Any:
     if raw[name] is None:
         return None
     try:
-        value = json.loads(raw[name])
+        value = json.loads(raw[name], parse_int=_whole)
     except (ValueError, RecursionError):
         raise _Problem(f"{name} is no JSON") from None
     if depth(value, _DEEPEST) > _DEEPEST:
         raise _Problem(f"{name} is nested more than {_DEEPEST} levels deep")
+    if "\\ud" in raw[name].lower() and has_surrogate(json.dumps(value, ensure_ascii=False)):
+        raise _Problem(f"{name} has half a surrogate pair, which is not a character")
     return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > 20 or abs(int(digits)) >= 2**63:
+        raise _Problem(f"{short(digits)} is too large a number")
+    return int(digits)
 
 
 def _kind(value: Any) -> str:
