@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from deni.data import read_data, write_table
+from deni.data import check_table, read_data, write_table
 from deni.errors import InputError
 
 # What no file can hold: half a surrogate; what readers of texts refuse: only blanks, NUL.
@@ -56,4 +56,14 @@ def test_what_is_written_is_read_back_equal(suffix, texts, tmp_path_factory):
 def test_what_json_cannot_hold_is_one_line(tmp_path, more):
     with pytest.raises(InputError, match=r"out.jsonl: .jsonl cannot hold these columns \(.*\): write .csv instead"):
         write_table(pd.DataFrame({"text": ["a"], "more": [more]}), tmp_path / "out.jsonl")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.tsv", "out.jsonl", "out.parquet", "out.csv.gz"])
+def test_half_a_character_is_found_before_the_work(tmp_path, name):
+    table = pd.DataFrame({"text": ["a"], "more": ["half \ud83d"]}, dtype=object)
+    for check in (check_table, write_table):
+        with pytest.raises(InputError, match=rf"{name}: no file can hold .*ud83d.*, half a surrogate pair: write the"):
+            check(table, tmp_path / name)
+    check_table(table, "-")
     assert not list(tmp_path.iterdir())

@@ -69,6 +69,15 @@ def refused(*arguments):
     return line
 
 
+def test_half_a_character_in_a_title_or_a_file_name_is_written_as_an_escape(db, tmp_path):
+    page, named = tmp_path / "page.html", tmp_path / os.fsdecode(b"\xff.db")
+    db.rename(named)
+    write_report(named, page, title="half \ud83d")
+    text = page.read_text(encoding="utf-8")
+    assert "<h1>half \\ud83d</h1>" in text
+    assert "\\udcff.db" in text
+
+
 def test_mistakes_are_one_line(db, tmp_path):
     page = tmp_path / "r.html"
     assert "no such store" in refused(tmp_path / "none.db", "--output", page)

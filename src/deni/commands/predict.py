@@ -10,7 +10,7 @@ import pandas as pd
 
 from deni.artifact import load
 from deni.commands.reading import read_for_model
-from deni.data import Texts, is_conll, write_table
+from deni.data import Texts, check_table, is_conll, write_table
 from deni.errors import InputError, short
 from deni.outputs import check_output, format_of
 from deni.tasks import TASKS
@@ -59,6 +59,7 @@ def predict_file(
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
+    check_table(frame, output)
     predictions = TASKS[classifier.task].table(classifier(texts.texts), classifier.labels)
     own = [name for name in predictions.columns if name in frame.columns]
     frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})

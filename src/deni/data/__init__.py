@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deni.data.splits import choose_balanced, choose_stratified, strata, stratified_split
     from deni.data.texts import Text, Texts, fed, names, sides
     from deni.data.values import why_no_text, why_no_words
-    from deni.data.write import write_table
+    from deni.data.write import check_table, write_table
 
 _NAMES = {
     "augmented": "read_augmented",
@@ -32,7 +32,7 @@ _NAMES = {
     "splits": "choose_balanced choose_stratified strata stratified_split",
     "texts": "Text Texts fed names sides",
     "values": "why_no_text why_no_words",
-    "write": "write_table",
+    "write": "check_table write_table",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -44,6 +44,7 @@ __all__ = [
     "Texts",
     "check_data",
     "check_split",
+    "check_table",
     "check_trainable",
     "choose_balanced",
     "choose_stratified",

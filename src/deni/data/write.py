@@ -33,20 +33,29 @@ def write_table(frame: pd.DataFrame, output: str | Path, overwrite: bool = False
         write_data(_delimited(frame, ","))
         return
     path, suffix = Path(output), format_of(output)
-    try:
-        data = _conll(frame, path) if suffix == CONLL else bytes_of(frame, suffix)
-    except InputError:
-        raise
-    except (
-        pa.ArrowException,
-        OverflowError,
-        ValueError,
-    ) as error:  # of pyarrow and pandas, for what they cannot convert
-        first = short((str(error).splitlines() or [type(error).__name__])[0])
-        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
+    data = _conll(frame, path) if suffix == CONLL else _converted(frame, path, suffix)
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)  # without the time: equal tables are equal files
     write_bytes(path, data, overwrite, kept)
+
+
+def check_table(frame: pd.DataFrame, output: str | Path) -> None:
+    """Raise InputError where a file of this suffix cannot hold these columns: before minutes of work, not after them."""
+    if str(output) != "-" and format_of(output) != CONLL:
+        _converted(frame, Path(output), format_of(output))
+
+
+def _converted(frame: pd.DataFrame, path: Path, suffix: str) -> bytes:
+    try:
+        return bytes_of(frame, suffix)
+    except UnicodeEncodeError as error:
+        broken = ascii(error.object[error.start : error.end])
+        raise InputError(
+            f"{path}: no file can hold {broken}, half a surrogate pair: write the whole character, or drop the column"
+        ) from error
+    except (pa.ArrowException, OverflowError, ValueError) as error:  # of what they cannot convert
+        first = short((str(error).splitlines() or [type(error).__name__])[0])
+        raise InputError(f"{path}: {suffix} cannot hold these columns ({first}): write .csv instead") from error
 
 
 def bytes_of(frame: pd.DataFrame, suffix: str) -> bytes:

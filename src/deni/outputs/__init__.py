@@ -15,7 +15,7 @@ from deni.outputs.files import (
 from deni.outputs.folders import INFO, LIST, check_figures, check_folder, foreign_files, sizes, write_list
 from deni.outputs.names import check_name
 from deni.outputs.trying import check_room
-from deni.outputs.writing import SavedElsewhereError, place_file, write_bytes, write_folder, write_into
+from deni.outputs.writing import SavedElsewhereError, as_utf8, place_file, write_bytes, write_folder, write_into
 
 __all__ = [
     "CONLL",
@@ -23,6 +23,7 @@ __all__ = [
     "LIST",
     "SUFFIXES",
     "SavedElsewhereError",
+    "as_utf8",
     "check_figures",
     "check_file",
     "check_folder",

@@ -53,6 +53,15 @@ def write_bytes(path: Path, data: bytes, overwrite: bool = False, kept: str = ""
         raise _elsewhere(path, error, kept, lambda place: _write(place, data, False)) from error
 
 
+def as_utf8(text: str) -> bytes:
+    r"""A text as a file has it; half a character, as in the name of a file that is not UTF-8, as an escape.
+
+    >>> as_utf8("caf\xe9 \udcff")
+    b'caf\xc3\xa9 \\udcff'
+    """
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _write(path: Path, data: bytes, overwrite: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PREFIX, dir=path.parent)

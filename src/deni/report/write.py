@@ -11,7 +11,7 @@ from deni.analysis.runs import read_runs
 from deni.analysis.tables import Tables, build_tables
 from deni.errors import InputError
 from deni.inputs import check_store
-from deni.outputs import check_figures, check_file, write_bytes, write_into
+from deni.outputs import as_utf8, check_figures, check_file, write_bytes, write_into
 from deni.progress import track
 from deni.report.html.frame import check_packages
 from deni.report.html.page import build_page
@@ -81,7 +81,7 @@ def write_report(
         texts["page"] = build_page(tables, state_claims(tables), plan_repeat(rows, Path(store).name), heading)
     for name, path in places.items():
         kept = "the page is" if name == "page" else "the table is"
-        write_bytes(path, texts[name].encode(), overwrite, kept)
+        write_bytes(path, as_utf8(texts[name]), overwrite, kept)
     if figures is not None:
         write_into(figures, lambda folder: _draw(tables, folder), kept="the figures are")
     return tables
@@ -91,7 +91,7 @@ def _draw(tables: Tables, folder: Path) -> None:
     from deni.report.svg import draw_svgs
 
     for name, svg in draw_svgs(tables):
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{name}.svg").write_bytes(as_utf8(svg))
 
 
 def _watch(what: str, progress: bool) -> Callable[[Sequence[Any]], Iterable[Any]]:

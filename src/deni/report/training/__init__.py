@@ -9,6 +9,7 @@ import numpy as np
 
 from deni.commands.train import TrainingRun
 from deni.errors import InputError
+from deni.outputs import as_utf8
 from deni.randomness import derive
 from deni.report.html.frame import check_packages
 from deni.report.training.summary import TrainingSummary, summarize_training
@@ -58,7 +59,7 @@ class TrainingReport:
         except InputError as error:
             self.left_out = str(error)
             return {}
-        return {PAGE: build_page(self.summary, self.title).encode("utf-8", "replace")}
+        return {PAGE: as_utf8(build_page(self.summary, self.title))}
 
     def print_on(self, table: Table, console: Console) -> None:
         """Print the verdict, and the table with the short form below the rows that it has."""
