@@ -171,6 +171,29 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_step(texts, model_f
         fit(texts, model_folder, learning_rate=1e30)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "settings"), [("default", {}), ("swa", {}), ("delayed_ensemble", {"members": 2}), ("soup", {"members": 2})]
+)
+def test_weights_that_are_no_numbers_after_the_last_step_end_the_training(texts, model_folder, strategy, settings):
+    last = 2 * math.ceil(len(texts) / 8) - 1
+
+    class Poison(TrainerCallback):
+        """What the last update may do: its loss was still finite."""
+
+        def on_optimizer_step(self, args, state, control, model, **_):
+            if state.global_step == last:
+                with torch.no_grad():
+                    model.values["classifier.weight"][-1, 0, 0] = float("inf")
+
+    with pytest.raises(TrainingDivergedError, match=rf"run 0 has non-finite weights or predictions after step {last}, the last: "):
+        fit(texts, model_folder, strategy, strategy_settings=settings, callbacks=[Poison()])
+
+
+def test_weights_that_are_too_large_to_predict_end_the_training(texts, model_folder):
+    with pytest.raises(TrainingDivergedError, match="non-finite weights or predictions after step 0, the last: "):
+        fit(texts, model_folder, epochs=1, batch_size=64, learning_rate=1e30)  # one step, whose loss was finite
+
+
 def test_texts_that_cannot_be_trained_on_are_refused(tmp_path, model_folder):
     one = read_texts(write_csv(tmp_path / "one.csv", [("hello", "a"), ("hi", "a")]))
     with pytest.raises(InputError, match=r"one\.csv: all texts have the label 'a'"):

@@ -133,6 +133,12 @@ class FineTuneResult:
         """The population as a function of texts."""
         return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
 
+    def note_diverged(self, texts: Texts) -> None:
+        """Note runs that predict NaN for the first of these texts: weights may be finite, but too large."""
+        outputs = self.classifier().outputs(texts.texts[:8])  # (N, M, C)
+        finite = ~np.isnan(outputs).any((0, 2))
+        self.trainer.failures.note_members(finite.tolist(), self.trainer.runs, self.trainer.state.global_step - 1)
+
     def test(self, texts: Texts, progress: bool = False) -> Evaluation:
         """Predictions of the members and their vote for labeled examples."""
         assert texts.labels is not None
@@ -304,10 +310,12 @@ def fine_tune(
             trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
     seconds = time.perf_counter() - began
     last = manifest.newest(checkpoints)
+    result = FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    result.note_diverged(train)
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
         raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
-    return FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    return result
 
 
 # ---- the run -------------------------------------------------------------------------------------------------------

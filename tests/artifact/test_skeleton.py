@@ -79,6 +79,13 @@ def test_settings_that_are_no_part_of_the_config_are_found_by_their_predictions(
     assert "predicts otherwise" in how_to_read(population, tokenizer).needs
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_model_that_diverged_is_what_its_config_describes(tokenizer, bad):
+    population = population_of(small)
+    population.values["classifier.bias"][0, 0] = bad
+    assert how_to_read(population, tokenizer).needs == ""
+
+
 def test_a_buffer_that_the_config_does_not_describe_is_named(tokenizer):
     population = population_of(small)
     population.model.register_buffer("own", torch.ones(1), persistent=False)

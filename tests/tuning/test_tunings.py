@@ -190,6 +190,14 @@ def test_the_mean_of_products_is_the_best_approximation_of_its_rank(kind):
     )
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_the_mean_of_products_of_a_member_that_diverged_is_not_finite(bad):
+    names = ("query.lora_A.default.weight", "query.lora_B.default.weight")
+    values = {name: torch.randn(3, *shape) for name, shape in zip(names, [(2, 6), (5, 2)], strict=True)}
+    values[names[0]][1, 0, 0] = bad
+    assert not bool(mean_of_products(values)[names[0]].isfinite().all())
+
+
 def test_a_factor_whose_partner_is_frozen_is_averaged_by_itself():
     values = {"query.lora_A.default.weight": torch.randn(3, 4, 6, dtype=torch.float64)}
     merged = mean_of_products(values)["query.lora_A.default.weight"]

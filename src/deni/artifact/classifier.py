@@ -119,14 +119,25 @@ class Classifier:
         members = torch.from_numpy(self.members(texts, batch_size))
         return vote(members, combine or self.combine, self.task).numpy()
 
-    @torch.no_grad()
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """Per-member outputs: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression; of
         words `(W, M, C)` log probabilities, those of all texts concatenated.
 
         A text of more tokens than `max_length` is cut there. One of words continues in another row, so that each
         word has a prediction; a word without a token (control characters) has equal probabilities.
+
+        Raises:
+            ArtifactError: one of them is NaN.
         """
+        result = self.outputs(texts, batch_size)
+        if np.isnan(result).any():
+            where = "the model" if self.source is None else str(self.source)
+            raise ArtifactError(f"{where} predicts NaN: its weights or its configuration are damaged, train it again")
+        return result
+
+    @torch.no_grad()
+    def outputs(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """As `members`, whatever they are."""
         for at, text in enumerate(texts):
             if why := self._why_unfit(text):
                 raise InputError(f"text {at} is {short(text)}: {why}")
@@ -153,9 +164,6 @@ class Classifier:
                     rows, places = self._first_tokens(batch, rows)
                 self._compute(batch, rows, places, result)
                 bar.advance(len(texts_of_batch))
-        if torch.isnan(result).any():
-            where = "the model" if self.source is None else str(self.source)
-            raise ArtifactError(f"{where} predicts NaN: its weights or its configuration are damaged, train it again")
         return result.numpy()
 
     def _tokenized(self, texts: Sequence[Text]) -> Any:

@@ -50,7 +50,7 @@ from deni.schedule import Phase, Schedule
 from deni.strategies import Strategy
 from deni.strategies.base import Outputs, Score
 from deni.training.batches import SampleOrder
-from deni.training.failures import Failures
+from deni.training.failures import Failures, finite_members
 from deni.training.fork_monitor import ForkMonitor
 from deni.training.fork_records import Diagnostics
 from deni.tuning.lora import mean_of_products
@@ -255,14 +255,21 @@ class Phases(TrainerCallback):
             score: see `Strategy.finish`.
         """
         phase = self.planned.at(done - 1)
+        self.note_not_finite(done)
         # The best population stays at the size at which it was evaluated.
         if phase.merge and self.population.members > 1 and not self.best_is_loaded:
             self.merge(phase, done)
         elif self.population.size > models:
             what: Literal["vote", "merge"] = "vote" if self.strategy.votes else "merge"
             self.monitor.compare(self.population, self.failures.runs, what, done)
-        self.strategy.finish(self.population, score, self.outputs)
+        if len(self.failures.runs) < self.runs:
+            self.strategy.finish(self.population, score, self.outputs)
+            self.note_not_finite(done)
         self.follow(None)
+
+    def note_not_finite(self, done: int) -> None:
+        """After the last step, whose loss may have been finite while its update is not."""
+        self.failures.note_members(finite_members(self.population.values), self.runs, done - 1)
 
     def merge(self, phase: Phase, step: int) -> None:
         """The members of this phase become one again."""

@@ -111,7 +111,7 @@ def _mean_product(a: Tensor, b: Tensor, diagonal: Tensor | None = None) -> list[
         diagonal: `(K, r, 1)`.
 
     Returns:
-        nothing for equal members, which stay exactly themselves.
+        nothing for equal members, which stay exactly themselves, or where one is not finite.
     """
     import torch
 
@@ -121,7 +121,10 @@ def _mean_product(a: Tensor, b: Tensor, diagonal: Tensor | None = None) -> list[
     left, right = b.flatten(2).double(), a.flatten(2).double()  # (K, out, r), (K, r, in)
     if diagonal is not None:
         right = right * diagonal.double()
-    u, s, vh = torch.linalg.svd((left @ right).mean(0), full_matrices=False)
+    product = (left @ right).mean(0)
+    if not bool(product.isfinite().all()):
+        return []
+    u, s, vh = torch.linalg.svd(product, full_matrices=False)
     rank = min(a.shape[1], len(s))
     scale = s[:rank].sqrt() if diagonal is None else torch.ones_like(s[:rank])
     new_a, new_b = torch.zeros_like(right[0]), torch.zeros_like(left[0])

@@ -105,6 +105,8 @@ def _outcome(
     if len(failures) == strategy.runs:
         return _said(TrainingDivergedError(str(failures[-1])))
     voters = members[:, trainer.voters(at)]
+    if np.isnan(voters).any():
+        return _said(TrainingDivergedError("the run predicts NaN: likely the learning rate is too large"))
     votes = vote(torch.from_numpy(voters), strategy.combine, fitted.recipe.task).numpy()
     gold = encode(measured, fitted.labels)
     return CellResult(
