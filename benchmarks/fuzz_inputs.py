@@ -903,7 +903,7 @@ def flags(draw: random.Random, whole: Path, here: Path) -> Case:
         places_ = [at for at, word in enumerate(argv) if not word.startswith("--") and at >= len(name.split())]
         at = draw.choice(places_) if places_ else 0
         before = argv[at - 1] if at else ""
-        if at and before not in ("--output", "--store", "--epochs"):
+        if at and before not in ("--output", "--store", "--epochs") and argv[at] != "out":
             argv[at] = draw.choice(FLAG_VALUES)
     return Case(argv)
 
