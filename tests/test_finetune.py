@@ -172,7 +172,8 @@ def test_a_loss_that_is_no_number_ends_the_training_with_the_step(texts, model_f
 
 
 @pytest.mark.parametrize(
-    ("strategy", "settings"), [("default", {}), ("swa", {}), ("delayed_ensemble", {"members": 2}), ("soup", {"members": 2})]
+    ("strategy", "settings"),
+    [("default", {}), ("swa", {}), ("delayed_ensemble", {"members": 2}), ("soup", {"members": 2})],
 )
 def test_weights_that_are_no_numbers_after_the_last_step_end_the_training(texts, model_folder, strategy, settings):
     last = 2 * math.ceil(len(texts) / 8) - 1
@@ -185,7 +186,9 @@ def test_weights_that_are_no_numbers_after_the_last_step_end_the_training(texts,
                 with torch.no_grad():
                     model.values["classifier.weight"][-1, 0, 0] = float("inf")
 
-    with pytest.raises(TrainingDivergedError, match=rf"run 0 has non-finite weights or predictions after step {last}, the last: "):
+    with pytest.raises(
+        TrainingDivergedError, match=rf"run 0 has non-finite weights or predictions after step {last}, the last: "
+    ):
         fit(texts, model_folder, strategy, strategy_settings=settings, callbacks=[Poison()])
 
 

@@ -40,7 +40,7 @@ def write_table(frame: pd.DataFrame, output: str | Path, overwrite: bool = False
 
 
 def check_table(frame: pd.DataFrame, output: str | Path) -> None:
-    """Raise InputError where a file of this suffix cannot hold these columns: before minutes of work, not after them."""
+    """Raise InputError where a file of this suffix cannot hold these columns: before work, not after it."""
     if str(output) != "-" and format_of(output) != CONLL:
         _converted(frame, Path(output), format_of(output))
 
