@@ -18,14 +18,14 @@ from deni.strategies import ALIASES, PRESETS, STRATEGIES, make_strategy
 )
 def test_phases_tile_the_steps_or_one_line_says_why_not(name, preset, steps):
     try:
-        schedule = make_strategy(name, preset=preset).schedule(steps)
+        schedule = make_strategy(name, preset=preset).tiled(steps)
     except ValueError as error:
         assert str(error)
         assert "\n" not in str(error)
         return
     assert [step for phase in schedule for step in range(phase.start, phase.stop)] == list(range(steps))
     assert schedule.steps == steps
-    assert schedule.cost == schedule.runs * sum(schedule.at(step).members for step in range(steps))
+    assert schedule.cost == schedule.runs * schedule.passes * sum(schedule.at(step).members for step in range(steps))
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,10 @@ if TYPE_CHECKING:
     from deni.strategies.linear_probe import LinearProbe as LinearProbe
     from deni.strategies.llrd import LLRD as LLRD
     from deni.strategies.mixout import Mixout as Mixout
+    from deni.strategies.multi_dropout import MultiDropout as MultiDropout
     from deni.strategies.noisy_interpolation import NoisyInterpolation as NoisyInterpolation
     from deni.strategies.prior_noise import PriorNoise as PriorNoise
+    from deni.strategies.r_drop import RDrop as RDrop
     from deni.strategies.refit import Refit as Refit
     from deni.strategies.reinit import Reinit as Reinit
     from deni.strategies.soup import Soup as Soup

@@ -103,19 +103,22 @@ class Schedule(Sequence[Phase]):
         phases: in order; the first begins at step 0, each begins where the one before stops. None where nothing is
             trained.
         runs: how many independent runs make one model (10 for an ensemble of ten, else 1).
+        passes: forward and backward passes of a member in an optimizer step.
     """
 
     phases: tuple[Phase, ...]
     runs: int = 1
+    passes: int = 1
 
     @classmethod
-    def of(cls, forked: Iterable[Phase], steps: int, runs: int = 1) -> Schedule:
+    def of(cls, forked: Iterable[Phase], steps: int, runs: int = 1, passes: int = 1) -> Schedule:
         """Fill the steps between the forked phases with phases of one member.
 
         Args:
             forked: the phases with more than one member, in any order.
             steps: optimizer steps of the whole run, at least 1.
             runs: independent runs that make one model.
+            passes: of a member in an optimizer step.
 
         Raises:
             SettingError: phases that overlap, or that do not fit into `steps`.
@@ -140,7 +143,7 @@ class Schedule(Sequence[Phase]):
             at = phase.stop
         if at < steps:
             tiles.append(Phase(at, steps))
-        return cls(tuple(tiles), runs)
+        return cls(tuple(tiles), runs, passes)
 
     def __len__(self) -> int:
         return len(self.phases)
@@ -158,8 +161,8 @@ class Schedule(Sequence[Phase]):
 
     @property
     def cost(self) -> int:
-        """Member-steps that one model costs."""
-        return self.runs * sum(phase.cost for phase in self.phases)
+        """Member-steps that one model costs; a step with two passes counts twice."""
+        return self.runs * self.passes * sum(phase.cost for phase in self.phases)
 
     @property
     def peak(self) -> int:

@@ -39,6 +39,8 @@ CASES = {
     "l2_sp": Case({"l2_strength": 1.0}, {"l2_strength": 0.0}),
     "linear_probe": Case({"probe_c": 0.01}, {"probe_c": 0.0}),
     "llrd": Case({"layer_decay": 0.5}, {"layer_decay": 1.0}),
+    "multi_dropout": Case({}, {"dropout_samples": 1}),
+    "r_drop": Case({}, {"r_drop_alpha": 0.0}),
     "refit": Case({"refit_c": 0.1}, {"refit_c": 0.0}),
     "reinit": Case({}, {"reinit_layers": 0}),
     "soup": Case({"members": 3, "ingredients": "greedy", "soup_from": 0.8}, {"members": 1}),

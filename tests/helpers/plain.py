@@ -149,6 +149,7 @@ def fine_tune(
     groups=None,
     factor=None,
     forward=logits_of,
+    objective=F.cross_entropy,
     gradients=None,
     after=None,
 ):
@@ -157,7 +158,8 @@ def fine_tune(
     Args:
         groups: parameter groups of the optimiser; default: one.
         factor: of the learning rate at a step; default: linear decay to 0.
-        forward: (model, ids, step) -> logits.
+        forward: (model, ids, step) -> logits, or whatever the objective takes.
+        objective: (logits, labels) -> loss.
         gradients: (model, step), called when the gradients are there.
         after: (model, steps done), called after the optimiser's step.
     """
@@ -173,7 +175,7 @@ def fine_tune(
             ids, labels = tensors([data[row] for row in order[at : at + 4]])
             with MemberDropout(Streams([sources["dropout"]])):
                 logits = forward(model, ids, step)
-            F.cross_entropy(logits, labels).backward()
+            objective(logits, labels).backward()
             if gradients:
                 gradients(model, step)
             optimizer.step()

@@ -124,7 +124,7 @@ def test_phases_tile_every_number_of_steps_or_say_that_they_do_not_fit(name):
         edges = [0, *(phase.stop for phase in schedule)]
         assert [phase.start for phase in schedule] == edges[:-1]
         assert edges[-1] == schedule.steps == steps
-        assert schedule.cost == strategy.runs * sum(phase.members * phase.steps for phase in schedule)
+        assert schedule.cost == strategy.runs * strategy.passes * sum(phase.members * phase.steps for phase in schedule)
         assert strategy.schedule(steps) == strategy.tiled(math.ceil(steps * strategy.run_length))
     assert fits > 50
 

@@ -84,6 +84,7 @@ def at_a_time(
     device: torch.device,
     side_by_side: bool,
     compute: Callable[..., Any] | None = None,
+    passes: int = 1,
 ) -> int | None:
     """How many members one forward pass can compute; None for all.
 
@@ -91,12 +92,14 @@ def at_a_time(
         model, inputs, longest, compute: see `estimate`.
         members: how many there are in the largest phase.
         side_by_side: whether as many as fit are computed side by side; if not, one must fit.
+        passes: how many forward passes a backward pass is for.
 
     Raises:
         SettingError: not even one fits.
     """
     with in_mode(model, training=True):
         need = estimate(model, inputs, longest, compute)
+    need = Estimate(need.parameters, need.activations * passes)
     free = available(device)
     fits = need.fitting(members, free)
     if fits < 1:

@@ -316,6 +316,18 @@ class PopulationModule(nn.Module):
         with self._cast_once:
             return self.compute(self.model, inputs, streams, self.focus_rows)
 
+    def further_masks(self, dropped: Tensor, count: int) -> MemberDropout:
+        """Inside, in the middle of a training pass, dropout draws masks besides those that the model draws by itself.
+
+        Args:
+            dropped: what dropout sees, `(M*B, D)`, or `(M*B, T, D)` of the tokens of the inputs.
+            count: how many times.
+        """
+        padding = None
+        if self.lengths is not None and dropped.dim() > 2:
+            padding = Padding(self.lengths, dropped.shape[1], self.padding_side, [(1,)] * count)
+        return MemberDropout(Streams(self.streams[self._focus.start : self._focus.stop], padding))
+
     def train(self, mode: bool = True) -> PopulationModule:
         """Switch between training and evaluation; after a training frozen weights may change."""
         if not mode:

@@ -12,7 +12,8 @@ When a hook is called, `<-` in training as pseudocode; what is in brackets is no
     for step in range(steps):
         [merge, or fork, where a phase ends or begins]
         with                                  <- training(population, step, steps)
-            [forward, backward]
+            [forward]                         <- losses(population, passes)
+            [backward]
         [clip the gradients, set the rates]   <- rate_at(step, steps)
         [update]
                                               <- after_step(population, step + 1, steps)
@@ -64,6 +65,21 @@ class Outputs(Protocol):
 
     def labels(self, run: int) -> Iterable[Tensor]:
         """The labels alone, batch by batch."""
+
+
+class Passes(Protocol):
+    """Forward passes of the members that are computed together, on their rows of a step; each with new dropout masks.
+
+    Called for what the model returns, folded.
+    """
+
+    def __call__(self) -> Any: ...
+
+    def loss(self, outputs: Any) -> Tensor:
+        """The mean loss of each member `(M,)`, of what a pass returned."""
+
+    def difference(self, first: Any, other: Any) -> Tensor:
+        """How far apart what two passes returned is, the mean of each member `(M,)`; see `Task.difference`."""
 
 
 Score = Callable[[Mapping[str, "Tensor"]], float]
@@ -144,6 +160,11 @@ class Strategy:
         return 1.0
 
     @property
+    def passes(self) -> int:
+        """How many forward passes of the model, with their backward passes, a member has in an optimizer step."""
+        return 1
+
+    @property
     def scope(self) -> str:
         """Which tensors its noise reaches, see `deni.noise.Noise`; what nothing moves may be left out of training."""
         return "head"
@@ -202,6 +223,10 @@ class Strategy:
         """
         yield
 
+    def losses(self, population: Population, passes: Passes) -> Tensor:
+        """The losses `(M,)` of the members that are computed together, on their rows of a step."""
+        return passes.loss(passes())
+
     def after_step(self, population: Population, step: int, steps: int) -> None:
         """Perturb or average when `step` of `steps` optimizer steps are done."""
 
@@ -233,7 +258,12 @@ class Strategy:
 
     def tiled(self, steps: int) -> Schedule:
         """All phases of a run of exactly so many optimizer steps; raises SettingError where they do not fit."""
-        return Schedule.of(self.phases(steps), steps, self.runs)
+        return Schedule.of(self.phases(steps), steps, self.runs, self.passes)
+
+    @property
+    def changes_loss(self) -> bool:
+        """Whether it has another loss than the training."""
+        return type(self).losses is not Strategy.losses
 
     @property
     def parts(self) -> tuple[Strategy, ...]:

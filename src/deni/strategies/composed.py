@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from deni.errors import SettingError
 from deni.schedule import Phase, Schedule
-from deni.strategies.base import LONG, Outputs, Score, Setup, Strategy
+from deni.strategies.base import LONG, Outputs, Passes, Score, Setup, Strategy
 from deni.tasks.voting import Combine
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from deni.population import Population
 
@@ -64,6 +64,14 @@ class Composed(Strategy):
     @property
     def run_length(self) -> float:
         return math.prod(part.run_length for part in self.of)
+
+    @property
+    def passes(self) -> int:
+        return math.prod(part.passes for part in self.of)
+
+    @property
+    def changes_loss(self) -> bool:
+        return any(part.changes_loss for part in self.of)
 
     @property
     def scope(self) -> str:
@@ -127,6 +135,9 @@ class Composed(Strategy):
                 stack.enter_context(part.training(population, step, steps))
             yield
 
+    def losses(self, population: Population, passes: Passes) -> Tensor:
+        return min(self.of, key=lambda part: not part.changes_loss).losses(population, passes)
+
     def after_step(self, population: Population, step: int, steps: int) -> None:
         for part in self.of:
             part.after_step(population, step, steps)
@@ -149,6 +160,8 @@ def _conflict(one: Strategy, other: Strategy) -> str:
         return "one is a part of the other"
     if why := one.conflicts_with(other) or other.conflicts_with(one):
         return why
+    if one.changes_loss and other.changes_loss:
+        return "each has its own loss"
     if one.votes and other.votes:
         return "both decide how members vote, and each would need the other's members"
     try:

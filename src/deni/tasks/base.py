@@ -192,6 +192,18 @@ class Task:
         """
         raise NotImplementedError
 
+    def difference(
+        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+    ) -> Tensor:
+        """How far apart two predictions for the same rows are, the mean of each member `(M,)`.
+
+        Rows, words and classes count as in the loss.
+
+        Args:
+            first, other: logits, see `member_losses`; so are the other arguments.
+        """
+        raise NotImplementedError
+
     def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         """How much each row `(B,)` counts in the mean loss; arguments as of `member_losses`."""
         return labels.new_ones(len(labels))

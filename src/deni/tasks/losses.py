@@ -50,6 +50,30 @@ def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor |
     return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
 
 
+def of_distributions(
+    first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+) -> Tensor:
+    """The symmetric Kullback-Leibler divergence, (KL(p || q) + KL(q || p)) / 2, the mean of each member `(M,)`.
+
+    What counts is what counts in `cross_entropy`.
+
+    Args:
+        first, other: log probabilities, folded `(M*B, ..., C)`.
+        labels: `(M*B, ...)`.
+    """
+    import torch
+
+    divergences = ((first.exp() - other.exp()) * (first - other)).sum(-1) / 2  # (M*B, ...)
+    counts = counted(labels, weight, divergences.dtype).view(members, -1)
+    total = counts.sum(1)
+    return (divergences.view(members, -1) * counts).sum(1) / torch.where(total > 0, total, 1)
+
+
+def of_log_odds(first: Tensor, other: Tensor, members: int) -> Tensor:
+    """The same of two sides, by the log odds of one of them; the mean of all labels of each member, `(M,)`."""
+    return mean_by_member((first.sigmoid() - other.sigmoid()) * (first - other) / 2, members)
+
+
 def counted(labels: Tensor, weight: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """How much each label counts in the mean: 0 for -100, else 1, or the weight of its class."""
     import torch

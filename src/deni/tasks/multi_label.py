@@ -91,6 +91,12 @@ class MultiLabel(Task):
     def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
         return losses.binary_cross_entropy(logits, labels, members)
 
+    def difference(
+        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+    ) -> Tensor:
+        """The symmetric Kullback-Leibler divergence of whether a text has a label, mean over the labels."""
+        return losses.of_log_odds(self.outputs(first), self.outputs(other), members)
+
     def fit_output_layer(
         self,
         features: np.ndarray,

@@ -98,6 +98,12 @@ class Regression(Task):
     def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
         return losses.squared_error(logits, labels, members)
 
+    def difference(
+        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+    ) -> Tensor:
+        """The squared difference of two numbers."""
+        return losses.mean_by_member((self.outputs(first) - self.outputs(other)).square(), members)
+
     def fit_output_layer(
         self,
         features: np.ndarray,

@@ -123,6 +123,12 @@ class SingleLabel(Task):
     def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
         return losses.cross_entropy(logits, labels, members, weight)
 
+    def difference(
+        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+    ) -> Tensor:
+        """The symmetric Kullback-Leibler divergence of two distributions over classes."""
+        return losses.of_distributions(self.outputs(first), self.outputs(other), labels, members, weight)
+
     def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
         return losses.counted(labels, weight).flatten(1).sum(1) if labels.dim() > 1 else losses.counted(labels, weight)
 

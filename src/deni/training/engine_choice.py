@@ -54,7 +54,12 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
 
     Args:
         batch: the first.
+
+    Raises:
+        SettingError: see `choose_engine`; a strategy with a loss of its own where the model, or the user, computes it.
     """
+    if trainer.strategy.changes_loss and (why := trainer.losses.alone):
+        raise SettingError(f"{trainer.strategy.name} needs a loss that follows from outputs and labels, and {why}")
     peak = trainer.phases.planned.peak * len(trainer.seeds)
     if peak == 1:
         return None
@@ -74,6 +79,7 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
         rows=trainer.args.per_device_train_batch_size,
         longest=memory.most_tokens(trainer.train_dataset),
         padding=loading.padding,
+        forward_passes=trainer.strategy.passes,
         divisible=trainer.runs > 1 and logits_alone and loading.padding_side == "right",
     )
 
@@ -126,6 +132,7 @@ def choose_engine(
     divisible: bool,
     alone: str = "",
     compute: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
+    forward_passes: int = 1,
 ) -> EnginePlan:
     """Decide how members are computed, and have the population compute them so from now on.
 
@@ -141,6 +148,7 @@ def choose_engine(
         divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
         alone: why members must be computed one by one, whatever the model; empty where they need not be.
         compute: what is computed of a member then.
+        forward_passes: how many of each member a step has.
 
     Raises:
         SettingError: `stacked` was chosen, and is not exact; not even one member fits into memory; several runs of a
@@ -151,7 +159,7 @@ def choose_engine(
         reason = why_loop(engine, model, inputs, padding, population.module.held, alone)
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
-        fits = memory.at_a_time(model, one_run, longest, peak, device, free, compute if alone else None)
+        fits = memory.at_a_time(model, one_run, longest, peak, device, free, compute if alone else None, forward_passes)
         few = {key: value[:2] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         with in_mode(model, training=True):
             population.module.measured = measured = measure(model, few)

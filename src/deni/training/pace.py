@@ -47,7 +47,8 @@ class Pace:
     def member_steps(self, done: int) -> int:
         """What the first `done` steps cost."""
         phases = (phase for phase in self.schedule if phase.start < done)
-        return self.schedule.runs * sum(phase.members * (min(done, phase.stop) - phase.start) for phase in phases)
+        each = self.schedule.runs * self.schedule.passes
+        return each * sum(phase.members * (min(done, phase.stop) - phase.start) for phase in phases)
 
     def _of_step(self, members: int) -> float:
         nearest = min(self._steps, key=lambda known: (abs(known - members), known))

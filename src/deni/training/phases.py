@@ -13,7 +13,8 @@ What happens in one run of training, in this order; each line names who does it:
             enter the context of the step                               Strategy.training
         for each part of the batch (gradient accumulation):
             for each chunk of members that are computed together:
-                forward, loss of each member, backward                  PopulationModule, Losses
+                forward, loss of each member                            PopulationModule, Losses, Strategy.losses
+                backward
         Phases.end_passes
             leave the context of the step                               Strategy.training
             processes share gradients, frozen runs lose theirs          Failures
@@ -74,7 +75,7 @@ class Phases(TrainerCallback):
         order: of the rows, where that is ours.
         failures: runs that are frozen.
         monitor: what the forks of this training did.
-        member_steps: optimizer steps of all members so far.
+        member_steps: optimizer steps of all members so far, times the passes of each.
     """
 
     population: Population
@@ -241,7 +242,7 @@ class Phases(TrainerCallback):
 
     def end_step(self, done: int) -> None:
         """When `done` optimizer steps are done."""
-        self.member_steps += self.alive
+        self.member_steps += self.alive * self.strategy.passes
         same_rows = not self.own_orders(done - 1)
         finite = [run for run in range(self.runs) if run not in self.failures.runs]
         self.monitor.after_step(self.population.members, finite if same_rows else [])

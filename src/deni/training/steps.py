@@ -14,7 +14,52 @@ from deni.training.ballots import Ballots
 from deni.training.batches import LENGTHS
 from deni.training.compat import Columns
 from deni.training.dataloading import Loading, lanes_of
-from deni.training.losses import Parts
+from deni.training.losses import Losses, Parts, first_output
+
+
+class MemberPasses:
+    """The forward passes of the members in focus, see `deni.strategies.base.Passes`.
+
+    Args:
+        forward: computes them.
+        labels: folded.
+        members: how many are in focus.
+        losses: of the training.
+        ballots: know the task.
+        counted: whether Trainer has counted the items of the batch.
+
+    Attributes:
+        first: what the first pass returned; None before it.
+    """
+
+    def __init__(
+        self,
+        forward: Callable[[], Any],
+        labels: Tensor,
+        members: int,
+        losses: Losses,
+        ballots: Ballots,
+        counted: bool,
+    ) -> None:
+        self.forward, self.labels, self.members = forward, labels, members
+        self.losses, self.ballots, self.counted = losses, ballots, counted
+        self.first: Any = None
+
+    def __call__(self) -> Any:
+        outputs = self.forward()
+        self.first = outputs if self.first is None else self.first
+        return outputs
+
+    def loss(self, outputs: Any) -> Tensor:
+        """The mean loss of each member `(M,)`."""
+        task = partial(self.ballots.task.find, self.labels, outputs)
+        return self.losses.of_members(outputs, self.labels, self.members, task, self.counted)
+
+    def difference(self, first: Any, other: Any) -> Tensor:
+        """How far apart two outputs are, the mean of each member `(M,)`."""
+        one, two = first_output(first), first_output(other)
+        weight = None if self.losses.weight is None else self.losses.weight.to(one)
+        return self.ballots.task.find(self.labels, one).difference(one, two, self.labels, self.members, weight)
 
 
 class Steps:
@@ -88,9 +133,8 @@ class Steps:
         if labels is None:
             names = ", ".join(self.ballots.label_names)
             raise SettingError(f"training needs labels: the batch has none of {names}")
-        outputs = model(**inputs)
         population = self.phases.population
         focus = population.module.in_focus
-        task = partial(self.ballots.task.find, labels, outputs)
-        losses = self.losses.of_members(outputs, labels, len(focus), task, counted)
-        return self.phases.total(self.parts.shared(losses, focus, population.size), self.phases.step), outputs
+        passes = MemberPasses(partial(model, **inputs), labels, len(focus), self.losses, self.ballots, counted)
+        losses = self.phases.strategy.losses(population, passes)
+        return self.phases.total(self.parts.shared(losses, focus, population.size), self.phases.step), passes.first
