@@ -32,7 +32,9 @@ class Refit(Strategy, name="refit"):
             leaves the output layer as it was trained. `cv`: chosen by stratified cross-validation.
     """
 
-    when: ClassVar[str] = "When training ends before the output layer has caught up with the encoder."
+    when: ClassVar[str] = (
+        "When training ends before the output layer has caught up with the encoder: few epochs, or many classes."
+    )
 
     finishes_last: ClassVar = True
 
