@@ -10,6 +10,7 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
+from deni.artifact import load
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import fine_tune
@@ -195,6 +196,27 @@ def test_weights_that_are_no_numbers_after_the_last_step_end_the_training(texts,
 def test_weights_that_are_too_large_to_predict_end_the_training(texts, model_folder):
     with pytest.raises(TrainingDivergedError, match="non-finite weights or predictions after step 0, the last: "):
         fit(texts, model_folder, epochs=1, batch_size=64, learning_rate=1e30)  # one step, whose loss was finite
+
+
+@pytest.mark.parametrize("step", [0, 4])
+def test_a_run_that_diverged_is_no_part_of_the_model(texts, others, model_folder, tmp_path, step):
+    class Poison(TrainerCallback):
+        def on_optimizer_step(self, args, state, control, model, **_):
+            if state.global_step == step:
+                with torch.no_grad():
+                    model.values["classifier.weight"][1, 0, 0] = float("nan")
+
+    settings = {"strategy_settings": {"members": 3}, "epochs": 1}
+    result = fit(texts, model_folder, "ensemble", callbacks=[Poison()], **settings)
+    whole = fit(texts, model_folder, "ensemble", **settings).classifier().members(others.texts)
+    assert result.trainer.state.global_step == 5
+    assert [each.run for each in result.trainer.failures] == [1]
+    assert np.allclose(result.test(others).members, whole[:, [0, 2]], atol=1e-6)
+    loaded = load(result.save(tmp_path / "model"), "cpu")
+    assert (loaded.population.size, loaded.info["runs"], loaded.info["members"]) == (2, 2, 1)
+    assert np.allclose(loaded.members(others.texts), whole[:, [0, 2]], atol=1e-6)
+    (failure,) = loaded.info["diagnostics"]["failures"]
+    assert failure.startswith("run 1 has ")
 
 
 def test_texts_that_cannot_be_trained_on_are_refused(tmp_path, model_folder):

@@ -131,11 +131,19 @@ class FineTuneResult:
 
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
-        return artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info(), progress)
+        trained = self.trainer.population, self.tokenizer, self.labels, self.info(), progress
+        return artifact.Classifier(*trained, voters=self.voters)
+
+    @property
+    def voters(self) -> Sequence[int] | None:
+        """The members whose runs have not failed, which predict and are saved; None for all."""
+        trainer = self.trainer
+        return trainer.voters(0) if trainer.failures and len(trainer.seeds) == 1 else None
 
     def note_diverged(self, texts: Texts) -> None:
         """Note runs that predict NaN for the first of these texts: weights may be finite, but too large."""
-        outputs = self.classifier().outputs(texts.texts[:8])  # (N, M, C)
+        classifier = artifact.Classifier(self.trainer.population, self.tokenizer, self.labels, self.info())
+        outputs = classifier.outputs(texts.texts[:8])  # (N, M, C)
         finite = ~np.isnan(outputs).any((0, 2))
         self.trainer.failures.note_members(finite.tolist(), self.trainer.runs, self.trainer.state.global_step - 1)
 
@@ -172,6 +180,7 @@ class FineTuneResult:
             extra_files=extra_files,
             inputs=inputs,
             checked=checked,
+            voters=self.voters,
         )
 
 

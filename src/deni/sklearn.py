@@ -223,6 +223,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
                     labels=classifier.labels,
                     info=fitted.info() if fitted is not None else classifier.info,
                     kept=False,
+                    voters=classifier.voters,
                 )
                 archive = io.BytesIO()
                 with tarfile.open(fileobj=archive, mode="w") as tar:

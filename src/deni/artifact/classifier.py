@@ -37,6 +37,7 @@ class Classifier:
         info: the content of `deni.json`, see `deni.artifact.describe`: `vote`, `max_length`, `padding`, ...
         progress: whether to show a bar on standard error while it computes.
         source: the folder that it was loaded from, for messages; None for one that was trained here.
+        voters: the members that predict; None for all.
 
     Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
     `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
@@ -58,8 +59,10 @@ class Classifier:
         info: Mapping[str, Any],
         progress: bool = False,
         source: Path | None = None,
+        voters: Sequence[int] | None = None,
     ) -> None:
         self.population, self.tokenizer, self.progress, self.source = population, tokenizer, progress, source
+        self.voters = voters
         self.labels, self.info = list(labels), dict(info)
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
@@ -164,7 +167,7 @@ class Classifier:
                     rows, places = self._first_tokens(batch, rows)
                 self._compute(batch, rows, places, result)
                 bar.advance(len(texts_of_batch))
-        return result.numpy()
+        return result.numpy() if self.voters is None else result[:, list(self.voters)].numpy()
 
     def _tokenized(self, texts: Sequence[Text]) -> Any:
         """Inputs of the model, `(B, T)`; where it encodes the texts of a pair separately `(B, T, 2)`."""

@@ -44,6 +44,7 @@ def save(
     checked: bool = False,
     kept: bool = True,
     ordinary: bool = False,
+    voters: Sequence[int] | None = None,
 ) -> Path:
     """Write an artifact: whole, or not at all.
 
@@ -65,6 +66,7 @@ def save(
             does not lose the model either.
         kept: whether the artifact is written to the temporary directory where the folder cannot be written, as on a
             full disk; the message says where.
+        voters: the members to write, all of a run or none; None for all.
 
     Returns:
         the folder.
@@ -75,6 +77,7 @@ def save(
     """
     folder = Path(folder)
     reading = reading or how_to_read(population, tokenizer, info.get("task"))
+    written = list(range(population.size) if voters is None else voters)
 
     def write(target: Path) -> None:
         with population.plain() as model:
@@ -86,7 +89,11 @@ def save(
             if ordinary and population.size == 1 and pooling is None:  # no class would pool so
                 write_ordinary(model, {**shared, **population.member(0)}, target)
             write_description(model, dict(enumerate(labels)), target)
-        _write(target / MEMBERS, {**population.values, **population.module.held_values(), **ids})
+        members = {**population.values, **population.module.held_values()}
+        chosen = (
+            {name: value[written] for name, value in members.items()} if len(written) < population.size else members
+        )
+        _write(target / MEMBERS, {**chosen, **ids})
         if not _linked(base, target / BASE):
             _write(target / BASE, shared)
         if tokenizer is not None:
@@ -97,7 +104,7 @@ def save(
             "deni": here.pop("deni"),
             "versions": {**here, "python": platform.python_version()},
             "labels": list(labels),
-            "runs": population.runs,
+            "runs": len(written) // population.members,
             "members": population.members,
             **info,
             "task": task,

@@ -135,7 +135,7 @@ def summarize_training(
         schedule=str(schedule),
         member_steps=result.member_steps,
         plain_steps=trainer.state.global_step,  # fewer than planned where it stopped early
-        voters=trainer.population.size,
+        voters=trainer.population.size if done.result.voters is None else len(done.result.voters),
         seconds=result.seconds,
         resumed=done.resumed,
         settings={name: info[name] for name in ("strategy", "tuning", "recipe", "data", "max_length", "seeds")},
