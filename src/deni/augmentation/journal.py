@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deni.errors import InputError, short
+from deni.outputs import unfinished_name
 from deni.provenance import depth
 
 _DEEPEST = 100  # levels of nested JSON
@@ -42,7 +43,7 @@ class Journal:
 
     def begin(self) -> None:
         """Be ready for further parts; what a kill left of a line goes away."""
-        temporary = self.path.with_name(f".deni-{os.getpid()}.jsonl")  # short: a name may be as long as can be
+        temporary = unfinished_name(self.path.parent, ".jsonl")
         with self._writing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:

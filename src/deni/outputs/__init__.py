@@ -15,6 +15,7 @@ from deni.outputs.files import (
 from deni.outputs.folders import INFO, LIST, check_figures, check_folder, foreign_files, sizes, write_list
 from deni.outputs.names import check_name
 from deni.outputs.trying import check_room
+from deni.outputs.unfinished import unfinished_name
 from deni.outputs.writing import SavedElsewhereError, as_utf8, place_file, write_bytes, write_folder, write_into
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "place_file",
     "sizes",
     "system_errors",
+    "unfinished_name",
     "write_bytes",
     "write_folder",
     "write_into",

@@ -15,6 +15,7 @@ from typing import Any
 from deni.errors import InputError, shown
 from deni.outputs.names import check_name, is_same, is_within
 from deni.outputs.trying import try_folder
+from deni.outputs.unfinished import remove_leftovers
 
 INFO = "deni.json"  # of an artifact
 LIST = "deni-files.json"  # of any other folder
@@ -53,6 +54,7 @@ def check_folder(target: str | Path, overwrite: bool, inputs: Iterable[str | Pat
         raise InputError(f"{target} is a file and is not overwritten: choose another folder")
     if os.path.ismount(path):
         raise InputError(f"{target} is a disk of its own, which no folder can replace: name a folder in it")
+    remove_leftovers(path)
     if foreign := foreign_files(path):
         names = [f"{name}, changed since" if changed else name for name, changed in foreign.items()]
         raise InputError(

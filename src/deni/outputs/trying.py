@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deni.errors import InputError
 from deni.outputs.failures import describe_failure
+from deni.outputs.unfinished import remove_leftovers, unfinished_file, unfinished_folder
 
-PREFIX = ".deni-"  # of temporary names: short, since a name may be as long as can be
 BLOCK = 4096  # bytes that are written to see whether anything can be
 
 
@@ -23,7 +22,8 @@ def try_file(path: Path) -> None:
         InputError: it cannot be written (the message has the reason).
     """
     with _tried(path) as folder:
-        handle, name = tempfile.mkstemp(prefix=PREFIX, dir=folder)
+        remove_leftovers(folder)
+        handle, name = unfinished_file(folder)
         try:
             with open(handle, "wb") as file:
                 file.write(bytes(BLOCK))
@@ -41,7 +41,8 @@ def try_folder(path: Path) -> None:
         InputError: it cannot be written (the message has the reason).
     """
     with _tried(path) as folder:
-        made = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
+        remove_leftovers(folder)
+        made = unfinished_folder(folder)
         try:
             (made / "file").write_bytes(bytes(BLOCK))
             (made / "file").unlink()

@@ -15,7 +15,7 @@ from pathlib import Path
 from deni.errors import InputError, InputWarning, shown
 from deni.outputs.failures import describe_failure, system_errors
 from deni.outputs.folders import INFO, LIST, MOST, check_folder, files_of, foreign_files, listed, write_list
-from deni.outputs.trying import PREFIX
+from deni.outputs.unfinished import PREFIX, unfinished_file, unfinished_folder, whole_folder
 
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -64,8 +64,7 @@ def as_utf8(text: str) -> bytes:
 
 def _write(path: Path, data: bytes, overwrite: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=PREFIX, dir=path.parent)
-    temporary = Path(name)
+    handle, temporary = unfinished_file(path.parent)
     try:
         with open(handle, "wb") as file:
             file.write(data)
@@ -135,9 +134,9 @@ def write_folder(
     temporary = whole = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=PREFIX, dir=target.parent))
+        temporary = unfinished_folder(target.parent)
         _fill(temporary, write)
-        whole = temporary
+        whole = temporary = whole_folder(temporary)
         old = _place_folder(temporary, target, overwrite, inputs)
         temporary = None  # it has another name now
         if old is not None:
@@ -254,9 +253,10 @@ def write_into(
 
     try:
         target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=PREFIX, dir=target))
+        temporary = unfinished_folder(target)
         with system_errors():
             fill(temporary)
+        temporary = whole_folder(temporary)
         _move_files(temporary, target, LIST if own_list else INFO, guarded=own_list)
     except OSError as error:
         raise _elsewhere(target, error, kept, lambda place: _fill_new(place, fill), use) from error

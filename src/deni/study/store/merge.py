@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deni.errors import InputError, InputWarning
-from deni.outputs import describe_failure, place_file
+from deni.outputs import describe_failure, place_file, unfinished_name
 from deni.study.store.archive import opened
 from deni.study.store.database import MergeResult, Store
 
@@ -67,7 +67,7 @@ def _new(path: Path, overwrite: bool = False) -> Iterator[Store]:
     Raises:
         InputError: it cannot be written, or another one has come there without `overwrite`.
     """
-    temporary = path.with_name(f".deni-{os.getpid()}.db")  # short: a name may be as long as can be
+    temporary = unfinished_name(path.parent, ".db")
     try:
         with Store(temporary, create=True) as store:
             yield store
