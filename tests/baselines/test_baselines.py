@@ -205,8 +205,8 @@ def test_majority_and_tfidf_need_no_torch():
 # ---- as strategies -------------------------------------------------------------------
 
 
-def test_there_are_five():
-    assert list(BASELINES) == ["majority", "tfidf", "frozen", "frequent_tag", "llm"]
+def test_there_are_six():
+    assert list(BASELINES) == ["majority", "tfidf", "frozen", "frequent_tag", "setfit", "llm"]
     assert all(cls().schedule(1250).cost == 0 for cls in BASELINES.values())
 
 

@@ -19,9 +19,9 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
     For several labels, numbers, or tags of words: `make_baseline(name).fit(texts, recipe)`, with `deni.data.Texts`.
 
     Args:
-        baseline: `majority`, `tfidf`, `frozen` or `llm`.
-        model: of `frozen`: `minilm`, a folder, or a hub id.
-        max_length: tokens after which `frozen` cuts a text; None for the model's limit.
+        baseline: `majority`, `tfidf`, `frozen`, `setfit` or `llm`.
+        model: of `frozen` and `setfit`: `minilm`, a folder, or a hub id.
+        max_length: tokens after which they cut a text; None for the model's limit.
         pooling: of `frozen`, see `deni.models.features.FrozenEncoder`.
         class_weights: whether all classes count alike.
         device: where `frozen` computes: `auto`, `cpu`, `cuda`, ...

@@ -28,7 +28,7 @@ def baseline_options(usual: str) -> Any:
                 "--baselines",
                 metavar="A,B",
                 shell_complete=_complete,
-                help=f"Baselines on the same test texts; llm only where named.  [default: {usual}]",
+                help=f"Baselines on the same test texts; llm and setfit only where named.  [default: {usual}]",
             ),
         ):
             function = option(function)
