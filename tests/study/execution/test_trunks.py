@@ -69,6 +69,15 @@ def test_a_pack_that_goes_on_from_a_trunk_has_the_numbers_of_one_that_does_not(s
     assert float((tmp_path / "trunks" / trunk / SECONDS).read_text()) > 0
 
 
+def test_noise_on_all_that_trains_has_a_trunk_with_all_embeddings(study, tmp_path):
+    folder, library = str(tmp_path / "trunks"), Library()
+    for scope in ("head", "trainable", "head"):
+        (jobs,) = packs(study(strategies=[named(**OWN, scope=scope)], tunings=["full"], seeds=2))
+        plain, shared = run_pack(jobs, library), run_pack(jobs, library, folder)
+        assert all(same(*pair) for pair in zip(plain, shared, strict=True))
+    assert len(os.listdir(folder)) == 2
+
+
 def test_the_second_pack_trains_from_its_first_fork_only(study, tmp_path, monkeypatch):
     from deni.training.phases import Phases
 

@@ -56,6 +56,7 @@ def trunk_of(jobs: Sequence[Job], folder: str | Path) -> Trunk | None:
     shared = {
         **first.decides,
         "strategy": [first.recipe.strategy.name, first.recipe.strategy.before_fork()],
+        "whole": first.recipe.strategy.scope == "trainable",  # see `training.vocabulary`: then all embeddings train
         "seeds": [job.cell.seeds for job in jobs],
     }
     return Trunk(Path(folder) / digest({**shared, "seed": None, "step": step})[:32], step)
