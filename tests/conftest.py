@@ -38,6 +38,12 @@ def one_thread(monkeypatch):
     monkeypatch.setattr("deni.study.execution.run._cores", lambda: 1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Features of models are not those that whoever runs the tests keeps."""
+    os.environ["DENI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def quick_collection():
     """accelerate collects garbage whenever a training begins: 0.3 s if it looks at all that has been imported."""

@@ -1,18 +1,19 @@
-"""What a frozen encoder makes of texts: one vector each, computed once a process and kept."""
+"""What a frozen encoder makes of texts: one vector each, computed once and kept, see `deni.models.feature_cache`."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from deni.models.devices import find_device
+from deni.models.feature_cache import cached, enabled, key_of, state_of
 from deni.models.hugging_face import accepted_inputs
 from deni.models.loading import load_config, load_tokenizer, locate, quiet_loading
 from deni.models.pooling import Name, Pooling, choose, declared_pooling
@@ -20,8 +21,7 @@ from deni.models.reading import read_model
 from deni.progress import ProgressBar
 from deni.provenance import digest
 
-KEPT = 64  # arrays of features: of both sides of both parts of some datasets and encoders
-_FEATURES: OrderedDict[str, np.ndarray] = OrderedDict()
+_KEYS: dict[str, str | None] = {}  # digest of texts and of the files of an encoder -> key of the cache
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,23 @@ class FrozenEncoder:
     device: Any = field(default=None, compare=False)
 
     def __call__(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
-        """The vectors of texts, `(N, D)`, float64; those of equal texts are kept from call to call."""
+        """The vectors of texts, `(N, D)`, float64; those of equal texts are kept."""
         device = find_device(self.device)
-        key = digest([locate(self.model), repr(self.pooled), self.max_length, device.type, list(texts)])
-        if key not in _FEATURES:
-            _FEATURES[key] = self._compute(texts, device, progress)
-        _FEATURES.move_to_end(key)
-        while len(_FEATURES) > KEPT:
-            _FEATURES.popitem(last=False)
-        return _FEATURES[key]
+        # Without the encoder in memory; the key itself is made of its weights.
+        known = digest(
+            [self._files(), repr(self), repr(self.pooled), str(device), torch.get_num_threads(), list(texts)]
+        )
+        if known not in _KEYS and enabled():
+            batches = (tokens for _, tokens in self._batches(texts))
+            _KEYS[known] = key_of(self._state, batches, self.pooled.to_json(), str(device))
+        (vectors,) = cached(_KEYS.get(known), lambda: [self._compute(texts, device, progress)])
+        return vectors.astype(float)
+
+    def _files(self) -> list[Any]:
+        """Which files the encoder has: where, how large, how old."""
+        where = Path(locate(self.model))
+        files = sorted(where.rglob("*")) if where.is_dir() else []
+        return [str(where), *([str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files)]
 
     @cached_property
     def pooled(self) -> Pooling:
@@ -79,23 +87,31 @@ class FrozenEncoder:
         with torch.random.fork_rng(devices=[]), quiet_loading():
             return read_model(AutoModel, locate(self.model), load_config(self.model), dtype=torch.float32).eval()
 
-    @torch.inference_mode()
-    def _compute(self, texts: Sequence[str], device: torch.device, progress: bool) -> np.ndarray:
-        encoder, found = self._encoder.to(device), []
+    @cached_property
+    def _state(self) -> str | None:
+        return state_of(self._encoder)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Any]]:
+        """Inputs of texts of like numbers of tokens, and which texts they are."""
         cut = self._tokenizer(list(texts), truncation=True, max_length=self.max_length)
         order = np.argsort([len(ids) for ids in cut["input_ids"]], kind="stable")  # little padding
+        for start in range(0, len(texts), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            batch = [texts[at] for at in rows]
+            how = {"padding": True, "truncation": True, "max_length": self.max_length}
+            yield rows, self._tokenizer(batch, return_tensors="pt", **how)
+
+    @torch.inference_mode()
+    def _compute(self, texts: Sequence[str], device: torch.device, progress: bool) -> np.ndarray:
+        encoder, found, order = self._encoder.to(device), [], []
+        accepted = accepted_inputs(encoder)
         shown = ProgressBar("frozen encoder", len(texts)) if progress else nullcontext()
         with shown as bar:
-            for start in range(0, len(texts), self.batch_size):
-                rows = [texts[at] for at in order[start : start + self.batch_size]]
-                tokens = self._tokenizer(
-                    rows, padding=True, truncation=True, max_length=self.max_length, return_tensors="pt"
-                ).to(device)
-                accepted = accepted_inputs(encoder)
+            for rows, batch in self._batches(texts):
+                tokens = batch.to(device)
                 given = {name: each for name, each in tokens.items() if accepted is None or name in accepted}
-                outputs = encoder(**given)
-                found.append(self.pooled.vectors(outputs, tokens["attention_mask"]).double().cpu().numpy())
+                found.append(self.pooled.vectors(encoder(**given), tokens["attention_mask"]).cpu().numpy())
+                order.append(rows)
                 if bar is not None:
                     bar.advance(len(rows))
-        vectors = np.concatenate(found)
-        return vectors[order.argsort()]
+        return np.concatenate(found)[np.concatenate(order).argsort()]

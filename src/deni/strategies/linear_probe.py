@@ -245,11 +245,13 @@ class OutputLayer:
         """What is fed into it while these outputs are computed, `(N, D)`, and the labels; of words the labeled ones."""
         import torch
 
+        from deni.models.feature_cache import passes_its_input
+
         layer = self.population.slots[self.weight][0][0]
         batches = []
         # The layer lets its input pass: what the model returns then is that input, pooled as the model pools its
         # outputs.
-        hook = layer.register_forward_hook(lambda module, given, output: given[0])
+        hook = layer.register_forward_hook(passes_its_input)
         try:
             for features, labels in outputs:
                 labeled = labels != -100 if features.dim() == 3 else slice(None)

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 
 from deni.engine.module import in_mode
 from deni.errors import SettingError
+from deni.models.feature_cache import cached, enabled, exact, key_of, passes, state_of
 from deni.population import Population
 from deni.progress import track
 from deni.training.dataloading import Loading
@@ -53,11 +54,14 @@ def _given(labels: Tensor | None) -> Tensor:
     return labels
 
 
-def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strategy: str) -> Iterator[dict[str, Any]]:
+def all_batches(
+    loading: Loading, dataset: Any, args: TrainingArguments, strategy: str, shown: bool = True
+) -> Iterator[dict[str, Any]]:
     """All rows of a training set in their order; every process gets all of them.
 
     Args:
         strategy: who asks, for the message.
+        shown: whether to show how many are done.
 
     Raises:
         SettingError: a stream.
@@ -65,7 +69,8 @@ def all_batches(loading: Loading, dataset: Any, args: TrainingArguments, strateg
     if isinstance(dataset, IterableDataset):
         raise SettingError(f"{strategy} looks at all texts at once: not possible with a stream")
     size, rows = args.eval_batch_size, len(dataset)
-    for start in track(range(0, rows, size), "labeled examples", unit="batches", shown=not args.disable_tqdm):
+    shown = shown and not args.disable_tqdm
+    for start in track(range(0, rows, size), "labeled examples", unit="batches", shown=shown):
         yield loading.batch(dataset, range(start, min(start + size, rows)), "training")
 
 
@@ -81,17 +86,42 @@ class LabeledOutputs:
         return self.trainer.class_weights
 
     def __call__(self, run: int, member: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of a run, by one of its members."""
+        """The batches of a run, by one of its members.
+
+        What an untrained model feeds into a layer that passes its input is kept, see `deni.models.feature_cache`.
+        """
         trainer = self.trainer
         at = run * trainer.population.members + member
         labels_of, autocast = trainer.ballots.shown_labels_of, trainer.accelerator.autocast
-        return labeled_outputs(trainer.population, at, self._batches(run), labels_of, autocast)
+        outputs = labeled_outputs(trainer.population, at, self._batches(run), labels_of, autocast)
+        key = self._key(run, at)
+        if key is None:
+            yield from outputs
+            return
+        features = cached(key, lambda: list(exact([features for features, _ in outputs])))
+        yield from zip(map(torch.from_numpy, features), self.labels(run), strict=True)
 
     def labels(self, run: int) -> Iterator[Tensor]:
         """The labels of a run's batches."""
-        return (_given(self.trainer.ballots.shown_labels_of(inputs)) for inputs in self._batches(run))
+        labels_of = self.trainer.ballots.shown_labels_of
+        return (_given(labels_of(inputs)) for inputs in self._batches(run, shown=False))
 
-    def _batches(self, run: int) -> Iterator[dict[str, Any]]:
+    def _key(self, run: int, at: int) -> str | None:
+        """Of what a member feeds into a layer that passes it; None where that is not kept."""
+        trainer = self.trainer
+        if trainer.state.global_step or not enabled():
+            return None
+        with trainer.population.alone(at) as model, trainer.accelerator.autocast():
+            device = next(model.parameters()).device
+            # On a GPU a forward pass over a few hundred texts costs less than a digest of all weights.
+            if device.type != "cpu" or not passes(model) or (state := state_of(model)) is None:
+                return None
+            batches = list(self._batches(run, shown=False))
+            for inputs in batches:
+                _given(trainer.ballots.shown_labels_of(inputs))  # they decide no features
+            return key_of(state, batches, str(device))
+
+    def _batches(self, run: int, shown: bool = True) -> Iterator[dict[str, Any]]:
         trainer, strategy = self.trainer, self.trainer.strategy
         dataset = trainer.sets.train_of(run // strategy.runs, trainer.train_dataset)
-        return all_batches(trainer.loading, dataset, trainer.args, strategy.name)
+        return all_batches(trainer.loading, dataset, trainer.args, strategy.name, shown)
