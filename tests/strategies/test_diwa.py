@@ -13,7 +13,7 @@ from deni.randomness import Sources, global_generators
 from deni.strategies import BestPractices, Default, DiWA, Ensemble, LinearProbe, make_strategy
 from deni.tuning import IA3, Lora, Prompt
 from tests.helpers import plain
-from tests.helpers.members import RATE, Member, make, texts, trained
+from tests.helpers.members import RATE, At, Member, make, texts, trained
 from tests.helpers.plain import bert, distance, lora
 from tests.helpers.tiny import make_tiny
 
@@ -143,6 +143,18 @@ def test_the_learning_rate_falls_to_0_over_its_own_steps_and_the_arguments_stay(
     assert str(trainer.schedule) == "2x20"
     trainer = trained(tmp_path, DiWA(members=2, run_length=0.5), args={"max_steps": 7})
     assert (trainer.state.global_step, trainer.args.max_steps) == (4, 7)
+
+
+def test_resumed_in_the_middle_of_a_shorter_run_is_not_stopped(tmp_path):
+    def save(step, control):
+        control.should_save = True
+
+    strategy = DiWA(members=2, run_length=0.5)
+    whole = trained(tmp_path, strategy, callbacks=[At([13], save)])
+    resumed = make(tmp_path, strategy)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-13"))
+    assert (resumed.state.global_step, resumed.member_steps) == (20, 40)
+    assert plain.same(plain.values(whole), plain.values(resumed))
 
 
 def test_with_best_practices_its_length_is_a_fraction_of_their_epochs(tmp_path):
