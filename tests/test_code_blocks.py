@@ -55,7 +55,7 @@ HERE = {
     "num_train_epochs=10": "num_train_epochs=1",
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",
-    'strategy="deni")': 'strategy="deni", strategy_settings={"members": 2}, epochs=1)',
+    'DeniClassifier(model="minilm")': 'DeniClassifier(model="minilm", epochs=1)',
     "from deni.strategies.middle_fork import MiddleFork\n": "",  # test_extending.py puts it there
     "strategy=MiddleFork(members=3), epochs=4)": "strategy=MiddleFork(members=3), epochs=2)",
 }
@@ -185,7 +185,7 @@ class Page:
                 shutil.rmtree(made) if Path(made).is_dir() else Path(made).unlink(missing_ok=True)
                 self.written[made] = block
         name = next((each for each in SMALLER if words[: len(each.split())] == each.split()), "")
-        strategy = words[words.index("--strategy") + 1] if "--strategy" in words else "deni"
+        strategy = words[words.index("--strategy") + 1] if "--strategy" in words else "auto"
         words = [*(self.here(word) for word in words), *SMALLER.get(name, [])]
         words += ["--members", "2"] if name == "train" and has_setting(strategy, "members") else []
         words += ["--yes"] if "--llm-model" in words else []

@@ -17,7 +17,7 @@ from deni.finetune import fine_tune
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenizing import choose_max_length, encode
 from deni.recipe import Recipe
-from deni.strategies import DENI, Default
+from deni.strategies import DENI, Auto, Default
 from deni.tasks.metrics import of_classes
 from deni.tuning import Full, Lora, make_tuning
 from tests.helpers.tiny import toy_rows, write_csv
@@ -48,7 +48,8 @@ def others(tmp_path):
 
 
 def test_a_recipe_without_preset_has_the_defaults():
-    assert Recipe.of() == Recipe() == Recipe(tuning=Full(), strategy=DENI())
+    assert Recipe.of() == Recipe() == Recipe(strategy=Auto())
+    assert Recipe.of(strategy="deni") == Recipe(strategy=DENI()) == Recipe(tuning=Full(), strategy=DENI(), epochs=10)
     assert Recipe.of(tuning="lora").rate == Lora.learning_rate
     assert Recipe.of(strategy="default").strategy == Default()
 

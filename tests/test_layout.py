@@ -26,6 +26,7 @@ strategies
 tuning baselines
 training artifact
 recipe
+auto
 finetune
 sklearn augmentation
 study

@@ -57,7 +57,7 @@ def pair_model(model_folder, tmp_path_factory):
 def trained(pairs, pair_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "model"
     flags = ("--text-column", "first", "--text-pair-column", "second", "--model", pair_model, "--output", folder)
-    result = run("train", pairs, *flags, "--members", 3, "--epochs", 3, "--no-progress")
+    result = run("train", pairs, *flags, "--strategy", "deni", "--members", 3, "--epochs", 3, "--no-progress")
     assert result.exit_code == 0, result.output
     return folder
 

@@ -34,7 +34,7 @@ def test_importing_peft_says_nothing_of_optional_kernels():
 
 def test_train_predict_and_export_say_only_what_is_ours(tickets, model_folder, tmp_path):
     code = "import sys; from deni.cli import main; main(sys.argv[1:])"
-    flags = ("--model", model_folder, "--tuning", "lora", "--members", "2", "--epochs", "2")
+    flags = ("--model", model_folder, "--tuning", "lora", "--strategy", "deni", "--members", "2", "--epochs", "2")
     output, errors = run(code, "train", tickets, *flags, "--output", str(tmp_path / "model"))
     assert output.splitlines()[-1].startswith("Next: deni predict")
     assert errors == ""

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from deni import artifact
+from deni.auto import decide
 from deni.data import Texts, names
 from deni.data.values import has_surrogate
 from deni.errors import InputError, SettingError, TrainingDivergedError
@@ -79,7 +80,7 @@ class FineTuneResult:
     """A trained population with what is needed to use it.
 
     Args:
-        recipe: how it was trained.
+        recipe: how it was trained; with the strategy `auto` what that became.
         labels: class names in the order of the model's outputs.
         trainer: the trainer, with its population.
         tokenizer: of the model.
@@ -116,7 +117,7 @@ class FineTuneResult:
         """The content of `deni.json`, see `deni.artifact.describe`."""
         settings = self.recipe.settings()
         del settings["strategy"]
-        return artifact.describe(
+        info = artifact.describe(
             self.trainer,
             tuning=settings.pop("tuning"),
             recipe=settings,
@@ -128,6 +129,7 @@ class FineTuneResult:
             seconds=self.seconds,
             metrics=metrics,
         )
+        return {**info, **({} if self.recipe.chosen is None else {"auto": dict(self.recipe.chosen)})}
 
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
@@ -214,7 +216,7 @@ def fine_tune(
 
     Args:
         train: with labels.
-        recipe: how.
+        recipe: how; what `auto` becomes is decided here, see `deni.auto`.
         dev: labeled examples on which the best epoch is chosen; None keeps the last.
         seeds: train one run for each, in lock-step, in place of `recipe.seed`.
         checkpoints: folder for checkpoints; None for none.
@@ -235,6 +237,7 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    recipe = decide(recipe, train)
     bi = recipe.pairs == "bi"
     for texts in (train, dev) if bi else ():
         if texts is not None:

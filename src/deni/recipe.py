@@ -15,13 +15,14 @@ from deni.errors import SettingError
 from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.models.pooling import resolve
 from deni.randomness import Sources
-from deni.settings import check_choices, check_numbers, setting
+from deni.settings import check_choices, check_numbers, left_open, open_fields
 from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
-from deni.strategies.deni import DENI
+from deni.strategies.auto import Auto
 from deni.tasks import DEFAULT, TASKS, find_task
 from deni.tuning import Tuning, make_tuning
 from deni.tuning.full import Full
 
+FULL = Full()
 MOST_EPOCHS = 1_000_000
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
@@ -35,12 +36,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 class Recipe:
     """Everything that decides a fine-tuning besides its texts.
 
+    With the strategy `Auto`, the default, the texts decide about what is left open here: the fields whose default is
+    None in the signature, see `deni.auto`. What is given wins. With another strategy they get a plain value: full
+    fine-tuning, 10 epochs, no decay, no warm-up, the pooling of the model's class, one learning rate.
+
     Args:
         model: `minilm`, a folder, or a hub id.
         task: what a text has, one of `deni.tasks.TASKS`.
         tuning: which parameters train.
         strategy: who trains when.
-        epochs: passes over the training texts, above 0.
+        epochs: passes over the training texts, above 0; 0 with a strategy that fits the output layer before the first
+            step, which then is all that changes.
         learning_rate: peak rate; None for the tuning's own.
         batch_size: texts of one optimizer step and process, divided by the accumulation steps.
         eval_batch_size: texts of one forward pass in evaluation.
@@ -64,14 +70,16 @@ class Recipe:
         pairs: `cross`: both texts of a pair are one input; `bi`: the encoder reads each by itself, and the head what
             `deni.models.pairs` makes of both.
         head_lr_scale: the learning rate of the output layer as a multiple of that of all other parameters, above 0.
+        given: which of the open fields were given, where the strategy is `Auto`; found out by itself.
+        chosen: what `deni.auto.decide` has decided, as JSON values; None where it was not asked.
     """
 
     model: str = "minilm"
     task: str = DEFAULT
-    tuning: Tuning = field(default_factory=Full)
-    strategy: Strategy = field(default_factory=DENI)
-    epochs: float = 10
-    learning_rate: float | None = None
+    tuning: Tuning = left_open(FULL)
+    strategy: Strategy = field(default_factory=Auto)
+    epochs: float = left_open(10)
+    learning_rate: float | None = left_open(None)
     batch_size: int = 8
     eval_batch_size: int = 64
     max_length: int | None = None
@@ -81,20 +89,23 @@ class Recipe:
     engine: Literal["auto", "stacked", "loop"] = "auto"
     members_at_a_time: int | None = None
     optim: str = "adamw_torch_fused"
-    weight_decay: float = 0.0
-    warmup_ratio: float = 0.0
+    weight_decay: float = left_open(0.0)
+    warmup_ratio: float = left_open(0.0)
     max_grad_norm: float = 0.0
     gradient_accumulation_steps: int = 1
     bf16: bool = False
     gradient_checkpointing: bool = False
     early_stopping_patience: int | None = None
     class_weights: bool = False
-    pooling: Literal["auto", "pooler", "cls", "mean", "last"] = setting("auto", neutral="auto")
-    normalize_features: bool = setting(False, neutral=False)
-    pairs: Literal["cross", "bi"] = setting("cross", neutral="cross")
-    head_lr_scale: float = setting(1.0, neutral=1.0)
+    pooling: Literal["auto", "pooler", "cls", "mean", "last"] = left_open("auto", neutral="auto")
+    normalize_features: bool = left_open(False, neutral=False)
+    pairs: Literal["cross", "bi"] = left_open("cross", neutral="cross")
+    head_lr_scale: float = left_open(1.0, neutral=1.0)
+    given: tuple[str, ...] | None = field(default=None, repr=False)
+    chosen: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        self._fill()
         for name, value in self.strategy.arguments().items():
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
@@ -104,6 +115,8 @@ class Recipe:
         above_0 = ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps")
         for name in (*above_0, "head_lr_scale"):
             value = getattr(self, name)
+            if name == "epochs" and value == 0 and self.strategy.fits:
+                continue
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise SettingError(f"{name} must be above 0, not {value}")
         if self.epochs > MOST_EPOCHS:
@@ -141,6 +154,18 @@ class Recipe:
                 f"{self.gradient_accumulation_steps}"
             )
 
+    def _fill(self) -> None:
+        """Give what is left open its plain value, and remember what was given where that is still to be decided."""
+        given = set()
+        for name, plain in open_fields(Recipe).items():
+            value = getattr(self, name)
+            # In a recipe that was made from another one, what differs from the plain value was given.
+            if value is not None and (self.given is None or value != plain):
+                given.add(name)
+            object.__setattr__(self, name, plain if value is None else value)
+        open_still = isinstance(self.strategy, Auto)
+        object.__setattr__(self, "given", tuple(sorted({*given, *(self.given or ())})) if open_still else ())
+
     def _check_bi(self, of_words: bool) -> None:
         """Raise SettingError for what cannot encode two texts separately."""
         if of_words:
@@ -152,8 +177,8 @@ class Recipe:
     def of(
         cls,
         preset: str | None = None,
-        strategy: str | Strategy = "deni",
-        tuning: str | Tuning = "full",
+        strategy: str | Strategy = Auto.name,
+        tuning: str | Tuning | None = None,
         strategy_settings: Mapping[str, Any] | None = None,
         tuning_settings: Mapping[str, Any] | None = None,
         data: str | Path | None = None,
@@ -161,7 +186,10 @@ class Recipe:
     ) -> Recipe:
         """A recipe from names and settings; a preset fills what is not given.
 
+        With a preset, `auto` is the method of the paper: `deni`, in full fine-tuning unless another tuning is given.
+
         Args:
+            tuning: None leaves it open, see `Recipe`.
             preset: `paper`, `released` or None.
             data: what is trained on; with a preset a dataset of `deni.data.DATASETS` has its own `max_length`.
             given: fields of `Recipe`; None means not given. The strategy gets those that are its settings, too.
@@ -170,7 +198,14 @@ class Recipe:
             SettingError: a name, setting or value that does not exist; the message names it.
             InputError: a preset for a model that cannot be found.
         """
-        chosen = make_tuning(tuning, **(tuning_settings or {}))
+        if strategy == Auto.name and preset is not None:
+            strategy = "deni"
+        decides = strategy == Auto.name or isinstance(strategy, Auto)
+        if tuning is None and decides and (loose := _first_given(tuning_settings)):
+            raise SettingError(f"{loose} is a setting of a tuning, and auto has yet to choose one: name the tuning")
+        if decides and (loose := _first_given(strategy_settings)):
+            raise SettingError(f"{loose} is a setting of a strategy, and auto has none: name one, such as deni")
+        chosen = None if tuning is None and decides else make_tuning(tuning or "full", **(tuning_settings or {}))
         shared = {
             name: given[name] for name in ARGUMENTS if given.get(name) is not None and has_setting(strategy, name)
         }
@@ -183,8 +218,8 @@ class Recipe:
                 from deni.models.loading import load_config
 
                 family = load_config(values.get("model", cls.model)).model_type
-                values["learning_rate"] = chosen.paper_rate(family)
-        return cls(tuning=chosen, strategy=plan, **values)
+                values["learning_rate"] = (chosen or Full()).paper_rate(family)
+        return cls(tuning=chosen, strategy=plan, **values)  # type: ignore[arg-type]
 
     @property
     def rate(self) -> float:
@@ -199,7 +234,8 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        names = [f.name for f in dataclasses.fields(self) if f.name not in ("given", "chosen")]
+        values = {name: getattr(self, name) for name in names}
         pooling, normalize = self.chosen_pooling()
         return {
             **values,
@@ -210,6 +246,11 @@ class Recipe:
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
         }
+
+
+def _first_given(settings: Mapping[str, Any] | None) -> str | None:
+    """The name of a setting that is given; None where there is none."""
+    return next((name for name, value in (settings or {}).items() if value is not None), None)
 
 
 def _check_optim(name: str) -> None:

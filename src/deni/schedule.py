@@ -179,8 +179,12 @@ class Schedule(Sequence[Phase]):
         return any(phase.members > 1 and phase.start < step for phase in self.phases)
 
     def at(self, step: int) -> Phase:
-        """The phase that trains at `step`, counted from 0; the last one for later steps."""
-        return next((phase for phase in self.phases if step < phase.stop), self.phases[-1])
+        """The phase that trains at `step`, counted from 0; the last one for later steps.
+
+        Without any step it is a phase of one member, as which a run begins.
+        """
+        last = self.phases[-1] if self.phases else Phase(0, 1)
+        return next((phase for phase in self.phases if step < phase.stop), last)
 
     def __str__(self) -> str:
         return " ".join(f"{self.runs * phase.members}x{phase.steps}" for phase in self.phases)

@@ -31,6 +31,28 @@ def setting(default: T, *, neutral: Any) -> T:
     return dataclasses.field(default=default, metadata={"neutral": neutral})
 
 
+def left_open(plain: T, **metadata: Any) -> T:
+    """A field of a frozen dataclass that may be left open, as None, for somebody else to decide.
+
+    Args:
+        plain: what it becomes where nobody does.
+        metadata: more of the field, such as `neutral`, see `setting`.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Training:
+    ...     epochs: float = left_open(10)
+    >>> Training().epochs is None, open_fields(Training)
+    (True, {'epochs': 10})
+    """
+    return dataclasses.field(default=None, metadata={"plain": plain, **metadata})  # type: ignore[return-value]
+
+
+def open_fields(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass that may be left open, with their plain values, see `left_open`."""
+    fields = dataclasses.fields(cls)
+    return {field.name: field.metadata["plain"] for field in fields if "plain" in field.metadata}
+
+
 def neutral_values(cls: type) -> dict[str, Any]:
     """The fields of a dataclass that came later, with their neutral values, see `setting`."""
     fields = dataclasses.fields(cls)

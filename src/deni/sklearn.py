@@ -47,7 +47,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         task: one in which each text has one class, see `deni.tasks.TASKS`.
         label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
             of numbers.
-        strategy, tuning: names; `strategy_settings` and `tuning_settings` are their settings.
+        strategy, tuning: names; `strategy_settings` and `tuning_settings` are their settings. The strategy `auto`
+            chooses both, and with them epochs, rate and pooling, where these are not given (see `deni.auto`).
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.
         source_seeds: seeds of single sources of randomness in place of `random_state`, such as `{"dropout": 3}`.
@@ -59,14 +60,14 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         fitted_: the trained population (`deni.finetune.FineTuneResult`); not there after unpickling.
         classifier_: the population as a function of texts.
 
-    Example: `DeniClassifier(model="minilm", strategy="deni").fit(texts, labels).predict(["where is my parcel"])`.
+    Example: `DeniClassifier(model="minilm", strategy="auto").fit(texts, labels).predict(["where is my parcel"])`.
     """
 
     def __init__(
         self,
         model: str = "minilm",
-        strategy: str = "deni",
-        tuning: str = "full",
+        strategy: str = "auto",
+        tuning: str | None = None,
         *,
         task: str = DEFAULT,
         label_order: Sequence[Any] | None = None,
@@ -74,8 +75,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float | None = None,
         batch_size: int = 8,
         max_length: int | None = None,
-        pooling: str = "auto",
-        normalize_features: bool = False,
+        pooling: str | None = None,
+        normalize_features: bool | None = None,
         pairs: str = "cross",
         engine: str = "auto",
         preset: str | None = None,

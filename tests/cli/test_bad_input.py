@@ -352,7 +352,7 @@ def test_resume_from_goes_on_from_the_checkpoint_of_another_output(train, checkp
 
 
 def test_ctrl_c_writes_a_checkpoint_from_which_resume_ends_like_an_uninterrupted_run(model_folder, tickets, tmp_path):
-    flags = ["--model", model_folder, "--epochs", "40", "--members", "3", "--output"]
+    flags = ["--model", model_folder, "--strategy", "deni", "--epochs", "40", "--members", "3", "--output"]
     whole = run("train", tickets, *flags, tmp_path / "whole", "--no-progress")
     assert whole.exit_code == 0, whole.output
 

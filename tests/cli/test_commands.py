@@ -32,7 +32,19 @@ def ok(*args, **settings) -> str:
 def trained(model_folder, tickets, tmp_path_factory):
     """The output of `deni train` and the folder that it wrote."""
     folder = tmp_path_factory.mktemp("trained") / "model"
-    settings = ("--model", model_folder, "--members", 3, "--epochs", 4, "--no-progress", "--output", folder)
+    settings = (
+        "--model",
+        model_folder,
+        "--strategy",
+        "deni",
+        "--members",
+        3,
+        "--epochs",
+        4,
+        "--no-progress",
+        "--output",
+        folder,
+    )
     return ok("train", tickets, *settings), folder
 
 
@@ -148,7 +160,9 @@ def test_strategies_are_listed_with_their_cost_what_they_do_and_when_to_take_the
     listed = ok("strategies", "list")
     assert ok("strategies") == listed
     rows = [line.split() for line in listed.splitlines() if line[:1] not in (" ", "")]
-    assert [row[0] for row in rows[1:-3]] == list(STRATEGIES)
+    names = [row[0] for row in rows]
+    assert names[1 : names.index("Baselines,")] == list(STRATEGIES)
+    assert {row[0]: row[1] for row in rows}["auto"] == "?"  # that of what it becomes
     assert {row[0]: row[1] for row in rows}["deni"] == "3.7"  # 4625 / 1250
     assert {row[0]: row[1] for row in rows}["ensemble"] == "10"
     letters = "".join(listed.split())  # lines break at hyphens, too

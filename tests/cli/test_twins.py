@@ -14,7 +14,9 @@ from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
 from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
+from deni.commands.parts import read_parts
 from deni.commands.predict import predict_file
+from deni.commands.show import show_auto
 from deni.commands.strategies import show_strategies
 from deni.commands.study import damaged_cells, export_cells, merge_stores, plan_study, retry_cells, study_status
 from deni.commands.train import train_file
@@ -30,6 +32,10 @@ def fields(classes):
     return {field.name for cls in classes for field in dataclasses.fields(cls)}
 
 
+def arguments(function):
+    return set(inspect.signature(function).parameters)
+
+
 FUNCTIONS = {
     "augment": (augment_file,),
     "demo": (run_demo,),
@@ -39,6 +45,7 @@ FUNCTIONS = {
     "inspect": (inspect_file,),
     "predict": (predict_file,),
     "report": (write_report,),
+    "show auto": (show_auto, Recipe.of),
     "strategies list": (show_strategies,),
     "strategies show": (show_strategies,),
     "study check": (damaged_cells,),
@@ -58,6 +65,7 @@ SHOWN = {
     "diagnose": {"dry_run", "as_json", "no_baselines"},
     "evaluate": {"as_json"},
     "inspect": {"json_file", "overwrite"},
+    "show auto": {"as_json"},
     "study run": {"dry_run"},
     "train": {"baselines", "no_baselines", "explain", *fields(BASELINES.built_in().values())},
 }
@@ -66,6 +74,7 @@ HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
     "export": {"folder": {"model"}},
+    "show auto": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
     "strategies show": {"settings": fields(STRATEGIES.values())},
     "train": {
         "file": {"data"},
@@ -74,10 +83,6 @@ HELD = {
         "given": {*fields([Recipe]), *(f"seed_{source}" for source in SOURCES)},
     },
 }
-
-
-def arguments(function):
-    return set(inspect.signature(function).parameters)
 
 
 def test_each_command_has_its_twin():

@@ -34,7 +34,7 @@ def run(*args):
 def done(tickets, model_folder, tmp_path_factory):
     """A training on the command line: what it printed, and its folder."""
     folder = tmp_path_factory.mktemp("done") / "my model"
-    flags = ("--members", 3, "--epochs", 2, "--dev", 0.2, "--no-progress", "--output", folder)
+    flags = ("--strategy", "deni", "--members", 3, "--epochs", 2, "--dev", 0.2, "--no-progress", "--output", folder)
     return run("train", tickets, "--model", model_folder, *flags), folder
 
 

@@ -107,10 +107,10 @@ def apart(one, other):
 
 
 def test_every_strategy_is_here():
-    assert list(CASES) == list(STRATEGIES)
+    assert list(CASES) == [name for name in STRATEGIES if name != "auto"]  # which becomes one of them
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("name", CASES)
 def test_phases_tile_every_number_of_steps_or_say_that_they_do_not_fit(name):
     strategy, fits = make_strategy(name), 0
     for steps in [*range(1, 60), 125, 1250, 9999]:

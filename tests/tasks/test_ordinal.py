@@ -258,7 +258,8 @@ def trained(model_folder, tmp_path_factory):
     file = folder / "texts.csv"
     pd.DataFrame(toy_rows(20), columns=["text", "label"]).to_csv(file, index=False)
     flags = ("--task", "ordinal", "--label-order", ",".join(ORDER), "--model", model_folder, "--no-progress")
-    result = run("train", file, *flags, "--members", 3, "--epochs", 3, "--dev", 0.2, "--output", folder / "model")
+    own = ("--strategy", "deni", "--members", 3, "--epochs", 3, "--dev", 0.2)
+    result = run("train", file, *flags, *own, "--output", folder / "model")
     assert result.exit_code == 0, result.output
     return file, result.output, folder / "model"
 
@@ -368,7 +369,7 @@ def test_a_study_compares_strategies_by_the_kappa(trained, model_folder, tmp_pat
 
 
 def classifier(model_folder, **options):
-    settings = {"strategy_settings": {"members": 2}, "epochs": 2, "max_length": 12}
+    settings = {"strategy": "deni", "strategy_settings": {"members": 2}, "epochs": 2, "max_length": 12}
     return DeniClassifier(model_folder, task="ordinal", **settings, **options)
 
 
@@ -428,7 +429,7 @@ def shouting():
 
 
 def test_a_task_of_the_users_goes_the_whole_way(shouting, tickets, model_folder, tmp_path):
-    plan = Recipe.of(task="shouting", model=model_folder, epochs=2, strategy_settings={"members": 2})
+    plan = Recipe.of(None, "deni", None, {"members": 2}, task="shouting", model=model_folder, epochs=2)
     done = train_file(tickets, recipe=plan, output=tmp_path / "model", dev="0.2", progress=False)
     gold, votes = np.asarray(done.evaluation.gold), done.evaluation.votes
     assert done.metrics["hits"] == (gold == votes.argmax(-1)).mean()

@@ -35,7 +35,7 @@ def trained(request, model_folder, tmp_path_factory):
     """The task, its file, what `deni train` printed, and the model."""
     folder = tmp_path_factory.mktemp(request.param)
     frame(request.param).to_csv(folder / "texts.csv", index=False)
-    flags = ("--task", request.param, "--model", model_folder, "--members", 3, "--epochs", 3)
+    flags = ("--task", request.param, "--model", model_folder, "--strategy", "deni", "--members", 3, "--epochs", 3)
     result = run("train", folder / "texts.csv", *flags, "--no-progress", "--output", folder / "model")
     assert result.exit_code == 0, result.output
     return request.param, folder / "texts.csv", result.output, folder / "model"

@@ -29,6 +29,10 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
     if info.get("pairs") == "bi":
         pooled += "\n- Pairs: both texts are encoded separately"
+    by_auto = ""
+    if chosen := info.get("auto"):
+        why, evidence = (escaped(chosen.get(key, "")) for key in ("why", "evidence"))
+        by_auto = f"\n- Chosen by `auto`: {why} Evidence: {evidence}."
     export = export_of(tuning, pooling is not None, info.get("pairs", "cross"))
     command = in_code(f"deni export {shlex.quote(name)} out {export.flags}") if export else ""
     exported = f"\n{command} writes one {export.written}.\n" if export else ""
@@ -46,7 +50,7 @@ of one model that vote.
 - {task.outputs_are}: {labels}
 - Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}
 - Tuning: {escaped(tuning)}{pooled}
-- Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}
+- Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}{by_auto}
 - Schedule: {in_code(info.get("schedule", ""))}, {info.get("member_steps", "?")} member-steps
 - Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}
 

@@ -66,6 +66,7 @@ class BaselineClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{len(texts)} texts and {len(numbers)} labels: give each text one")
         names = [str(each) for each in classes]
         recipe: Any = Recipe.of(
+            strategy="default",
             model=self.model,
             max_length=self.max_length,
             pooling=self.pooling,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import logging
 import os
@@ -25,6 +24,7 @@ COMMANDS = (
     "export",
     "strategies",
     "tunings",
+    "show",
     "study",
     "diagnose",
     "report",
@@ -38,10 +38,6 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "show":
-            command = copy.copy(importlib.import_module("deni.cli.strategies").show)
-            command.deprecated = "Use deni strategies show."
-            return command
         if cmd_name not in COMMANDS:
             return None
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported, before `_quiet`

@@ -1,4 +1,4 @@
-"""`deni demo`: plain fine-tuning and DENI on built-in texts."""
+"""`deni demo`: plain fine-tuning, what `auto` chooses and DENI on built-in texts."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from deni.terminal import console
 @click.option(
     "--epochs",
     type=Finite(min=0, min_open=True),
-    default=7,
-    show_default=True,
-    help="Passes over the training texts.",
+    help="Passes over the training texts.  [default: 7; auto chooses]",
 )
 @click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
-@click.option(
-    "--tuning", type=Choice(["full", "lora"]), default="full", show_default=True, help="Which parameters train."
-)
+@click.option("--tuning", type=Choice(["full", "lora"]), help="Which parameters train.  [default: full; auto chooses]")
 @click.option("--json", "json_file", help="File to write the result to, as JSON.")
 @click.option("--overwrite", is_flag=True, help="Replace the JSON file.")
 def command(
-    seeds: int, labelled: int, epochs: float, model: str, tuning: str, json_file: str | None, overwrite: bool
+    seeds: int,
+    labelled: int,
+    epochs: float | None,
+    model: str,
+    tuning: str | None,
+    json_file: str | None,
+    overwrite: bool,
 ) -> None:
-    """Compare plain fine-tuning and DENI on built-in messages.
+    """Compare plain training, auto and DENI on built-in messages.
 
     The messages are those of a support desk, in English.
     """

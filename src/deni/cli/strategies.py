@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,11 @@ from deni.cli.options.fields import SettingsCommand, complete, field_options, na
 from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.numbers import COUNT
 from deni.strategies import PRESETS, STRATEGIES
+from deni.strategies.auto import Auto
 from deni.terminal import say
+
+if TYPE_CHECKING:
+    from deni.commands.strategies import StrategyCost
 
 STEPS = click.option("--steps", type=COUNT, default=1250, show_default=True, help="Optimizer steps of a run.")
 PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
@@ -36,7 +40,7 @@ def list_all(steps: int, preset: str | None) -> None:
     from deni.commands.strategies import show_strategies
 
     shown = show_strategies(steps=steps, preset=preset)
-    rows = [(f"{each.name:20} {each.schedule.cost / steps:5.3g}", in_a_line(STRATEGIES[each.name])) for each in shown]
+    rows = [(f"{each.name:20} {_cost(each, steps)}", in_a_line(STRATEGIES[each.name])) for each in shown]
     plugins = STRATEGIES.names()[len(STRATEGIES) :]
     rows += [(f"{name:20}     ?", "Of a plug-in, which is loaded when it is named.") for name in plugins]
     rows = [(f"{'strategy':20}  cost", "what it does, and when to take it"), *rows]
@@ -46,6 +50,10 @@ def list_all(steps: int, preset: str | None) -> None:
     say(f"\nCost: member-steps of a run of {steps} optimizer steps, divided by {steps}.")
     say("Several strategies are combined with +, such as prior_noise+deni.")
     say("Next: deni strategies show NAME")
+
+
+def _cost(shown: StrategyCost, steps: int) -> str:
+    return f"{shown.schedule.cost / steps:5.3g}" if shown.schedule else "    ?"
 
 
 @command.command(
@@ -66,6 +74,9 @@ def show(strategy: str, steps: int, preset: str | None, **settings: Any) -> None
     (shown,) = show_strategies(strategy, steps=steps, preset=preset, **taken(settings, STRATEGIES.values()))
     for name in names_in(strategy):
         write_about(name, *about(STRATEGIES[name]))
+    if strategy == Auto.name:
+        _write_table()
+        return
     say()
     say(f"schedule: {shown.schedule}")
     say(f"member-steps: {shown.schedule.cost}")
@@ -75,3 +86,15 @@ def show(strategy: str, steps: int, preset: str | None, **settings: Any) -> None
         cls, title = STRATEGIES[name], f"Settings of {name}{f' with the preset {preset}' if preset else ''}"
         say()
         write_settings(title, setting_rows(cls, click.get_current_context(), cls.presets.get(preset or "", {})))
+
+
+def _write_table() -> None:
+    """Print what `auto` becomes."""
+    from deni.auto import ROWS
+
+    say("\nThe first of these rows that fits the labeled texts decides; flags that are given win over it:")
+    for row in ROWS:
+        rows = [("for", row.when()), ("becomes", row.becomes()), ("why", row.why), ("evidence", row.evidence)]
+        say(f"\n{row.name}")
+        write_rows(rows)
+    say("\nNext: deni show auto FILE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,7 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
-from deni.cli.options.data import LABEL, data_options, task_options
+from deni.cli.options.data import LABEL, TEST, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
@@ -28,6 +28,9 @@ from deni.terminal import console, say
 from deni.training.curves import TOOLS, curves_folder
 from deni.training.manifest import named
 from deni.tuning import TUNINGS
+
+if TYPE_CHECKING:
+    from deni.recipe import Recipe
 
 # What a seed of one source decides, for its help.
 SEEDED = {
@@ -103,21 +106,20 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.option("--data", help="Training file or dataset, in place of FILE.")
 @click.option("--output", required=True, help="Folder to write the model to; must not exist.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
-@click.option("--model", help="Pre-trained model: minilm, a folder, or a hub id.  [default: minilm]")
-@training.TUNING
+@training.MODEL
+@training.OPEN_TUNING
 @click.option(
     "--strategy",
-    default="deni",
+    default="auto",
     show_default=True,
     shell_complete=complete(STRATEGIES),
-    help="Strategy, or several with + between them; see deni strategies.",
+    help="Strategy, or several with + between them, see deni strategies; auto: what is best as far as is known, see "
+    "deni show auto.",
 )
 @training.PRESET
 @training.PROTOCOL
 @training.LABELLED
-@click.option(
-    "--test", default="0.2", show_default=True, help="Test split: a file, or a fraction of the texts; 0 for none."
-)
+@TEST
 @training.TEST_SIZE
 @click.option("--dev", help="Dev split to choose the best epoch on: a file, or a fraction of the texts.")
 @data_options
@@ -193,7 +195,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 def command(
     file: str | None,
     data: str | None,
-    tuning: str,
+    tuning: str | None,
     strategy: str,
     preset: str | None,
     explain: bool,
@@ -250,7 +252,7 @@ def command(
     report = TrainingReport(
         Path(files["output"]).name, click.get_current_context().meta["deni.typed"], str(files["output"]), baselines
     )
-    done = train_file(file, recipe=plan, preset=preset, extra_files=report, **files)
+    done = train_file(file, recipe=plan, preset=preset, extra_files=report, on_recipe=_say_plan, **files)
     if done.output is None:
         last = done.result.checkpoint
         goes_on = f"Checkpoint: {last}. Give the same command with --resume to go on." if last else "No checkpoint."
@@ -280,3 +282,13 @@ def command(
     if one_model := report.next_step():
         say(one_model)
     say(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")
+
+
+def _say_plan(recipe: Recipe) -> None:
+    """Print what `auto` became, if it was asked."""
+    if recipe.chosen is not None:
+        from deni.auto import as_lines
+
+        for line in as_lines(recipe.chosen):
+            say(line)
+        say()

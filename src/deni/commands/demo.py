@@ -1,4 +1,4 @@
-"""What `deni demo` does: plain fine-tuning and DENI on the built-in texts, a few seeds each."""
+"""What `deni demo` does: plain fine-tuning, what `auto` chooses and DENI on the built-in texts, a few seeds each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deni.auto import decide
 from deni.data import choose_balanced, read_texts
 from deni.data.demo import demo_files
 from deni.finetune import fine_tune
 from deni.provenance import environment
 from deni.randomness import Sources
 from deni.recipe import Recipe
+from deni.strategies.auto import Auto
 from deni.training.loggers import Bar
+
+EPOCHS = 7
 
 
 @dataclass
@@ -46,16 +50,17 @@ class Row:
 
 def run_demo(
     model: str = "minilm",
-    tuning: str = "full",
-    strategies: Sequence[str] = ("default", "deni"),
+    tuning: str | None = None,
+    strategies: Sequence[str] = ("default", "auto", "deni"),
     seeds: int = 3,
     labelled: int = 90,
-    epochs: float = 7,
+    epochs: float | None = None,
     progress: bool = False,
 ) -> tuple[list[Row], dict[str, Any]]:
     """Train every strategy with every seed.
 
     Args:
+        tuning, epochs: None for full fine-tuning and 7 epochs, but for `auto`, which then chooses both.
         labelled: texts to train on, at least one a class.
         progress: show a bar for each run.
 
@@ -69,8 +74,11 @@ def run_demo(
     for strategy in strategies:
         row = Row(strategy)
         rows.append(row)
+        given: dict[str, Any] = {"tuning": tuning, "epochs": epochs}
+        if strategy != Auto.name:
+            given = {"tuning": tuning or "full", "epochs": EPOCHS if epochs is None else epochs}
         for seed in range(seeds):
-            plan = Recipe.of(strategy=strategy, tuning=tuning, model=model, seed=seed, epochs=epochs)
+            plan = decide(Recipe.of(strategy=strategy, model=model, seed=seed, **given), train)
             with Bar(plan.strategy, f"{strategy}, seed {seed + 1} of {seeds}") as bar:
                 fitted = fine_tune(train, plan, progress=False, callbacks=[bar] if progress else [])
             row.macro_f1.append(fitted.evaluate(test)["macro_f1"])

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from deni.data import Texts, check_trainable, local_file, read_data
-from deni.data.named_datasets import PAPER_LABELED
-from deni.data.partition import HELD_OUT, divide
+from deni.auto import decide
+from deni.commands.parts import read_parts
+from deni.data import Texts, check_trainable, local_file
+from deni.data.partition import HELD_OUT
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
 from deni.outputs import SavedElsewhereError, check_folder, check_name
-from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.training import manifest
 from deni.training.curves import Tool, curves_folder
@@ -79,6 +79,7 @@ def train_file(
     device: str | None = None,
     extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None = None,
     progress: bool = True,
+    on_recipe: Callable[[Recipe], None] | None = None,
 ) -> TrainingRun:
     """Train on a file or dataset, evaluate on the test split, write the artifact.
 
@@ -107,6 +108,7 @@ def train_file(
             `deni.training.curves.curves_folder`.
         extra_files: makes further files of the artifact, by name, when the model is trained and measured; where it
             fails the artifact is written without them, with a warning.
+        on_recipe: called before the training with what is trained, with what `auto` became.
 
     Raises:
         InputError: a file, column, text, label, fraction or folder that does not fit; before anything is trained.
@@ -129,29 +131,27 @@ def train_file(
     if report_to == "tensorboard":
         check_beside(curves_folder(output, resume).parent)
     callbacks = curves_to(report_to, curves_folder(output, resume))
-    columns: dict[str, Any] = {
-        "text_column": text_column,
-        "text_pair_column": text_pair_column,
-        "label_column": label_column,
-        "label_order": label_order,
-        "task": recipe.task,
-        "pairs": preset is None or recipe.pairs == "bi",
-    }
-    texts = read_data(file, **columns, split=split, config_name=config_name)
-    if protocol == "paper" and labelled is None and recipe.strategy.most_texts is None:
-        labelled = PAPER_LABELED
-    train, tested, developed = divide(
-        texts,
-        Sources(block, seeds=recipe.source_seeds),
+    train, tested, developed = read_parts(
+        file,
+        recipe,
         test=test,
         test_size=test_size,
         dev=dev,
         labelled=labelled,
-        how_many=recipe.strategy.labelled,
+        text_column=text_column,
+        text_pair_column=text_pair_column,
+        label_column=label_column,
+        label_order=label_order,
+        split=split,
+        config_name=config_name,
+        block=block,
         preset=preset,
-        columns=columns,
+        protocol=protocol,
     )
     check_trainable(train, tested, developed)
+    recipe = decide(recipe, train)
+    if on_recipe is not None:
+        on_recipe(recipe)
     result = fine_tune(
         train,
         recipe,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deni.auto import decide
 from deni.baselines import BASELINES
 from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
@@ -18,6 +19,7 @@ from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.strategies import Strategy, make_strategy
 from deni.strategies.augmentation import Augmentation
+from deni.strategies.auto import Auto
 from deni.strategies.forking import Forking
 from deni.strategies.input_noise import InputNoise
 from deni.strategies.prior_noise import PriorNoise
@@ -347,7 +349,10 @@ class _Planner:
         """How a cell is trained."""
         alike = canonical(dataclasses.replace(cell, seed=0, block=0, sources={}, vary="").to_json())
         if alike not in self._recipes:
-            self._recipes[alike] = cell.resolve()
+            recipe = cell.resolve()
+            if isinstance(recipe.strategy, Auto):  # one for all: their choices of texts differ in little
+                recipe = decide(recipe, self.library.parts(cell, recipe.strategy)[0])
+            self._recipes[alike] = recipe
         return dataclasses.replace(self._recipes[alike], seed=cell.seed, source_seeds=dict(cell.sources))
 
     def _made(self, cell: Cell) -> Job:

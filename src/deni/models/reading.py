@@ -214,13 +214,17 @@ def read_text(source: str | Path, name: str) -> str | None:
         source: a folder or hub id.
         name: of the file, as a path in it.
     """
-    from transformers.utils import cached_file
-
     try:
-        found = Path(source) / name if os.path.isdir(source) else cached_file(str(source), name)
+        found = Path(source) / name if os.path.isdir(source) else _cached(str(source), name)
         return None if found is None else Path(found).read_text(encoding="utf-8")
     except (OSError, ValueError):
         return None
+
+
+def _cached(source: str, name: str) -> str | None:
+    from transformers.utils import cached_file  # not for a folder: it takes a second
+
+    return cached_file(source, name)
 
 
 def _check_config(values: Mapping[str, Any], file: Path) -> None:

@@ -175,6 +175,11 @@ class Strategy:
         return None
 
     @property
+    def fits(self) -> bool:
+        """Whether `start` alone makes a model that predicts, so that a run without a single step makes sense."""
+        return False
+
+    @property
     def votes(self) -> bool:
         """Whether several members or runs predict in the end."""
         return self.runs > 1 or any(not phase.merge for phase in self.phases(LONG))
@@ -258,6 +263,8 @@ class Strategy:
 
     def tiled(self, steps: int) -> Schedule:
         """All phases of a run of exactly so many optimizer steps; raises SettingError where they do not fit."""
+        if steps == 0 and self.fits:
+            return Schedule((), self.runs)
         return Schedule.of(self.phases(steps), steps, self.runs, self.passes)
 
     @property

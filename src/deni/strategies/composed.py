@@ -83,6 +83,10 @@ class Composed(Strategy):
         return next((part.most_texts for part in self.of if part.most_texts is not None), None)
 
     @property
+    def fits(self) -> bool:
+        return any(part.fits for part in self.of)
+
+    @property
     def votes(self) -> bool:
         return any(part.votes for part in self.of)
 

@@ -77,6 +77,10 @@ class LinearProbe(Strategy, name="linear_probe"):
             if self.probe_c != "cv":
                 raise SettingError(f"probe_scale needs probe_c=cv, not {self.probe_c}: it scales what that chooses")
 
+    @property
+    def fits(self) -> bool:
+        return bool(self.probe_c)
+
     def start(self, population: Population, outputs: Outputs | None = None) -> None:
         if not self.probe_c or outputs is None:
             return

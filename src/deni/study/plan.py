@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from deni.auto import decide
 from deni.data import Texts, check_trainable
 from deni.errors import InputError, SettingError
 from deni.models.loading import load_config
@@ -69,14 +71,18 @@ def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
         recipe = _recipe_of(alike[0])
         for point in alike:
             cell = point.cell
-            seeded_recipe = dataclasses.replace(recipe, seed=cell.seed, source_seeds=dict(cell.sources))
             texts = _texts_of(point, recipe.strategy, library, checked)
-            if recipe.pairs == "bi":
+            with _axis(point, "strategies"):
+                decided = decide(recipe, texts)
+                if decided is not recipe:
+                    _check_model(decided, load_config(point.cell.model))
+            seeded_recipe = dataclasses.replace(decided, seed=cell.seed, source_seeds=dict(cell.sources))
+            if decided.pairs == "bi":
                 with _axis(point, "datasets"):
                     check_pairs(texts)
-            steps = steps_of(recipe, len(texts))
+            steps = steps_of(decided, len(texts))
             with _axis(point, "models"):
-                fingerprints = library.fingerprints(cell, recipe.strategy)
+                fingerprints = library.fingerprints(cell, decided.strategy)
             with _axis(point, "strategies"):
                 job = Job.of(cell, fingerprints, here, steps, seeded_recipe)
             if job.key in seen:
@@ -122,14 +128,19 @@ def _recipe_of(point: Point) -> Recipe:
         if isinstance(recipe.tuning, UniPELT):
             package()
     with _axis(point, "recipe"):
-        choose(*recipe.chosen_pooling(), config)
-        if recipe.pairs == "bi":
-            check_architecture(config)
+        _check_model(recipe, config)
         if limit and recipe.max_length and recipe.max_length > limit - recipe.tuning.virtual_tokens:
             raise SettingError(
                 f"max_length {recipe.max_length} is over the limit of {limit} tokens of {point.cell.model}"
             )
     return recipe
+
+
+def _check_model(recipe: Recipe, config: Any) -> None:
+    """Raise SettingError for a model that cannot be read as the recipe says."""
+    choose(*recipe.chosen_pooling(), config)
+    if recipe.pairs == "bi":
+        check_architecture(config)
 
 
 def _twice(point: Point, earlier: Point) -> InputError:

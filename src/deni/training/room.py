@@ -29,5 +29,6 @@ class RoomForArtifact(TrainerCallback):
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         from deni.artifact import weight_sizes
 
-        weights = weight_sizes(self.trainer.population, self.trainer.phases.planned[-1].members)
+        planned = self.trainer.phases.planned
+        weights = weight_sizes(self.trainer.population, planned.at(planned.steps).members)
         check_room(self.folder, sum(weights), max(weights))

@@ -19,6 +19,9 @@ PAIR = click.option(
     "--text-pair-column", help="Column of the second texts of pairs.  [default: the dataset's own, or none]"
 )
 LABEL = click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label]")
+TEST = click.option(
+    "--test", default="0.2", show_default=True, help="Test split: a file, or a fraction of the texts; 0 for none."
+)
 ORDER = click.option(
     "--label-order",
     metavar="A,B,C",

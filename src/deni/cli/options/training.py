@@ -18,6 +18,12 @@ TUNING = click.option(
     show_default=True,
     help="Which parameters train; see deni tunings.",
 )
+OPEN_TUNING = click.option(
+    "--tuning",
+    type=Choice(list(TUNINGS)),
+    help="Which parameters train; see deni tunings.  [default: full, unless auto chooses]",
+)
+MODEL = click.option("--model", help="Pre-trained model: minilm, a folder, or a hub id.  [default: minilm]")
 PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
 PROTOCOL = click.option(
     "--protocol", type=Choice(["paper"]), help="Protocol of the paper: its preset, and 1,000 labeled texts."
@@ -29,8 +35,12 @@ LABELLED = click.option(
     help="Labeled texts to train on, class-balanced.  [default: all]",
 )
 TEST_SIZE = click.option("--test-size", type=COUNT, help="Texts of the test split to measure on.  [default: all]")
-EPOCHS = click.option("--epochs", type=Number(), help="Passes over the training texts.  [default: 10]")
-LEARNING_RATE = click.option("--learning-rate", type=Number(), help="Peak learning rate.  [default: the tuning's own]")
+EPOCHS = click.option(
+    "--epochs", type=Number(), help="Passes over the training texts.  [default: 10, unless auto chooses]"
+)
+LEARNING_RATE = click.option(
+    "--learning-rate", type=Number(), help="Peak learning rate.  [default: the tuning's own, unless auto chooses]"
+)
 BATCH_SIZE = click.option("--batch-size", type=Whole(), help="Texts of one optimizer step.  [default: 8]")
 MAX_LENGTH = click.option(
     "--max-length", type=Whole(), help="Tokens after which a text is cut.  [default: the 99th percentile of the texts]"
@@ -39,13 +49,14 @@ DROPOUT = click.option("--dropout", type=Number(), help="Dropout in front of the
 HEAD_LR_SCALE = click.option(
     "--head-lr-scale",
     type=Number(),
-    help="Learning rate of the output layer as a multiple of that of all other parameters.  [default: 1]",
+    help="Learning rate of the output layer as a multiple of that of all other parameters.  "
+    "[default: 1, unless auto chooses]",
 )
 POOLING = click.option(
     "--pooling",
     type=Choice(["auto", *KINDS]),
     help="How the states of a text's tokens become what the head reads; auto: as the model's class does.  "
-    "[default: auto]",
+    "[default: auto, unless the strategy auto chooses]",
 )
 NORMALIZE_FEATURES = click.option(
     "--normalize-features", is_flag=True, default=None, help="Scale what is pooled to length 1."
@@ -54,7 +65,7 @@ PAIRS = click.option(
     "--pairs",
     type=Choice(PAIRS_READ),
     help="How the two texts of a pair are read; cross: as one input; bi: one by one, by the same encoder.  "
-    "[default: cross]",
+    "[default: cross, unless auto chooses]",
 )
 BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
 BLOCK = click.option(

@@ -63,7 +63,8 @@ def _of_one(figure: Figure, caption: str) -> Figure:
 
 
 def _step(summary: TrainingSummary | None = None) -> alt.X:
-    scale = alt.Scale(zero=True) if summary is None else alt.Scale(domain=[0, summary.phases[-1]["stop"]])
+    last = summary.phases[-1]["stop"] if summary is not None and summary.phases else None  # None: nothing was trained
+    scale = alt.Scale(zero=True) if last is None else alt.Scale(domain=[0, last])
     return alt.X("step:Q", title="optimizer step", scale=scale)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from deni.analysis.beside import Beside, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
+from deni.auto import as_sentence
 from deni.baselines import Baseline
 from deni.commands.train import TrainingRun
 from deni.provenance import versions
@@ -48,6 +49,7 @@ class TrainingSummary:
         commands: how to repeat it; empty where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
         beside: the model beside the baselines; None where they were left out.
+        auto: what the strategy `auto` became, and why; empty where it was not asked.
     """
 
     data: str
@@ -73,11 +75,12 @@ class TrainingSummary:
     commands: Sequence[str]
     model: str = "MODEL"
     beside: Beside | None = None
+    auto: str = ""
 
     @property
     def cost(self) -> float:
-        """How many times the member-steps of plain training it cost."""
-        return self.member_steps / self.plain_steps
+        """How many times the member-steps of plain training it cost; 0 where nothing was trained."""
+        return self.member_steps / max(self.plain_steps, 1)
 
 
 def summarize_training(
@@ -143,6 +146,7 @@ def summarize_training(
         commands=[install([versions()]), command] if command else [],
         model=model,
         beside=_beside(done, baselines) if on_test is not None and (baselines is None or baselines) else None,
+        auto=as_sentence(result.recipe.chosen) if result.recipe.chosen is not None else "",
     )
 
 

@@ -29,6 +29,7 @@ def build_tiles(summary: TrainingSummary) -> list[Tile]:
     """The figures to read first."""
     found = [] if summary.on_test is None else list(_of_test(summary.on_test))
     times = "as much as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
+    times = times if summary.cost else "nothing was trained"
     predict = f"{summary.voters} members predict" if summary.voters > 1 else "one model predicts"
     part = " since it was resumed" if summary.resumed else ""
     steps = f"{summary.member_steps:,} member-steps"

@@ -17,7 +17,8 @@ AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
 
 def state_verdict(summary: TrainingSummary) -> list[str]:
     """The sentences of the verdict, the most important first."""
-    return [*_how_good(summary), *_members(summary), _cost(summary)]
+    by_auto = [_sentence(summary.auto)] if summary.auto else []
+    return [*_how_good(summary), *_members(summary), _cost(summary), *by_auto]
 
 
 def export_command(summary: TrainingSummary) -> str | None:
@@ -147,5 +148,7 @@ def _sentence(text: str) -> str:
 
 def _cost(summary: TrainingSummary) -> str:
     predict = f"predicting takes {summary.voters} models" if summary.voters > 1 else "one model predicts"
+    if not summary.member_steps:
+        return f"The encoder is as it was: the output layer was fitted, and nothing trained; {predict}."
     times = "as many as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
     return f"It took {summary.member_steps:,} member-steps, {times}; {predict}."

@@ -18,6 +18,7 @@ from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES
+from deni.strategies.auto import Auto
 from deni.strategies.default import Default
 from deni.study.cell import OPTIMIZATION_SOURCES, NamedSettings
 from deni.study.spec.document import Spot, mentioned
@@ -33,7 +34,8 @@ DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "label_order", 
 
 # Fields of the recipe, without what a study sets elsewhere and what needs a dev split during training: a run has none.
 _ELSEWHERE = ("model", "task", "tuning", "strategy", "seed", "source_seeds", "early_stopping_patience")
-RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in _ELSEWHERE}
+_FOUND = ("given", "chosen")  # which nobody sets
+RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in (*_ELSEWHERE, *_FOUND)}
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ def tuning(spot: Spot) -> Choice:
 def strategy(spot: Spot, preset: str | None, folder: Path) -> Choice:
     """A strategy, or several, with settings."""
     name, pairs = _name_and_settings(spot, "strategy", STRATEGIES, parts, also=("label",))
-    label = _label(pairs.pop("label")) if "label" in pairs else ""
+    # What auto becomes is what is kept, so rows need its name as a label.
+    label = _label(pairs.pop("label")) if "label" in pairs else Auto.name if name == Auto.name else ""
     settings = _typed(pairs, parts(name), folder)
     with _at(pairs, spot):
         make_strategy_or_baseline(name, preset, **settings)
