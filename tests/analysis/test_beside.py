@@ -56,6 +56,19 @@ def test_scores_are_those_of_scikit_learn_and_the_interval_is_paired(compared):
     assert found.difference.value == pytest.approx(mine.metrics["macro_f1"] - found.best.score)
     assert [found.difference.low, found.difference.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
     assert found.difference.high < 0 < compared(1.0).difference.value + 1e-9
+    others = [each.name for each in found.scores if each.name != found.best.name]
+    assert set(found.as_good) <= set(others)
+    for name in others:  # by hand: how often the model is ahead on texts drawn again
+        outputs = next(each.outputs for each in found.scores if each.name == name).argmax(1)
+        drawn = [
+            f1_score(gold[rows], mine.votes.argmax(1)[rows], average="macro")
+            - f1_score(gold[rows], outputs[rows], average="macro")
+            for rows in generator.integers(len(gold), size=(400, len(gold)))
+        ]
+        low = np.quantile(drawn, 0.025)
+        assert (name in found.as_good) == (low <= 0)
+        if name in found.as_good:
+            assert found.as_good[name].low == pytest.approx(low, abs=0.03)
 
 
 def test_equal_texts_are_fitted_once_a_process(compared, monkeypatch):

@@ -197,3 +197,8 @@ def test_the_first_lines_put_the_model_beside_baselines(low, high, judged):
     assert said[1] == "On the same test texts: tfidf 50.0 (0.2 s), frozen 60.0 (2.0 s), this model 100.0 (1 s)."
     assert said[2].startswith(judged)
     assert not any("baseline" in each for each in state_verdict(summary([GOLD], GOLD)))
+    alone = state_verdict(summary([GOLD], GOLD, beside=Beside([], None, {"llm": "no answer in time"})))
+    assert [each for each in alone if "baseline" in each] == ["The baseline llm was left out: no answer in time."]
+    beside = Beside(scores, Estimate(0.03, low, high), as_good={"tfidf": Estimate(0.13, -0.01, 0.2)})
+    (also,) = [each for each in state_verdict(summary([GOLD], GOLD, beside=beside)) if "not shown to be better" in each]
+    assert also == "This model is not shown to be better than tfidf +13.0 (95 % interval -1.0 to +20.0)."

@@ -54,13 +54,15 @@ class Beside:
     Args:
         scores: of each baseline that makes sense for the task.
         difference: the model's headline minus that of the best, with the interval of 95 % over other test texts, which
-            both share.
+            both share; None where none has a score.
         left_out: baselines that were named and could not be asked, and why.
+        as_good: other baselines that the model is not shown to be better than -> the same difference to them.
     """
 
     scores: Sequence[BaselineScore]
-    difference: Estimate
+    difference: Estimate | None
     left_out: Mapping[str, str] = field(default_factory=dict)
+    as_good: Mapping[str, Estimate] = field(default_factory=dict)
 
     @property
     def best(self) -> BaselineScore:
@@ -77,7 +79,7 @@ def compare_with_baselines(
     device: Any = None,
     progress: bool = False,
     baselines: Sequence[Baseline] | None = None,
-) -> Beside | None:
+) -> Beside:
     """Fit the baselines on the texts that a model was trained on, and compare it with the best of them.
 
     Args:
@@ -87,9 +89,6 @@ def compare_with_baselines(
         generator: draws the test texts again.
         device: where an encoder computes.
         baselines: to fit; None for those that make sense for the task and run without being named.
-
-    Returns:
-        None where no baseline came to a score.
     """
     kind, tested = TASKS[recipe.task], evaluation.texts
     fitting = usual_baselines(kind, train.pairs) if baselines is None else baselines
@@ -108,11 +107,19 @@ def compare_with_baselines(
                 scores.append(BaselineScore(baseline.name, score, seconds, outputs, remark))
             bar.advance()
     if not scores:
-        return None
+        return Beside(scores, None, left_out)
+    mine = kind.headline_by_weight(evaluation.gold, evaluation.votes, labels)
+
+    def minus(baseline: BaselineScore) -> Estimate:
+        other = kind.headline_by_weight(evaluation.gold, baseline.outputs, labels)
+        ends = other_texts(lambda weights: mine(weights) - other(weights), np.ones(len(tested)), generator=generator)
+        return Estimate(evaluation.metrics[kind.headline] - baseline.score, *ends)
+
     best = max(scores, key=lambda each: each.score)
-    mine, other = (kind.headline_by_weight(evaluation.gold, each, labels) for each in (evaluation.votes, best.outputs))
-    ends = other_texts(lambda weights: mine(weights) - other(weights), np.ones(len(tested)), generator=generator)
-    return Beside(scores, Estimate(evaluation.metrics[kind.headline] - best.score, *ends), left_out)
+    difference = minus(best)
+    others = {each.name: minus(each) for each in scores if each is not best}
+    as_good = {name: each for name, each in others.items() if each.low <= 0}
+    return Beside(scores, difference, left_out, as_good)
 
 
 def _outputs(

@@ -37,7 +37,7 @@ class SetFit(Baseline, name="setfit", row=5):
         setfit_steps: steps of the tuning at most; unset for no limit.
     """
 
-    when: ClassVar[str] = "As the usual few-shot method: it costs training, but one model without a strategy."
+    when: ClassVar[str] = "As the usual few-shot method, which trains the encoder on pairs of texts."
     packages: ClassVar[tuple[str, ...]] = ("setfit", "sentence-transformers", "scikit-learn")
     on_request: ClassVar[bool] = True
 

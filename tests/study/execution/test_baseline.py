@@ -17,6 +17,7 @@ from deni.study.execution.run import Run
 from deni.study.library import Library
 from deni.study.plan import read_study
 from deni.study.store.database import Store
+from tests.helpers.chat_server import refusing
 from tests.helpers.studies import jobs_of, writer
 
 NAMES = ["majority", "tfidf", "frozen"]
@@ -138,3 +139,22 @@ def test_a_mapping_where_none_belongs_and_an_unknown_setting_are_refused_with_th
     for settings, why in (({"instruction": {"a": "b"}}, "not a mapping"), ({"exampls": 3}, "did you mean examples")):
         with pytest.raises(InputError, match=rf"line \d+: strategies\S*: .*{why}"):
             read_study(study(strategies=[{"name": "llm", "llm_model": "m", **settings}]))
+
+
+def test_a_server_that_refuses_fails_these_cells_alone_and_they_go_on_from_the_store(study, tmp_path, server):
+    settings = {"name": "llm", "llm_model": "m", "base_url": server.url, "yes": True, "cache": str(tmp_path / "cache")}
+    made = read_study(study(strategies=["majority", {**settings, "concurrency": 1}]))
+    server.plan = [lambda _: '{"label": "login"}']
+    server.always = refusing(400)
+    with Store(tmp_path / "study.db", create=True) as store:
+        assert Run(made, made.jobs, progress=False).into(store) == 3
+        reasons = {row.reason for row in store.results(None) if row.status == "failed"}
+        assert store.status()["done"] == 3
+        (reason,) = reasons
+        assert "refused with 400" in reason
+        assert "\n" not in reason
+        sent = len(server.asked)
+        server.always = lambda _: '{"label": "login"}'
+        assert store.retry() == 3
+        assert Run(made, made.jobs, progress=False).into(store) == 0
+    assert len(server.asked) - sent == len(made.jobs[0].texts(Library())[1]) - 1  # one answer was kept

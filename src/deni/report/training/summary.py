@@ -150,7 +150,7 @@ def summarize_training(
     )
 
 
-def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside | None:
+def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside:
     assert done.train is not None
     assert done.evaluation is not None
     result = done.result

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from deni.analysis.performance import FEW, Performance
 from deni.artifact.export_flags import export_of
+from deni.measures import Estimate
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import cut, score
 from deni.strategies.forking import REMEDY
@@ -77,18 +78,28 @@ def _beside(summary: TrainingSummary, points: bool) -> Iterator[str]:
         for each in beside.scores
     ]
     mine = f"this model {score(test.score.value, points)} ({summary.seconds:.0f} s)"
-    yield f"On the same test texts: {', '.join([*scores, mine])}."
+    if scores:
+        yield f"On the same test texts: {', '.join([*scores, mine])}."
     for name, why in beside.left_out.items():
         yield f"The baseline {name} was left out: {why}."
+    if beside.difference is None:
+        return
     best, difference = beside.best.name, beside.difference
-    value, low, high = (f"{float(each) * (100 if points else 1):+.{1 if points else 3}f}" for each in difference)
-    between = f"{value} (95 % interval {low} to {high})"
+    between = _between(difference, points)
     if difference.low > 0:
         yield f"It is better than the best baseline, {best}: {between}."
     elif difference.high < 0:
         yield f"The baseline {best} is better than this model: {between}. Take it, or another model or recipe."
     else:
         yield f"The baseline {best} is as good as this model, as far as these texts can tell: {between}."
+    if beside.as_good:
+        others = ", ".join(f"{name} {_between(each, points)}" for name, each in beside.as_good.items())
+        yield f"This model is not shown to be better than {others}."
+
+
+def _between(difference: Estimate, points: bool) -> str:
+    value, low, high = (f"{float(each) * (100 if points else 1):+.{1 if points else 3}f}" for each in difference)
+    return f"{value} (95 % interval {low} to {high})"
 
 
 def _against_chance(test: Performance) -> str:
