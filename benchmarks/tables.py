@@ -228,6 +228,16 @@ def kills_of_commands(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{result['seconds']} seconds in all."])
 
 
+def fuzz(result: dict[str, Any]) -> str:
+    names = list(next(iter(result["outcomes"].values())))
+    rows = {**result["outcomes"]}
+    rows["all"] = {name: sum(each[name] for each in result["outcomes"].values()) for name in names}
+    lines = [where(result), "", f"| input | cases | {' | '.join(names)} |", "| --- |" + " ---: |" * (len(names) + 1)]
+    for kind, row in rows.items():
+        lines.append(f"| {kind} | {sum(row.values()):,} | {' | '.join(f'{row[name]:,}' for name in names)} |")
+    return "\n".join(lines)
+
+
 def study(result: dict[str, Any]) -> str:
     head = ["tuning", "strategy", "seeds", "texts", "threads", "alone, s", "packed, s", "ratio", "ratio of CPU s"]
     lines = [where(result), "", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
@@ -266,6 +276,7 @@ PAGES = {
         kills,
         cluster,
         kills_of_commands,
+        fuzz,
         startup,
     ),
 }

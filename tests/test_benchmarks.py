@@ -41,6 +41,13 @@ def test_odd_inputs_are_taken_or_refused_in_one_line(tmp_path):
     assert sum(each["fine"] for each in found["outcomes"].values()) > 5  # not all of them are refused
 
 
+def test_the_committed_fuzzing_found_nothing():
+    found = json.loads((BENCHMARKS / "results" / "fuzz.json").read_text())
+    bad = ("traceback", "hang", "silent", "foreign file touched", "code run")
+    assert found["cases"] >= 20_000
+    assert [each[name] for each in found["outcomes"].values() for name in bad if each[name]] == []
+
+
 def test_default_learning_rates_are_the_chosen_ones():
     chosen = json.loads((BENCHMARKS / "results" / "learning_rates.json").read_text())["chosen"]
     assert chosen.keys() <= TUNINGS.keys()
