@@ -36,8 +36,10 @@ BASELINES = {
     "confirmation": ("default", "ensemble"),
     "fork": ("default", "delayed_ensemble"),
     "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
+    "features": ("random head (pooling=pooler, learning_rate=0.0003, head_lr_scale=1)",),
+    "recipes2": ("default", "ensemble"),
 }
-AS_ONE_MODEL = ("recipes",)  # what is chosen is one model at inference; the vote of an ensemble stays one
+AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one
 
 
 def build_page(name: str) -> tuple[str, dict[str, str]]:

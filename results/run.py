@@ -12,7 +12,10 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-STUDIES = ("claims", "recipes", "fork", "sensitivity", "confirmation")  # in the order in which they are run
+STUDIES = (
+    *("claims", "recipes", "fork", "sensitivity", "confirmation"),
+    *("features", "recipes2"),
+)  # in the order in which they are run
 
 
 def deni(*arguments: object) -> None:
