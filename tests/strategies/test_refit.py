@@ -60,7 +60,7 @@ def test_it_is_the_regression_of_scikit_learn_on_the_fine_tuned_encoder(tmp_path
 def test_cv_is_the_grid_search_of_scikit_learn(tmp_path):
     data = rows()
     labels = tensors(data)[1].numpy()
-    member = trained(tmp_path, Refit()).population.member(0)
+    member = trained(tmp_path, Refit("cv")).population.member(0)
     features = pooled(member, data)
     pipe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     grid = {"logisticregression__C": [10 ** (step / 2) / 32 for step in range(-5, 9)]}
@@ -209,7 +209,7 @@ def test_what_cannot_be_fitted_is_refused_before_the_first_step(tmp_path):
         ({"train": few}, "no class has two: give C a number in place of cv"),
         ({"model": frozen}, "refit needs an output layer that is one linear layer and trains as a whole"),
     ):
-        trainer = make(tmp_path, Refit(), **options)
+        trainer = make(tmp_path, Refit("cv"), **options)
         with pytest.raises(SettingError, match=why):
             trainer.train()
         assert trainer.state.global_step == 0

@@ -29,7 +29,8 @@ class Refit(Strategy, name="refit"):
 
     Args:
         refit_c: inverse strength C of the regression's L2 penalty, finite and at least 0, on standardized features; 0
-            leaves the output layer as it was trained. `cv`: chosen by stratified cross-validation.
+            leaves the output layer as it was trained. `cv`: chosen by stratified cross-validation, which tends to too
+            large a C, for the encoder has seen the labels of all texts.
     """
 
     when: ClassVar[str] = (
@@ -38,7 +39,7 @@ class Refit(Strategy, name="refit"):
 
     finishes_last: ClassVar = True
 
-    refit_c: float | Literal["cv"] = "cv"
+    refit_c: float | Literal["cv"] = 0.003
 
     def __post_init__(self) -> None:
         if isinstance(self.refit_c, str):
