@@ -16,7 +16,7 @@ import deni
 from deni.artifact import export
 from deni.artifact.encoder_modules import why_no_modules, write_modules
 from deni.data import read_texts
-from deni.errors import InputError
+from deni.errors import ArtifactError, InputError
 from deni.finetune import fine_tune
 from deni.models.pooling import attach, choose, own_pooling
 from deni.randomness import global_generators
@@ -234,6 +234,8 @@ def test_the_folder_holds_json_and_safetensors_and_is_replaced_as_others_are(tra
     with pytest.raises(InputError, match="exists: choose another folder or give --overwrite"):
         export(folder, out, "sentence-transformers")
     export(folder, out, "sentence-transformers", overwrite=True)
+    with pytest.raises(ArtifactError, match="use SentenceTransformer"):
+        deni.load(out)
     (out / "2_Dense" / "mine.txt").write_text("")
     with pytest.raises(InputError, match="what deni did not write"):
         export(folder, out, overwrite=True)

@@ -15,7 +15,7 @@ from deni.artifact.schema import check_finite
 from deni.errors import ArtifactError, short, shown
 from deni.models.architectures import auto_class
 from deni.models.loading import quiet_loading, token_limit
-from deni.models.reading import read_config, read_model, read_tokenizer
+from deni.models.reading import read_config, read_model, read_text, read_tokenizer
 from deni.outputs import INFO
 from deni.population import Population
 from deni.randomness import Sources
@@ -45,6 +45,8 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
             name = next(iter(config.architectures or []), "a model without a class")
             if not name.endswith(HEADS):
                 fix = f"train one with deni train --model {folder}"
+                if ".Dense" in (read_text(folder, "modules.json") or ""):  # a head of that package
+                    fix = f"its head is for sentence-transformers, use SentenceTransformer({str(folder)!r})"
                 raise ArtifactError(f"{folder} holds {name}, which has no trained output layer: {fix}")
             kind = auto_class(name.endswith(HEADS[1]))
             model, found = read_model(kind, folder, config, dtype=dtype or "auto", output_loading_info=True)
