@@ -36,23 +36,23 @@ ROWS = (
         strategy=LONGER,
         strategy_settings={"probe_c": 0.001},
         tuning="lora",
-        recipe={"epochs": 15, "pairs": "bi"},
+        recipe={"epochs": 15, "pairs": "bi", "head_lr_scale": 10.0},
         why="A sentence encoder was trained to compare texts that it reads one by one.",
-        evidence="provisional: waits for the part of mrpc of benchmarks/studies/features.yaml",
+        evidence="provisional: waits for mrpc in results/recipes2.yaml",
     ),
     Row(
         "classes",
         tasks=("single_label",),
         encoders=("sentence",),
-        architectures=("bert",),
         pairs=False,
         strategy=LONGER,
         strategy_settings={"probe_c": 0.001},
         tuning="lora",
-        recipe={"epochs": 15, "pooling": "pooler"},
-        why="On four datasets that had no part in choosing it, it scored higher than plain training and than an "
-        "ensemble, with one model that predicts.",
-        evidence="results/recipes.yaml, results/confirmation.yaml (MiniLM, LoRA, 200 labeled texts)",
+        recipe={"epochs": 15, "head_lr_scale": 10.0},
+        why="On dev texts of three datasets it scored higher than plain training, by the mean of the tokens and with the "
+        "output layer at ten times the rate; before, it held on four datasets that had no part in choosing it.",
+        evidence="results/features.yaml, results/recipes2.yaml, results/confirmation.yaml (MiniLM, LoRA, 200 labeled "
+        "texts)",
     ),
     Row(
         "others",
