@@ -52,6 +52,7 @@ WRITING = ("--output", "--markdown", "--latex", "--csv", "--json")
 # And what is replaced in code: by names that are there without a network, and by less work.
 HERE = {
     '"roberta-base"': repr(locate("minilm")),
+    "minilm,bert-base-uncased": f"minilm,{locate('minilm')}",
     "num_train_epochs=10": "num_train_epochs=1",
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",

@@ -129,7 +129,8 @@ class FineTuneResult:
             seconds=self.seconds,
             metrics=metrics,
         )
-        return {**info, **({} if self.recipe.chosen is None else {"auto": dict(self.recipe.chosen)})}
+        found = {"auto": self.recipe.chosen, "encoders": self.recipe.encoders}
+        return {**info, **{name: dict(each) for name, each in found.items() if each is not None}}
 
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
@@ -237,7 +238,7 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
-    recipe = decide(recipe, train)
+    recipe = decide(recipe, train, device=device, progress=progress)
     bi = recipe.pairs == "bi"
     for texts in (train, dev) if bi else ():
         if texts is not None:

@@ -59,8 +59,40 @@ def _hint(folder: Path) -> str:
 
 
 def check_pretrained(model: str | None) -> None:
-    """Raise InputError where a pre-trained model is named by a path, which no Hub id can be, and is not there."""
+    """Raise InputError where a pre-trained model is named by a path, which no Hub id can be, and is not there.
+
+    Of several to choose among, `auto:A,B`, each is checked.
+    """
+    for each in candidates(model or ""):
+        check_pretrained(each)
+    if candidates(model or ""):
+        return
     if model is None or os.path.isdir(model):
         return
     if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise InputError(f"model {model!r} cannot be loaded: no such folder (give a folder or a hub id)")
+
+
+AUTO_MODEL = "auto:"  # what a choice among models begins with
+
+
+def candidates(model: str) -> list[str]:
+    """The models to choose among in `auto:A,B,C`; none where one model is named.
+
+    Raises:
+        InputError: fewer than two, or one of them twice.
+
+    >>> candidates("auto:minilm,bert-base-uncased"), candidates("minilm")
+    (['minilm', 'bert-base-uncased'], [])
+    """
+    return distinct_models(model.removeprefix(AUTO_MODEL).split(",")) if model.startswith(AUTO_MODEL) else []
+
+
+def distinct_models(names: Sequence[str]) -> list[str]:
+    """The names without blanks; raises InputError where there are fewer than two, or one twice."""
+    found = [name.strip() for name in names if name.strip()]
+    if len(found) < 2:
+        raise InputError(f"{len(found)} models to choose among: name two or more, with commas between them")
+    if twice := next((name for at, name in enumerate(found) if name in found[:at]), None):
+        raise InputError(f"model {twice!r} is named twice: name each once")
+    return found

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from deni.data import DATASETS
 from deni.errors import SettingError
+from deni.inputs import candidates
 from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.models.pooling import resolve
 from deni.randomness import Sources
@@ -23,6 +24,7 @@ from deni.tuning import Tuning, make_tuning
 from deni.tuning.full import Full
 
 FULL = Full()
+NOT_SETTINGS = ("given", "chosen", "encoders")  # fields that nobody sets
 MOST_EPOCHS = 1_000_000
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
@@ -41,7 +43,7 @@ class Recipe:
     fine-tuning, 10 epochs, no decay, no warm-up, the pooling of the model's class, one learning rate.
 
     Args:
-        model: `minilm`, a folder, or a hub id.
+        model: `minilm`, a folder, or a hub id; `auto:A,B,C`: the best of several, see `deni.auto.encoders`.
         task: what a text has, one of `deni.tasks.TASKS`.
         tuning: which parameters train.
         strategy: who trains when.
@@ -72,6 +74,7 @@ class Recipe:
         head_lr_scale: the learning rate of the output layer as a multiple of that of all other parameters, above 0.
         given: which of the open fields were given, where the strategy is `Auto`; found out by itself.
         chosen: what `deni.auto.decide` has decided, as JSON values; None where it was not asked.
+        encoders: the encoders that it has compared for `model`, likewise.
     """
 
     model: str = "minilm"
@@ -103,6 +106,7 @@ class Recipe:
     head_lr_scale: float = left_open(1.0, neutral=1.0)
     given: tuple[str, ...] | None = field(default=None, repr=False)
     chosen: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    encoders: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._fill()
@@ -211,6 +215,8 @@ class Recipe:
         }
         plan = make_strategy(strategy, preset, **{**shared, **(strategy_settings or {})})
         values = {key: value for key, value in given.items() if value is not None}
+        if preset is not None and candidates(str(given.get("model") or "")):
+            raise SettingError(f"the preset {preset} is for one model: name it in place of {given['model']}")
         if preset is not None:
             own = {"max_length": DATASETS[str(data)].max_length} if str(data) in DATASETS else {}
             values = {**PRESETS[preset], **own, **values}
@@ -234,7 +240,7 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""
-        names = [f.name for f in dataclasses.fields(self) if f.name not in ("given", "chosen")]
+        names = [f.name for f in dataclasses.fields(self) if f.name not in NOT_SETTINGS]
         values = {name: getattr(self, name) for name in names}
         pooling, normalize = self.chosen_pooling()
         return {

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import transformers
 
 from deni.data import Texts
+from deni.randomness import global_generators
 from tests.helpers.tiny import toy_rows
 
 
@@ -55,3 +57,15 @@ def texts_of():
 def root() -> Path:
     """The folder of the project."""
     return Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def other_encoder(model_folder, tmp_path_factory) -> str:
+    """As the tiny BERT, of half its width and other weights."""
+    folder = tmp_path_factory.mktemp("other") / "other-bert"
+    shutil.copytree(model_folder, folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.hidden_size, config.intermediate_size = 16, 24
+    with global_generators(5):
+        transformers.BertModel(config).save_pretrained(folder)
+    return str(folder)

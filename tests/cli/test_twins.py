@@ -14,6 +14,7 @@ from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
 from deni.commands.evaluate import evaluate_file
 from deni.commands.inspect import inspect_file
+from deni.commands.models import compare_models
 from deni.commands.parts import read_parts
 from deni.commands.predict import predict_file
 from deni.commands.show import show_auto
@@ -45,6 +46,7 @@ FUNCTIONS = {
     "inspect": (inspect_file,),
     "predict": (predict_file,),
     "report": (write_report,),
+    "models": (compare_models, Recipe.of),
     "show auto": (show_auto, Recipe.of),
     "strategies list": (show_strategies,),
     "strategies show": (show_strategies,),
@@ -65,6 +67,7 @@ SHOWN = {
     "diagnose": {"dry_run", "as_json", "no_baselines"},
     "evaluate": {"as_json"},
     "inspect": {"json_file", "overwrite"},
+    "models": {"as_json", "output", "overwrite"},
     "show auto": {"as_json"},
     "study run": {"dry_run"},
     "train": {"baselines", "no_baselines", "explain", *fields(BASELINES.built_in().values())},
@@ -74,6 +77,7 @@ HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
     "export": {"folder": {"model"}},
+    "models": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
     "show auto": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
     "strategies show": {"settings": fields(STRATEGIES.values())},
     "train": {

@@ -29,6 +29,9 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
     if info.get("pairs") == "bi":
         pooled += "\n- Pairs: both texts are encoded separately"
+    encoders = info.get("encoders", {}).get("compared", [])
+    among = ", ".join(escaped(each.get("model", "")) for each in encoders if isinstance(each, dict))
+    best_of = f", the best of {among} by a cross-validated regression on their frozen vectors" if among else ""
     by_auto = ""
     if chosen := info.get("auto"):
         why, evidence = (escaped(chosen.get(key, "")) for key in ("why", "evidence"))
@@ -48,7 +51,7 @@ tags: [deni, {task.pipeline}]
 of one model that vote.
 
 - {task.outputs_are}: {labels}
-- Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}
+- Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}{best_of}
 - Tuning: {escaped(tuning)}{pooled}
 - Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}{by_auto}
 - Schedule: {in_code(info.get("schedule", ""))}, {info.get("member_steps", "?")} member-steps

@@ -84,6 +84,8 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "files": (_sizes, "bytes by name"),
     "strategy": (_named, "name and settings"),
     "tuning": (_named, "name and settings"),
+    "encoders": (_OBJECT, "settings by name"),
+    "encoders.chosen": (_text, "the name of a model"),
     "auto": (_OBJECT, "settings by name"),
     "auto.row": (_text, "a name"),
     "auto.why": (_text, "a text"),

@@ -11,6 +11,7 @@ from deni.auto import table
 from deni.auto.facts import Facts, collect_facts
 from deni.auto.row import Row
 from deni.data import Texts
+from deni.inputs import candidates
 from deni.recipe import Recipe
 from deni.settings import open_fields
 from deni.strategies import ARGUMENTS, has_setting, make_strategy
@@ -32,17 +33,29 @@ def choose(facts: Facts, tuning: str | None = None, rows: Sequence[Row] | None =
     return next(row for row in rows or table.ROWS if row.fits(facts, tuning))
 
 
-def decide(recipe: Recipe, train: Texts, rows: Sequence[Row] | None = None) -> Recipe:
+def decide(
+    recipe: Recipe,
+    train: Texts,
+    rows: Sequence[Row] | None = None,
+    *,
+    device: Any = None,
+    progress: bool = False,
+) -> Recipe:
     """The recipe with what `auto` becomes for these texts, and why in `chosen`; any other recipe is returned as it is.
+
+    Where the model is a choice, `auto:A,B,C`, the best of them takes its place; how they compare is in `encoders`.
 
     Args:
         recipe: what it was given wins over the table.
         train: the labeled texts that will be trained on.
         rows: in place of the table.
+        device, progress: where encoders are compared, and whether a bar shows it.
 
     Raises:
         SettingError: what was given does not go together with what the row says.
     """
+    if models := candidates(recipe.model):
+        recipe = _with_the_best_of(models, recipe, train, device, progress)
     if not isinstance(recipe.strategy, Auto):
         return recipe
     facts, given = collect_facts(train, recipe.model), recipe.given or ()
@@ -77,6 +90,13 @@ def decide(recipe: Recipe, train: Texts, rows: Sequence[Row] | None = None) -> R
         "settings": {name: {"value": values[name], "from": source} for name, source in sources.items()},
     }
     return dataclasses.replace(decided, chosen=chosen)
+
+
+def _with_the_best_of(models: Sequence[str], recipe: Recipe, train: Texts, device: Any, progress: bool) -> Recipe:
+    from deni.auto.encoders import as_record, compare_encoders  # with torch, which a plan alone need not wait for
+
+    rows = compare_encoders(train, models, recipe, device=device, progress=progress)
+    return dataclasses.replace(recipe, model=rows[0].model, encoders=as_record(rows, recipe.task))
 
 
 def _told(name: str, settings: Mapping[str, Any]) -> str:

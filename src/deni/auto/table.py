@@ -49,8 +49,8 @@ ROWS = (
         strategy_settings={"probe_c": 0.001},
         tuning="lora",
         recipe={"epochs": 15, "head_lr_scale": 10.0},
-        why="On dev texts of three datasets it scored higher than plain training, by the mean of the tokens and with the "
-        "output layer at ten times the rate; before, it held on four datasets that had no part in choosing it.",
+        why="On dev texts of three datasets it scored higher than plain training, by the mean of the tokens and with "
+        "the output layer at ten times the rate; before, it held on four datasets that had no part in choosing it.",
         evidence="results/features.yaml, results/recipes2.yaml, results/confirmation.yaml (MiniLM, LoRA, 200 labeled "
         "texts)",
     ),

@@ -15,6 +15,7 @@ from deni.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from deni.data import Text, Texts
+    from deni.models.features import FrozenEncoder
     from deni.recipe import Recipe
 
 
@@ -32,35 +33,43 @@ class Frozen(Baseline, name="frozen", row=3):
         return "reads whole texts, and here each word has a tag: take frequent_tag" if task.of_words else ""
 
     def learn(self, train: Texts, labels: list[str], recipe: Recipe, device: Any) -> FittedBaseline:
-        from deni.data import sides
-        from deni.models.features import FrozenEncoder
-        from deni.models.loading import load_tokenizer, token_limit
-
         task = TASKS[train.task]
         gold = task.encode(train.labels or (), labels, train.source)
-        limit = token_limit(recipe.model, load_tokenizer(recipe.model))
-        encoder = FrozenEncoder(
-            recipe.model,
-            recipe.pooling,
-            recipe.normalize_features,
-            min(recipe.max_length or limit, limit),
-            recipe.eval_batch_size,
-            device,
-        )
-
-        def features(texts: Sequence[Text]) -> np.ndarray:
-            vectors = [encoder(side) for side in sides(texts)]
-            return vectors[0] if len(vectors) == 1 else features_of_pairs(*vectors)
-
-        fitted = cross_validated(_standardized, features(train.texts), gold, task, len(labels), recipe.class_weights)
+        encoder = frozen_encoder(recipe, device)
+        features = features_of(encoder, train.texts)
+        fitted = cross_validated(standardized, features, gold, task, len(labels), recipe.class_weights)
         return FittedBaseline(
             labels,
-            lambda texts: outputs_of(task, fitted.logits(features(texts))),
+            lambda texts: outputs_of(task, fitted.logits(features_of(encoder, texts))),
             {"c": fitted.c, "pooling": encoder.pooled.kind, "max_length": encoder.max_length},
         )
 
 
-def _standardized(features: np.ndarray) -> Transform:
+def frozen_encoder(recipe: Recipe, device: Any = None) -> FrozenEncoder:
+    """The encoder that a recipe names, as it is; cut at its limit, or before."""
+    from deni.models.features import FrozenEncoder
+    from deni.models.loading import load_tokenizer, token_limit
+
+    limit = token_limit(recipe.model, load_tokenizer(recipe.model))
+    return FrozenEncoder(
+        recipe.model,
+        recipe.pooling,
+        recipe.normalize_features,
+        min(recipe.max_length or limit, limit),
+        recipe.eval_batch_size,
+        device,
+    )
+
+
+def features_of(encoder: FrozenEncoder, texts: Sequence[Text], progress: bool = False) -> np.ndarray:
+    """The features of texts or pairs, `(N, D)` or `(N, 2D)`."""
+    from deni.data import sides
+
+    vectors = [encoder(side, progress) for side in sides(texts)]
+    return vectors[0] if len(vectors) == 1 else features_of_pairs(*vectors)
+
+
+def standardized(features: np.ndarray) -> Transform:
     """Learns mean and SD of each feature; rows then have a norm of about 1."""
     from sklearn.preprocessing import StandardScaler
 

@@ -103,7 +103,7 @@ def cross_validated(
         return task.fit_output_layer(features, labels[rows], outputs, c, True, weight)
 
     parts = []
-    for seen, left_out in _folds(labels, task):
+    for seen, left_out in left_out_parts(labels, task):
         transform = fit_transform(inputs[seen])
         span = Span(transform(inputs[seen]))
         parts.append((seen, left_out, span(span.features), span(transform(inputs[left_out]))))
@@ -125,7 +125,7 @@ def cross_validated(
     return Regression(transform, span.weight(coefficients), bias, c)
 
 
-def _folds(labels: np.ndarray, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
+def left_out_parts(labels: np.ndarray, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
     """Folds that can be fitted; none where there are too few texts to leave some out."""
     try:
         with warnings.catch_warnings():

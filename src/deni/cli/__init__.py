@@ -25,6 +25,7 @@ COMMANDS = (
     "strategies",
     "tunings",
     "show",
+    "models",
     "study",
     "diagnose",
     "report",

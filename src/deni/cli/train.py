@@ -286,9 +286,12 @@ def command(
 
 def _say_plan(recipe: Recipe) -> None:
     """Print what `auto` became, if it was asked."""
-    if recipe.chosen is not None:
-        from deni.auto import as_lines
+    from deni.auto import as_lines
+    from deni.auto.encoders import told
 
+    if recipe.encoders is not None:
+        say(told(recipe.encoders))
+    if recipe.chosen is not None:
         for line in as_lines(recipe.chosen):
             say(line)
         say()

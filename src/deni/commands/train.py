@@ -16,6 +16,7 @@ from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, fine_tune
+from deni.inputs import candidates
 from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
 from deni.training import manifest
@@ -125,7 +126,8 @@ def train_file(
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
     augmented = [part.settings().get("augmented") for part in recipe.strategy.parts]
-    inputs = (file, local_file(str(file)), test, dev, recipe.model, *augmented, start)
+    models = candidates(recipe.model) or [recipe.model]
+    inputs = (file, local_file(str(file)), test, dev, *models, *augmented, start)
     check_folder(output, overwrite, inputs)
     check_beside(manifest.checkpoint_folder(output))
     if report_to == "tensorboard":
@@ -149,7 +151,7 @@ def train_file(
         protocol=protocol,
     )
     check_trainable(train, tested, developed)
-    recipe = decide(recipe, train)
+    recipe = decide(recipe, train, device=device, progress=progress)
     if on_recipe is not None:
         on_recipe(recipe)
     result = fine_tune(

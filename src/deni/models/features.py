@@ -87,6 +87,11 @@ class FrozenEncoder:
         with torch.random.fork_rng(devices=[]), quiet_loading():
             return read_model(AutoModel, locate(self.model), load_config(self.model), dtype=torch.float32).eval()
 
+    @property
+    def parameters(self) -> int:
+        """How many the encoder has."""
+        return sum(each.numel() for each in self._encoder.parameters())
+
     @cached_property
     def _state(self) -> str | None:
         return state_of(self._encoder)

@@ -23,7 +23,11 @@ OPEN_TUNING = click.option(
     type=Choice(list(TUNINGS)),
     help="Which parameters train; see deni tunings.  [default: full, unless auto chooses]",
 )
-MODEL = click.option("--model", help="Pre-trained model: minilm, a folder, or a hub id.  [default: minilm]")
+MODEL = click.option(
+    "--model",
+    help="Pre-trained model: minilm, a folder, or a hub id; auto:A,B,C: the best of several, as deni models finds it.  "
+    "[default: minilm]",
+)
 PRESET = click.option("--preset", type=Choice(PRESETS), help="Preset for settings not given on the command line.")
 PROTOCOL = click.option(
     "--protocol", type=Choice(["paper"]), help="Protocol of the paper: its preset, and 1,000 labeled texts."

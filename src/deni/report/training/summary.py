@@ -14,10 +14,12 @@ from deni.analysis.beside import Beside, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
 from deni.auto import as_sentence
+from deni.auto.encoders import told
 from deni.baselines import Baseline
 from deni.commands.train import TrainingRun
 from deni.provenance import versions
 from deni.randomness import derive
+from deni.recipe import Recipe
 from deni.report.repeat import install
 from deni.study.execution.pack import environment
 
@@ -49,7 +51,7 @@ class TrainingSummary:
         commands: how to repeat it; empty where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
         beside: the model beside the baselines; None where they were left out.
-        auto: what the strategy `auto` became, and why; empty where it was not asked.
+        auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
     """
 
     data: str
@@ -75,7 +77,7 @@ class TrainingSummary:
     commands: Sequence[str]
     model: str = "MODEL"
     beside: Beside | None = None
-    auto: str = ""
+    auto: Sequence[str] = ()
 
     @property
     def cost(self) -> float:
@@ -146,8 +148,13 @@ def summarize_training(
         commands=[install([versions()]), command] if command else [],
         model=model,
         beside=_beside(done, baselines) if on_test is not None and (baselines is None or baselines) else None,
-        auto=as_sentence(result.recipe.chosen) if result.recipe.chosen is not None else "",
+        auto=_chosen(result.recipe),
     )
+
+
+def _chosen(recipe: Recipe) -> list[str]:
+    encoder = [] if recipe.encoders is None else [told(recipe.encoders)]
+    return encoder + ([] if recipe.chosen is None else [as_sentence(recipe.chosen)])
 
 
 def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside:

@@ -18,8 +18,7 @@ AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
 
 def state_verdict(summary: TrainingSummary) -> list[str]:
     """The sentences of the verdict, the most important first."""
-    by_auto = [_sentence(summary.auto)] if summary.auto else []
-    return [*_how_good(summary), *_members(summary), _cost(summary), *by_auto]
+    return [*_how_good(summary), *_members(summary), _cost(summary), *map(_sentence, summary.auto)]
 
 
 def export_command(summary: TrainingSummary) -> str | None:

@@ -15,7 +15,7 @@ from deni.data import DATASETS
 from deni.data.hub import is_hub_id
 from deni.errors import InputError, SettingError, did_you_mean, short
 from deni.randomness import SOURCES
-from deni.recipe import Recipe
+from deni.recipe import NOT_SETTINGS, Recipe
 from deni.registry import Registry
 from deni.strategies import ALIASES, STRATEGIES
 from deni.strategies.auto import Auto
@@ -34,8 +34,7 @@ DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "label_order", 
 
 # Fields of the recipe, without what a study sets elsewhere and what needs a dev split during training: a run has none.
 _ELSEWHERE = ("model", "task", "tuning", "strategy", "seed", "source_seeds", "early_stopping_patience")
-_FOUND = ("given", "chosen")  # which nobody sets
-RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in (*_ELSEWHERE, *_FOUND)}
+RECIPE = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in (*_ELSEWHERE, *NOT_SETTINGS)}
 
 
 @dataclass(frozen=True)
