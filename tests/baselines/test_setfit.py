@@ -1,5 +1,7 @@
 """SetFit as a baseline: what the package itself predicts, and what is refused."""
 
+import pickle
+import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -71,6 +73,25 @@ def test_it_predicts_what_the_package_predicts(model_folder, tmp_path, capfd):
     assert torch.equal(torch.get_rng_state(), before)
     assert "it/s" not in capfd.readouterr().err
     assert {"setfit version", "setfit_iterations", "setfit_steps"} < set(baseline.settings())
+
+
+@needs_setfit
+def test_a_pickle_beside_the_encoder_is_not_read(model_folder, tmp_path):
+    folder = shutil.copytree(model_folder, tmp_path / "encoder")
+    (folder / "model_head.pkl").write_bytes(pickle.dumps(Touches(tmp_path / "touched")))
+    baseline = make_baseline("setfit", setfit_steps=1)
+    baseline.fit(texts_of(TEXTS, LABELS), Recipe(model=str(folder)), "cpu")
+    assert not (tmp_path / "touched").exists()
+
+
+class Touches:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = str(file)
+
+    def __reduce__(self):
+        return (open, (self.file, "w"))
 
 
 @needs_setfit

@@ -68,20 +68,21 @@ class SetFit(Baseline, name="setfit", row=5):
 
     def learn(self, train: Texts, labels: list[str], recipe: Recipe, device: Any) -> FittedBaseline:
         from deni.models.devices import find_device
-        from deni.models.loading import locate
+        from deni.models.loading import load_config, locate
 
         gold = TASKS[train.task].encode(train.labels or (), labels, train.source)
         if max(Counter(gold).values()) < 2:
             raise InputError(f"{train.source}: setfit learns from two texts of one class, and no class has two")
         with _quiet():
             import setfit
+            from sentence_transformers import SentenceTransformer
+            from sklearn.linear_model import LogisticRegression
 
-            model = setfit.SetFitModel.from_pretrained(
-                locate(recipe.model),
-                device=str(find_device(device)),
-                head_params={"class_weight": "balanced"} if recipe.class_weights else {},
-            )
-            body = model.model_body
+            load_config(recipe.model)  # refuses what needs code of its own
+            body = SentenceTransformer(locate(recipe.model), device=str(find_device(device)), trust_remote_code=False)
+            # Not `SetFitModel.from_pretrained`: it would unpickle a head that lies beside the encoder.
+            head = LogisticRegression(class_weight="balanced" if recipe.class_weights else None)
+            model = setfit.SetFitModel(model_body=body, model_head=head)
             if recipe.max_length is not None:
                 body.max_seq_length = min(recipe.max_length, body.max_seq_length or recipe.max_length)
             steps = _tune(model, train.texts, gold, self.setfit_iterations, self.setfit_steps)

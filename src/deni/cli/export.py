@@ -35,7 +35,7 @@ from deni.terminal import say
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, overwrite: bool) -> None:
-    """Write MODEL to OUT as ordinary transformers folders, which load without deni.
+    """Write MODEL to OUT as folders that load without deni.
 
     That is the mean of its members as one model, or each member. With sentence-transformers it is the mean as a folder
     that this package loads: encoder, pooling and head; its encode gives the logits.
