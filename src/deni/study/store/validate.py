@@ -7,6 +7,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -241,10 +242,16 @@ def _json(raw: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _whole(digits: str) -> int:
-    if len(digits) > 20 or abs(int(digits)) >= 2**63:
-        raise _Problem(f"{short(digits)} is too large a number")
-    return int(digits)
+def _whole(digits: str) -> int | float:
+    """A whole number of at most 64 bits, or a larger one that a float has: 1e30 is written without its point."""
+    if len(digits) <= 310:
+        value = int(digits)
+        if abs(value) < 2**63:
+            return value
+        with suppress(OverflowError):
+            if int(float(value)) == value:
+                return float(value)
+    raise _Problem(f"{short(digits)} is too large a number")
 
 
 def _kind(value: Any) -> str:
