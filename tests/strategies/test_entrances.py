@@ -50,8 +50,10 @@ def test_the_command_line_and_scikit_learn_do_the_same(name, model_folder, ticke
 
 
 def test_an_explained_training_tells_of_its_forks(model_folder, tickets, tmp_path):
-    command = ["train", tickets, "--model", model_folder, "--epochs", "4", "--members", "3", "--test", "0", "--explain"]
-    result = CliRunner().invoke(main, [*command, "--no-progress", "--output", str(tmp_path / "model")])
+    command = ["train", tickets, "--model", model_folder, "--strategy", "deni", "--epochs", "4", "--test", "0"]
+    result = CliRunner().invoke(
+        main, [*command, "--members", "3", "--explain", "--no-progress", "--output", str(tmp_path / "model")]
+    )
     assert result.exit_code == 0, result.output
     story = result.output.partition("Step 6:")[2]
     assert story.startswith(" one model became 3, the parent and 2 noisy copies.\n  The copies' loss was ")

@@ -214,4 +214,6 @@ def test_a_study_of_ours_has_nothing_left_to_train(name):
         trained = {"versions": next(store.results()).decides["versions"]}  # others may be installed here
         keys = [key_of({**job.decides, **trained}) for job in jobs]
         have = store.statuses(keys)
-    assert [job.cell for job, key in zip(jobs, keys, strict=True) if have.get(key) != "done"] == []
+    left = [job.cell for job, key in zip(jobs, keys, strict=True) if have.get(key) != "done"]
+    unfinished = f"**Not finished: {len(jobs) - len(left)} of {len(jobs)} runs are done.**"
+    assert left == [] or unfinished in (RESULTS / f"{name}.md").read_text()

@@ -232,7 +232,7 @@ def _json(raw: Mapping[str, Any], name: str) -> Any:
     if raw[name] is None:
         return None
     try:
-        value = json.loads(raw[name], parse_int=_whole)
+        value = json.loads(raw[name], parse_int=_rounded if name == "decides" else _whole)
     except (ValueError, RecursionError):
         raise _Problem(f"{name} is no JSON") from None
     if depth(value, _DEEPEST) > _DEEPEST:
@@ -242,16 +242,18 @@ def _json(raw: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def _whole(digits: str) -> int | float:
-    """A whole number of at most 64 bits, or a larger one that a float has: 1e30 is written without its point."""
-    if len(digits) <= 310:
-        value = int(digits)
-        if abs(value) < 2**63:
-            return value
-        with suppress(OverflowError):
-            if int(float(value)) == value:
-                return float(value)
-    raise _Problem(f"{short(digits)} is too large a number")
+def _whole(digits: str) -> int:
+    if len(digits) > 20 or abs(int(digits)) >= 2**63:
+        raise _Problem(f"{short(digits)} is too large a number")
+    return int(digits)
+
+
+def _rounded(digits: str) -> int:
+    """The same where numbers are written without a point if they are whole: a larger one if a float has it (1e30)."""
+    with suppress(OverflowError):
+        if len(digits) <= 310 and int(float(int(digits))) == int(digits):
+            return int(digits)
+    return _whole(digits)
 
 
 def _kind(value: Any) -> str:
