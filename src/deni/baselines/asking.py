@@ -179,7 +179,7 @@ def form_of(task: Task, labels: Sequence[str]) -> Form:
         return Number(labels)
     if not task.distribution:
         return Several(labels)
-    return (Ordered if task.name == "ordinal" else OneLabel)(labels)
+    return (Ordered if task.ordered else OneLabel)(labels)
 
 
 def the_first_of_each(classes: Sequence[Collection[int]], k: int) -> list[int]:
