@@ -139,7 +139,7 @@ def test_train_evaluate_and_predict_take_a_name(folder, model_folder):
     assert {key: info["data"][key] for key in wanted} == wanted
     assert (info["max_length"], info["metrics"]["test_texts"]) == (25, 5)
     assert json.loads(run("evaluate", out, "trec", "--json").output)["texts"] == 36
-    assert "36 texts labelled" in run("predict", out, "trec", "--output", folder / "out.csv").output
+    assert "36 texts labeled" in run("predict", out, "trec", "--output", folder / "out.csv").output
 
 
 @pytest.mark.parametrize("protocol", [(), ("--protocol", "paper", "--max-length", 40)])

@@ -104,7 +104,7 @@ def test_predict_reads_and_writes_every_format(trained, tmp_path, suffix, packed
     data = as_bytes(frame, suffix)
     (tmp_path / f"new{suffix}{packed}").write_bytes(gzip.compress(data) if packed else data)
     out = tmp_path / f"out{suffix}{packed}"
-    assert "2 texts labelled" in ok("predict", trained[1], tmp_path / f"new{suffix}{packed}", "--output", out)
+    assert "2 texts labeled" in ok("predict", trained[1], tmp_path / f"new{suffix}{packed}", "--output", out)
     written = read(gzip.decompress(out.read_bytes()) if packed else out.read_bytes(), suffix)
     assert list(written.columns) == ["id", "text", "given_label", *COLUMNS]
     assert list(written["text"]) == list(frame["text"])

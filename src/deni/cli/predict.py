@@ -41,4 +41,4 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
 
     count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)
     if output != "-":
-        say(f"{count} texts labelled: {output}")
+        say(f"{count} texts labeled: {output}")

@@ -99,7 +99,7 @@ def status(store: str) -> None:
         cell = row.cell
         labelled = "all" if cell.labelled is None else cell.labelled
         say(
-            f"failed: {row.key[:12]} {cell.strategy.name}, {cell.dataset['name']}, {labelled} labelled, "
+            f"failed: {row.key[:12]} {cell.strategy.name}, {cell.dataset['name']}, {labelled} labeled, "
             f"seed {cell.seed} (attempt {row.attempts}): {row.reason}"
         )
     if len(failed) > SHOWN:
