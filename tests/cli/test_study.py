@@ -99,7 +99,7 @@ def test_status_counts_and_says_why_cells_failed(db):
     assert ["default", "tickets.csv", "1", "0", "1", "0"] in [words(line) for line in lines]
     assert ["deni", "(members=3)", "tickets.csv", "0", "1", "0", "1"] in [words(line) for line in lines]
     (failed,) = [line for line in lines if line.startswith("failed:")]
-    assert failed.endswith("12 labelled, seed 1 (attempt 1): RuntimeError: out of memory")
+    assert failed.endswith("12 labeled, seed 1 (attempt 1): RuntimeError: out of memory")
 
 
 def test_retry_lets_failed_cells_wait(db):
