@@ -16,7 +16,7 @@ PAGES = {
         "The trainer, and training from a file or from texts.",
         "training recipe finetune commands",
     ),
-    "Strategies": ("When members exist, and what stands beside them.", "strategies baselines"),
+    "Strategies": ("When members exist, what auto becomes, and what stands beside them.", "strategies auto baselines"),
     "Tunings": ("Which parameters train.", "tuning"),
     "Population": ("Schedule, randomness, noise, members, engines.", "schedule randomness noise population engine"),
     "Tasks": ("What a text has, and how members vote on it.", "tasks"),
