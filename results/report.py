@@ -38,6 +38,9 @@ BASELINES = {
     "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
     "features": ("random head (pooling=pooler, learning_rate=0.0003, head_lr_scale=1)",),
     "recipes2": ("default", "ensemble"),
+    "few_snips": ("frozen", "tfidf"),
+    "few_db_pedia": ("frozen", "tfidf"),
+    "pairs": ("frozen", "tfidf"),
 }
 AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one
 

@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STUDIES = (
     *("claims", "recipes", "fork", "sensitivity", "confirmation"),
-    *("features", "recipes2"),
+    *("features", "recipes2", "few_snips", "few_db_pedia", "pairs"),
 )  # in the order in which they are run
 
 

@@ -79,7 +79,7 @@ class SetFit(Baseline, name="setfit", row=5):
             from sklearn.linear_model import LogisticRegression
 
             load_config(recipe.model)  # refuses what needs code of its own
-            body = SentenceTransformer(locate(recipe.model), device=str(find_device(device)), trust_remote_code=False)
+            body = SentenceTransformer(locate(recipe.model), device=str(find_device(device)))
             # Not `SetFitModel.from_pretrained`: it would unpickle a head that lies beside the encoder.
             head = LogisticRegression(class_weight="balanced" if recipe.class_weights else None)
             model = setfit.SetFitModel(model_body=body, model_head=head)

@@ -48,7 +48,7 @@ def command(
     progress: bool,
     **given: Any,
 ) -> None:
-    """Compare encoders on the labeled texts of FILE, without training.
+    """Compare encoders on the texts of FILE, without training one.
 
     Each reads the texts once, as it is, and a regression on its vectors is cross-validated. Test texts stay out.
     """
