@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from deni.baselines import BASELINES
 from deni.cli import main
 from deni.errors import InputWarning
 from deni.provenance import canonical, digest
@@ -211,8 +212,15 @@ def test_a_study_of_ours_has_nothing_left_to_train(name):
         warnings.simplefilter("ignore", InputWarning)  # of duplicate texts
         jobs = read_study(RESULTS / f"{name}.yaml").jobs
     with opened(RESULTS / f"{name}.parquet") as store:
-        trained = {"versions": next(store.results()).decides["versions"]}  # others may be installed here
-        keys = [key_of({**job.decides, **trained}) for job in jobs]
+        found = [row.decides for row in store.results()]
+        trained = {"versions": found[0]["versions"]}  # others may be installed here, also of what baselines use
+        baselines = {
+            each["strategy"]["name"]: each["strategy"] for each in found if each["strategy"]["name"] in BASELINES
+        }
+        decided = [{**job.decides, **trained} for job in jobs]
+        keys = [
+            key_of({**each, "strategy": baselines.get(each["strategy"]["name"], each["strategy"])}) for each in decided
+        ]
         have = store.statuses(keys)
     left = [job.cell for job, key in zip(jobs, keys, strict=True) if have.get(key) != "done"]
     unfinished = f"**Not finished: {len(jobs) - len(left)} of {len(jobs)} runs are done.**"
