@@ -3,7 +3,7 @@
 A row is what differs in nothing but the seed. What is trained stays in the store, so the same command goes on after a
 stop. At the end it prints the rows of each dataset, the best first.
 
-python benchmarks/studies/halve.py features.db results/features.yaml benchmarks/studies/features_*.yaml --stages all:1 6:2 4:5
+python benchmarks/studies/halve.py features.db results/features.yaml --stages all:1 6:2 4:5
 """
 
 from __future__ import annotations
