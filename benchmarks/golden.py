@@ -246,7 +246,10 @@ def cases(deni: Mapping[str, Any]) -> Iterator[tuple[str, Case]]:
             yield f"resume: {strategy}, {engine}", partial(by_trainer, deni, strategy, engine=engine, resume=True)
     yield "pack: swa", partial(by_trainer, deni, "swa", seeds=[4, 5, 6])
     yield "resume: a pack", partial(by_trainer, deni, "deni", seeds=[4, 5], resume=True)
-    yield "resume: command line", partial(by_command, deni["main"], {"members": 3, "save_steps": 57}, resume=True)
+    yield (
+        "resume: command line",
+        partial(by_command, deni["main"], {"strategy": "deni", "members": 3, "save_steps": 57}, resume=True),
+    )
 
 
 def by_command(main: Any, flags: dict[str, Any], folder: Path, resume: bool = False) -> Result:
