@@ -388,7 +388,7 @@ def alone(args: argparse.Namespace, began: float) -> dict[str, Any]:
 
 
 def side_by_side(args: argparse.Namespace) -> dict[str, Any]:
-    """Run every n-th case in a process of its own, and add up what came of them."""
+    """Run every n-th case in its own process, and sum the outcomes."""
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         files = [Path(name, f"{part}.json") for part in range(args.jobs)]
         own = [sys.executable, __file__, *sys.argv[1:], "--jobs", "1"]

@@ -276,6 +276,14 @@ def test_auto_reads_a_sentence_encoder_as_its_files_declare(
     assert resolve("auto", normalize, str(folder), "bi") == ("mean", normalize)
 
 
+def test_the_hub_is_asked_once_for_all_cells_of_a_study(monkeypatch):
+    asked = []
+    monkeypatch.setattr("transformers.utils.cached_file", lambda source, name: asked.append((source, name)))
+    for _ in range(3):
+        assert resolve("auto", False, "made/of-no-files") == ("auto", False)
+    assert asked == [("made/of-no-files", "modules.json")]
+
+
 def test_minilm_is_read_as_the_mean_of_its_tokens_by_default_and_words_are_not_pooled():
     assert Recipe().settings()["pooling"] == "mean"
     assert Recipe(pooling="pooler").settings()["pooling"] == "auto"

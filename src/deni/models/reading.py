@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,9 @@ def read_text(source: str | Path, name: str) -> str | None:
         return None
 
 
+@cache
 def _cached(source: str, name: str) -> str | None:
+    """Where a file of the hub lies; the hub is asked once, not for each cell of a study."""
     from transformers.utils import cached_file  # not for a folder: it takes a second
 
     return cached_file(source, name)
