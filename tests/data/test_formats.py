@@ -249,3 +249,15 @@ def test_the_labeled_text_of_an_augmented_one_is_a_text(tmp_path, seed):
 def test_json_numbers_of_more_digits_than_python_reads_are_named(tmp_path, content):
     message = error_of(written(tmp_path, "a.jsonl", content % ("9" * 5000)))
     assert message.endswith("but this is not JSON (a number of more digits than Python reads)")
+
+
+def test_bytes_in_parquet_are_text_in_utf_8(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for label, why in ((b"a", None), (b"\xff\xfe", "column 'label': it has bytes that are not UTF-8")):
+        pq.write_table(pa.table({"text": ["one", "two"], "label": [b"b", label]}), tmp_path / "a.parquet")
+        if why is None:
+            assert list(read_texts(tmp_path / "a.parquet").labels) == ["b", "a"]
+        else:
+            assert why in error_of(tmp_path / "a.parquet")

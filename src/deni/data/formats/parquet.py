@@ -25,7 +25,13 @@ def read_parquet(data: bytes, source: str) -> pd.DataFrame:
         raise InputError(f"{source}: no readable Parquet file ({reason}); write, copy or download it again") from None
     for at, name in enumerate(table.column_names):
         column = _within_years(table.column(at))
-        if (why := _why_unreadable(column)) is not None:
+        why = _why_unreadable(column)
+        if why is None and (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+            try:
+                column = column.cast(pa.string())  # bytes are text, as in other files
+            except pa.ArrowException:
+                why = "it has bytes that are not UTF-8"
+        if why is not None:
             raise InputError(f"{source}, column {name!r}: {why}; {CURE}")
         table = table.set_column(at, name, column)
     try:
