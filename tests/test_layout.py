@@ -8,7 +8,7 @@ import deni
 
 # A module imports from the rows above its own; a function, or the type checker, may look down.
 ROWS = """
-_version errors
+_version errors written
 outputs terminal
 inputs
 registry

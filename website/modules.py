@@ -26,7 +26,7 @@ PAGES = {
     "Reports": ("Statistics of a study; tables, figures, the page.", "analysis report"),
     "Errors and settings": (
         "What is raised, and how settings are read.",
-        "errors settings registry deprecation inputs outputs terminal progress provenance",
+        "errors settings registry deprecation inputs outputs written terminal progress provenance",
     ),
 }
 LEFT_OUT = {"cli", "_version"}  # the command line has pages of its own

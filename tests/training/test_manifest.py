@@ -28,6 +28,12 @@ def checkpoint(folder, step, files=FILES, **about):
     return target
 
 
+def piped(file):
+    """A pipe in the place of a file: whoever opens it waits for a writer."""
+    file.unlink()
+    os.mkfifo(file)
+
+
 def edited(folder, **changes):
     file = folder / manifest.MANIFEST
     content = json.loads(file.read_text())
@@ -53,8 +59,10 @@ DAMAGES = {
     "changed": (lambda folder: (folder / "optimizer.pt").write_bytes(b"momentz"), "optimizer.pt was changed"),
     "a folder now": (
         lambda folder: [(folder / "a/b.txt").unlink(), (folder / "a/b.txt").mkdir()],
-        "a/b.txt has ",
+        "a/b.txt is a folder where a file was expected",
     ),
+    "a pipe now": (lambda folder: piped(folder / "optimizer.pt"), "optimizer.pt is a pipe or device where a file was"),
+    "a pipe of its list": (lambda folder: piped(folder / "manifest.json"), "manifest.json is not readable"),
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "it has no manifest.json: not written to its"),
     "half a manifest": (
         lambda folder: (folder / "manifest.json").write_bytes((folder / "manifest.json").read_bytes()[:90]),

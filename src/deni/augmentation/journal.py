@@ -12,6 +12,7 @@ from typing import Any
 from deni.errors import InputError, short
 from deni.outputs import unfinished_name
 from deni.provenance import depth
+from deni.written import written_bytes
 
 _DEEPEST = 100  # levels of nested JSON
 
@@ -63,7 +64,7 @@ class Journal:
 
     def _whole_lines(self) -> list[dict[str, Any]]:
         try:
-            *whole, _ = self.path.read_bytes().split(b"\n")
+            *whole, _ = written_bytes(self.path).split(b"\n")
         except (FileNotFoundError, NotADirectoryError):  # the latter is told where it is written
             return []
         except OSError as error:

@@ -11,7 +11,6 @@ import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -20,6 +19,7 @@ from typing import Any
 
 from deni.errors import ArtifactError, InputError, SettingError, short
 from deni.provenance import depth
+from deni.written import irregular, written_text
 
 # What an attention implementation may be called in a file; another name is a kernel that transformers would fetch.
 _FETCHED = ("_attn_implementation", "_experts_implementation")
@@ -117,7 +117,7 @@ def read_json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise ArtifactError(f"{file} is missing: {AGAIN}")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = written_text(file)
         value = json.loads(text)
         if "\\ud" in text.lower():  # half a surrogate pair is no character, and cannot be written again
             json.dumps(value, ensure_ascii=False).encode()
@@ -136,12 +136,8 @@ def read_json(file: Path) -> dict[str, Any]:
 def check_regular(*files: Path) -> None:
     """Raise ArtifactError where something is no regular file: reading a pipe or device may never end."""
     for file in files:
-        try:
-            mode = file.stat().st_mode
-        except (OSError, ValueError):  # it is not there, which whoever needs it says
-            continue
-        if not stat.S_ISREG(mode):
-            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
+        kind = irregular(file)
+        if kind is not None:
             raise ArtifactError(f"{file} is {kind} where a file was expected: {AGAIN}")
 
 
@@ -217,7 +213,7 @@ def read_text(source: str | Path, name: str) -> str | None:
     """
     try:
         found = Path(source) / name if os.path.isdir(source) else _cached(str(source), name)
-        return None if found is None else Path(found).read_text(encoding="utf-8")
+        return None if found is None else written_text(Path(found))
     except (OSError, ValueError):
         return None
 

@@ -16,6 +16,7 @@ from deni.errors import InputError, shown
 from deni.outputs.names import check_name, is_same, is_within
 from deni.outputs.trying import try_folder
 from deni.outputs.unfinished import remove_leftovers
+from deni.written import written_text
 
 INFO = "deni.json"  # of an artifact
 LIST = "deni-files.json"  # of any other folder
@@ -160,7 +161,7 @@ def files_of(folder: Path) -> dict[str, int | None]:
 def _read(file: Path) -> dict[str, Any] | None:
     """A JSON object in a file; None where there is none."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(written_text(file))
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

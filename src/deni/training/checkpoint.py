@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from deni.errors import ArtifactError, short
 from deni.population import Population
 from deni.strategies import Strategy
+from deni.written import written_text
 
 VALUES, STATE, RANDOMNESS = "population.safetensors", "population.json", "randomness_{rank}.safetensors"
 KEPT = "kept.safetensors"
@@ -87,7 +88,7 @@ def check(
         differ = ", ".join(f"{key} {short(theirs.get(key))}, not {short(ours.get(key))}" for key in keys)
         raise ArtifactError(f"{folder} is of another run ({differ}): resume with the settings it was made with")
     try:
-        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        json.loads(written_text(folder / "trainer_state.json"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
 
@@ -98,7 +99,7 @@ def _as_json(value: Any) -> Any:
 
 def _state(folder: Path) -> dict[str, Any]:
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads(written_text(folder / STATE))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} is not a readable checkpoint ({error}): resume from an earlier one") from error
     if not isinstance(state, dict) or not {"format", "runs", "members", "forks"} <= state.keys():

@@ -14,6 +14,7 @@ from typing import Any
 
 from deni.errors import ArtifactError, InputError, InputWarning, short
 from deni.provenance import digest_of_file, versions
+from deni.written import irregular, written_text
 
 MANIFEST, FORMAT = "manifest.json", 1
 PARTIAL = "_partial"  # what is being written or removed is in it; uploads to the Hub leave such names out
@@ -90,13 +91,13 @@ def obstacle(folder: Path, rank: int = 0, processes: int = 1) -> str | None:
 def _read(folder: Path) -> dict[str, Any] | str:
     """The manifest, or why there is none to go by."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads(written_text(folder / MANIFEST))
     except FileNotFoundError:
         if not folder.is_dir():
             return "it does not exist"
         return f"it has no {MANIFEST}: not written to its end, or by an earlier version or a plain Trainer"
     except (OSError, ValueError, RecursionError) as error:
-        return f"{MANIFEST} is not readable ({error})"
+        return f"{MANIFEST} is not readable ({getattr(error, 'strerror', None) or error})"
     if isinstance(manifest, dict) and isinstance(manifest.get("format"), int) and manifest["format"] > FORMAT:
         return f"its format is {manifest['format']}, this version reads {FORMAT}"
     if not _is_manifest(manifest):
@@ -118,6 +119,9 @@ def _changed(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> str | None
     for name, row in files.items():
         path = folder / name
         try:
+            kind = irregular(path)
+            if kind is not None:
+                return f"{short(name)[1:-1]} is {kind} where a file was expected"
             size = path.stat().st_size
             if size != row["size"]:
                 return f"{short(name)[1:-1]} has {size} bytes, not {short(row['size'])}"
