@@ -121,3 +121,21 @@ def test_tensors_of_another_model_are_refused(change, what):
     with pytest.raises(Misfit) as caught:
         fill(Bag(), tensors, ())
     assert str(caught.value) == what
+
+
+@pytest.mark.parametrize(
+    ("alias", "what"),
+    [
+        (torch.ones(0, 4), "b.weight is (0, 4), not (3, 4)"),
+        (torch.ones(3, 4, dtype=torch.int64), "b.weight is torch.int64, not torch.float32"),
+        (torch.zeros(3, 4), "b.weight is not equal to a.weight, with which it is tied"),
+    ],
+)
+def test_the_second_name_of_a_tied_parameter_is_checked_too(alias, what):
+    model = nn.ModuleDict({"a": nn.Embedding(3, 4), "b": nn.Linear(4, 3, bias=False)})
+    model["b"].weight = model["a"].weight
+    fill(model, {"a.weight": torch.ones(3, 4), "b.weight": torch.ones(3, 4)}, ())
+    assert model["b"].weight is model["a"].weight
+    with pytest.raises(Misfit) as caught:
+        fill(model, {"a.weight": torch.ones(3, 4), "b.weight": alias}, ())
+    assert str(caught.value) == what

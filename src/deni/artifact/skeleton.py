@@ -138,21 +138,25 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], trainable: Collection[
         trainable: the names of those that train.
 
     Raises:
-        Misfit: one is missing, left over, has another shape, or whole numbers in place of others.
+        Misfit: one is missing, left over, has another shape, whole numbers in place of others, or other values under
+            another name of the same parameter.
     """
     left = dict(tensors)
     for names in _names(model).values():
-        name = next((name for name in names if name in tensors), "")
-        if not name:
+        given = [name for name in names if name in tensors]
+        if not given:
             raise Misfit(f"{names[0]} is missing")
-        parameter = model.get_parameter(name)
-        if parameter.shape != tensors[name].shape:
-            raise Misfit(f"{name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
-        _check_kind(name, tensors[name], parameter)
-        given = nn.Parameter(tensors[name].detach(), requires_grad=any(name in trainable for name in names))
+        parameter, first = model.get_parameter(names[0]), tensors[given[0]]
+        for name in given:
+            if parameter.shape != tensors[name].shape:
+                raise Misfit(f"{name} is {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
+            _check_kind(name, tensors[name], parameter)
+            if name != given[0] and not torch.equal(tensors[name], first):
+                raise Misfit(f"{name} is not equal to {given[0]}, with which it is tied")
+        filled = nn.Parameter(first.detach(), requires_grad=any(name in trainable for name in names))
         for name in names:
             parent, _, key = name.rpartition(".")
-            model.get_submodule(parent)._parameters[key] = given
+            model.get_submodule(parent)._parameters[key] = filled
             left.pop(name, None)
     persistent = model.state_dict().keys()
     for name, buffer in model.named_buffers(remove_duplicate=False):
