@@ -71,12 +71,14 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--stages", nargs="+", default=["all:1", "6:2", "4:5"], help="rows of a dataset : seeds")
     parser.add_argument("--workers", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--pack", type=int, default=1, help="seeds that train in one population")
+    parser.add_argument("--trunks", help="folder for what rows that differ only in their forks share")
     parser.add_argument("--minutes", type=float, default=1e6, help="no cell begins after so many")
     args = parser.parse_args(given)
     end = time.monotonic() + 60 * args.minutes
     studies = [read_study(file) for file in args.studies]
     jobs = [job for study in studies for job in study.jobs]
     how = {"runner": "processes", "workers": args.workers} if args.workers > 1 else {}
+    how = {**how, "trunks": args.trunks, "progress": False}
     for stage in args.stages:
         rows, _, seeds = stage.partition(":")
         wanted = chosen(jobs, scores_of(args.store), None if rows == "all" else int(rows), int(seeds))
@@ -86,7 +88,9 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"stage {stage}: {len(wanted)} cells, {len(left)} to train", flush=True)
             minutes = max((end - time.monotonic()) / 60, 1e-3)
             study = Study("features", tuple(wanted), studies[0].library)
-            Run(study, left, threads=1, pack=args.pack, minutes=minutes, progress=False, **how).into(store)
+            Run(
+                study, left, threads=1, pack=args.pack, minutes=minutes, progress=False, trunks=args.trunks, **how
+            ).into(store)
         if time.monotonic() >= end:
             print("time is up: the same command goes on")
             break

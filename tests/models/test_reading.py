@@ -6,6 +6,9 @@ import shutil
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from deni.errors import ArtifactError, InputError
 from deni.models.loading import load_config, load_model, load_tokenizer
@@ -108,3 +111,10 @@ def test_a_limit_of_tokens_that_is_no_number_is_refused(folder):
         ArtifactError, match=f"^{folder / 'tokenizer.json'}: model_max_length is -3, not a number above 0"
     ):
         read_tokenizer(folder)
+
+
+def test_a_tokenizer_that_cannot_pad_is_named(tmp_path):
+    plain = Tokenizer(WordLevel({"<unk>": 0, "a": 1}, "<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="<unk>").save_pretrained(tmp_path)
+    with pytest.raises(ArtifactError, match="names neither a pad_token nor an eos_token: add one of them"):
+        read_tokenizer(tmp_path)

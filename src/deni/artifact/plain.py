@@ -58,8 +58,6 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
         raise ArtifactError(f"{folder} cannot be loaded as a model of transformers: {short(first, 200)}") from error
     if found["missing_keys"]:
         raise ArtifactError(f"{folder} is incomplete: {shown(sorted(found['missing_keys']), 1)} missing in its weights")
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     check_finite(dict(model.named_parameters()), folder)
     population = Population(model.requires_grad_(True), [Sources(0)], "loop")
     population.module.eval()

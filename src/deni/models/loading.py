@@ -55,8 +55,6 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
             tokenizer = read_tokenizer(locate(model), add_prefix_space=True)
     if of_words and not tokenizer.is_fast:
         raise InputError(f"model {model!r} has no fast tokenizer, which --task {task} needs to find words: use another")
-    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token  # decoders come without one; the mask hides it
     return tokenizer
 
 

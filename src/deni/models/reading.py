@@ -246,7 +246,7 @@ def forget_kernels(config: Any) -> None:
 
 
 def read_tokenizer(source: str | Path, kind: Any = None, **options: Any) -> Any:
-    """The tokenizer of a model.
+    """The tokenizer of a model; one without a padding token pads with the end of a text, which the mask hides.
 
     Args:
         source: a folder or hub id.
@@ -273,6 +273,10 @@ def read_tokenizer(source: str | Path, kind: Any = None, **options: Any) -> Any:
             raise ArtifactError(
                 f"{where}: model_max_length is {short(tokenizer.model_max_length)}, not a number above 0"
             )
+        if tokenizer.pad_token is None:  # as of decoders
+            if tokenizer.eos_token is None:
+                raise ArtifactError(f"{where}: it names neither a pad_token nor an eos_token: add one of them")
+            tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
