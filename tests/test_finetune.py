@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers import TrainerCallback
 
-from deni.artifact import load
+from deni.artifact import OutOfFold, digests_of, load, read_out_of_fold
 from deni.data import read_texts
 from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import fine_tune
@@ -305,3 +305,18 @@ def test_the_output_layer_has_its_own_rate(texts, model_folder):
     assert fitted.info()["recipe"]["head_lr_scale"] == 4.0
     with pytest.raises(SettingError, match="head_lr_scale must be above 0, not 0"):
         Recipe(head_lr_scale=0.0)
+
+
+def test_what_is_added_to_a_model_is_in_its_artifact(texts, model_folder, tmp_path):
+    result = fit(texts, model_folder, epochs=1)
+    result.added["calibration"] = {"temperature": 2.0}
+    result.out_of_fold = OutOfFold(
+        {"vote": np.zeros((1, len(texts), len(result.labels)))},
+        np.zeros((1, len(texts)), int),
+        encode(texts, result.labels),
+        digests_of(texts.texts),
+        result.labels,
+    )
+    result.save(tmp_path / "model")
+    assert load(tmp_path / "model").info["calibration"] == {"temperature": 2.0}
+    assert read_out_of_fold(tmp_path / "model").digests == digests_of(texts.texts)

@@ -28,6 +28,7 @@ training artifact
 recipe
 auto
 finetune
+cross_validation
 sklearn augmentation
 study
 analysis diagnose

@@ -90,6 +90,10 @@ class FineTuneResult:
         checkpoint: the last checkpoint, if there is one.
         text_pair_column: where the second texts were, for a model of pairs.
         data: which texts it was trained and measured on, for `deni.json`.
+        out_of_fold: predictions for the training texts by models that had not seen them; None without
+            cross-validation.
+        added: further keys of `deni.json`, of what was fitted or measured after the training: `cross_validation`,
+            `calibration`, `abstention`, `sets`, `scope`.
     """
 
     recipe: Recipe
@@ -102,6 +106,8 @@ class FineTuneResult:
     checkpoint: Path | None = None
     text_pair_column: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    out_of_fold: artifact.OutOfFold | None = None
+    added: dict[str, Any] = field(default_factory=dict)
 
     @property
     def schedule(self) -> Schedule:
@@ -130,7 +136,7 @@ class FineTuneResult:
             metrics=metrics,
         )
         found = {"auto": self.recipe.chosen, "encoders": self.recipe.encoders}
-        return {**info, **{name: dict(each) for name, each in found.items() if each is not None}}
+        return {**info, **{name: dict(each) for name, each in found.items() if each is not None}, **self.added}
 
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
@@ -173,6 +179,8 @@ class FineTuneResult:
         checked: bool = False,
     ) -> Path:
         """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`."""
+        if self.out_of_fold is not None:
+            extra_files = {**(extra_files or {}), artifact.OUT_OF_FOLD: artifact.as_bytes(self.out_of_fold)}
         return artifact.save(
             folder,
             population=self.trainer.population,

@@ -5,6 +5,8 @@ from deni.artifact.exporting import export
 from deni.artifact.folder import BASE, FORMAT
 from deni.artifact.info import describe
 from deni.artifact.loading import load, read_info
+from deni.artifact.out_of_fold import FILE as OUT_OF_FOLD
+from deni.artifact.out_of_fold import OutOfFold, as_bytes, digests_of, read_out_of_fold
 from deni.artifact.saving import how_to_read, save, weight_sizes
 from deni.artifact.skeleton import Reading
 from deni.outputs import INFO
@@ -13,13 +15,18 @@ __all__ = [
     "BASE",
     "FORMAT",
     "INFO",
+    "OUT_OF_FOLD",
     "Classifier",
+    "OutOfFold",
     "Reading",
+    "as_bytes",
     "describe",
+    "digests_of",
     "export",
     "how_to_read",
     "load",
     "read_info",
+    "read_out_of_fold",
     "save",
     "weight_sizes",
 ]

@@ -99,6 +99,11 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "pairs": (_one_of(*PAIRS), f"one of {', '.join(PAIRS)}"),
     "schedule": (_text, "a text"),
     "member_steps": (_count(0, 2**62), "a whole number of at least 0"),
+    "cross_validation": (_OBJECT, "settings and results by name"),
+    "calibration": (_OBJECT, "settings and results by name"),
+    "abstention": (_OBJECT, "settings and results by name"),
+    "sets": (_OBJECT, "settings and results by name"),
+    "scope": (_OBJECT, "settings and results by name"),
     "max_length": (_maybe(_count(1)), f"null or a whole number from 1 to {MOST}"),
     "text_pair_column": (_maybe(_text), "null or the name of a column"),
 }

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from deni.auto import decide
 from deni.commands.parts import read_parts
+from deni.cross_validation import fit_added
 from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
 from deni.errors import InputError, InputWarning
@@ -187,6 +188,7 @@ def train_file(
             raise InputError(why) from error
 
     try:
+        fit_added(result, train, developed)
         evaluation = None if tested is None else result.test(tested, progress)
         if evaluation is not None:
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
