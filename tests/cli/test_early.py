@@ -68,6 +68,12 @@ CALLS = {
     "predict, no file": (("predict", "model", "missing.csv"), "missing.csv: no such file"),
     "evaluate, no model": (("evaluate", "nothing", "new.csv"), "nothing is not a folder"),
     "evaluate, no file": (("evaluate", "model", "missing.csv"), "missing.csv: no such file"),
+    "compare, no second model": (("compare", "model", "nothing", "new.csv"), "nothing is not a folder"),
+    "compare, an output that is read": (
+        ("compare", "model", "model", "new.csv", "--output", "new.csv"),
+        "what is read",
+    ),
+    "compare, no study": (("compare", "model", "model", "new.csv", "--study", "no.db"), "no.db: no such store"),
     "export, no model": (("export", "nothing", "out"), "nothing is not a folder"),
     "inspect, no file": (("inspect", "missing.csv"), "missing.csv: no such file"),
     "inspect, no test file": (("inspect", "new.csv", "--test", "missing.csv"), "missing.csv: no such file"),

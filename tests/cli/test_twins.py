@@ -10,6 +10,7 @@ from deni.augmentation import AUGMENTERS
 from deni.baselines import BASELINES
 from deni.cli import COMMANDS, main
 from deni.commands.augment import augment_file
+from deni.commands.compare import compare_files
 from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
 from deni.commands.evaluate import evaluate_file
@@ -39,6 +40,7 @@ def arguments(function):
 
 FUNCTIONS = {
     "augment": (augment_file,),
+    "compare": (compare_files,),
     "demo": (run_demo,),
     "diagnose": (diagnose_file,),
     "evaluate": (evaluate_file,),
@@ -63,6 +65,7 @@ FUNCTIONS = {
 # What decides how the result is shown, not what it is.
 SHOWN = {
     "augment": {"yes"},
+    "compare": {"as_json"},
     "demo": {"json_file", "overwrite"},
     "diagnose": {"dry_run", "as_json", "no_baselines"},
     "evaluate": {"as_json"},

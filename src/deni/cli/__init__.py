@@ -20,6 +20,7 @@ COMMANDS = (
     "augment",
     "train",
     "evaluate",
+    "compare",
     "predict",
     "export",
     "strategies",

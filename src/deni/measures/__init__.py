@@ -16,6 +16,12 @@ from deni.measures.calibration import (
     reliability,  # confidence and accuracy in bins
     temperature_scaling,  # fit on dev texts, compare on test texts
 )
+from deni.measures.changes import (
+    paired_difference,  # of two models' scores, over other texts
+    share_with_interval,  # exact interval of a share
+    sign_test,  # McNemar's exact test
+    signed_rank_test,  # Wilcoxon's test of paired errors
+)
 from deni.measures.comparison import (
     Block,  # paired predictions under one choice of labels and texts
     Difference,  # a mean difference with its interval, and of each block
@@ -128,6 +134,7 @@ __all__ = [
     "non_inferior_mean",
     "non_inferior_sd",
     "other_texts",
+    "paired_difference",
     "pairwise_disagreement",
     "pareto_front",
     "pitman_morgan",
@@ -138,6 +145,9 @@ __all__ = [
     "sd_interval",
     "sd_permutation",
     "sd_ratio_power",
+    "share_with_interval",
+    "sign_test",
+    "signed_rank_test",
     "standard_deviation",
     "temperature_scaling",
 ]
