@@ -88,9 +88,7 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"stage {stage}: {len(wanted)} cells, {len(left)} to train", flush=True)
             minutes = max((end - time.monotonic()) / 60, 1e-3)
             study = Study("features", tuple(wanted), studies[0].library)
-            Run(
-                study, left, threads=1, pack=args.pack, minutes=minutes, progress=False, trunks=args.trunks, **how
-            ).into(store)
+            Run(study, left, threads=1, pack=args.pack, minutes=minutes, **how).into(store)
         if time.monotonic() >= end:
             print("time is up: the same command goes on")
             break
