@@ -298,6 +298,10 @@ def change_file(draw: random.Random, path: Path) -> None:
         path.write_bytes(change_bytes(draw, path.read_bytes()))
 
 
+def _equal(one: Any, other: Any) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
+
+
 def change_tensors(draw: random.Random, path: Path) -> bool:
     """Change a file of tensors, which stays one; whether it can never be that of the same model."""
     from safetensors.numpy import load_file, save_file
@@ -314,6 +318,8 @@ def change_tensors(draw: random.Random, path: Path) -> bool:
     fatal = True
     if kind == 0:
         del tensors[name]
+        # A tied weight has several names, of which one will do.
+        fatal = not any(key.endswith(name) or name.endswith(key) for key in tensors if _equal(tensors[key], value))
     elif kind == 1:
         tensors[draw.choice(("x", "", "../x", name + ".x", name[:-1]))] = tensors.pop(name)
     elif kind == 2:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from deni.errors import SettingError
 from deni.noise import Noise, add_, scale_of
 from deni.randomness import generator
 
@@ -72,3 +73,11 @@ def test_wrong_values_are_refused():
         drawn(torch.ones(3), -1.0)
     with pytest.raises(ValueError, match="'large'"):
         Noise(scale="large")
+
+
+def test_noise_beyond_float32_makes_weights_that_are_not_finite_and_no_error():
+    tensor = torch.full((4,), 1e30)
+    add_([tensor], Noise(variance=1e30, floor=1e30), torch.Generator().manual_seed(0))
+    assert not tensor.isfinite().any()
+    with pytest.raises(SettingError, match="variance must be from 0 to 1e\\+30, not 1e\\+308"):
+        Noise(variance=1e308)

@@ -13,6 +13,8 @@ from deni.registry import Registry
 
 T = TypeVar("T")
 
+LARGEST = 1e30  # of a setting: times a weight it still fits into float32
+
 
 def setting(default: T, *, neutral: Any) -> T:
     """A field of a frozen dataclass that came after results were kept in stores and archives.
@@ -68,7 +70,7 @@ def check_choices(settings: Any) -> None:
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:
-    """Raise SettingError for a number that is not finite, or of more than 64 bits, which nothing counts to.
+    """Raise SettingError for a number that is not finite, beyond float32, or of more than 64 bits.
 
     >>> check_numbers({"rate": 0.1, "members": 10**30})
     Traceback (most recent call last):
@@ -77,6 +79,8 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise SettingError(f"{name} must be a finite number, not {value}")
+        if isinstance(value, float) and abs(value) > LARGEST:
+            raise SettingError(f"{name} must be below {LARGEST:g}, not {value}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise SettingError(f"{name} must be below 2**63, not {short(value)}")
 
