@@ -132,7 +132,7 @@ def test_a_resumed_run_gets_no_noise_again(tmp_path):
     ("setting", "message"),
     [
         ({"intensity": -1.0}, "intensity must be at least 0, not -1.0"),
-        ({"variance": float("inf")}, "variance must be finite"),
+        ({"variance": float("inf")}, "variance must be from 0"),
         ({"prior": "none"}, "unknown prior 'none': choose from normal, noisytune"),
     ],
 )

@@ -134,7 +134,7 @@ def test_resumed_between_two_noisy_steps_is_not_stopped(tmp_path):
     [
         ({"noise_every": 0.0}, "noise_every must be above 0"),
         ({"noise_from": 1.5}, "noise_from is a fraction of all steps, from 0 to 1, not 1.5"),
-        ({"variance": -1.0}, "variance must be finite and at least 0"),
+        ({"variance": -1.0}, "variance must be from 0 to"),
         ({"scale": "wide"}, "unknown scale 'wide': choose from scaled, uniform"),
     ],
 )
