@@ -118,7 +118,7 @@ def test_measures_are_functions_of_arrays():
     own = {".".join(name.split(".")[:2]) for name in names if name.startswith("deni.")}
     assert own == {"deni.measures", "deni.errors"}
     others = {name.partition(".")[0] for name in names} - {"deni"}
-    assert others == {"__future__", "collections", "numpy", "scipy", "typing"}
+    assert others == {"__future__", "collections", "functools", "numpy", "scipy", "typing"}
 
 
 def test_analysis_draws_nothing():

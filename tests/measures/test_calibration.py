@@ -9,6 +9,7 @@ from deni.errors import InputError
 from deni.measures import (
     brier_score,
     calibration_scores,
+    cross_fit_temperature,
     expected_calibration_error,
     negative_log_likelihood,
     reliability,
@@ -128,3 +129,51 @@ def test_a_temperature_divides_the_logits():
 def test_wrong_arrays_are_named(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_a_cross_fitted_temperature_is_that_of_the_other_folds():
+    generator = np.random.default_rng(1)
+    pairs = [drawn(300, 3, seed=7, temperature=each) for each in (0.3, 0.4)]
+    array, gold = np.stack([each for each, _ in pairs]), pairs[0][1]
+    folds = generator.integers(5, size=(2, 300))
+    found = cross_fit_temperature(array, gold, folds)
+    want = np.empty_like(array)
+    for division in range(2):
+        for fold in range(5):
+            left_out = folds[division] == fold
+            temperature = fit_temperature(array[division, ~left_out], gold[~left_out], 1)
+            want[division, left_out] = log_softmax(array[division, left_out] / temperature, axis=-1)
+    assert found.outputs == pytest.approx(want)
+    assert found.before.nll == pytest.approx(np.mean([log_loss(gold, np.exp(each)) for each in array]))
+    assert found.after.nll == pytest.approx(np.mean([log_loss(gold, np.exp(each)) for each in want]))
+    assert found.after.nll < found.before.nll
+    assert found.temperature == pytest.approx(2.8, abs=0.5)  # logits were divided by 0.3 and 0.4
+
+
+def test_a_doubtful_text_counts_as_one_more_of_each_class():
+    """The fit is that of soft labels on the mean log likelihood, minimized on a grid."""
+    array, gold = drawn(60, 3, seed=8, temperature=0.5)
+    grid = np.geomspace(0.5, 8, 4001)
+
+    def loss(temperature):
+        scaled = log_softmax(array / temperature, axis=-1)
+        return -scaled[np.arange(60), gold].sum() - 2 * scaled.mean()
+
+    best = grid[np.argmin([loss(each) for each in grid])]
+    assert fit_temperature(array, gold, doubtful=2) == pytest.approx(best, rel=2e-3)
+
+
+def test_texts_without_an_error_do_not_make_a_model_certain():
+    array = np.log([[0.9, 0.1], [0.2, 0.8]] * 30)
+    gold = [0, 1] * 30
+    assert fit_temperature(array, gold) == pytest.approx(0.05, rel=1e-3)
+    assert 0.2 < fit_temperature(array, gold, doubtful=1) < 1
+    assert np.exp(temper(array, fit_temperature(array, gold, doubtful=1))).max() < 0.9999
+
+
+def test_one_fold_cannot_be_cross_fitted():
+    array, gold = drawn(6, 2, seed=0)
+    with pytest.raises(InputError, match="two or more folds"):
+        cross_fit_temperature(array[None], gold, np.zeros((1, 6), int))
+    with pytest.raises(InputError, match="folds"):
+        cross_fit_temperature(array[None], gold, np.zeros(6, int))

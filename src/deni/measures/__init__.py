@@ -7,10 +7,12 @@ docs/statistics.md explains what each measure means and when to use it.
 from deni.measures.arrays import Estimate  # a value with its confidence interval
 from deni.measures.calibration import (
     Calibration,  # ECE, Brier score and NLL
+    CrossFitted,  # a temperature, and its calibration where it was not fitted
     Reliability,  # of each bin: share, confidence, accuracy
     Scaling,  # calibration before and after temperature scaling
     brier_score,  # squared distance of the probabilities from the right answer
     calibration_scores,  # ECE, Brier score and NLL in one
+    cross_fit_temperature,  # fit on out-of-fold predictions, measure without a fold
     expected_calibration_error,  # |confidence - accuracy| in bins
     negative_log_likelihood,  # minus the log probability of the right class
     reliability,  # confidence and accuracy in bins
@@ -75,6 +77,14 @@ from deni.measures.scores import (
     macro_f1,  # mean F1 of the classes
     majority_score,  # score of the majority class
 )
+from deni.measures.selective import (
+    AccuracyCoverage,  # accuracy of the surest answers, with its bound
+    Selection,  # where an accuracy is supported
+    accuracy_bound,  # of so many answers with so many errors
+    accuracy_coverage,  # at each coverage of a grid
+    answers_needed,  # to support an accuracy
+    choose_threshold,  # the largest coverage that is supported
+)
 from deni.measures.spread import (
     expected_shortfall,  # mean of the worst share
     mean_interval,  # mean with its t interval
@@ -94,9 +104,11 @@ __all__ = [
     "LEAST_DATASETS",
     "LEAST_SEEDS",
     "SD_MARGIN",
+    "AccuracyCoverage",
     "Block",
     "Calibration",
     "CriticalDifference",
+    "CrossFitted",
     "Difference",
     "Estimate",
     "Gain",
@@ -107,12 +119,18 @@ __all__ = [
     "RiskCoverage",
     "Scaling",
     "Score",
+    "Selection",
     "accuracy",
+    "accuracy_bound",
+    "accuracy_coverage",
+    "answers_needed",
     "brier_score",
     "calibration_scores",
+    "choose_threshold",
     "configuration_sds",
     "contributed_sd",
     "critical_difference",
+    "cross_fit_temperature",
     "detectable_difference",
     "detectable_sd_ratio",
     "expected_calibration_error",

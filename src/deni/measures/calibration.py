@@ -31,6 +31,21 @@ class Calibration(NamedTuple):
     nll: Any
 
 
+class CrossFitted(NamedTuple):
+    """A temperature fitted on all predictions, and what temperatures fitted without a fold make of that fold.
+
+    Args:
+        temperature: of all.
+        outputs: log probabilities `(S, N, C)` after scaling; those of a fold by the temperature of the other folds.
+        before, after: the calibration of both, mean over the S divisions.
+    """
+
+    temperature: float
+    outputs: Floats
+    before: Calibration
+    after: Calibration
+
+
 class Scaling(NamedTuple):
     """The temperature, and the calibration before and after dividing by it."""
 
@@ -145,12 +160,14 @@ def temper(log_probabilities: ArrayLike, temperature: float) -> Floats:
     return log_softmax(as_log_probabilities("log_probabilities", log_probabilities) / temperature, axis=-1)
 
 
-def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike) -> float:
+def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike, doubtful: float = 0.0) -> float:
     """Find the temperature with the lowest negative log likelihood on dev texts (Guo et al. 2017).
 
     Args:
         log_probabilities: of dev texts, `(N, C)`; never those of the test texts.
         gold: `(N,)`.
+        doubtful: how many more texts, with the mean prediction and each class as likely, count with them (Platt 1999):
+            few texts without an error do not make a model certain.
 
     Returns:
         From 0.05 to 20; the ends stand for "no finite minimum" (no error at all, or no better than chance).
@@ -165,9 +182,15 @@ def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike) -> float:
     array, right = with_gold(as_log_probabilities("log_probabilities", log_probabilities, "N C"), gold)
     if np.isinf(negative_log_likelihood(array, right)):
         raise InputError("the right class of a dev text has probability 0: no temperature can be fitted")
+
     # The loss is convex in 1 / T, so that the search on a log scale has one minimum.
+    def loss(at: float) -> float:
+        scaled = log_softmax(array / np.exp(at), axis=-1)
+        likely = float(negative_log_likelihood(scaled, right))
+        return likely - doubtful / len(right) * float(scaled.mean()) if doubtful else likely
+
     found = minimize_scalar(
-        lambda at: float(negative_log_likelihood(log_softmax(array / np.exp(at), axis=-1), right)),
+        loss,
         bounds=tuple(np.log(TEMPERATURES)),
         method="bounded",
         options={"xatol": 1e-6},
@@ -200,3 +223,37 @@ def temperature_scaling(
     return Scaling(
         temperature, calibration_scores(array, right, bins), calibration_scores(temper(array, temperature), right, bins)
     )
+
+
+def cross_fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike, folds: ArrayLike) -> CrossFitted:
+    """Fit a temperature on out-of-fold predictions, and measure it where it was not fitted.
+
+    One doubtful text is added to each fit, see `fit_temperature`.
+
+    Args:
+        log_probabilities: `(S, N, C)`, under each of S divisions into folds.
+        gold: `(N,)`.
+        folds: `(S, N)`: the fold of each text.
+
+    >>> sure = np.log([[[0.99, 0.01]] * 6 + [[0.01, 0.99]] * 2])
+    >>> found = cross_fit_temperature(sure, [0] * 8, [[0, 1, 0, 1, 0, 1, 0, 1]])
+    >>> round(found.temperature, 2), bool(found.after.nll < found.before.nll)
+    (4.81, True)
+    """
+    array, right = with_gold(as_log_probabilities("log_probabilities", log_probabilities, "S N C"), gold)
+    parts = np.asarray(folds)
+    if parts.shape != array.shape[:2]:
+        raise InputError(f"folds (S, N) have shape {parts.shape}, but log_probabilities (S, N, C) have {array.shape}")
+    after = np.empty_like(array)
+    for division, part in enumerate(parts):
+        if len(np.unique(part)) < 2:
+            raise InputError("a temperature is cross-fitted over two or more folds, and there is one")
+        for fold in np.unique(part):
+            own = part == fold
+            after[division, own] = temper(array[division, own], fit_temperature(array[division, ~own], right[~own], 1))
+    every = np.tile(right, len(array))
+    temperature = fit_temperature(array.reshape(-1, array.shape[-1]), every, len(array))
+    before, measured = (
+        Calibration(*(float(np.mean(each)) for each in calibration_scores(some, right))) for some in (array, after)
+    )
+    return CrossFitted(temperature, after, before, measured)
