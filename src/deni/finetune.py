@@ -141,7 +141,7 @@ class FineTuneResult:
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
         trained = self.trainer.population, self.tokenizer, self.labels, self.info(), progress
-        return artifact.Classifier(*trained, voters=self.voters)
+        return artifact.Classifier(*trained, voters=self.voters, out_of_fold=self.out_of_fold)
 
     @property
     def voters(self) -> Sequence[int] | None:

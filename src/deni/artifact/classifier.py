@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from deni.artifact.abstention import select, why_no_abstention
+from deni.artifact.calibration import temperature_of
+from deni.artifact.out_of_fold import OutOfFold
 from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, InputError, short
+from deni.measures import Selection
 from deni.models.hugging_face import accepted_inputs, logits_of
 from deni.models.pair_rows import pair_batch
 from deni.models.pairs import encodes_separately
@@ -38,12 +42,18 @@ class Classifier:
         progress: whether to show a bar on standard error while it computes.
         source: the folder that it was loaded from, for messages; None for one that was trained here.
         voters: the members that predict; None for all.
+        calibrated: whether probabilities are calibrated, where the artifact has a temperature.
+        out_of_fold: predictions for the training texts by models that had not seen them; None without
+            cross-validation.
+
+    Attributes:
+        temperature: what the vote's log probabilities, or log odds, are divided by; None for none. It can be set.
 
     Calling it with a text or a list of texts (tuples of two where it was trained on pairs) gives a dictionary for each:
     `label`, `confidence` (its probability in the vote, from 0 to 1), `agreement` (the share of the members that choose
-    it), `entropy` (of the members' mean probabilities, in nats). With several labels a text: `labels` (those that the
-    vote chooses), `probabilities` (of each label). For regression: `value` and `standard_deviation` (of the members
-    around their mean); lists, where a model puts out several numbers.
+    it), `entropy` (of the members' mean probabilities, in nats); with a target accuracy also `abstained`. With several
+    labels a text: `labels` (those that the vote chooses), `probabilities` (of each label). For regression: `value` and
+    `standard_deviation` (of the members around their mean); lists, where a model puts out several numbers.
 
     For token classification a text is a list of words, or a string, which is split at white space: so a list of strings
     is a list of texts. It gives `words`, `labels`, `confidences`, `agreements` (of each word) and `entities`:
@@ -60,12 +70,15 @@ class Classifier:
         progress: bool = False,
         source: Path | None = None,
         voters: Sequence[int] | None = None,
+        calibrated: bool = True,
+        out_of_fold: OutOfFold | None = None,
     ) -> None:
         self.population, self.tokenizer, self.progress, self.source = population, tokenizer, progress, source
-        self.voters = voters
+        self.voters, self.out_of_fold = voters, out_of_fold
         self.labels, self.info = list(labels), dict(info)
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
+        self.temperature = temperature_of(self.info) if calibrated else None
         self._accepted = accepted_inputs(population.model)
         self._separately = encodes_separately(population.model)
         self.combine: Combine = self.info["vote"]["combine"]
@@ -82,7 +95,17 @@ class Classifier:
         """Whether it was trained on pairs of texts."""
         return self._separately or self.info.get("text_pair_column") is not None
 
-    def __call__(self, texts: str | Sequence[Text], batch_size: int = 32) -> list[dict[str, Any]]:
+    def __call__(
+        self, texts: str | Sequence[Text], batch_size: int = 32, accuracy: float | Selection | None = None
+    ) -> list[dict[str, Any]]:
+        """Predictions of texts, a dictionary each.
+
+        Args:
+            accuracy: answer only where this accuracy is supported, see `selection`; the other texts have
+                `abstained` True, and None as their label.
+        """
+        if accuracy is not None and not isinstance(accuracy, Selection):
+            accuracy = self.selection(accuracy)
         one = isinstance(texts, str) or (self.pairs and isinstance(texts, tuple) and isinstance(texts[0], str))
         given: list[Any] = [texts] if one else list(texts)
         if not given:
@@ -90,41 +113,78 @@ class Classifier:
         members = torch.from_numpy(self.members(given, batch_size))  # (N, M, C)
         votes = vote(members, self.combine, self.task)
         shown = [words_of(text) for text in given] if self._task.of_words else given
-        return self._task.predictions(shown, members, votes, self.labels)
+        predictions = self._task.predictions(shown, members, votes, self.labels, self.temperature)
+        if accuracy is None:
+            return predictions
+        abstained = [each["confidence"] <= accuracy.threshold for each in predictions]
+        return [
+            {**each, **({self._task.answer: None} if left else {}), "abstained": left}
+            for each, left in zip(predictions, abstained, strict=True)
+        ]
 
-    def predict(self, texts: Sequence[Text], batch_size: int = 32) -> list[Any]:
-        """The label of each text; its labels, where it or its words can have several; its value, in regression."""
-        return [each[self._task.answer] for each in self(texts, batch_size)]
+    def predict(
+        self, texts: Sequence[Text], batch_size: int = 32, accuracy: float | Selection | None = None
+    ) -> list[Any]:
+        """The label of each text; its labels, where it or its words can have several; its value, in regression.
+
+        Args:
+            accuracy: as in a call; texts without an answer have None.
+        """
+        return [each[self._task.answer] for each in self(texts, batch_size, accuracy)]
+
+    def selection(self, accuracy: float, calibration: OutOfFold | None = None) -> Selection:
+        """Where to answer so that an accuracy is supported: above which confidence, and what share of texts that is.
+
+        Args:
+            accuracy: the target, between 0 and 1.
+            calibration: predictions for labeled texts that the model has not learned, see
+                `deni.commands.calibration.read_calibration`; None for the out-of-fold predictions of its training.
+
+        Raises:
+            InputError: a task without an accuracy, no such predictions, or too few of them: says how many would do.
+        """
+        if why := why_no_abstention(self._task):
+            raise InputError(f"a model of {self.task} cannot abstain: {why}")
+        predictions = self.out_of_fold if calibration is None else calibration
+        if predictions is None:
+            raise InputError(
+                "the model has no out-of-fold predictions to tell where its accuracy is supported: train it with "
+                "--cv 5, or give labeled texts with --calibration FILE"
+            )
+        return select(predictions, self._task, self.temperature, accuracy)
 
     def votes(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """Outputs of the vote: `(N, C)` log probabilities; log odds of several labels; numbers for regression; of words
-        `(W, C)` log probabilities, those of all texts concatenated.
+        `(W, C)` log probabilities, those of all texts concatenated. They are calibrated, see `temperature`.
         """
         return self.combined(self.members(texts, batch_size))
 
-    def combined(self, members: np.ndarray) -> np.ndarray:
+    def combined(self, members: np.ndarray, calibrated: bool = True) -> np.ndarray:
         """The vote on the outputs of `members`."""
-        return vote(torch.from_numpy(members), self.combine, self.task).numpy()
+        votes = vote(torch.from_numpy(members), self.combine, self.task)
+        return self._task.temper(votes, self.temperature if calibrated else None).numpy()
 
     def predict_log_probabilities(
         self, texts: Sequence[Text], batch_size: int = 32, combine: Combine | None = None
     ) -> np.ndarray:
-        """The vote: `(N, C)` log probabilities.
+        """The vote: `(N, C)` log probabilities, calibrated, see `temperature`.
 
         Args:
-            combine: another vote than the artifact's: `soft`, `hard` or `parent`.
+            combine: another vote than the artifact's: `soft`, `hard` or `parent`; it is not calibrated.
 
         Raises:
             InputError: a model of several labels, of numbers or of words.
         """
         if not self._task.one_class:
             raise InputError(f"a model of {self.task} has no log probabilities: call it, or use members()")
-        members = torch.from_numpy(self.members(texts, batch_size))
-        return vote(members, combine or self.combine, self.task).numpy()
+        members = self.members(texts, batch_size)
+        if combine in (None, self.combine):
+            return self.combined(members)
+        return vote(torch.from_numpy(members), combine, self.task).numpy()
 
     def members(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
-        """Per-member outputs: `(N, M, C)` log probabilities; log odds of several labels; numbers for regression; of
-        words `(W, M, C)` log probabilities, those of all texts concatenated.
+        """Per-member outputs, uncalibrated: `(N, M, C)` log probabilities; log odds of several labels; numbers for
+        regression; of words `(W, M, C)` log probabilities, those of all texts concatenated.
 
         A text of more tokens than `max_length` is cut there. One of words continues in another row, so that each
         word has a prediction; a word without a token (control characters) has equal probabilities.

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from deni.artifact.calibration import fold_temperature, temperature_to_fold
 from deni.artifact.encoder_modules import why_no_modules, write_modules
 from deni.artifact.loading import load, read_info
 from deni.errors import InputError
@@ -35,6 +36,7 @@ def export(
     merge_lora: Literal["factors", "product"] = "factors",
     overwrite: bool = False,
     device: str = "cpu",
+    calibrated: bool = True,
 ) -> list[Path]:
     """Write an artifact as ordinary transformers models, as PEFT adapters, or as a model of sentence-transformers.
 
@@ -46,6 +48,7 @@ def export(
         adapter: as PEFT adapter(s) in place of whole models.
         merge_lora: how LoRA is averaged for one model, see `deni.schedule.Fork`.
         device: where to compute the mean, see `deni.models.devices.find_device`.
+        calibrated: whether the output layer is divided by the temperature, where the artifact has one of that model.
 
     Returns:
         the folders of the models.
@@ -84,11 +87,13 @@ def export(
     else:
         mean = mean_of_products if merge_lora == "product" else mean_of_members
         models = {"": population.full(mean(population.values))}
+    temperature = temperature_to_fold(classifier.info, population.size, how != "members") if calibrated else None
     size = _size(population.model, adapter)
     check_room(out, size * len(models), size)
     if modular:
         (values,) = models.values()
         merged = _merged(population.copy_of(values))
+        fold_temperature(merged, temperature)
         if why := why_no_modules(merged, classifier.tokenizer):
             raise InputError(f"{folder} cannot be exported as sentence-transformers: {why}")
 
@@ -97,7 +102,9 @@ def export(
             write_modules(merged, classifier.tokenizer, target, classifier.max_length)
         else:
             for name, values in models.items():
-                _export_one(population.copy_of(values), target / name, adapter, Path(folder), classifier.tokenizer)
+                model = population.copy_of(values)
+                fold_temperature(model, temperature)
+                _export_one(model, target / name, adapter, Path(folder), classifier.tokenizer)
                 classifier.tokenizer.save_pretrained(target / name)
         write_list(target)
 

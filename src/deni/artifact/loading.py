@@ -15,6 +15,7 @@ from deni._version import __version__
 from deni.artifact import format_1, schema
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import BASE, FORMAT, IDS, MEMBERS
+from deni.artifact.out_of_fold import read_out_of_fold
 from deni.artifact.plain import is_plain, load_plain
 from deni.artifact.skeleton import Misfit, fill, skeleton
 from deni.engine.active_tokens import activate
@@ -63,6 +64,7 @@ def load(
     dtype: torch.dtype | None = None,
     model_init: Callable[[], nn.Module] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
+    calibrated: bool = True,
 ) -> Classifier:
     """Load an artifact, or an ordinary model of transformers that classifies; never runs code from the folder.
 
@@ -73,6 +75,7 @@ def load(
         model_init: makes the model, where that is one of the user's own, whose class no folder holds; the weights are
             those of the artifact.
         tokenizer: of the model, where it was saved without one.
+        calibrated: whether its probabilities are calibrated, where it was trained so that they can be.
 
     Raises:
         ArtifactError: a folder that is not an artifact, is damaged, was written by a later version, or needs
@@ -141,7 +144,9 @@ def load(
     population.module.eval()
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
-    return Classifier(population, tokenizer or _tokenizer(folder), info["labels"], info, source=folder)
+    reads = tokenizer or _tokenizer(folder)
+    own = read_out_of_fold(folder)
+    return Classifier(population, reads, info["labels"], info, source=folder, calibrated=calibrated, out_of_fold=own)
 
 
 def _population(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deni.artifact.export_flags import export_of
@@ -36,6 +36,7 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     if chosen := info.get("auto"):
         why, evidence = (escaped(chosen.get(key, "")) for key in ("why", "evidence"))
         by_auto = f"\n- Chosen by `auto`: {why} Evidence: {evidence}."
+    sure = "".join(f"\n- {line}" for line in _sure(info))
     export = export_of(tuning, pooling is not None, info.get("pairs", "cross"))
     command = in_code(f"deni export {shlex.quote(name)} out {export.flags}") if export else ""
     exported = f"\n{command} writes one {export.written}.\n" if export else ""
@@ -53,7 +54,7 @@ of one model that vote.
 - {task.outputs_are}: {labels}
 - Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}{best_of}
 - Tuning: {escaped(tuning)}{pooled}
-- Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}{by_auto}
+- Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}{by_auto}{sure}
 - Schedule: {in_code(info.get("schedule", ""))}, {info.get("member_steps", "?")} member-steps
 - Seeds: {info.get("seeds", "not stated")}{f", {own}" if (own := info.get("source_seeds")) else ""}
 
@@ -66,6 +67,22 @@ classifier = deni.load({_quoted(name)})
 classifier([{example}])  # a dictionary for each text: {", ".join(task.keys)}
 ```
 {exported}"""
+
+
+def _sure(info: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of its probabilities, a sentence each."""
+    calibration, targets = info.get("calibration", {}), info.get("abstention", {}).get("targets", {})
+    if vote := calibration.get("vote"):
+        change = ", ".join(
+            f"{name} {vote['before'][key]:.3f} to {vote['after'][key]:.3f}"
+            for key, name in (("ece", "calibration error"), ("brier", "Brier score"), ("nll", "log loss"))
+            if key in vote.get("before", {}) and key in vote.get("after", {})
+        )
+        measured = f", which changes {change} (cross-fitted)" if change else ""
+        yield f"Probabilities: divided by a temperature of {vote['temperature']:.2f}{measured}"
+    for target, found in targets.items():
+        if "coverage" in found:
+            yield f"Accuracy {target}: supported for the surest {100 * found['coverage']:.0f} % of texts"
 
 
 def escaped(text: Any) -> str:

@@ -72,6 +72,24 @@ def _sizes(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_count(0, 2**62), value.values()))
 
 
+def _calibration(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    known = [value[name] for name in ("vote", "merged", "member") if name in value]
+    return all(isinstance(each, dict) and _temperature(each.get("temperature")) for each in known)
+
+
+def _temperature(value: Any) -> bool:
+    return _is(int, float)(value) and math.isfinite(value) and value > 0
+
+
+def _abstention(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    curve, targets = value.get("curve", []), value.get("targets", {})
+    return _each(_is(dict))(curve) and isinstance(targets, dict) and all(map(_is(dict), targets.values()))
+
+
 _OBJECT = _is(dict)
 
 # What may be there, in any format; information but for a few, of which reading of earlier formats and export make use.
@@ -100,8 +118,8 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "schedule": (_text, "a text"),
     "member_steps": (_count(0, 2**62), "a whole number of at least 0"),
     "cross_validation": (_OBJECT, "settings and results by name"),
-    "calibration": (_OBJECT, "settings and results by name"),
-    "abstention": (_OBJECT, "settings and results by name"),
+    "calibration": (_calibration, "temperatures above 0 by predictor"),
+    "abstention": (_abstention, "curve and targets"),
     "sets": (_OBJECT, "settings and results by name"),
     "scope": (_OBJECT, "settings and results by name"),
     "max_length": (_maybe(_count(1)), f"null or a whole number from 1 to {MOST}"),

@@ -7,6 +7,7 @@ import json
 import click
 
 from deni.cli import example
+from deni.cli.options.calibration import CALIBRATED
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
 from deni.data import check_data
@@ -19,9 +20,10 @@ from deni.terminal import console, say
 @click.argument("file")
 @data_options
 @DEVICE
+@CALIBRATED
 @LABEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(model: str, file: str, as_json: bool, **columns: str | None) -> None:
+def command(model: str, file: str, calibrated: bool, as_json: bool, **columns: str | None) -> None:
     """Measure MODEL on the labeled texts of FILE.
 
     FILE may be - for standard input, the name of a dataset, or user/dataset of the hub.
@@ -32,15 +34,17 @@ def command(model: str, file: str, as_json: bool, **columns: str | None) -> None
 
     from deni.commands.evaluate import evaluate_file
 
-    result = evaluate_file(model, file, **columns, progress=True)
+    result = evaluate_file(model, file, **columns, calibrated=calibrated, progress=True)
     if as_json:
         say(json.dumps(result, indent=1, ensure_ascii=False))
         return
     table = Table(show_header=False, box=None)
     table.add_row("texts", str(result["texts"]))
     for name, value in result.items():
-        if name not in ("texts", "f1"):
+        if name not in ("texts", "f1", "calibration"):
             table.add_row(name.replace("_", " "), f"{value:.4f}")
+    for name, value in result.get("calibration", {}).items():
+        table.add_row({"ece": "calibration error", "brier": "Brier score", "nll": "log loss"}[name], f"{value:.4f}")
     for label, f1 in result.get("f1", {}).items():
         table.add_row(f"  F1 {label}", f"{f1:.4f}")
     console().print(table)

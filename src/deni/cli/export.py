@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from deni.cli import example
+from deni.cli.options.calibration import CALIBRATED
 from deni.cli.options.choice import Choice
 from deni.inputs import check_model
 from deni.outputs import check_folder
@@ -33,12 +34,16 @@ from deni.terminal import say
 @click.option(
     "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
 )
+@CALIBRATED
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
-def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, overwrite: bool) -> None:
+def command(
+    model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, calibrated: bool, overwrite: bool
+) -> None:
     """Write MODEL to OUT as folders that load without deni.
 
     That is the mean of its members as one model, or each member. With sentence-transformers it is the mean as a folder
-    that this package loads: encoder, pooling and head; its encode gives the logits.
+    that this package loads: encoder, pooling and head; its encode gives the logits. The temperature of a calibrated
+    model is in the output layer, so that the softmax of the logits is calibrated.
     """
     check_folder(out, overwrite, [model])
     check_model(model)
@@ -47,5 +52,5 @@ def command(model: str, out: str, how: str, adapter: bool, merge_lora: str, devi
     from deni.artifact import export
 
     disable_progress_bar()  # one for each member, for less than a second
-    for folder in export(model, out, how, adapter, merge_lora, overwrite, device):  # type: ignore[arg-type]
+    for folder in export(model, out, how, adapter, merge_lora, overwrite, device, calibrated):  # type: ignore[arg-type]
         say(folder)

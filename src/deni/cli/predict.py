@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from deni.cli import example
+from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.numbers import Number
 from deni.data import check_data
-from deni.inputs import check_model
+from deni.errors import InputError
+from deni.inputs import check_file, check_model
 from deni.outputs import check_output
 from deni.terminal import say
+
+if TYPE_CHECKING:
+    from deni.measures import Selection
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
@@ -24,8 +32,16 @@ from deni.terminal import say
 )
 @click.option("--overwrite", is_flag=True, help="Replace the output file.")
 @data_options
+@click.option(
+    "--accuracy",
+    type=Number(),
+    help="Answer only where this accuracy is supported by labels, such as 0.95; abstain from the other texts.",
+)
+@CALIBRATION
+@CALIBRATION_LABEL
+@CALIBRATED
 @DEVICE
-def command(model: str, file: str, output: str, overwrite: bool, **columns: str | None) -> None:
+def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -> None:
     """Label the texts of FILE with MODEL.
 
     The output has label, confidence, agreement of the members and entropy. FILE may be - for standard input, or a
@@ -33,12 +49,29 @@ def command(model: str, file: str, output: str, overwrite: bool, **columns: str 
 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
+
+    With --accuracy, texts without an answer have no label and True in the column abstained. A model trained with --cv
+    knows where to answer, others need --calibration FILE.
     """
-    check_output(output, overwrite, words=True, inputs=[file, model])  # before seconds of imports, as the rest
+    read = [file, model, given["calibration"]]
+    check_output(output, overwrite, words=True, inputs=read)  # before seconds of imports, as the rest
     check_model(model)
     check_data(file)
+    check_file(given["calibration"])
+    if given["accuracy"] is not None and not 0 < given["accuracy"] < 1:
+        raise InputError(f"--accuracy must be between 0 and 1, such as 0.95, not {given['accuracy']:g}")
     from deni.commands.predict import predict_file
 
-    count = predict_file(model, file, output, **columns, overwrite=overwrite, progress=True)
+    count = predict_file(model, file, output, **given, overwrite=overwrite, progress=True, on_selection=_say_selection)
     if output != "-":
         say(f"{count} texts labeled: {output}")
+
+
+def _say_selection(selection: Selection) -> None:
+    """Print where answers are given, on standard error: the output may be standard output."""
+    say(
+        f"Accuracy {selection.target:g}: answers where the confidence is above {selection.threshold:.3f}, expected for "
+        f"{100 * selection.coverage:.0f} % of the texts ({selection.answered} of {selection.texts} labeled texts, "
+        f"{selection.errors} wrong)",
+        err=True,
+    )

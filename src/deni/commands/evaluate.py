@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deni.artifact import load
+from deni.artifact.calibration import measure, why_not_calibrated
 from deni.commands.reading import read_for_model
 from deni.models.tokenizing import encode
 from deni.tasks import TASKS
@@ -21,20 +22,23 @@ def evaluate_file(
     split: str | None = None,
     config_name: str | None = None,
     device: str | None = None,
+    calibrated: bool = True,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Macro F1, accuracy, MCC and F1 of each class, of an artifact on a file or dataset with labels.
 
-    Other tasks have their own metrics, `deni.tasks.Task.metrics`; of words F1 of each type of entity.
+    Other tasks have their own metrics, `deni.tasks.Task.metrics`; of words F1 of each type of entity. Where the model
+    has probabilities, `calibration` has their expected calibration error, Brier score and negative log likelihood.
 
     Args:
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
         device: where to compute, see `deni.models.devices.find_device`.
+        calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
 
     Raises:
         InputError: a label that training never saw, or a file that cannot be read.
     """
-    classifier = load(model, device)
+    classifier = load(model, device, calibrated=calibrated)
     classifier.progress = progress
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns)
@@ -42,4 +46,5 @@ def evaluate_file(
     gold, votes = encode(texts, classifier.labels), classifier.votes(texts.texts)
     by_class = task.scores_by_class(gold, votes, classifier.labels)
     scores = task.scores(gold, votes, classifier.labels)
-    return {"texts": len(texts), **scores, **({"f1": by_class} if by_class or task.chooses else {})}
+    measured = {} if why_not_calibrated(task, classifier.combine) else {"calibration": measure(votes, gold, task)}
+    return {"texts": len(texts), **scores, **measured, **({"f1": by_class} if by_class or task.chooses else {})}

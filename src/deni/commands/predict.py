@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from deni.artifact import load
+from deni.commands.calibration import read_calibration
 from deni.commands.reading import read_for_model
 from deni.data import Texts, check_table, is_conll, write_table
 from deni.errors import InputError, short
+from deni.measures import Selection
 from deni.outputs import check_output, format_of
 from deni.tasks import TASKS
 
@@ -25,9 +28,14 @@ def predict_file(
     text_pair_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    accuracy: float | None = None,
+    calibration: str | None = None,
+    label_column: str | None = None,
+    calibrated: bool = True,
     device: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    on_selection: Callable[[Selection], None] | None = None,
 ) -> int:
     """Write label, confidence, agreement and entropy of each text next to the file's columns.
 
@@ -40,7 +48,13 @@ def predict_file(
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
             the input with one of the new names is kept as `given_NAME` (`given_given_NAME` where that is taken).
             `.conll` for words: each with the tag that a CoNLL file gives it, and the predicted one.
+        accuracy: answer only where this accuracy is supported, see `deni.artifact.Classifier.selection`; other texts
+            have no label, and True in the column `abstained`.
+        calibration: a file of labeled texts that the model has not learned, to tell that by, in place of its
+            out-of-fold predictions; `label_column` is its column of labels.
+        calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
         device: where to compute, see `deni.models.devices.find_device`.
+        on_selection: called before the texts are predicted, with where answers are given.
 
     Returns:
         how many texts there were.
@@ -49,18 +63,37 @@ def predict_file(
         SavedElsewhereError: the output could not be written, and is in the temporary directory.
         InputError: the output exists and `overwrite` is False, has another suffix, or cannot be written.
     """
-    check_output(output, overwrite, words=True, inputs=[file, model])  # before the model is loaded
-    classifier = load(model, device)
+    read = [file, model, calibration]
+    check_output(output, overwrite, words=True, inputs=read)  # before the model is loaded
+    if calibration is not None and accuracy is None:
+        raise InputError("--calibration tells where an accuracy is supported: give --accuracy, or omit it")
+    if calibration is not None and str(calibration) == str(file) == "-":
+        raise InputError("standard input cannot be both the texts and the file of --calibration: name one of them")
+    if label_column is not None and calibration is None:
+        raise InputError("--label-column is of the file of --calibration: omit it")
+    classifier = load(model, device, calibrated=calibrated)
     classifier.progress = progress
-    check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=[file, model])
+    check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=read)
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
+    selection = None
+    if accuracy is not None:
+        labeled = None
+        if calibration is not None:
+            of_labels = {"text_column": text_column, "label_column": label_column}
+            labeled = read_calibration(classifier, calibration, text_pair_column, **of_labels)
+        selection = classifier.selection(accuracy, labeled)
+        if on_selection is not None:
+            on_selection(selection)
     texts = read_for_model(classifier, file, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
     check_table(frame, output)
-    predictions = TASKS[classifier.task].table(classifier(texts.texts), classifier.labels)
+    found = classifier(texts.texts, accuracy=selection)
+    predictions = TASKS[classifier.task].table(found, classifier.labels)
+    if selection is not None:
+        predictions["abstained"] = [each["abstained"] for each in found]
     own = [name for name in predictions.columns if name in frame.columns]
     frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
     if TASKS[classifier.task].of_words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deni.cross_validation.calibrating import calibrate
 from deni.data import Texts
 from deni.finetune import FineTuneResult
 
@@ -14,3 +15,4 @@ def fit_added(result: FineTuneResult, train: Texts, dev: Texts | None = None) ->
         train: the texts that it was trained on, in the order of `out_of_fold`.
         dev: labeled texts that it was not trained on, where there is a dev split.
     """
+    result.added |= calibrate(result, dev)

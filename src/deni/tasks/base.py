@@ -242,6 +242,20 @@ class Task:
         """A vote as finite as the loss needs it."""
         return votes
 
+    def temper(self, votes: Tensor, temperature: float | None) -> Tensor:
+        """A vote with calibrated probabilities: divided by a temperature and, of classes, normalized.
+
+        In float64, in which no two float32 numbers become equal: what is chosen stays. Without a temperature, and of
+        numbers, the vote itself.
+
+        Args:
+            votes: `(..., C)`, as `vote` gives them.
+        """
+        if temperature is None or not self.chooses:
+            return votes
+        scaled = votes.double() / temperature
+        return scaled.log_softmax(-1) if self.distribution else scaled
+
     def choose(self, outputs: Any) -> Any:
         """Classes `(...)`, or whether each label is there `(..., C)`, of an array or tensor; None for numbers."""
         raise NotImplementedError
@@ -291,7 +305,12 @@ class Task:
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def predictions(
-        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+        self,
+        texts: Sequence[Any],
+        members: Tensor,
+        votes: Tensor,
+        classes: Sequence[str],
+        temperature: float | None = None,
     ) -> list[dict[str, Any]]:
         """The prediction of each text as a dictionary: `keys`.
 
@@ -300,6 +319,7 @@ class Task:
             members: `(N, M, C)`.
             votes: `(N, C)`.
             classes: names of the C outputs.
+            temperature: of the vote, see `temper`.
         """
         raise NotImplementedError
 

@@ -170,14 +170,19 @@ class MultiLabel(Task):
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def predictions(
-        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+        self,
+        texts: Sequence[Any],
+        members: Tensor,
+        votes: Tensor,
+        classes: Sequence[str],
+        temperature: float | None = None,
     ) -> list[dict[str, Any]]:
         return [
             {
                 "labels": [label for label, odds in zip(classes, row, strict=True) if odds > 0],
                 "probabilities": dict(zip(classes, row.sigmoid().tolist(), strict=True)),
             }
-            for row in votes
+            for row in self.temper(votes, temperature)
         ]
 
     def table(self, predictions: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> pd.DataFrame:

@@ -190,7 +190,12 @@ class Regression(Task):
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def predictions(
-        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+        self,
+        texts: Sequence[Any],
+        members: Tensor,
+        votes: Tensor,
+        classes: Sequence[str],
+        temperature: float | None = None,
     ) -> list[dict[str, Any]]:
         one = votes.shape[-1] == 1
         spread = members.double().std(1, correction=0)

@@ -209,12 +209,17 @@ class SingleLabel(Task):
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def predictions(
-        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+        self,
+        texts: Sequence[Any],
+        members: Tensor,
+        votes: Tensor,
+        classes: Sequence[str],
+        temperature: float | None = None,
     ) -> list[dict[str, Any]]:
         import torch
 
-        chosen = votes.argmax(-1)
-        mean = self.vote(members, "soft")
+        chosen, votes = votes.argmax(-1), self.temper(votes, temperature)
+        mean = self.temper(self.vote(members, "soft"), temperature)
         agreement = (members.argmax(-1) == chosen[:, None]).double().mean(1)
         entropy = torch.special.entr(mean.exp()).sum(-1)
         return [

@@ -194,22 +194,27 @@ class Token(Task):
     # ---- showing -----------------------------------------------------------------------------------------------------
 
     def predictions(
-        self, texts: Sequence[Any], members: Tensor, votes: Tensor, classes: Sequence[str]
+        self,
+        texts: Sequence[Any],
+        members: Tensor,
+        votes: Tensor,
+        classes: Sequence[str],
+        temperature: float | None = None,
     ) -> list[dict[str, Any]]:
-        result, end = [], 0
+        result, end, calibrated = [], 0, self.temper(votes, temperature)
         for words in texts:
             at = slice(end, end := end + len(words))
-            best = votes[at].max(-1)
+            best = votes[at].max(-1).indices
             predicted = members[at].argmax(-1)  # (words, M)
-            labels = [classes[label] for label in best.indices.tolist()]
-            confidences = best.values.exp().tolist()
+            labels = [classes[label] for label in best.tolist()]
+            confidences = calibrated[at].gather(-1, best[:, None])[:, 0].exp().tolist()
             found = [set(entities_of([classes[label] for label in own])) for own in predicted.T.tolist()]
             result.append(
                 {
                     "words": words,
                     "labels": labels,
                     "confidences": confidences,
-                    "agreements": (predicted == best.indices[:, None]).double().mean(1).tolist(),
+                    "agreements": (predicted == best[:, None]).double().mean(1).tolist(),
                     "entities": [
                         {
                             "type": kind,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from deni.report.charts import COLOURS, INK, QUIET, Figure, Styles, named, spec_of, tips_of
 from deni.report.figures import diversity_figure, reliability_figure
+from deni.report.training.calibration import calibration_figures, coverage_rows, reliability_rows
 from deni.report.training.summary import TrainingSummary
 
 
@@ -25,6 +26,8 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
         "excess": summary.excess,
         "reliability": pd.DataFrame() if test is None else test.reliability.assign(g=0, strategy="vote"),
         "points": pd.DataFrame() if test is None else test.points,
+        "temperature": reliability_rows(summary.calibration),
+        "coverage": coverage_rows(summary.abstention),
     }
     found = {
         "losses": _loss(summary),
@@ -42,6 +45,7 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
             "model is too sure.",
         ),
         "points": _points(),
+        **calibration_figures(),
     }
     drawn = [figure for name, figure in found.items() if not frames[name].empty]
     # In regression nothing is chosen, and independent runs have no fork: the table has what there is.

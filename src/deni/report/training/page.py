@@ -12,6 +12,7 @@ from deni.analysis.performance import FEW, Performance
 from deni.report.html.frame import Column, json_value, render_page, table_of
 from deni.report.html.page import fork_columns
 from deni.report.numbers import number
+from deni.report.training.calibration import coverage_rows, coverage_table, reliability_rows, reliability_table
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
 from deni.report.training.verdict import state_verdict
@@ -38,6 +39,12 @@ def build_page(summary: TrainingSummary, title: str) -> str:
         shown["labels"] = table_of(_labels(test.per_label, test))
     if test is not None and len(test.reliability):
         shown["bins"] = table_of(_bins(test.reliability, test))
+    for name, frame, columns in (
+        ("temperature", reliability_rows(summary.calibration), reliability_table),
+        ("coverage", coverage_rows(summary.abstention), coverage_table),
+    ):
+        if len(frame):
+            shown[name] = table_of(columns(frame))
     return render_page(
         "training",
         title,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ class TrainingSummary:
         model: the artifact's folder, as commands name it.
         beside: the model beside the baselines; None where they were left out.
         auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
+        calibration, abstention: as in `deni.json`; empty where there was nothing to fit them on.
     """
 
     data: str
@@ -78,6 +79,8 @@ class TrainingSummary:
     model: str = "MODEL"
     beside: Beside | None = None
     auto: Sequence[str] = ()
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    abstention: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cost(self) -> float:
@@ -149,6 +152,8 @@ def summarize_training(
         model=model,
         beside=_beside(done, baselines) if on_test is not None and (baselines is None or baselines) else None,
         auto=_chosen(result.recipe),
+        calibration=result.added.get("calibration", {}),
+        abstention=result.added.get("abstention", {}),
     )
 
 

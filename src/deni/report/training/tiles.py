@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from deni.analysis.performance import FEW, Performance
 from deni.report.numbers import number
 from deni.report.training.summary import TrainingSummary
+
+FROM = {"out_of_fold": "out-of-fold predictions", "dev": "dev texts"}  # what a temperature is fitted on
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class Tile:
 def build_tiles(summary: TrainingSummary) -> list[Tile]:
     """The figures to read first."""
     found = [] if summary.on_test is None else list(_of_test(summary.on_test))
+    found += _of_confidence(summary.calibration, summary.abstention)
     times = "as much as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
     times = times if summary.cost else "nothing was trained"
     predict = f"{summary.voters} members predict" if summary.voters > 1 else "one model predicts"
@@ -65,6 +69,26 @@ def _of_test(test: Performance) -> Iterator[Tile]:
             differs = f"; the vote differs from the parent alone on {100 * test.parent_differs:.1f} %"
         share = f"of {test.examples}: two members choose differently, mean over pairs{differs}; {_alone(test)}"
         yield Tile("members disagree", f"{100 * test.disagreement:.1f} %", share)
+
+
+def _of_confidence(calibration: Mapping[str, Any], abstention: Mapping[str, Any]) -> Iterator[Tile]:
+    """The temperature with what it changes, and what share of texts may be answered at usual accuracies."""
+    if vote := calibration.get("vote"):
+        before, after = vote["before"], vote["after"]
+        yield Tile(
+            "temperature",
+            f"{vote['temperature']:.2f}",
+            f"on {calibration['texts']:,} {FROM[calibration['fitted_on']]}: calibration error "
+            f"{100 * before['ece']:.1f} % → {100 * after['ece']:.1f} %, Brier score {before['brier']:.3f} → "
+            f"{after['brier']:.3f}, log loss {before['nll']:.3f} → {after['nll']:.3f}, cross-fitted",
+        )
+    for target, found in abstention.get("targets", {}).items():
+        share = "no answer" if "refused" in found else f"{100 * found['coverage']:.0f} % of texts"
+        note = found.get("refused") or (
+            f"where the confidence is above {found['threshold']:.2f}: {found['answered']:,} of {found['texts']:,} "
+            f"labeled texts, {found['errors']} wrong; deni predict --accuracy {target}"
+        )
+        yield Tile(f"answered at accuracy {target}", share, note)
 
 
 def _alone(test: Performance) -> str:
