@@ -1,16 +1,18 @@
 """How often do confidence intervals of spread and mean cover the truth, with scores that are normal or not?
 
 python benchmarks/interval_coverage.py
+python benchmarks/interval_coverage.py --folds    # of cross-validated estimates alone, see fold_coverage.py
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
-from common import environment, write
+from common import RESULTS, environment, write
 from scipy.stats import norm
 from tqdm import tqdm
 
@@ -103,7 +105,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=4000)
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--folds", action="store_true", help="only of cross-validated estimates; the rest stays")
+    parser.add_argument("--draws", type=int, default=300, help="draws of labels from each dataset, with --folds")
+    parser.add_argument("--output", default="interval_coverage", help="name of the result")
     args = parser.parse_args()
+    before = RESULTS / "interval_coverage.json"
+    known = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
+    if args.folds:
+        import fold_coverage  # with scikit-learn and an encoder
+
+        here = environment()
+        here["versions"] |= {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
+        write(args.output, {**known, "folds": {**here, **fold_coverage.run(args.times // 4, args.draws)}})
+        return
     generator = np.random.default_rng(0)
     result = environment()
     result["versions"] |= {name: version(name) for name in ("numpy", "scipy")}
@@ -117,7 +131,7 @@ def main() -> None:
         for seeds, confidence in OF_MEANS
         for name, by in WORLDS.items()
     ]
-    write("interval_coverage", result)
+    write(args.output, {**result, **{name: known[name] for name in ("folds",) if name in known}})
 
 
 if __name__ == "__main__":

@@ -187,7 +187,12 @@ class Page:
                 self.written[made] = block
         name = next((each for each in SMALLER if words[: len(each.split())] == each.split()), "")
         strategy = words[words.index("--strategy") + 1] if "--strategy" in words else "auto"
-        words = [*(self.here(word) for word in words), *SMALLER.get(name, [])]
+        crossed = name == "train" and "--cv" in words
+        smaller = SMALLER.get(name, [])
+        if crossed:  # without a test split; of few texts few folds
+            at = smaller.index("--test-size")
+            smaller = [*smaller[:at], *smaller[at + 2 :], "--cv", "2"]
+        words = [*(self.here(word) for word in words), *smaller]
         words += ["--members", "2"] if name == "train" and has_setting(strategy, "members") else []
         words += ["--yes"] if "--llm-model" in words else []
         words += ["--max-length", "30"] if "back_translation" in words else []  # which the tiny models take

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -225,3 +226,25 @@ def test_a_fit_that_fails_leaves_the_one_before_whole(fitted):
 
 def test_a_table_with_one_column_is_a_list_of_texts():
     assert as_texts(np.array([["a"], ["b"]], dtype=object)) == ["a", "b"]
+
+
+def test_folds_give_scores_and_probabilities_as_scikit_learn_names_them(estimator):
+    crossed = clone(estimator).set_params(cv=3, cv_seeds=2).fit(TEXTS, LABELS)
+    plain = clone(estimator).fit(TEXTS, LABELS)
+    np.testing.assert_array_equal(*(each.classifier_.members(TEXTS) for each in (crossed, plain)))
+    assert crossed.cv_predict_proba_.shape == (len(TEXTS), 2)
+    np.testing.assert_allclose(crossed.cv_predict_proba_.sum(1), 1, rtol=1e-5)
+    found, outputs = crossed.cv_results_, crossed.fitted_.out_of_fold
+    chosen = crossed.classes_[outputs.outputs["vote"].argmax(-1)]
+    expected = [
+        f1_score(np.array(LABELS)[folds == fold], row[folds == fold], average="macro")
+        for folds, row in zip(outputs.folds, chosen, strict=True)
+        for fold in range(3)
+    ]
+    np.testing.assert_allclose(found["test_score"], expected)
+    pooled = np.mean([f1_score(LABELS, row, average="macro") for row in chosen])
+    assert (found["metric"], found["score"]) == ("macro_f1", pytest.approx(pooled))
+    assert found["low"] <= found["score"] <= found["high"]
+    again = pickle.loads(pickle.dumps(crossed))
+    np.testing.assert_array_equal(again.cv_predict_proba_, crossed.cv_predict_proba_)
+    assert not hasattr(crossed.set_params(cv=None).fit(TEXTS, LABELS), "cv_results_")

@@ -220,6 +220,9 @@ def fine_tune(
     callbacks: Iterable[TrainerCallback] = (),
     text_pair_column: str | None = None,
     output: str | Path | None = None,
+    cv: int | None = None,
+    cv_seeds: int = 1,
+    block: int = 0,
 ) -> FineTuneResult:
     """Train a population on labeled examples.
 
@@ -237,6 +240,10 @@ def fine_tune(
         callbacks: of transformers.
         text_pair_column: what the column of the second texts is called, where the texts are pairs.
         output: where the artifact will be saved; whether there is room for it is asked before the first step.
+        cv: also train so many models that each leave a part of the texts out, see `deni.cross_validation`; the result
+            has their `out_of_fold` predictions, and an estimate in `added`. The model itself stays as it is without.
+        cv_seeds: how many times the texts are divided anew for `cv`, each time with other seeds.
+        block: seed of these divisions, where `recipe.source_seeds` has none for data_split.
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
@@ -246,6 +253,8 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    if cv is not None:
+        check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
     recipe = decide(recipe, train, device=device, progress=progress)
     bi = recipe.pairs == "bi"
     for texts in (train, dev) if bi else ():
@@ -276,6 +285,87 @@ def fine_tune(
 
     if bi:
         check_architecture(load_config(recipe.model))
+    reads = Reads(tokenizer, labels, max_length, weights)
+    with _run_folder(checkpoints) as folder:
+        args = make_arguments(recipe, folder, save_steps, dev is not None, progress, target)
+        interrupt = StopOnInterrupt(saves=checkpoints is not None)
+        stopping = recipe.early_stopping_patience
+        own = [*callbacks, *([_Patience(stopping)] if stopping else []), interrupt]
+        trainer = make_trainer(recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev))
+        trainer.reads = {"max_length": max_length, "padding": _padding(recipe), "text_pair_column": pair}  # checkpoints
+        if output is not None:
+            trainer.add_callback(RoomForArtifact(trainer, output))
+        began = time.perf_counter()
+        with interrupt.listening(), bar_of(trainer, recipe):
+            trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
+    seconds = time.perf_counter() - began
+    last = manifest.newest(checkpoints)
+    result = FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    result.note_diverged(train)
+    if len(trainer.failures) == trainer.runs:
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
+        raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
+    if cv is not None and not result.interrupted:
+        from deni.cross_validation import cross_validate, fit_added
+
+        cross_validate(result, train, cv, cv_seeds, block, progress)
+        fit_added(result, train)
+    return result
+
+
+def check_cross_validation(train: Texts, folds: int, divisions: int, dev: bool, runs: int = 1) -> None:
+    """Raise SettingError for a cross-validation that cannot be, before anything is trained.
+
+    Args:
+        dev: whether there is a dev split.
+        runs: seeds of the model itself.
+    """
+    from deni.cross_validation.folds import check_folds
+
+    if dev:
+        raise SettingError("dev chooses the best epoch of one model, and the models of cv have none: give dev or cv")
+    if runs > 1:
+        raise SettingError(f"cv estimates the score of one model, not of {runs} seeds: give seeds or cv")
+    check_folds(train, folds, divisions)
+
+
+# ---- the run -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What models of one recipe share that follows from the texts.
+
+    Args:
+        tokenizer: of the model.
+        labels: class names in the order of the outputs.
+        max_length: tokens after which a text is cut.
+        weights: of each class in the loss, `(C,)`; None where all count alike.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    labels: list[str]
+    max_length: int
+    weights: torch.Tensor | None = None
+
+
+def make_trainer(
+    recipe: Recipe,
+    train: Sequence[Texts],
+    reads: Reads,
+    args: TrainingArguments,
+    callbacks: Iterable[TrainerCallback] = (),
+    dev: Texts | None = None,
+    seeds: Sequence[int] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> PopulationTrainer:
+    """The trainer of a recipe.
+
+    Args:
+        train: one that all seeds share, or one for each seed.
+        origin: what a checkpoint must share.
+    """
+    bi, task, labels, tokenizer = recipe.pairs == "bi", TASKS[recipe.task], reads.labels, reads.tokenizer
     virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
     pooling = choose(*recipe.chosen_pooling(), load_config(recipe.model), virtual, side)
     padding = _padding(recipe)
@@ -291,60 +381,49 @@ def fine_tune(
                 encode_separately(model)
             return recipe.tuning.apply(attach(model, pooling))
 
-    with _run_folder(checkpoints) as folder:
-        args = _arguments(recipe, folder, save_steps, dev is not None, progress, target)
-        interrupt = _StopOnInterrupt(saves=checkpoints is not None)
-        stopping = recipe.early_stopping_patience
-        trainer = PopulationTrainer(
-            args=args,
-            model_init=model_init,
-            strategy=recipe.strategy,
-            seeds=seeds,
-            engine=recipe.engine,
-            at_a_time=recipe.members_at_a_time,
-            class_weights=weights,
-            source_seeds=recipe.source_seeds,
-            task=recipe.task,
-            origin=_origin(recipe, train, dev),
-            train_dataset=tokenize(train, tokenizer, max_length, labels, bi),
-            eval_dataset=tokenize(dev, tokenizer, max_length, labels, bi) if dev is not None else None,
-            processing_class=tokenizer,
-            data_collator=collator(tokenizer, padding, max_length if padding == "max_length" else None),
-            compute_metrics=lambda prediction: _scored(prediction, task, labels),
-            callbacks=[
-                *callbacks,
-                *([_Patience(stopping)] if stopping else []),
-                interrupt,
-            ],
-        )
-        trainer.reads = {"max_length": max_length, "padding": padding, "text_pair_column": pair}  # for checkpoints
-        trainer.artifacts.ordinary = False  # its checkpoints resume; `deni export` makes a model of transformers
-        trainer.phases.head_lr_scale = recipe.head_lr_scale
-        trainer.remove_callback(PrinterCallback)  # prints dictionaries
-        if output is not None:
-            trainer.add_callback(RoomForArtifact(trainer, output))
-        bar = Bar(recipe.strategy)
-        if trainer.pop_callback(ProgressCallback) is not None:
-            trainer.add_callback(bar)
-        began = time.perf_counter()
-        with interrupt.listening(), bar:
-            trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
-    seconds = time.perf_counter() - began
-    last = manifest.newest(checkpoints)
-    result = FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
-    result.note_diverged(train)
-    if len(trainer.failures) == trainer.runs:
-        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
-        raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
-    return result
+    datasets = [tokenize(texts, tokenizer, reads.max_length, labels, bi) for texts in train]
+    trainer = PopulationTrainer(
+        args=args,
+        model_init=model_init,
+        strategy=recipe.strategy,
+        seeds=seeds,
+        engine=recipe.engine,
+        at_a_time=recipe.members_at_a_time,
+        class_weights=reads.weights,
+        source_seeds=recipe.source_seeds,
+        task=recipe.task,
+        origin=origin,
+        train_dataset=datasets if len(datasets) > 1 else datasets[0],
+        eval_dataset=tokenize(dev, tokenizer, reads.max_length, labels, bi) if dev is not None else None,
+        processing_class=tokenizer,
+        data_collator=collator(tokenizer, padding, reads.max_length if padding == "max_length" else None),
+        compute_metrics=lambda prediction: _scored(prediction, task, labels),
+        callbacks=list(callbacks),
+    )
+    trainer.artifacts.ordinary = False  # its checkpoints resume; `deni export` makes a model of transformers
+    trainer.phases.head_lr_scale = recipe.head_lr_scale
+    trainer.remove_callback(PrinterCallback)  # prints dictionaries
+    return trainer
 
 
-# ---- the run -------------------------------------------------------------------------------------------------------
+def bar_of(trainer: PopulationTrainer, recipe: Recipe, what: str = "train") -> Bar:
+    """A bar in place of transformers' own, if that is shown; to be left when the training has ended."""
+    bar = Bar(recipe.strategy, what)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(bar)
+    return bar
 
 
-def _arguments(
+def make_arguments(
     recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool, device: torch.device
 ) -> TrainingArguments:
+    """The arguments of a training.
+
+    Args:
+        folder: where it writes.
+        save_steps: see `fine_tune`.
+        dev: whether the best epoch is chosen on a dev split.
+    """
     saving: dict[str, Any] = {"save_strategy": "no"}
     if save_steps:
         saving = {"save_strategy": "steps", "save_steps": save_steps, "save_total_limit": 1}
@@ -440,7 +519,7 @@ class _Patience(EarlyStoppingCallback):
             control.should_save = False  # the best one is earlier, and is there
 
 
-class _StopOnInterrupt(TrainerCallback):
+class StopOnInterrupt(TrainerCallback):
     """Ctrl-C ends training after the step that is under way, with a checkpoint; a second one ends it at once."""
 
     def __init__(self, saves: bool) -> None:

@@ -52,6 +52,9 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         preset: `paper`, `released` or None.
         random_state: an int, a `RandomState`, or None for 0: the same number gives the same model to the bit.
         source_seeds: seeds of single sources of randomness in place of `random_state`, such as `{"dropout": 3}`.
+        cv: how many folds estimate the score, such as 5; None for no cross-validation. The model is trained on all
+            texts either way.
+        cv_seeds: how many times the texts are divided into folds anew, each time with other seeds.
         device: where to train and predict: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         progress: show a progress bar.
 
@@ -59,6 +62,11 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         classes_: the labels, sorted, or in their order, `(C,)`.
         fitted_: the trained population (`deni.finetune.FineTuneResult`); not there after unpickling.
         classifier_: the population as a function of texts.
+        cv_results_: with `cv`: `test_score` of each fold, `(cv_seeds * cv,)`, as `cross_validate` of scikit-learn has
+            it; `metric`, which it is (the task's headline), and `score`, `low`, `high`, the estimate for the model that
+            predicts, with its interval.
+        cv_predict_proba_: with `cv`: probabilities of each text by models that had not seen it, `(N, C)`, as
+            `cross_val_predict` has them, mean over `cv_seeds`.
 
     Example: `DeniClassifier(model="minilm", strategy="auto").fit(texts, labels).predict(["where is my parcel"])`.
     """
@@ -84,6 +92,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         tuning_settings: Mapping[str, Any] | None = None,
         random_state: int | np.random.RandomState | None = 0,
         source_seeds: Mapping[str, int] | None = None,
+        cv: int | None = None,
+        cv_seeds: int = 1,
         device: str = "auto",
         progress: bool = False,
     ) -> None:
@@ -105,6 +115,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.tuning_settings = tuning_settings
         self.random_state = random_state
         self.source_seeds = source_seeds
+        self.cv = cv
+        self.cv_seeds = cv_seeds
         self.device = device
         self.progress = progress
 
@@ -131,7 +143,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         names = [f"{number:0{width}d}" for number in range(len(classes))]
         order = names if find_task(self.task).ordered else ()
         named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)
-        if "data_split" in (self.source_seeds or {}):
+        if "data_split" in (self.source_seeds or {}) and self.cv is None:
             raise InputError("source_seeds names data_split, but fit trains on all of X: omit it")
         seed = self.random_state
         if seed is None:
@@ -159,10 +171,25 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         )
         from deni.finetune import fine_tune  # with transformers and PEFT, which `import` alone need not wait for
 
-        fitted = fine_tune(named, plan, progress=self.progress, device=self.device)
+        fitted = fine_tune(
+            named,
+            plan,
+            progress=self.progress,
+            device=self.device,
+            cv=self.cv,
+            cv_seeds=self.cv_seeds,
+            block=int(seed),
+        )
         classifier = fitted.classifier()
         # All at once: a fit that fails leaves the one before as it was.
         self.classes_, self.fitted_, self.classifier_ = classes, fitted, classifier
+        for name in ("cv_results_", "cv_predict_proba_"):
+            self.__dict__.pop(name, None)
+        if fitted.out_of_fold is not None:
+            found, votes = fitted.added["cross_validation"], fitted.out_of_fold.outputs["vote"].astype(np.float64)
+            self.cv_results_ = {name: found[name] for name in ("metric", "score", "low", "high")}
+            self.cv_results_["test_score"] = np.concatenate(found["by_fold"])
+            self.cv_predict_proba_ = np.exp(votes).mean(0)
         return self
 
     def _classes(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +220,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
     classes_: np.ndarray
     fitted_: FineTuneResult
     classifier_: Classifier
+    cv_results_: dict[str, Any]
+    cv_predict_proba_: np.ndarray
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
         """Log probabilities in the order of `classes_`: `(N, C)`."""

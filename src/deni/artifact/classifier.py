@@ -252,6 +252,8 @@ class Classifier:
         moved = batch.to(next(iter(population.values.values())).device)
         inputs = {name: value for name, value in moved.items() if self._accepted is None or name in self._accepted}
         for chunk in population.module.chunks:
+            if self.voters is not None and not any(member in chunk for member in self.voters):
+                continue
             population.module.focus(chunk)
             outputs = population.module(**population.module.fold(inputs))
             logits = logits_of(outputs)  # (members in focus * B, C) or (..., T, C)

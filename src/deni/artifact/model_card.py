@@ -22,6 +22,8 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     table = (
         "\n".join(["| metric | value |", "| --- | --- |", *rows]) if rows else "It was not measured when it was saved."
     )
+    if "score" in (estimated := info.get("cross_validation", {})):
+        table += f"\n\n{_estimate(estimated)}"
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
     labels = ", ".join(in_code(label) for label in info["labels"])
     example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
@@ -83,6 +85,17 @@ def _sure(info: Mapping[str, Any]) -> Iterator[str]:
     for target, found in targets.items():
         if "coverage" in found:
             yield f"Accuracy {target}: supported for the surest {100 * found['coverage']:.0f} % of texts"
+
+
+def _estimate(found: Mapping[str, Any]) -> str:
+    """What the folds of a cross-validation say of the model's score."""
+    score, low, high = (f"{found[name]:.4f}" for name in ("score", "low", "high"))
+    confidence, share = (f"{100 * found[name]:.0f} %" for name in ("confidence", "trained_on"))
+    return (
+        f"Cross-validation in {found['folds']} folds: {escaped(found['metric'])} {score}, {confidence} interval {low} "
+        f"to {high}; estimated by training on {share} of the labels; assumes that new texts come in the labels' mix of "
+        "classes."
+    )
 
 
 def escaped(text: Any) -> str:

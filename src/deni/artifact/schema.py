@@ -35,6 +35,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and not has_surrogate(value)
 
 
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _maybe(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
@@ -118,6 +122,12 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "schedule": (_text, "a text"),
     "member_steps": (_count(0, 2**62), "a whole number of at least 0"),
     "cross_validation": (_OBJECT, "settings and results by name"),
+    "cross_validation.metric": (_text, "the name of a metric"),
+    **{
+        f"cross_validation.{name}": (_number, "a number")
+        for name in ("score", "low", "high", "confidence", "trained_on")
+    },
+    **{f"cross_validation.{name}": (_count(1), "a whole number of at least 1") for name in ("folds", "divisions")},
     "calibration": (_calibration, "temperatures above 0 by predictor"),
     "abstention": (_abstention, "curve and targets"),
     "sets": (_OBJECT, "settings and results by name"),

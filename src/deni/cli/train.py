@@ -13,7 +13,7 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
-from deni.cli.options.data import LABEL, TEST, data_options, task_options
+from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
@@ -43,9 +43,9 @@ SEEDED = {
     "augmentation": "choice of augmented texts",
 }
 GROUPS = {
-    "What everyone needs": "output model tuning strategy preset text_column label_column labelled test explain "
+    "What everyone needs": "output model tuning strategy preset text_column label_column labelled test cv explain "
     "baselines no_baselines resume resume_from overwrite",
-    "Data": "data task label_order text_pair_column dev test_size split config_name protocol",
+    "Data": "data task label_order text_pair_column dev test_size cv_seeds split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
@@ -119,7 +119,21 @@ def _without_resuming(args: list[str]) -> list[str]:
 @training.PRESET
 @training.PROTOCOL
 @training.LABELLED
-@TEST
+@click.option(
+    "--test",
+    default="auto",
+    show_default=True,
+    help="Test split: a file, or a fraction of the texts; 0 for none; auto: 0.2, or none with --cv.",
+)
+@click.option(
+    "--cv",
+    type=Whole(),
+    metavar="FOLDS",
+    help="Estimate the score by cross-validation in so many folds, such as 5, and train the model on all texts.",
+)
+@click.option(
+    "--cv-seeds", type=Whole(), help="How many times --cv divides the texts anew, with other seeds.  [default: 1]"
+)
 @training.TEST_SIZE
 @click.option("--dev", help="Dev split to choose the best epoch on: a file, or a fraction of the texts.")
 @data_options
@@ -212,11 +226,18 @@ def command(
     file = str(file or data)
     if given["resume"] and given["resume_from"] is not None:
         raise click.UsageError("give --resume or --resume-from, not both")
+    for name, least in (("cv", 2), ("cv_seeds", 1)):
+        if given[name] is not None and given[name] < least:
+            raise click.UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {given[name]}")
+    if given["cv"] is None and given["cv_seeds"] is not None:
+        raise click.UsageError("--cv-seeds divides the texts of --cv anew: give --cv, too")
+    if given["cv"] is not None and given["dev"] is not None:
+        raise click.UsageError("--dev chooses the best epoch of one model, and the models of --cv have none: give one")
     start = None if given["resume_from"] is None else named(given["resume_from"])
     read = (file, *(given[name] for name in ("test", "dev", "model", "augmented")), start)
     check_folder(given["output"], given["overwrite"], read)
     check_data(file)
-    check_split(given["test"])
+    check_split(None if given["test"] == "auto" else given["test"])
     check_split(given["dev"])
     check_pretrained(given["model"])
     check_file(given["augmented"])
@@ -230,7 +251,7 @@ def command(
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
-        *("output", "test", "test_size", "dev", "labelled", "block", "protocol"),
+        *("output", "test", "test_size", "dev", "cv", "cv_seeds", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
         *("overwrite", "resume", "resume_from", "save_steps", "report_to", "device", "progress"),
     )
@@ -261,7 +282,8 @@ def command(
     page, measured = done.output / PAGE, TASKS[plan.task].metrics
     rows = {
         **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in measured if name in done.metrics},
-        "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test",
+        "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test"
+        + (f", all left out once in {files['cv']} folds" if files["cv"] else ""),
         "schedule": done.result.schedule,
         "member-steps": done.result.member_steps,
         "seconds": f"{done.result.seconds:.0f}",

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from deni.auto import decide
 from deni.commands.parts import read_parts
-from deni.cross_validation import fit_added
+from deni.cross_validation import cross_validate, fit_added
 from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
 from deni.errors import InputError, InputWarning
-from deni.finetune import Evaluation, FineTuneResult, fine_tune
+from deni.finetune import Evaluation, FineTuneResult, check_cross_validation, fine_tune
 from deni.inputs import candidates
 from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
@@ -60,9 +60,11 @@ def train_file(
     *,
     recipe: Recipe,
     output: str | Path,
-    test: str | None = HELD_OUT,
+    test: str | None = "auto",
     test_size: int | None = None,
     dev: str | None = None,
+    cv: int | None = None,
+    cv_seeds: int | None = None,
     labelled: int | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
@@ -89,9 +91,13 @@ def train_file(
         file: CSV, TSV, JSONL, Parquet or CoNLL, also gzipped, or `-` for standard input; the name of a dataset
             (`deni.data.DATASETS`), or `user/dataset` of the hub.
         output: folder of the artifact; must not exist, unless `overwrite`.
-        test: a file, or a fraction of the texts between 0 and 1 (stratified).
+        test: a file, or a fraction of the texts between 0 and 1 (stratified); None or 0 for no test split; `auto`: 0.2,
+            or none with `cv`.
         test_size: how many texts of the test split to keep, stratified by class; None for all.
         dev: as `test`, of what is left; None for no dev split.
+        cv: how many folds estimate the score of the model, which is trained on all texts but those of `test`; None for
+            no cross-validation. See `deni.finetune.fine_tune`.
+        cv_seeds: how many times the texts are divided into folds anew; None for once.
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
         text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
@@ -123,6 +129,12 @@ def train_file(
     if protocol not in (None, "paper"):
         raise InputError(f"unknown protocol {protocol!r}: choose paper")
     preset = preset or protocol
+    if cv is None and cv_seeds is not None:
+        raise InputError("cv_seeds divides the texts of cv anew: give cv, too, or omit it")
+    if test == "auto":
+        test = HELD_OUT if cv is None else None
+    if test is None and test_size is not None and cv is not None:
+        raise InputError("with cv there is no test split unless test is given: give test, too, or omit test_size")
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
@@ -152,6 +164,8 @@ def train_file(
         protocol=protocol,
     )
     check_trainable(train, tested, developed)
+    if cv is not None:
+        check_cross_validation(train, cv, cv_seeds or 1, developed is not None)
     recipe = decide(recipe, train, device=device, progress=progress)
     if on_recipe is not None:
         on_recipe(recipe)
@@ -171,7 +185,8 @@ def train_file(
     )
     named = {"data": str(file), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
     parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
-    result.data = {**named, **parts, **({"label_order": list(label_order)} if label_order else {})}
+    folds = {} if cv is None else {"cv": cv, "cv_seeds": cv_seeds or 1}
+    result.data = {**named, **parts, **folds, **({"label_order": list(label_order)} if label_order else {})}
     if result.interrupted:
         return TrainingRun(result, {}, None)
     metrics: dict[str, Any] = {"train_texts": len(train)}
@@ -188,6 +203,8 @@ def train_file(
             raise InputError(why) from error
 
     try:
+        if cv is not None:  # after the model, which is saved if this fails or is interrupted
+            cross_validate(result, train, cv, cv_seeds or 1, block, progress)
         fit_added(result, train, developed)
         evaluation = None if tested is None else result.test(tested, progress)
         if evaluation is not None:

@@ -73,7 +73,8 @@ class Texts:
         """Keep the texts at these positions, counted from 0, in this order."""
         positions = list(indices)
         labels = None if self.labels is None else [self.labels[i] for i in positions]
-        texts, frame = [self.texts[i] for i in positions], self.frame.iloc[positions]
+        texts = [self.texts[i] for i in positions]
+        frame = self.frame if self.frame is None else self.frame.iloc[positions]  # texts of a program have none
         return dataclasses.replace(self, texts=texts, labels=labels, frame=frame)
 
 

@@ -52,6 +52,7 @@ class Task:
         compared: the metric by which studies compare strategies; "" where studies do not take the task.
         best: the metric by which the best epoch is chosen.
         best_is_highest: whether more of it is better.
+        least: the lowest value that the headline can have; the highest is 1.
         in_points: whether the headline is shown in points (times 100).
         chance: `compared` of a model that always gives the same answer, where that is the same for all texts.
         uneven: what to do about classes of very different size.
@@ -82,6 +83,7 @@ class Task:
     compared: ClassVar[str] = ""
     best: ClassVar[str]
     best_is_highest: ClassVar[bool] = True
+    least: ClassVar[float] = 0.0
     in_points: ClassVar[bool] = True
     chance: ClassVar[float] = float("nan")
 

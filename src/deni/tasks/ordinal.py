@@ -36,6 +36,7 @@ class Ordinal(SingleLabel):
     class_weights = False
     metrics = ("quadratic_kappa", "mean_absolute_error", "macro_f1")
     headline = compared = best = "quadratic_kappa"
+    least = -1.0
     chance = 0.0
     uneven = "look at F1 of each"
     model_is = "A classifier of ordered classes"

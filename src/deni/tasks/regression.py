@@ -33,6 +33,7 @@ class Regression(Task):
     headline = compared = "pearson"
     best = "rmse"
     best_is_highest = False
+    least = -1.0
     in_points = False
     answer = "value"
     keys = ("value", "standard_deviation")

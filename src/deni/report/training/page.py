@@ -13,9 +13,11 @@ from deni.report.html.frame import Column, json_value, render_page, table_of
 from deni.report.html.page import fork_columns
 from deni.report.numbers import number
 from deni.report.training.calibration import coverage_rows, coverage_table, reliability_rows, reliability_table
+from deni.report.training.cross_validation import fold_columns
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
 from deni.report.training.verdict import state_verdict
+from deni.tasks import TASKS
 from deni.tasks.examining import UncertainText
 
 MOST_CLASSES = 30  # of the confusion matrix; of more, those with the most errors
@@ -35,6 +37,8 @@ def build_page(summary: TrainingSummary, title: str) -> str:
     ]
     test = summary.on_test
     shown = {"forks": table_of(_forks(summary.forks))} if len(summary.forks) else {}
+    if summary.cross_validation is not None:
+        shown["folds"] = table_of(fold_columns(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]]))
     if test is not None and len(test.per_label):
         shown["labels"] = table_of(_labels(test.per_label, test))
     if test is not None and len(test.reliability):

@@ -51,6 +51,7 @@ class TrainingSummary:
         commands: how to repeat it; empty where it was not begun on the command line.
         model: the artifact's folder, as commands name it.
         beside: the model beside the baselines; None where they were left out.
+        cross_validation: the estimate from folds, see `deni.cross_validation.estimate`; None without.
         auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
         calibration, abstention: as in `deni.json`; empty where there was nothing to fit them on.
     """
@@ -81,6 +82,7 @@ class TrainingSummary:
     auto: Sequence[str] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
     abstention: Mapping[str, Any] = field(default_factory=dict)
+    cross_validation: Mapping[str, Any] | None = None
 
     @property
     def cost(self) -> float:
@@ -108,7 +110,10 @@ def summarize_training(
     history = trainer.state.log_history
     dev = trainer.eval_dataset is not None
     on_test = None
-    if done.evaluation is None:
+    crossed = result.added.get("cross_validation")
+    if done.evaluation is None and crossed is not None:
+        missing["test"] = "There was no test split: all texts were trained on, and each was left out in one fold."
+    elif done.evaluation is None:
         missing["test"] = "There was no test split (--test 0), so nothing is known about how good the model is."
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
@@ -154,6 +159,7 @@ def summarize_training(
         auto=_chosen(result.recipe),
         calibration=result.added.get("calibration", {}),
         abstention=result.added.get("abstention", {}),
+        cross_validation=crossed,
     )
 
 

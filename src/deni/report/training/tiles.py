@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from deni.analysis.performance import FEW, Performance
+from deni.cross_validation.estimating import sentences
 from deni.report.numbers import number
 from deni.report.training.summary import TrainingSummary
+from deni.tasks import TASKS, Task
+from deni.tasks.metrics import called
 
 FROM = {"out_of_fold": "out-of-fold predictions", "dev": "dev texts"}  # what a temperature is fitted on
 
@@ -32,6 +35,8 @@ def build_tiles(summary: TrainingSummary) -> list[Tile]:
     """The figures to read first."""
     found = [] if summary.on_test is None else list(_of_test(summary.on_test))
     found += _of_confidence(summary.calibration, summary.abstention)
+    if summary.cross_validation is not None:
+        found.insert(0, _of_folds(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]]))
     times = "as much as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
     times = times if summary.cost else "nothing was trained"
     predict = f"{summary.voters} members predict" if summary.voters > 1 else "one model predicts"
@@ -94,6 +99,17 @@ def _of_confidence(calibration: Mapping[str, Any], abstention: Mapping[str, Any]
 def _alone(test: Performance) -> str:
     low, high = (score(each, test.kind.in_points) for each in (test.member_scores.min(), test.member_scores.max()))
     return f"alone they score {low} to {high}"
+
+
+def _of_folds(found: Mapping[str, Any], task: Task) -> Tile:
+    value, low, high = ends(found, task)
+    note = "; ".join([f"{100 * found['confidence']:.0f} % interval {low} to {high}", *sentences(found)])
+    return Tile(f"estimated {called(task.headline)}", value, note)
+
+
+def ends(found: Mapping[str, Any], task: Task) -> list[str]:
+    """The estimate from folds and the ends of its interval, as they are shown."""
+    return [score(found[name], task.in_points) for name in ("score", "low", "high")]
 
 
 def score(value: float, points: bool) -> str:

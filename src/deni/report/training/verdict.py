@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from deni.analysis.performance import FEW, Performance
 from deni.artifact.export_flags import export_of
 from deni.measures import Estimate
+from deni.report.training.cross_validation import state_estimate
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import cut, score
 from deni.strategies.forking import REMEDY
+from deni.tasks import TASKS
 
 AGREE = 0.01  # share of the examples: members that differ on fewer are one model in practice
 AGREE_NUMBERS = 0.01  # in regression: their SD for a text, in SDs of the labels
@@ -51,6 +53,10 @@ def members_agree(test: Performance) -> bool:
 
 def _how_good(summary: TrainingSummary) -> Iterator[str]:
     test = summary.on_test
+    if summary.cross_validation is not None:
+        yield from state_estimate(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]])
+    if test is None and summary.cross_validation is not None:
+        return
     if test is None:
         yield "How good it is, and whether a baseline is as good, was not measured: " + summary.missing["test"]
         return
@@ -61,7 +67,8 @@ def _how_good(summary: TrainingSummary) -> Iterator[str]:
         interval = f"no error in {test.texts:,} test texts"
     else:
         interval = f"95 % interval {low} to {high} over other texts like the {test.texts:,} test texts{few}"
-    yield f"Expect {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
+    begins = "Expect" if summary.cross_validation is None else "On the test split it has"
+    yield f"{begins} {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
     yield from _beside(summary, points)
     yield _against_chance(test)
     if summary.cost > 1:

@@ -1,0 +1,171 @@
+"""Train a model for each fold, side by side, and have it predict the texts that it has not seen."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deni.artifact import Classifier, OutOfFold, digests_of
+from deni.artifact.out_of_fold import MERGED, VOTE
+from deni.cross_validation.estimating import estimate
+from deni.cross_validation.folds import divide, training_rows
+from deni.data import Text, Texts
+from deni.errors import SettingError, TrainingDivergedError
+from deni.finetune import FineTuneResult, Reads, StopOnInterrupt, bar_of, make_arguments, make_trainer
+from deni.models.tokenizing import encode
+from deni.population import mean_of_members
+from deni.randomness import derive
+from deni.tasks import TASKS
+from deni.training.trainer import PopulationTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model of a cross-validation.
+
+    Args:
+        division: which of the divisions, counted from 0.
+        fold: which of its folds.
+        seed: of the run.
+        rows: of the texts that it is trained on.
+        left_out: the rows that it predicts.
+    """
+
+    division: int
+    fold: int
+    seed: int
+    rows: np.ndarray
+    left_out: np.ndarray
+
+
+def plan_folds(texts: Texts, folds: int, divisions: int, seed: int, block: int = 0) -> list[Fold]:
+    """All folds of all divisions, each with its own seed: `seed` and the numbers after it.
+
+    Args:
+        seed: of the recipe.
+        block: decides how the texts are divided.
+    """
+    found: list[Fold] = []
+    for division in range(divisions):
+        of_division = derive(block, "cv", division)
+        fold_of = divide(texts, folds, of_division)
+        for fold, rows in enumerate(training_rows(fold_of, of_division)):
+            found.append(Fold(division, fold, seed + len(found), rows, np.flatnonzero(fold_of == fold)))
+    return found
+
+
+def cross_validate(
+    result: FineTuneResult, texts: Texts, folds: int = 5, divisions: int = 1, block: int = 0, progress: bool = False
+) -> None:
+    """Give a trained model its out-of-fold predictions, and an estimate of its score from them.
+
+    Each fold trains the whole strategy on the texts that it does not leave out, with what follows from the texts but
+    not from their labels (the tokens after which a text is cut) as for the model itself.
+
+    Args:
+        result: of the training on all texts; `out_of_fold` and `added` are filled in.
+        texts: that it was trained on.
+        folds: into how many parts the texts are divided; each is left out once.
+        divisions: how many times they are divided, each time with other seeds.
+        block: decides how the texts are divided, where the recipe has no seed of data_split.
+
+    Raises:
+        TrainingDivergedError: a fold without a run that has a finite loss.
+    """
+    recipe = result.recipe
+    block = recipe.source_seeds.get("data_split", block)
+    planned = plan_folds(texts, folds, divisions, recipe.seed, block)
+    try:
+        found = _pack(result, texts, planned, progress)
+    except SettingError as error:  # such as a model that runs cannot share a batch of, or too little memory
+        logger.warning("folds are trained one after another: %s", error)
+        found = [each for fold in planned for each in _pack(result, texts, [fold], progress)]
+    result.out_of_fold = _collect(texts, planned, found, result.labels)
+    result.added["cross_validation"] = estimate(result.out_of_fold, TASKS[recipe.task])
+
+
+def _pack(result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progress: bool) -> list[dict[str, np.ndarray]]:
+    """What each fold predicts for the texts that it left out, by predictor: `(n, C)`; folds are runs of one pack."""
+    recipe, args = result.recipe, result.trainer.args
+    weights = result.trainer.class_weights
+    reads = Reads(result.tokenizer, result.labels, result.max_length, weights)
+    with tempfile.TemporaryDirectory(prefix="deni.") as folder:
+        args = make_arguments(recipe, Path(folder), None, False, progress, args.device)
+        interrupt = StopOnInterrupt(saves=False)
+        trainer = make_trainer(
+            recipe,
+            [texts.select(fold.rows) for fold in planned],
+            reads,
+            args,
+            [interrupt],
+            seeds=[fold.seed for fold in planned],
+        )
+        named = f"{len(planned)} folds" if len(planned) > 1 else f"fold {planned[0].fold + 1}"
+        with interrupt.listening(), bar_of(trainer, recipe, named):
+            trainer.train()
+    return [_left_out(result, trainer, at, fold, texts) for at, fold in enumerate(planned)]
+
+
+def _left_out(
+    result: FineTuneResult, trainer: PopulationTrainer, at: int, fold: Fold, texts: Texts
+) -> dict[str, np.ndarray]:
+    """What a fold's vote, and its merged model, predict for the texts that it left out, `(n, C)`."""
+    population = trainer.population
+    each = population.size // len(trainer.seeds)
+    frozen = {run for run in trainer.failures.runs if run // trainer.strategy.runs == at}
+    if len(frozen) == trainer.strategy.runs:
+        raise TrainingDivergedError(f"fold {fold.fold + 1} of the cross-validation stopped: {trainer.failures[-1]}")
+    voters = [at * each + member for member in trainer.voters(at)]
+    given = [texts.texts[row] for row in fold.left_out]
+    vote = _predictions(result, trainer, voters, each, given)
+    found = {VOTE: result.classifier().combined(vote, calibrated=False)}
+    if each > 1:
+        # What `deni export --as single` writes: the mean of the members that predict.
+        values = {name: value.detach().clone() for name, value in population.values.items()}
+        for name, mean in mean_of_members({name: value[voters] for name, value in values.items()}).items():
+            values[name][voters[0]] = mean
+        with population.holding(values):
+            found[MERGED] = _predictions(result, trainer, voters[:1], 1, given)[:, 0]
+    for outputs in found.values():
+        if np.isnan(outputs).any():
+            raise TrainingDivergedError(f"fold {fold.fold + 1} of the cross-validation predicts NaN: its loss diverged")
+    return found
+
+
+def _predictions(
+    result: FineTuneResult, trainer: PopulationTrainer, members: Sequence[int], side_by_side: int, texts: Sequence[Text]
+) -> np.ndarray:
+    """What some members predict, `(n, members, C)`; they are among `side_by_side` ones, which are computed together."""
+    population = trainer.population
+    if population.size > 1 and population.module.at_a_time != side_by_side:
+        population.module.choose(population.engine_name, side_by_side)
+    classifier = Classifier(population, result.tokenizer, result.labels, result.info(), voters=members)
+    return classifier.outputs(texts)
+
+
+def _collect(
+    texts: Texts, planned: Sequence[Fold], found: Sequence[dict[str, np.ndarray]], labels: list[str]
+) -> OutOfFold:
+    """Predictions of all folds in the order of the texts, or of their words."""
+    task, gold = TASKS[texts.task], encode(texts, labels)
+    counts = np.array([len(words) for words in texts.texts]) if task.of_words else np.ones(len(texts), dtype=int)
+    whose = np.repeat(np.arange(len(texts)), counts)
+    divisions = 1 + max(fold.division for fold in planned)
+    shape = (divisions, len(whose), len(labels))
+    outputs = {name: np.zeros(shape, dtype=values.dtype) for name, values in found[0].items()}
+    folds = np.zeros(shape[:2], dtype=int)
+    for fold, predicted in zip(planned, found, strict=True):
+        rows = np.flatnonzero(np.isin(whose, fold.left_out))
+        folds[fold.division, rows] = fold.fold
+        for name, values in predicted.items():
+            outputs[name][fold.division, rows] = values
+    if task.of_words:
+        gold = [tag for tags in gold for tag in tags]
+    return OutOfFold(outputs, folds, gold, digests_of(texts.texts), labels, whose if task.of_words else None)
