@@ -47,10 +47,13 @@ SMALLER = {
     "diagnose": ["--labeled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
     "study run": ["--pack", "1", "--threads", "1", "--runner", "serial", "--workers", "1", "--no-progress"],
     "demo": ["--help"],  # test_run_demo.py runs it
+    "forecast": ["--seeds", "1", "--no-progress"],
 }
+MORE_TEXTS = {"forecast": "many_tickets.csv"}  # in place of tickets.csv, which is too small for it
 WRITING = ("--output", "--markdown", "--latex", "--csv", "--json")
 # And what is replaced in code: by names that are there without a network, and by less work.
 HERE = {
+    'forecast_file("tickets.csv"': 'forecast_file("many_tickets.csv"',
     '"roberta-base"': repr(locate("minilm")),
     "minilm,bert-base-uncased": f"minilm,{locate('minilm')}",
     "num_train_epochs=10": "num_train_epochs=1",
@@ -82,6 +85,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
     labelled, test = (short_texts(file, each) for file, each in zip(demo_files(), (4, 2), strict=True))
     labelled.to_csv(folder / "tickets.csv", index=False)
+    short_texts(demo_files()[0], 9).to_csv(folder / "many_tickets.csv", index=False)
     test.to_csv(folder / "test.csv", index=False)
     test.to_csv(folder / "held_out.csv", index=False)
     test[["text"]].to_csv(folder / "new.csv", index=False)
@@ -192,7 +196,8 @@ class Page:
         if crossed:  # without a test split; of few texts few folds
             at = smaller.index("--test-size")
             smaller = [*smaller[:at], *smaller[at + 2 :], "--cv", "2"]
-        words = [*(self.here(word) for word in words), *smaller]
+        words = [MORE_TEXTS.get(name, word) if word == "tickets.csv" else self.here(word) for word in words]
+        words += smaller
         words += ["--members", "2"] if name == "train" and has_setting(strategy, "members") else []
         words += ["--yes"] if "--llm-model" in words else []
         words += ["--max-length", "30"] if "back_translation" in words else []  # which the tiny models take

@@ -75,6 +75,8 @@ CALLS = {
     ),
     "compare, no study": (("compare", "model", "model", "new.csv", "--study", "no.db"), "no.db: no such store"),
     "export, no model": (("export", "nothing", "out"), "nothing is not a folder"),
+    "forecast, no file": (("forecast", "missing.csv"), "missing.csv: no such file"),
+    "forecast, a page that is there": (("forecast", "new.csv", "--output", "file"), "file exists"),
     "inspect, no file": (("inspect", "missing.csv"), "missing.csv: no such file"),
     "inspect, no test file": (("inspect", "new.csv", "--test", "missing.csv"), "missing.csv: no such file"),
     "augment, no file": (("augment", "missing.csv", "--output", "o.csv"), "missing.csv: no such file"),

@@ -14,6 +14,7 @@ from deni.commands.compare import compare_files
 from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
 from deni.commands.evaluate import evaluate_file
+from deni.commands.forecast import forecast_file
 from deni.commands.inspect import inspect_file
 from deni.commands.models import compare_models
 from deni.commands.parts import read_parts
@@ -45,6 +46,7 @@ FUNCTIONS = {
     "diagnose": (diagnose_file,),
     "evaluate": (evaluate_file,),
     "export": (export,),
+    "forecast": (forecast_file, Recipe.of),
     "inspect": (inspect_file,),
     "predict": (predict_file,),
     "report": (write_report,),
@@ -69,6 +71,7 @@ SHOWN = {
     "demo": {"json_file", "overwrite"},
     "diagnose": {"dry_run", "as_json", "no_baselines"},
     "evaluate": {"as_json"},
+    "forecast": {"as_json", "output", "overwrite"},
     "inspect": {"json_file", "overwrite"},
     "models": {"as_json", "output", "overwrite"},
     "show auto": {"as_json"},
@@ -80,6 +83,7 @@ HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
     "export": {"folder": {"model"}},
+    "forecast": {"given": fields([Recipe])},
     "models": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
     "show auto": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
     "strategies show": {"settings": fields(STRATEGIES.values())},

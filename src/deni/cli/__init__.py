@@ -18,6 +18,7 @@ COMMANDS = (
     "demo",
     "inspect",
     "augment",
+    "forecast",
     "train",
     "evaluate",
     "compare",

@@ -96,6 +96,7 @@ def _scores(found: Comparison) -> Table:
     from rich.text import Text
 
     from deni.tasks import TASKS
+    from deni.tasks.metrics import called
 
     table = Table("", box=None, title=Text(f"{found.texts:,} texts"))
     for heading in ("A", "B", "B - A", "95 % interval"):
@@ -105,7 +106,7 @@ def _scores(found: Comparison) -> Table:
         ends = ""
         if name == TASKS[found.task].headline:
             ends = f"{float(found.difference.low):+.4f} to {float(found.difference.high):+.4f}"
-        table.add_row(name.replace("_", " "), f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}", ends)
+        table.add_row(called(name), f"{one:.4f}", f"{other:.4f}", f"{other - one:+.4f}", ends)
     return table
 
 

@@ -32,6 +32,7 @@ from deni.study.store.database import Store
 from deni.study.store.rows import Row
 from deni.study.vote import voter
 from deni.tasks import TASKS, Task
+from deni.tasks.metrics import called
 
 MOVED = 0.1  # SDs of the first model's numbers: what counts as another answer in regression
 BETTER, WORSE, OTHER = "better", "worse", "other"
@@ -262,7 +263,7 @@ def _better_or_worse(found: Comparison) -> str:
         which = "the second model is worse"
     else:
         which = "neither model is shown to be better"
-    return f"{found.better:,} got better and {found.worse:,} worse ({p}): {which} in {task.headline.replace('_', ' ')}."
+    return f"{found.better:,} got better and {found.worse:,} worse ({p}): {which} in {called(task.headline)}."
 
 
 # ---- what two models share -----------------------------------------------------------------------------------------

@@ -43,11 +43,12 @@ def check_packages() -> None:
         raise InputError(f'a page needs the package {error.name}: pip install "deni[report]"') from None
 
 
-def render_page(name: str, title: str, data: Any, **values: Any) -> str:
+def render_page(name: str, title: str, data: Any, script_of: str = "", **values: Any) -> str:
     """The page as HTML; every name in it is escaped.
 
     Args:
         name: of its template and its script.
+        script_of: the page whose script it has, where it has none.
         title: its head.
         data: what scripts get, as JSON.
         values: what the template needs.
@@ -57,7 +58,7 @@ def render_page(name: str, title: str, data: Any, **values: Any) -> str:
 
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub has no default
     vega = vega.replace("</script", "<\\/script")
-    script = _read("shared.js") + _read(f"{name}.js")
+    script = _read("shared.js") + _read(f"{script_of or name}.js")
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
