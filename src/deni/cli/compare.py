@@ -118,7 +118,7 @@ def _changed(found: Comparison) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in found.rows.columns:
         title = {"model_a": "A", "model_b": "B"}.get(name, name)
-        table.add_column(title, no_wrap=True, overflow="ellipsis", **({"ratio": 1} if name == "text" else {}))
+        table.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
     styles = {"better": "green", "worse": "red"}
     for row in found.rows.head(MOST_ROWS).itertuples(index=False):
         cells = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in row]

@@ -186,7 +186,7 @@ def compare_models(
         for each, own in zip((first, second), members, strict=True)
     ]
     starts = _starts(task, texts)
-    distance = distances(task, *votes, starts)  # (N,)
+    distance = distances(task, votes[0], votes[1], starts)  # (N,)
     changed = distance > (0 if task.chooses else MOVED * float(np.std(votes[0])))
     if task.chooses:
         churn = share_with_interval(int(changed.sum()), len(texts))
@@ -357,7 +357,7 @@ def _measure(
     generator = np.random.default_rng(derive(seed, "compare"))
     return {
         "scores": {name: (float(scores[0][name]), float(scores[1][name])) for name in scores[0]},
-        "difference": paired_difference(*by_weight, texts, generator=generator),
+        "difference": paired_difference(by_weight[0], by_weight[1], texts, generator=generator),
         "better": better,
         "worse": worse,
         "p_value": sign_test(better, worse),
