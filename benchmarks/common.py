@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -32,6 +35,24 @@ def data(name: str) -> Path:
     if not folder:
         sys.exit("set DENI_DATA to the folder with the datasets")
     return Path(folder) / f"{name}.csv.gz"
+
+
+def frozen_features(name: str, texts: int = 3500) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Vectors of MiniLM without training, `(N, 384)`, classes and their names, of texts of a dataset drawn once."""
+    import numpy as np
+
+    from deni.baselines.frozen import features_of, frozen_encoder
+    from deni.data import names, read_data
+    from deni.models.tokenizing import encode
+    from deni.recipe import Recipe
+
+    data(name)
+    read = read_data(name)
+    read = read.select(np.random.default_rng(12345).permutation(len(read))[:texts])
+    recipe = Recipe.of(strategy="default", tuning="full", model="minilm", max_length=64)
+    features = features_of(frozen_encoder(recipe, "cpu"), read.texts, progress=True)
+    labels = names(read)
+    return features, np.array(encode(read, labels)), labels
 
 
 def write(name: str, result: dict[str, Any]) -> None:

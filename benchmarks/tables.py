@@ -99,6 +99,45 @@ def interval_coverage(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def wrong_labels(result: dict[str, Any]) -> str:
+    head = ["dataset", "texts", "flipped", "accuracy", "first", "listed", "precision", "recall", "listed without"]
+    lines = [
+        where(result),
+        "",
+        f"Mean and SD over {result['draws']} draws of texts and flips; without flips, of {result['without_flips']}.",
+        "",
+    ]
+    lines += [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for row in result["rows"]:
+        figures = [
+            f"{row[name]['mean'] * times:.{digits}f} ± {row[name]['sd'] * times:.{digits}f}{unit}"
+            for name, times, digits, unit in (
+                *((name, 100, 0, " %") for name in ("accuracy", "at_flipped")),
+                ("listed", 1, 0, ""),
+                *((name, 100, 0, " %") for name in ("precision", "recall")),
+                ("listed_without_flips", 1, 0, ""),
+            )
+        ]
+        lines.append(f"| {row['dataset']} | {row['texts']} | {row['flipped']} | {' | '.join(figures)} |")
+    return "\n".join(lines)
+
+
+def suggest(result: dict[str, Any]) -> str:
+    lines = [where(result)]
+    for metric, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro F1")):
+        head = ["dataset", "texts are", *map(str, result["labels"]), "minus random"]
+        how = f"mean over {result['seeds']} seeds; the difference is the mean over 100 to 300 labels, paired"
+        lines += ["", f"{name} in points with so many labels, {how}, with an interval of 95 %."]
+        lines += ["", f"| {' | '.join(head)} |", "| --- | --- |" + " ---: |" * (len(head) - 2)]
+        for row in result["rows"]:
+            for way, scores in row["ways"].items():
+                points = " | ".join(f"{each:.1f}" for each in scores[metric]["mean"])
+                more = scores[metric]["minus_random"]
+                apart = "" if more is None else f"{more[0]:+.1f} ({more[1]:+.1f} to {more[2]:+.1f})"
+                lines.append(f"| {row['dataset']} | {result['what'][way]} | {points} | {apart} |")
+    return "\n".join(lines)
+
+
 def by_seed(result: dict[str, Any], columns: list[str]) -> list[str]:
     """A row for each cell without its seed (the last part of its name): n, mean, SD, range, member-steps, seconds."""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -291,6 +330,8 @@ PAGES = {
         loading,
         interval_coverage,
         forecast,
+        wrong_labels,
+        suggest,
         report,
         study,
         gpu,

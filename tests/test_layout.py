@@ -29,7 +29,7 @@ recipe
 auto
 finetune
 cross_validation
-sklearn augmentation
+sklearn augmentation labeling
 study
 analysis diagnose
 commands

@@ -20,7 +20,7 @@ PAGES = {
     "Tunings": ("Which parameters train.", "tuning"),
     "Population": ("Schedule, randomness, noise, members, engines.", "schedule randomness noise population engine"),
     "Tasks": ("What a text has, and how members vote on it.", "tasks"),
-    "Data": ("Texts, splits, checks, augmented texts.", "data augmentation chat"),
+    "Data": ("Texts, splits, checks, augmented texts, labels.", "data augmentation labeling chat"),
     "Studies": ("Grid, cells, store, runners, diagnosis.", "study diagnose"),
     "Measures": ("Functions of NumPy arrays: scores, spread, differences.", "measures"),
     "Reports": ("Statistics of a study; tables, figures, the page.", "analysis report"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score
 from sklearn.multiclass import OneVsRestClassifier
 
 from deni.baselines import regression
@@ -39,6 +39,15 @@ def test_classes_are_those_of_a_grid_search_of_scikit_learn(classes, sparse):
     assert GRID[0] < fitted.c < GRID[-1]  # else the test would not tell one search from another
     found = outputs_of(find_task("single_label"), fitted.logits(convert(other)))
     assert np.allclose(np.exp(found), search.predict_proba(other), atol=2e-3)
+
+
+def test_left_out_logits_are_those_of_fits_of_scikit_learn_that_have_not_seen_the_text():
+    features, labels = texts_of(3)
+    fitted = cross_validated(identity, features, labels, find_task("single_label"), 3)
+    plain = LogisticRegression(C=fitted.c, max_iter=1000)
+    expected = cross_val_predict(plain, features, labels, cv=StratifiedKFold(5), method="predict_proba")
+    assert np.allclose(np.exp(outputs_of(find_task("single_label"), fitted.left_out)), expected, atol=2e-3)
+    assert cross_validated(identity, features[:3], [0, 1, 2], find_task("single_label"), 3).left_out is None
 
 
 def test_classes_that_count_alike_are_weighted_as_by_scikit_learn():

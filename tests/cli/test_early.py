@@ -74,6 +74,12 @@ CALLS = {
         "what is read",
     ),
     "compare, no study": (("compare", "model", "model", "new.csv", "--study", "no.db"), "no.db: no such store"),
+    "suggest, no model": (("suggest", "nothing", "new.csv"), "nothing is not a folder"),
+    "suggest, an output that is read": (
+        ("suggest", "model", "new.csv", "--output", "o.csv", "--apart", "new.csv"),
+        "new.csv is what is read",
+    ),
+    "suggest, no labeled file": (("suggest", "model", "new.csv", "--labeled", "no.csv"), "no.csv: no such file"),
     "export, no model": (("export", "nothing", "out"), "nothing is not a folder"),
     "forecast, no file": (("forecast", "missing.csv"), "missing.csv: no such file"),
     "forecast, a page that is there": (("forecast", "new.csv", "--output", "file"), "file exists"),

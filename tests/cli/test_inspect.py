@@ -4,10 +4,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from deni.artifact import OUT_OF_FOLD, OutOfFold, as_bytes, digests_of
 from deni.cli import main
 from deni.commands import inspect as inspection
 from deni.commands.inspect import inspect_file
@@ -273,3 +275,67 @@ def test_columns_of_a_test_file_have_flags_of_their_own(inspect, two_files):
     result = inspect(file, *columns, "--test", test, *flags)
     assert result.exit_code == 0, result.output
     assert "6 texts, 3 classes" in one_line(result.stdout)
+
+
+# ---- wrong labels --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def one_wrong(tmp_path):
+    """Sixty toy sentences, of which the one on line 12 has another label; and its right one."""
+    rows = list(dict(toy_rows(20)).items())
+    right = rows[10][1]
+    rows[10] = (rows[10][0], next(label for _, label in rows if label != right))
+    return write_csv(tmp_path / "tickets.csv", rows), rows, right
+
+
+def test_an_encoder_lists_a_wrong_label_with_its_line_and_the_right_one(inspect, one_wrong, tmp_path):
+    tickets, rows, right = one_wrong
+    result = inspect(tickets, "--wrong-labels", "--json", tmp_path / "report.json", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "report.json").read_text())
+    first = next(each for each in found["wrong_labels"] if each["row"] == "line 12")
+    assert (first["text"], first["given"], first["suggested"]) == (*rows[10], right)
+    assert 0.3 < first["confidence"] <= 1
+    assert found["wrong_labels"] == sorted(found["wrong_labels"], key=lambda each: each["quality"])
+    assert "likely with a wrong label, by a cross-validated regression on" in one_line(result.stdout)
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "likely wrong" in result.stdout
+    without = inspect(tickets)
+    assert "likely wrong" not in without.stdout
+
+
+@pytest.fixture
+def artifact(fitted, tmp_path):
+    return fitted().save(tmp_path / "model")
+
+
+def test_an_artifact_checks_labels_by_its_out_of_fold_predictions(inspect, one_wrong, artifact, tmp_path):
+    tickets, rows, right = one_wrong
+    labels = ["billing", "delivery", "login"]
+    gold = np.array([labels.index(right if at == 10 else label) for at, (_, label) in enumerate(rows)])
+    outputs = np.log(np.eye(3)[gold] * 0.9 + 0.1 / 3)[None]
+    kept = OutOfFold({"vote": outputs}, np.zeros((1, 60), int), gold.tolist(), digests_of(dict(rows)), labels)
+    content = as_bytes(kept)
+    info = json.loads((artifact / "deni.json").read_text())
+    info["files"][OUT_OF_FOLD] = len(content)
+    (artifact / OUT_OF_FOLD).write_bytes(content)
+    (artifact / "deni.json").write_text(json.dumps(info))
+    result = inspect(tickets, "--model", artifact)
+    assert result.exit_code == 0, result.output
+    lines = one_line(result.stdout)
+    assert f"1 text (1.7%) likely with a wrong label, by out-of-fold predictions of {artifact}" in lines
+    assert f"line 12 {rows[10][1]} {right} 93.3%" in lines
+
+
+def test_an_artifact_that_has_seen_all_labels_says_what_to_do(inspect, one_wrong, artifact):
+    result = inspect(one_wrong[0], "--model", artifact)
+    assert result.exit_code == 0
+    assert "labels were not checked" in one_line(result.stdout)
+    asked = inspect(one_wrong[0], "--model", artifact, "--wrong-labels")
+    assert (asked.exit_code, asked.stdout) == (2, "")
+    assert "was trained without --cv" in asked.stderr
+    assert "--model minilm" in asked.stderr
+    other = inspect(one_wrong[0], "--model", artifact, "--task", "multi_label")
+    assert (other.exit_code, other.stdout) == (2, "")
+    assert "was trained for --task single_label, not multi_label: omit --task" in other.stderr

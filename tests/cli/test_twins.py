@@ -22,6 +22,7 @@ from deni.commands.predict import predict_file
 from deni.commands.show import show_auto
 from deni.commands.strategies import show_strategies
 from deni.commands.study import damaged_cells, export_cells, merge_stores, plan_study, retry_cells, study_status
+from deni.commands.suggest import suggest_file
 from deni.commands.train import train_file
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -60,6 +61,7 @@ FUNCTIONS = {
     "study retry": (retry_cells,),
     "study run": (plan_study, Run),
     "study status": (study_status,),
+    "suggest": (suggest_file,),
     "train": (train_file, Recipe.of),
     "tunings list": (lambda: None,),  # it prints what the classes say
     "tunings show": (lambda tuning: None,),

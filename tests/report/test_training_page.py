@@ -1,13 +1,20 @@
 """The page of one training in a real browser: no request, no error, no foreign script, every text as text."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from deni.analysis.performance import Performance
+from deni.artifact import OutOfFold, digests_of
 from deni.commands.train import train_file
 from deni.data import Texts
+from deni.outputs import as_utf8
 from deni.recipe import Recipe
 from deni.report.training import PAGE, TrainingReport, page
+from deni.report.training.summary import list_wrong_labels
 from deni.report.training.verdict import state_verdict
 from deni.tasks import TASKS
 from tests.helpers.tiny import toy_rows, write_csv
@@ -214,3 +221,29 @@ def test_what_a_terminal_gets_obeys_nothing(hostile):
     assert "\x1b" not in said.getvalue()
     assert cut("a\x1b[31m \n b [bold]", 50) == "a [31m b [bold]"
     assert cut("a long text", 6) == "a lon…"
+
+
+def test_labels_that_are_likely_wrong_are_listed_where_there_are_out_of_fold_predictions(opened, hostile, tmp_path):
+    file, summary = hostile
+    assert summary.wrong_labels is None
+    assert "wrong-labels" not in file.read_text()
+    rows = toy_rows(14)
+    texts, labels = [f"{text} {SCRIPT}" for text, _ in rows], [label for _, label in rows]
+    classes = sorted(set(labels))
+    gold = np.array([classes.index(label) for label in labels])
+    labels[5] = classes[(gold[5] + 1) % 3]
+    frame = pd.DataFrame({"text": texts}, index=pd.RangeIndex(2, len(rows) + 2, name="line"))
+    outputs = np.log(np.eye(3)[gold] * 0.9 + 0.1 / 3)[None]
+    kept = OutOfFold({"vote": outputs}, np.zeros((1, len(rows)), int), gold.tolist(), digests_of(texts), classes)
+    done = SimpleNamespace(
+        result=SimpleNamespace(out_of_fold=kept, added={}), train=Texts(texts, labels, "rows.csv", frame)
+    )
+    found = list_wrong_labels(done)
+    assert [(each.row, each.given, each.suggested) for each in found] == [("line 7", labels[5], classes[gold[5]])]
+    (tmp_path / "page.html").write_bytes(as_utf8(page.build_page(replace(summary, wrong_labels=found), "wrong labels")))
+    view = opened(tmp_path / "page.html")
+    assert view.said == []
+    (shown,) = view.locator("#wrong-labels li").all_text_contents()
+    assert " ".join(shown.split()) == f"{texts[5]} ✗ {labels[5]} · suggested: {classes[gold[5]]} line 7, 93.3% sure"
+    none = page.build_page(replace(summary, wrong_labels=[]), "no wrong labels")
+    assert "None of the training labels stands out" in none

@@ -29,12 +29,15 @@ class Regression:
         transform: from inputs to features.
         weight, bias: of the outputs, `(C, D)` and `(C,)`.
         c: the chosen C.
+        left_out: logits of each text by the fit that has not seen it, with the chosen C, `(N, C)`; None where there
+            are too few texts to leave some out.
     """
 
     transform: Transform
     weight: np.ndarray
     bias: np.ndarray
     c: float
+    left_out: np.ndarray | None = None
 
     def logits(self, inputs: Any) -> np.ndarray:
         """`(N, C)`."""
@@ -108,21 +111,26 @@ def cross_validated(
         span = Span(transform(inputs[seen]))
         parts.append((seen, left_out, span(span.features), span(transform(inputs[left_out]))))
     losses: list[float] = []
+    best: np.ndarray | None = None
     for c in grid if parts else ():
         values, counted = [], []
+        logits = np.full((len(labels), outputs), np.nan)
         for seen, left_out, mine, others in parts:
             coefficients, bias = fit(mine, seen, c)
-            each = _losses(task, np.asarray(others @ coefficients.T) + bias, labels[left_out])
+            logits[left_out] = np.asarray(others @ coefficients.T) + bias
+            each = _losses(task, logits[left_out], labels[left_out])
             values.append(each)
             counted.append(np.ones(len(each)) if weight is None else weight[labels[left_out]])
         losses.append(float(np.average(np.concatenate(values), weights=np.concatenate(counted))))
+        if losses[-1] < min(losses[:-1], default=np.inf):
+            best = logits
         if len(losses) - 1 - int(np.argmin(losses)) >= PATIENCE:
             break
     c = grid[int(np.argmin(losses))] if losses else 1.0
     transform = fit_transform(inputs)
     span = Span(transform(inputs))
     coefficients, bias = fit(span(span.features), slice(None), c)
-    return Regression(transform, span.weight(coefficients), bias, c)
+    return Regression(transform, span.weight(coefficients), bias, c, best)
 
 
 def left_out_parts(labels: np.ndarray, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "predict",
+    "suggest",
     "export",
     "strategies",
     "tunings",

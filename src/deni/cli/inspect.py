@@ -9,10 +9,10 @@ import click
 
 from deni.cli import example
 from deni.cli.options.data import data_options, task_options
+from deni.cli.options.device import DEVICE
 from deni.data import check_data
 from deni.inputs import check_pretrained
 from deni.outputs import check_file
-from deni.tasks import DEFAULT
 from deni.tasks.remarks import many, percent
 from deni.terminal import console, say
 
@@ -21,19 +21,29 @@ if TYPE_CHECKING:
 
     from deni.commands.inspect import Part, Report
 
-MOST_CLASSES = 20  # rows of the table
+MOST_CLASSES = MOST_WRONG = 20  # rows of the tables
 
 
 @click.command("inspect", epilog=example("deni inspect tickets.csv --test held_out.csv"))
 @click.argument("file")
 @click.option("--test", help="Test file or dataset; texts of it that are in FILE, too, are reported.")
-@click.option("--model", help="Model whose tokens are counted: minilm, a folder, or a hub id.  [default: minilm]")
+@click.option(
+    "--model",
+    help="Model whose tokens are counted: minilm, a folder, or a hub id. One that deni train --cv wrote checks the "
+    "labels, too.  [default: minilm]",
+)
+@click.option(
+    "--wrong-labels",
+    is_flag=True,
+    help="Look for wrong labels with any encoder, by a cross-validated regression on its vectors.",
+)
 @data_options
 @click.option("--label-column", help="Column of the labels.  [default: the dataset's own, or label, if there is one]")
 @click.option("--test-text-column", help="Column of the test file's texts.  [default: that of FILE, or text]")
 @click.option("--test-text-pair-column", help="Column of the test file's second texts.  [default: that of FILE]")
 @click.option("--test-label-column", help="Column of the test file's labels.  [default: that of FILE, or label]")
 @task_options
+@DEVICE
 @click.option(
     "--json", "json_file", help="File to write everything to, as JSON; - for standard output, without tables."
 )
@@ -42,6 +52,7 @@ def command(
     file: str,
     test: str | None,
     model: str | None,
+    wrong_labels: bool,
     task: str | None,
     label_order: tuple[str, ...],
     json_file: str | None,
@@ -66,7 +77,8 @@ def command(
         file,
         test=test,
         model=model,
-        task=task or DEFAULT,
+        wrong_labels=wrong_labels,
+        task=task,
         label_order=label_order,
         **columns,
         progress=True,
@@ -93,6 +105,8 @@ def _shown(report: Report) -> list[RenderableType]:
     shown.append(Text(report.summary(), style="bold"))
     if report.findings:
         shown += ["", _findings(report)]
+    if report.wrong_labels:
+        shown += ["", *_wrong_labels(report)]
     if report.parts[0].classes:
         shown += ["", *_classes(report)]
     if report.parts[0].numbers:
@@ -126,6 +140,31 @@ def _findings(report: Report) -> RenderableType:
         )
         table.add_row(Text(finding.severity, style=styles[finding.severity]), Group(message, *examples))
     return table
+
+
+def _wrong_labels(report: Report) -> list[RenderableType]:
+    from rich.table import Table
+    from rich.text import Text
+
+    wrong = report.wrong_labels or ()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("likely wrong", no_wrap=True)
+    for heading, labels in (
+        ("label", [each.given for each in wrong[:MOST_WRONG]]),
+        ("suggested", [each.suggested for each in wrong[:MOST_WRONG]]),
+    ):
+        widest = max(len(heading), *(len(label) for label in labels))
+        table.add_column(heading, min_width=min(widest, 14), max_width=14, no_wrap=True, overflow="ellipsis")
+    table.add_column("sure", min_width=5, justify="right")
+    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    for each in wrong[:MOST_WRONG]:
+        text = each.text if each.word is None else f"{each.word} in: {each.text}"
+        sure = "" if each.confidence is None else percent(each.confidence)
+        table.add_row(
+            each.row, *(Text(part) for part in (each.given, each.suggested, sure)), Text(" ".join(text.split()))
+        )
+    more = len(wrong) - MOST_WRONG
+    return [table, Text(f"... {more:,} more; --json writes all of them.")] if more > 0 else [table]
 
 
 def _classes(report: Report) -> list[RenderableType]:

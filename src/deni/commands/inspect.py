@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from deni.artifact import load, read_info, read_out_of_fold
 from deni.data import Texts, read_data
 from deni.data.checks import LABEL_CHECKS, TEXT_CHECKS, Finding, check_held_out
-from deni.data.checks.finding import SEVERITIES
+from deni.data.checks.finding import MOST_EXAMPLES, SEVERITIES
 from deni.data.checks.labels import class_counts
 from deni.data.checks.lengths import PERCENTILES, cut_texts, fitting_length, short_texts, unknown_tokens
 from deni.errors import InputError, InputWarning, shown
+from deni.labeling.checking import ListedLabel, by_encoder, by_out_of_fold, listed
 from deni.models.loading import load_tokenizer, token_limit
 from deni.models.tokenizing import token_ids
-from deni.outputs import check_file, write_bytes
+from deni.outputs import INFO, check_file, write_bytes
 from deni.progress import ProgressBar
 from deni.tasks import DEFAULT, TASKS
-from deni.tasks.remarks import many
+from deni.tasks.remarks import many, severity_of, share_of
 
 MOST_COUNTED = 20_000  # texts whose tokens are counted; evenly spaced where there are more
 AT_ONCE = 1000
@@ -90,11 +92,13 @@ class Report:
         task: what the labels were read as.
         findings: errors, then warnings, then notes; within each the most important first.
         parts: the file, and the test file if there is one.
+        wrong_labels: labels that are likely wrong, the likeliest first; None where they were not checked.
     """
 
     task: str
     findings: tuple[Finding, ...]
     parts: tuple[Part, ...]
+    wrong_labels: tuple[ListedLabel, ...] | None = None
 
     @property
     def error(self) -> Finding | None:
@@ -134,13 +138,15 @@ def inspect_file(
     test_text_pair_column: str | None = None,
     test_label_column: str | None = None,
     model: str | None = None,
-    task: str = DEFAULT,
+    wrong_labels: bool = False,
+    task: str | None = None,
     label_order: Sequence[str] = (),
     text_column: str | None = None,
     text_pair_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    device: str | None = None,
     progress: bool = False,
 ) -> Report:
     """Read a file or dataset, and its test file, and run all checks.
@@ -151,14 +157,25 @@ def inspect_file(
         test: a file or dataset on which a model will be measured.
         test_text_column, test_text_pair_column, test_label_column: of that file; None for the same as those of `file`,
             or `text` and `label` where it has no column of that name.
-        model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded.
-        task, label_order: what the labels are, see `deni.data.read_data`.
+        model: whose tokens are counted; None for `minilm`, without tokens where it cannot be loaded. The labels are
+            checked, too, by an artifact that was trained with cross-validation: texts that it was trained on by its
+            out-of-fold predictions, others by what it predicts.
+        wrong_labels: whether any other model checks the labels: a cross-validated regression on its vectors.
+        task, label_order: what the labels are, see `deni.data.read_data`; None for what the artifact was trained on,
+            else for one label a text.
         label_column: None for the column `label`, if there is one.
+        device: where labels are checked, see `deni.models.devices.find_device`.
         progress: show a bar on standard error.
 
     Raises:
         InputError: a file that cannot be read, a column or a model that is not there.
     """
+    info = artifact_info(model)
+    if info is not None:
+        task = _task_of(info, task, str(model))
+        text_pair_column = text_pair_column or info.get("text_pair_column")
+        label_order = label_order or (info["labels"] if TASKS[task].ordered else ())
+    task = task or DEFAULT
     columns: dict[str, Any] = {"text_column": text_column, "text_pair_column": text_pair_column, "task": task}
     columns["label_order"] = label_order
     with ProgressBar("inspect", unit="parts", shown=progress) as bar:
@@ -186,9 +203,66 @@ def inspect_file(
             lengths, own = _lengths(texts, model, advance)
             findings += own
             parts.append(_part(texts, lengths))
+    wrong = None
+    if train.labels is not None and not any(each.severity == "error" for each in findings):
+        wrong, own = _wrong_labels(train, model, info, wrong_labels, device, progress)
+        findings += own
     findings = list(dict.fromkeys(findings))  # a model that cannot be loaded, once
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Report(task, tuple(findings), tuple(parts))
+    return Report(task, tuple(findings), tuple(parts), wrong)
+
+
+def artifact_info(model: str | Path | None) -> dict[str, Any] | None:
+    """The content of `deni.json` of an artifact; None for a model that is none."""
+    return read_info(model) if model is not None and (Path(model) / INFO).is_file() else None
+
+
+def _task_of(info: dict[str, Any], task: str | None, model: str) -> str:
+    """What a text has by an artifact; raises InputError where another task is asked for."""
+    if task not in (None, info["task"]):
+        raise InputError(f"{model} was trained for --task {info['task']}, not {task}: omit --task")
+    return info["task"]
+
+
+def _wrong_labels(
+    texts: Texts, model: str | None, info: dict[str, Any] | None, asked: bool, device: str | None, progress: bool
+) -> tuple[tuple[ListedLabel, ...] | None, list[Finding]]:
+    """Labels that are likely wrong, and what is to be said of them; None where no model checks them.
+
+    Args:
+        info: of an artifact.
+        asked: whether labels are to be checked by any model.
+    """
+    kept = None if info is None else read_out_of_fold(str(model))
+    if info is not None and kept is None:
+        why = (
+            f"{model} was trained without --cv, so it has seen the labels that it would have to check: train it with "
+            "--cv 5, or give --wrong-labels with an encoder, such as --model minilm"
+        )
+        if asked:
+            raise InputError(why)
+        return None, [Finding("no_out_of_fold", "note", texts.source, f"labels were not checked: {why}", len(texts))]
+    if kept is not None:
+        classifier = load(str(model), device)
+        classifier.progress = progress
+        found, by = (
+            by_out_of_fold(kept, texts, classifier.votes, classifier.temperature),
+            f"out-of-fold predictions of {model}",
+        )
+    elif asked:
+        encoder = model or "minilm"
+        found = by_encoder(encoder, texts, device, progress)
+        by = f"a cross-validated regression on {encoder}"
+    else:
+        return None, []
+    wrong = tuple(listed(texts, found))
+    if not wrong:
+        return wrong, []
+    count = len({each.row for each in wrong})
+    message = f"{share_of(count, len(texts))} likely with a wrong label, by {by}; read them and correct the labels"
+    examples = tuple((each.row, f"{each.given}, suggested {each.suggested}") for each in wrong[:MOST_EXAMPLES])
+    severity = severity_of(count, len(texts), share=0.05, least=5)
+    return wrong, [Finding("wrong_labels", severity, texts.source, message, count, examples)]
 
 
 def _read(file: str | Path, label_column: str | None, columns: dict[str, Any]) -> tuple[Texts, list[Finding]]:

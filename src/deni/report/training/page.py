@@ -17,6 +17,7 @@ from deni.report.training.cross_validation import fold_columns
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
 from deni.report.training.verdict import state_verdict
+from deni.report.training.wrong_labels import shown_labels
 from deni.tasks import TASKS
 from deni.tasks.examining import UncertainText
 
@@ -63,6 +64,7 @@ def build_page(summary: TrainingSummary, title: str) -> str:
         matrix=_matrix(test) if test is not None and test.confusion is not None else None,
         confused=test.confused[:MOST_CONFUSED] if test is not None else [],
         uncertain=[_text(each) for each in test.uncertain] if test is not None else [],
+        wrong_labels=shown_labels(summary.wrong_labels),
         few=FEW,
         missing=summary.missing,
         settings=yaml.safe_dump(_plain(summary.settings), sort_keys=False, allow_unicode=True, width=100),

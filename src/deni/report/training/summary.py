@@ -13,10 +13,12 @@ import pandas as pd
 from deni.analysis.beside import Beside, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
+from deni.artifact.calibration import temperature_of
 from deni.auto import as_sentence
 from deni.auto.encoders import told
 from deni.baselines import Baseline
 from deni.commands.train import TrainingRun
+from deni.labeling.checking import ListedLabel, by_out_of_fold, listed
 from deni.provenance import versions
 from deni.randomness import derive
 from deni.recipe import Recipe
@@ -52,6 +54,7 @@ class TrainingSummary:
         model: the artifact's folder, as commands name it.
         beside: the model beside the baselines; None where they were left out.
         cross_validation: the estimate from folds, see `deni.cross_validation.estimate`; None without.
+        wrong_labels: of the training texts, the likeliest first; None without out-of-fold predictions.
         auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
         calibration, abstention: as in `deni.json`; empty where there was nothing to fit them on.
     """
@@ -83,6 +86,7 @@ class TrainingSummary:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     abstention: Mapping[str, Any] = field(default_factory=dict)
     cross_validation: Mapping[str, Any] | None = None
+    wrong_labels: Sequence[ListedLabel] | None = None
 
     @property
     def cost(self) -> float:
@@ -160,7 +164,16 @@ def summarize_training(
         calibration=result.added.get("calibration", {}),
         abstention=result.added.get("abstention", {}),
         cross_validation=crossed,
+        wrong_labels=list_wrong_labels(done),
     )
+
+
+def list_wrong_labels(done: TrainingRun) -> list[ListedLabel] | None:
+    """Training labels that are likely wrong by out-of-fold predictions; None without these."""
+    kept = done.result.out_of_fold
+    if kept is None or done.train is None:
+        return None
+    return listed(done.train, by_out_of_fold(kept, done.train, temperature=temperature_of(done.result.added)))
 
 
 def _chosen(recipe: Recipe) -> list[str]:
