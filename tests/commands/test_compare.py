@@ -11,10 +11,12 @@ from scipy import stats
 from sklearn.metrics import f1_score
 
 from deni.cli import main
+from deni.cli.compare import _changed
 from deni.commands.compare import compare_files, compare_models, errors_of, state_verdict
 from deni.data import Texts
 from deni.errors import InputError
 from deni.tasks import TASKS
+from deni.terminal import console
 from tests.helpers.made import make, runs
 
 
@@ -191,6 +193,17 @@ def folders(tmp_path_factory, fitted):
     fitted("default").save(folder / "one")
     fitted("delayed_ensemble", members=2, epochs=3).save(folder / "other")
     return folder
+
+
+def test_the_table_shows_whole_answers_and_cuts_the_texts():
+    labels = ["cancellation", "delivery problem"]
+    one, other = choosing([0] * 4, labels=labels), choosing([1] * 4, labels=labels)
+    texts = Texts(["a long text " * 20] * 4, [labels[1]] * 4, "made.csv", pd.DataFrame({"text": range(4)}))
+    screen = console(width=80, record=True)
+    screen.print(_changed(compare_models(one, other, texts)))
+    lines = screen.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "… delivery problem better cancellation delivery problem" in " ".join(lines[1].split())
 
 
 def test_the_command_compares_artifacts_and_writes_what_changed(folders, tickets, tmp_path):

@@ -115,10 +115,12 @@ def _changed(found: Comparison) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, expand=True)  # the texts have what the answers leave
     for name in found.rows.columns:
-        title = {"model_a": "A", "model_b": "B"}.get(name, name)
-        table.add_column(title, no_wrap=True, overflow="ellipsis", ratio=1 if name == "text" else None)
+        title, of_text = {"model_a": "A", "model_b": "B"}.get(name, name), name == "text"
+        table.add_column(
+            title, no_wrap=True, overflow="ellipsis", ratio=1 if of_text else None, max_width=None if of_text else 20
+        )
     styles = {"better": "green", "worse": "red"}
     for row in found.rows.head(MOST_ROWS).itertuples(index=False):
         cells = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in row]
