@@ -320,6 +320,52 @@ def packed_step(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def new_texts(result: dict[str, Any]) -> str:
+    calibration, folds, labeled = result["calibration"], result["folds"], result["labeled"]
+    how = {"split": f"split, {calibration} calibration texts", "folds": f"{folds} folds"}
+    head = ["dataset", "labels", "score", "calibrated by", "level", "coverage", "SD", "mean size", "least class"]
+    lines = [
+        where(result),
+        "",
+        f"Frozen MiniLM and logistic regression, mean of {result['draws']} draws of the labels:",
+    ]
+    lines += ["", f"| {' | '.join(head)} |", "| --- | ---: | --- | --- |" + " ---: |" * 5]
+    for row in result["sets"]:
+        what = f"{row['dataset']} | {row['labeled']} | {row['score']} | {how[row['how']]} | {row['level']:g}"
+        lines.append(f"| {what} | {_of_sets(row)} |")
+    named = [name for name in result if isinstance(result[name], dict) and "scope" in result[name]]
+    lines += ["", f"MiniLM fine-tuned (LoRA, {result['epochs']:g} epochs, {labeled} labels), split, over 200 draws of "]
+    lines[-1] += f"{calibration} calibration texts among 500 held-back ones:"
+    lines += ["", "| dataset | accuracy | level | coverage | SD | mean size | least class |"]
+    lines.append("| --- |" + " ---: |" * 6)
+    for name in named:
+        for row in result[name]["sets"]:
+            lines.append(f"| {name} | {100 * result[name]['accuracy']:.1f} % | {row['level']:g} | {_of_sets(row)} |")
+    ways = {
+        "mean": "to the mean",
+        "classes": "to class means",
+        "neighbors": "to neighbors",
+        "confidence": "1 - confidence",
+    }
+    shown = {"new_above_90": "new, at 90", "other_above_90": "other, at 90"}
+    shown |= {"new_above_99": "new, at 99", "other_above_99": "other, at 99"}
+    lines += [
+        "",
+        f"Scope, {labeled} labels: AUROC of other texts against new ones, and the share of each at 90 or 99 or above:",
+    ]
+    lines += ["", f"| labels of | other texts | features | {' | '.join((*ways.values(), *shown.values()))} |"]
+    lines.append("| --- | --- | --- |" + " ---: |" * (len(ways) + len(shown)))
+    for row in [*result["scope"], *(result[name]["scope"] for name in named)]:
+        rates = [f"{row[way]:.3f}" if way in row else "" for way in ways] + [f"{100 * row[key]:.0f} %" for key in shown]
+        lines.append(f"| {row['dataset']} | {row['other']} | {row['features']} | {' | '.join(rates)} |")
+    return "\n".join(lines)
+
+
+def _of_sets(row: dict[str, Any]) -> str:
+    coverage, spread, least = (f"{100 * row[name]:.1f} %" for name in ("coverage", "coverage_sd", "least_class"))
+    return f"{coverage} | {spread} | {row['size']:.2f} | {least}"
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
@@ -332,6 +378,7 @@ PAGES = {
         forecast,
         wrong_labels,
         suggest,
+        new_texts,
         report,
         study,
         gpu,

@@ -92,6 +92,7 @@ class FineTuneResult:
         data: which texts it was trained and measured on, for `deni.json`.
         out_of_fold: predictions for the training texts by models that had not seen them; None without
             cross-validation.
+        scope: where the training texts lie as vectors, which tells what is out of scope; None where that is not known.
         added: further keys of `deni.json`, of what was fitted or measured after the training: `cross_validation`,
             `calibration`, `abstention`, `sets`, `scope`.
     """
@@ -107,6 +108,7 @@ class FineTuneResult:
     text_pair_column: str | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     out_of_fold: artifact.OutOfFold | None = None
+    scope: artifact.Scope | None = None
     added: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -141,7 +143,7 @@ class FineTuneResult:
     def classifier(self, progress: bool = False) -> Classifier:
         """The population as a function of texts."""
         trained = self.trainer.population, self.tokenizer, self.labels, self.info(), progress
-        return artifact.Classifier(*trained, voters=self.voters, out_of_fold=self.out_of_fold)
+        return artifact.Classifier(*trained, voters=self.voters, out_of_fold=self.out_of_fold, labeled=self.scope)
 
     @property
     def voters(self) -> Sequence[int] | None:
@@ -181,6 +183,8 @@ class FineTuneResult:
         """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`."""
         if self.out_of_fold is not None:
             extra_files = {**(extra_files or {}), artifact.OUT_OF_FOLD: artifact.as_bytes(self.out_of_fold)}
+        if self.scope is not None:
+            extra_files = {**(extra_files or {}), artifact.SCOPE: self.scope.as_bytes()}
         return artifact.save(
             folder,
             population=self.trainer.population,

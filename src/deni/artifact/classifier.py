@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from deni.artifact.abstention import select, why_no_abstention
 from deni.artifact.calibration import temperature_of
 from deni.artifact.out_of_fold import OutOfFold
+from deni.artifact.scope import Scope
 from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, InputError, short
 from deni.measures import Selection
+from deni.models.architectures import head_of
+from deni.models.feature_cache import passes_its_input
 from deni.models.hugging_face import accepted_inputs, logits_of
 from deni.models.pair_rows import pair_batch
 from deni.models.pairs import encodes_separately
@@ -29,6 +32,9 @@ from deni.progress import ProgressBar
 from deni.tasks import find_task, task_of
 from deni.tasks.iob2 import first_tokens
 from deni.tasks.voting import Combine, vote
+
+if TYPE_CHECKING:
+    from deni.artifact.sets import Conformal
 
 
 class Classifier:
@@ -45,6 +51,7 @@ class Classifier:
         calibrated: whether probabilities are calibrated, where the artifact has a temperature.
         out_of_fold: predictions for the training texts by models that had not seen them; None without
             cross-validation.
+        labeled: where the texts lie that it was trained on, as vectors; None where that is not known.
 
     Attributes:
         temperature: what the vote's log probabilities, or log odds, are divided by; None for none. It can be set.
@@ -72,9 +79,10 @@ class Classifier:
         voters: Sequence[int] | None = None,
         calibrated: bool = True,
         out_of_fold: OutOfFold | None = None,
+        labeled: Scope | None = None,
     ) -> None:
         self.population, self.tokenizer, self.progress, self.source = population, tokenizer, progress, source
-        self.voters, self.out_of_fold = voters, out_of_fold
+        self.voters, self.out_of_fold, self.labeled = voters, out_of_fold, labeled
         self.labels, self.info = list(labels), dict(info)
         known = self.info.get("task")
         self._task = task_of(population.model) if known is None else find_task(known)
@@ -229,6 +237,75 @@ class Classifier:
                 bar.advance(len(texts_of_batch))
         return result.numpy() if self.voters is None else result[:, list(self.voters)].numpy()
 
+    def conformal(self, level: float, labeled: OutOfFold | None = None) -> Conformal:
+        """A function of texts that gives for each the set of labels, or the interval of numbers, with the truth.
+
+        Args:
+            level: how often a set should hold it, such as 0.9.
+            labeled: predictions for labeled texts that the model has not learned, see
+                `deni.commands.calibration.read_calibration`; None for the folds of its cross-validation.
+
+        Raises:
+            InputError: a task without sets, nothing to calibrate on, or too few texts: says how many would do.
+        """
+        from deni.artifact.sets import make_conformal
+
+        return make_conformal(self, level, labeled)
+
+    def scope(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """How unlike the labeled texts each text is, `(N,)`: 99 where it is farther off than 99 % of them.
+
+        It is the Mahalanobis distance of what the first member feeds into its output layer to the mean of the labeled
+        texts, as a percentile of the same distances of these, each left out.
+
+        Raises:
+            InputError: an artifact without them, or a task of words.
+        """
+        return self.check_scope().percentiles(self.features(texts, batch_size))
+
+    def check_scope(self) -> Scope:
+        """Where the labeled texts lie; raises InputError where that is not known."""
+        if self.labeled is None:
+            where = "the model" if self.source is None else str(self.source)
+            why = f"a task of words ({self.task}) has none" if self._task.of_words else "train it again with deni train"
+            raise InputError(f"{where} does not know where its labeled texts lie, which scope needs: {why}")
+        return self.labeled
+
+    @torch.no_grad()
+    def features(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
+        """What the first member feeds into its output layer: one vector a text, `(N, D)` in float32.
+
+        Raises:
+            InputError: a model of words, or one without a single output layer; a text that is none of the model's.
+        """
+        if self._task.of_words:
+            raise InputError(f"a model of {self.task} has a vector for each token, not for each text")
+        for at, text in enumerate(texts):
+            if why := self._why_unfit(text):
+                raise InputError(f"text {at} is {short(text)}: {why}")
+        first = 0 if self.voters is None else self.voters[0]
+        order = sorted(range(len(texts)), key=lambda at: sum(map(len, texts[at])))
+        found: list[Tensor] = []
+        with (
+            self.population.alone(first) as model,
+            _passing(head_of(model)),
+            in_mode(self.population.module, training=False),
+            ProgressBar("features", len(order), shown=self.progress) as bar,
+        ):
+            for at in range(0, len(order), batch_size):
+                rows = order[at : at + batch_size]
+                vectors = logits_of(model(**self._moved(self._tokenized([texts[row] for row in rows]))))
+                if vectors.dim() != 2 or len(vectors) != len(rows):
+                    raise InputError("the model feeds no single vector a text into its output layer")
+                found.append(vectors.float().cpu())
+                bar.advance(len(rows))
+        return torch.cat(found)[np.argsort(order)].numpy() if found else np.empty((0, 0), np.float32)
+
+    def _moved(self, batch: Any) -> dict[str, Any]:
+        """What the model takes of a batch, on its device."""
+        moved = batch.to(next(iter(self.population.values.values())).device)
+        return {name: value for name, value in moved.items() if self._accepted is None or name in self._accepted}
+
     def _tokenized(self, texts: Sequence[Text]) -> Any:
         """Inputs of the model, `(B, T)`; where it encodes the texts of a pair separately `(B, T, 2)`."""
         if self._separately:
@@ -249,8 +326,7 @@ class Classifier:
             places: which tokens of the batch are meant, counted over all its texts; None for one row a text.
         """
         population = self.population
-        moved = batch.to(next(iter(population.values.values())).device)
-        inputs = {name: value for name, value in moved.items() if self._accepted is None or name in self._accepted}
+        inputs = self._moved(batch)
         for chunk in population.module.chunks:
             if self.voters is not None and not any(member in chunk for member in self.voters):
                 continue
@@ -286,6 +362,16 @@ class Classifier:
         if not (isinstance(text, tuple | list) and len(text) == 2):
             return "the model was trained on pairs, give (text, text)"
         return why_no_text(text[0]) or why_no_text(text[1])
+
+
+@contextmanager
+def _passing(layer: nn.Module) -> Iterator[None]:
+    """Inside, a layer returns what it is given."""
+    hook = layer.register_forward_hook(passes_its_input)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def words_of(text: Text) -> list[str]:

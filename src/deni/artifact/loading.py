@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from deni._version import __version__
 from deni.artifact import format_1, schema
 from deni.artifact.classifier import Classifier
-from deni.artifact.folder import BASE, FORMAT, IDS, MEMBERS
+from deni.artifact.folder import BASE, FOLDS, FORMAT, IDS, MEMBERS
 from deni.artifact.out_of_fold import read_out_of_fold
 from deni.artifact.plain import is_plain, load_plain
+from deni.artifact.scope import read_scope
 from deni.artifact.skeleton import Misfit, fill, skeleton
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
@@ -94,8 +95,56 @@ def load(
         )
     if not needs and not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder / 'config.json'} is missing: {AGAIN}")
-    members, base = _read(folder / MEMBERS, info), _read(folder / BASE, info)
-    schema.check_members(members, base, info, folder / MEMBERS)
+    file = folder / MEMBERS
+    population = _built(folder, info, _read(file, info), file, target, dtype, model_init)
+    return Classifier(
+        population,
+        tokenizer or _tokenizer(folder),
+        info["labels"],
+        info,
+        source=folder,
+        calibrated=calibrated,
+        out_of_fold=read_out_of_fold(folder),
+        labeled=read_scope(folder),
+    )
+
+
+def load_folds(
+    folder: Path, info: dict[str, Any], device: torch.device, dtype: torch.dtype | None
+) -> Population | None:
+    """The models of the folds of an artifact, run by run; None where they were not kept.
+
+    Args:
+        info: of the artifact, see `read_info`.
+        device, dtype: as those of the artifact's members.
+    """
+    file = folder / FOLDS
+    if not file.is_file():
+        if FOLDS in info.get("files", {}):
+            raise ArtifactError(f"{file} is missing: {AGAIN}")
+        return None
+    members = _read(file, info)
+    size = max((len(value) for name, value in members.items() if not name.endswith(IDS) and value.ndim), default=0)
+    return _built(folder, {**info, "runs": size // info["members"]}, members, file, device, dtype)
+
+
+def _built(
+    folder: Path,
+    info: dict[str, Any],
+    members: dict[str, Tensor],
+    file: Path,
+    target: torch.device,
+    dtype: torch.dtype | None,
+    model_init: Callable[[], nn.Module] | None = None,
+) -> Population:
+    """The members of a file of an artifact, on a device.
+
+    Args:
+        info: says how many there are.
+        members: the tensors of the file.
+    """
+    base = _read(folder / BASE, info)
+    schema.check_members(members, base, info, file)
     if info.get("dtype", "float32") == "float32":  # what was saved before it was stated, too
         members, base = _in_float32(members), _in_float32(base)
     if model_init is None:
@@ -125,14 +174,14 @@ def load(
         made = "model_init makes another model than that" if model_init else "the model does not fit:"
         raise ArtifactError(f"{folder}: {made} {misfit}") from misfit
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    schema.check_finite(members, folder / MEMBERS)
+    schema.check_finite(members, file)
     schema.check_finite({name: value for name, value in base.items() if name in parameters}, folder / BASE)
     for name in tables:
         if activate(model, ids[name]) != [name] or model.get_parameter(name).shape != members[name].shape[1:]:
-            raise ArtifactError(f"{folder / MEMBERS}: {name}{IDS} does not fit the embeddings of {CONFIG}: {AGAIN}")
+            raise ArtifactError(f"{file}: {name}{IDS} does not fit the embeddings of {CONFIG}: {AGAIN}")
     slots = trainable_slots(model)
     if slots.keys() - members.keys():
-        raise ArtifactError(f"{folder / MEMBERS}: {min(slots.keys() - members.keys())} is missing: {AGAIN}")
+        raise ArtifactError(f"{file}: {min(slots.keys() - members.keys())} is missing: {AGAIN}")
     for name, places in slots.items():
         for module, key in places:
             module._parameters[key] = nn.Parameter(first[0][name])
@@ -144,9 +193,7 @@ def load(
     population.module.eval()
     if target.type != "cpu" or dtype is not None:
         population.module.to(device=target, dtype=dtype)
-    reads = tokenizer or _tokenizer(folder)
-    own = read_out_of_fold(folder)
-    return Classifier(population, reads, info["labels"], info, source=folder, calibrated=calibrated, out_of_fold=own)
+    return population
 
 
 def _population(

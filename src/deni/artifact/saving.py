@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save as as_safetensors
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
@@ -133,6 +134,14 @@ def _json(what: Mapping[str, Any]) -> bytes:
         return f"{json.dumps(what, indent=1, ensure_ascii=False)}\n".encode()
     except UnicodeEncodeError:
         return f"{json.dumps(what, indent=1)}\n".encode()
+
+
+def members_as_bytes(population: Population) -> bytes:
+    """All members of a population as the content of a file of an artifact, which has the rest of the model."""
+    with population.plain() as model:
+        _, ids = _shared(model, population)
+    members = {**population.values, **population.module.held_values(), **ids}
+    return as_safetensors({name: value.detach().cpu().contiguous().clone() for name, value in members.items()})
 
 
 def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | None, task: str | None = None) -> Reading:

@@ -37,9 +37,15 @@ if TYPE_CHECKING:
     type=Number(),
     help="Answer only where this accuracy is supported by labels, such as 0.95; abstain from the other texts.",
 )
+@click.option(
+    "--sets",
+    type=Number(),
+    help="Add the set of labels, or the interval of numbers, that holds the right one this often, such as 0.9.",
+)
 @CALIBRATION
 @CALIBRATION_LABEL
 @CALIBRATED
+@click.option("--scope", is_flag=True, help="Add out_of_scope: how unlike the labeled texts a text is, from 0 to 100.")
 @DEVICE
 def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -> None:
     """Label the texts of FILE with MODEL.
@@ -52,17 +58,30 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
 
     With --accuracy, texts without an answer have no label and True in the column abstained. A model trained with --cv
     knows where to answer, others need --calibration FILE.
+
+    With --sets the column set has the labels of which one is right so often, the likeliest first; numbers have low and
+    high. What is promised is printed. Sets need --calibration FILE.
     """
     read = [file, model, given["calibration"]]
     check_output(output, overwrite, words=True, inputs=read)  # before seconds of imports, as the rest
     check_model(model)
     check_data(file)
     check_file(given["calibration"])
-    if given["accuracy"] is not None and not 0 < given["accuracy"] < 1:
-        raise InputError(f"--accuracy must be between 0 and 1, such as 0.95, not {given['accuracy']:g}")
+    for name, usual in (("accuracy", 0.95), ("sets", 0.9)):
+        if given[name] is not None and not 0 < given[name] < 1:
+            raise InputError(f"--{name} must be between 0 and 1, such as {usual}, not {given[name]:g}")
     from deni.commands.predict import predict_file
 
-    count = predict_file(model, file, output, **given, overwrite=overwrite, progress=True, on_selection=_say_selection)
+    count = predict_file(
+        model,
+        file,
+        output,
+        **given,
+        overwrite=overwrite,
+        progress=True,
+        on_selection=_say_selection,
+        on_sets=lambda sets: say(sets.sentence(), err=True),
+    )
     if output != "-":
         say(f"{count} texts labeled: {output}")
 

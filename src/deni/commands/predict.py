@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.artifact import load
+from deni.artifact import Conformal, load
 from deni.commands.calibration import read_calibration
 from deni.commands.reading import read_for_model
 from deni.data import Texts, check_table, is_conll, write_table
@@ -29,13 +29,16 @@ def predict_file(
     split: str | None = None,
     config_name: str | None = None,
     accuracy: float | None = None,
+    sets: float | None = None,
     calibration: str | None = None,
     label_column: str | None = None,
     calibrated: bool = True,
+    scope: bool = False,
     device: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
     on_selection: Callable[[Selection], None] | None = None,
+    on_sets: Callable[[Conformal], None] | None = None,
 ) -> int:
     """Write label, confidence, agreement and entropy of each text next to the file's columns.
 
@@ -50,11 +53,15 @@ def predict_file(
             `.conll` for words: each with the tag that a CoNLL file gives it, and the predicted one.
         accuracy: answer only where this accuracy is supported, see `deni.artifact.Classifier.selection`; other texts
             have no label, and True in the column `abstained`.
-        calibration: a file of labeled texts that the model has not learned, to tell that by, in place of its
+        sets: add `set`, the labels of which one is right so often, separated by `;` or as a list, see
+            `deni.artifact.Classifier.conformal`; in regression `low` and `high`.
+        calibration: a file of labeled texts that the model has not learned, to tell these by, in place of its
             out-of-fold predictions; `label_column` is its column of labels.
         calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
+        scope: add `out_of_scope`: how unlike the labeled texts each text is, see `deni.artifact.Classifier.scope`.
         device: where to compute, see `deni.models.devices.find_device`.
-        on_selection: called before the texts are predicted, with where answers are given.
+        on_selection, on_sets: called before the texts are predicted, with where answers are given, and with what sets
+            promise.
 
     Returns:
         how many texts there were.
@@ -65,8 +72,8 @@ def predict_file(
     """
     read = [file, model, calibration]
     check_output(output, overwrite, words=True, inputs=read)  # before the model is loaded
-    if calibration is not None and accuracy is None:
-        raise InputError("--calibration tells where an accuracy is supported: give --accuracy, or omit it")
+    if calibration is not None and accuracy is None and sets is None:
+        raise InputError("--calibration is for --accuracy and --sets: give --accuracy or --sets, or omit it")
     if calibration is not None and str(calibration) == str(file) == "-":
         raise InputError("standard input cannot be both the texts and the file of --calibration: name one of them")
     if label_column is not None and calibration is None:
@@ -74,13 +81,18 @@ def predict_file(
     classifier = load(model, device, calibrated=calibrated)
     classifier.progress = progress
     check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=read)
+    if scope:
+        classifier.check_scope()
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
-    selection = None
+    labeled = selection = conformal = None
+    if calibration is not None:
+        of_labels = {"text_column": text_column, "label_column": label_column}
+        labeled = read_calibration(classifier, calibration, text_pair_column, **of_labels)
+    if sets is not None:
+        conformal = classifier.conformal(sets, labeled)
+        if on_sets is not None:
+            on_sets(conformal)
     if accuracy is not None:
-        labeled = None
-        if calibration is not None:
-            of_labels = {"text_column": text_column, "label_column": label_column}
-            labeled = read_calibration(classifier, calibration, text_pair_column, **of_labels)
         selection = classifier.selection(accuracy, labeled)
         if on_selection is not None:
             on_selection(selection)
@@ -94,6 +106,10 @@ def predict_file(
     predictions = TASKS[classifier.task].table(found, classifier.labels)
     if selection is not None:
         predictions["abstained"] = [each["abstained"] for each in found]
+    if conformal is not None:
+        predictions = predictions.assign(**_columns(conformal, texts, format_of(output)))
+    if scope:
+        predictions["out_of_scope"] = classifier.scope(texts.texts).round(1)
     own = [name for name in predictions.columns if name in frame.columns]
     frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
     if TASKS[classifier.task].of_words:
@@ -103,6 +119,14 @@ def predict_file(
         table = pd.concat([frame, predictions], axis=1)
     write_table(table, output, overwrite, kept="the table is")
     return len(texts)
+
+
+def _columns(conformal: Conformal, texts: Texts, suffix: str) -> dict[str, list[Any]]:
+    """Sets, or intervals, as the columns of a file of this suffix."""
+    found = conformal(texts.texts)
+    if conformal.of_numbers:
+        return {"low": [low for low, _ in found], "high": [high for _, high in found]}
+    return {"set": found if suffix in (".jsonl", ".parquet") else [";".join(labels) for labels in found]}
 
 
 def _tagged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deni.artifact import scope_of
 from deni.cross_validation.calibrating import calibrate
 from deni.data import Texts
 from deni.finetune import FineTuneResult
@@ -16,3 +17,4 @@ def fit_added(result: FineTuneResult, train: Texts, dev: Texts | None = None) ->
         dev: labeled texts that it was not trained on, where there is a dev split.
     """
     result.added |= calibrate(result, dev)
+    result.scope = scope_of(result.classifier(), train.texts)

@@ -34,6 +34,15 @@ from deni.measures.comparison import (
     pitman_morgan,  # test of two paired SDs
     sd_permutation,  # test of two paired SDs that keeps its level with failed runs
 )
+from deni.measures.conformal import (
+    intervals,  # of numbers, from the residuals of calibration texts
+    mean_p_values,  # of several models, each calibrated on other texts
+    p_values,  # how ill a class fits, among calibration texts
+    prediction_sets,  # the classes whose p-value is large enough
+    probability_scores,  # how ill each class fits a text
+    texts_needed,  # the fewest calibration texts for a level
+    too_few,  # whether there are fewer
+)
 from deni.measures.cost import (
     Gain,  # gain and drop in SD per extra member-step
     gain_per_step,  # what an extra member-step buys
@@ -70,6 +79,12 @@ from deni.measures.ranks import (
     critical_difference,  # Friedman and Nemenyi
 )
 from deni.measures.resampling import other_texts  # interval of a score over other test texts
+from deni.measures.scope import (
+    Gaussian,  # where vectors of labeled texts lie
+    fit_gaussian,  # mean and shrunken covariance
+    mahalanobis,  # distances to the mean
+    percentiles,  # how many known values are below
+)
 from deni.measures.scores import (
     Score,  # the type of a score function
     accuracy,  # share of right answers
@@ -112,6 +127,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "Gain",
+    "Gaussian",
     "Importance",
     "NonInferiority",
     "PairedSpread",
@@ -136,27 +152,35 @@ __all__ = [
     "expected_calibration_error",
     "expected_shortfall",
     "failed_runs",
+    "fit_gaussian",
     "fleiss_kappa",
     "gain_per_step",
     "holm",
     "importance",
+    "intervals",
     "jensen_shannon",
     "log_sd_ratio",
     "macro_f1",
+    "mahalanobis",
     "majority_score",
     "mean_difference",
     "mean_interval",
+    "mean_p_values",
     "mitigated_sd",
     "mutual_information",
     "negative_log_likelihood",
     "non_inferior_mean",
     "non_inferior_sd",
     "other_texts",
+    "p_values",
     "paired_difference",
     "pairwise_disagreement",
     "pareto_front",
+    "percentiles",
     "pitman_morgan",
+    "prediction_sets",
     "predictive_entropy",
+    "probability_scores",
     "reliability",
     "risk_coverage",
     "sd_bootstrap",
@@ -168,4 +192,6 @@ __all__ = [
     "signed_rank_test",
     "standard_deviation",
     "temperature_scaling",
+    "texts_needed",
+    "too_few",
 ]

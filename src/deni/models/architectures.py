@@ -134,6 +134,19 @@ def head_names(model: nn.Module, trainable: list[str]) -> list[str]:
     return [name for name in trainable if name in tied]
 
 
+def head_of(model: nn.Module) -> nn.Module:
+    """The output layer (the last linear layer), or what PEFT has put around it.
+
+    Raises:
+        SettingError: a model that has no linear layer.
+    """
+    known = None if for_tokens(model) else HEADS.get(getattr(getattr(model, "config", None), "model_type", ""))
+    for name, module in model.named_modules():
+        if known and f".{name.replace('.modules_to_save.default', '')}".endswith(f".{known}"):
+            return module  # the outermost comes first
+    return model.get_submodule(_last_linear(model))
+
+
 def _last_linear(model: nn.Module) -> str:
     from torch import nn
 
