@@ -366,6 +366,54 @@ def _of_sets(row: dict[str, Any]) -> str:
     return f"{coverage} | {spread} | {row['size']:.2f} | {least}"
 
 
+def calibration(result: dict[str, Any]) -> str:
+    def arrow(row: dict[str, Any], name: str, scale: int, digits: int) -> str:
+        before, after = (f"{scale * row[when][name]:.{digits}f}" for when in ("before", "after"))
+        return f"{before} → {after}"
+
+    lines = [f"{where(result)} The classifier is {result['classifier']}.", ""]
+    lines.append("| dataset | labels | draws | accuracy, % | temperature | ECE, % | Brier score | NLL | NLL as said |")
+    lines.append("| --- |" + " ---: |" * 8)
+    for row in result["rows"]:
+        each = f"{100 * row['accuracy']:.1f} | {row['temperature']:.2f} | {arrow(row, 'ece', 100, 1)}"
+        each += f" | {arrow(row, 'brier', 1, 3)} | {arrow(row, 'nll', 1, 3)} | {row['said']['nll']:.3f}"
+        lines.append(f"| {row['dataset']} | {row['texts']:,} | {row['draws']} | {each} |")
+    lines += ["", "Other calibrators, where there are 1,000 labels and 50 of each class, on the held-back texts:", ""]
+    lines.append("| dataset | labels | NLL: temperature | vector | isotonic | labels changed, %: vector | isotonic |")
+    lines.append("| --- |" + " ---: |" * 6)
+    for row in result["rows"]:
+        if others := row["others"]:
+            losses = " | ".join(f"{others[name]['nll']:.3f}" for name in ("vector", "isotonic"))
+            changed = " | ".join(f"{100 * others[name]['changed']:.1f}" for name in ("vector", "isotonic"))
+            lines.append(f"| {row['dataset']} | {row['texts']:,} | {row['after']['nll']:.3f} | {losses} | {changed} |")
+    return "\n".join(lines)
+
+
+def abstention(result: dict[str, Any]) -> str:
+    lines = [where(result), "", f"Simulated, where the truth is known; target 0.95, {result['draws']:,} draws:", ""]
+    lines.append("| errors | labels | answers at all, % | texts answered, % | accuracy below target, % (at most 5) |")
+    lines.append("| --- |" + " ---: |" * 4)
+    for row in result["simulated"]:
+        share = " | ".join(f"{100 * row[name]:.1f}" for name in ("answers", "coverage", "below"))
+        lines.append(f"| {row['world']} | {row['texts']:,} | {share} |")
+    lines += ["", f"Held-back texts of real datasets; the classifier is {result['classifier']}.", ""]
+    head = ["dataset", "labels", "by", "target", "draws", "supported", "below the target"]
+    head += ["texts answered, %: said", "found", "accuracy, %"]
+    lines += [f"| {' | '.join(head)} |", "| --- | ---: | --- |" + " ---: |" * (len(head) - 3)]
+    by = {"answers": "out-of-fold predictions", "file": "as many labels more"}
+    for row in result["rows"]:
+        if not row["supported"]:
+            continue
+        counts = f"{row['target']} | {row['draws']} | {row['supported']} | {row['below']}"
+        shares = [f"{100 * row[name]:.1f}" for name in ("said", "coverage", "accuracy")]
+        lines.append(f"| {row['dataset']} | {row['texts']:,} | {by[row['by']]} | {counts} | {' | '.join(shares)} |")
+    supported, below = (sum(row[name] for row in result["rows"]) for name in ("supported", "below"))
+    drawn = sum(row["draws"] for row in result["rows"])
+    many = f"Of {drawn:,} draws the target was supported in {supported:,}, and not reached in {below:,}"
+    lines += ["", f"{many} ({100 * below / drawn:.1f} %; at most 5 % are promised). Rows without support are left out."]
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
@@ -390,6 +438,8 @@ PAGES = {
         startup,
     ),
     HERE.parent / "docs" / "forecast.md": (forecast,),
+    HERE.parent / "docs" / "calibration.md": (calibration,),
+    HERE.parent / "docs" / "abstention.md": (abstention,),
 }
 
 
