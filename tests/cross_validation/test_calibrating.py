@@ -82,6 +82,23 @@ def test_a_dev_split_serves_without_cross_validation(model_folder, tickets, tmp_
         assert not {"merged", "member"} & set(added["calibration"])
 
 
+def test_a_cross_validated_model_is_calibrated_and_so_is_what_is_exported(model_folder, tickets, tmp_path):
+    recipe = Recipe.of(None, "ensemble", "full", {"members": 2}, model=model_folder, epochs=1)
+    train_file(tickets, recipe=recipe, output=tmp_path / "m", cv=3, progress=False)
+    classifier, raw = (load(tmp_path / "m", "cpu", calibrated=each) for each in (True, False))
+    found, calibration = classifier.out_of_fold, classifier.info["calibration"]
+    for name, outputs in found.outputs.items():
+        assert calibration[name]["temperature"] == pytest.approx(fit_temperature(outputs[0], found.gold, 1), rel=1e-3)
+    assert set(found.outputs) == {"vote", "merged", "member"}
+    texts = read_texts(tickets).texts[:5]
+    want = log_softmax(raw.votes(texts) / calibration["vote"]["temperature"], -1)
+    assert classifier.votes(texts) == pytest.approx(want, abs=1e-6)
+    for at, folder in enumerate(export(tmp_path / "m", tmp_path / "members", "members")):
+        member = log_softmax(raw.members(texts)[:, at] / calibration["member"]["temperature"], -1)
+        assert load(folder, "cpu").votes(texts) == pytest.approx(member, abs=1e-5)
+    assert "0.95 takes 59 answers" in classifier.info["abstention"]["targets"]["0.95"]["refused"]  # there are 36
+
+
 def test_nothing_is_fitted_where_there_is_nothing_to_fit_on(fitted):
     assert calibrate(fitted()) == {}
 

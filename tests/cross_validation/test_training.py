@@ -67,6 +67,8 @@ def check_folds_alone(texts, result, planned, rows=lambda fold: fold.left_out):
         np.testing.assert_allclose(found.outputs["vote"][fold.division, at], vote, atol=1e-6)
         if "merged" in found.outputs:
             np.testing.assert_allclose(found.outputs["merged"][fold.division, at], merged, atol=1e-6)
+            member = trained.classifier().members([texts.texts[row] for row in fold.left_out])[:, 0]
+            np.testing.assert_allclose(found.outputs["member"][fold.division, at], member, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +87,7 @@ def test_folds_are_what_they_would_be_alone(texts, model_folder, doubled, strate
     result = fine_tune(texts, plan, cv=3, progress=False)
     found = result.out_of_fold
     assert found.outputs["vote"].dtype == np.float64
-    assert set(found.outputs) == ({"vote", "merged"} if votes else {"vote"})
+    assert set(found.outputs) == ({"vote", "merged", "member"} if votes else {"vote"})
     check_folds_alone(texts, result, plan_folds(texts, 3, 1, 5)[:2])
     assert found.gold == encode(texts, result.labels)
     assert found.digests == digests_of(texts.texts)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deni.artifact.out_of_fold import MEMBER, MERGED, VOTE
 from deni.measures import Calibration, calibration_scores, cross_fit_temperature, reliability
 from deni.models.architectures import head_names
 from deni.tasks import Task
 
-VOTE, MERGED, MEMBER = "vote", "merged", "member"  # what predicts: the artifact, the mean of its members, one of them
 BINS = 10  # of a reliability diagram
 
 

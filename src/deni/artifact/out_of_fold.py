@@ -20,7 +20,7 @@ from deni.models.reading import AGAIN, check_regular, read_json, told
 from deni.outputs import INFO
 
 FILE = "out_of_fold.safetensors"
-VOTE, MERGED = "vote", "merged"
+VOTE, MERGED, MEMBER = "vote", "merged", "member"
 _OUTPUTS = "outputs."  # in front of the name of a predictor, in the file
 
 
@@ -30,8 +30,8 @@ class OutOfFold:
 
     Args:
         outputs: by predictor, `(S, N, C)` as `Classifier.votes` gives: log probabilities; log odds of several labels;
-            numbers. `vote`: what the artifact predicts by; `merged`: what `export --as single` gives, absent where a
-            run ends with one member.
+            numbers. `vote`: what the artifact predicts by; `merged`: what `export --as single` gives; `member`: the
+            first member that predicts. The last two are absent where a run ends with one member.
         folds: `(S, N)`: the fold in which a text was left out, under each of S divisions.
         gold: N, as `deni.models.tokenizing.encode` gives it; of words one a word.
         digests: the SHA-256 of each text, to find it again in a file.

@@ -9,7 +9,8 @@ import numpy as np
 
 from deni.artifact import Classifier
 from deni.artifact.abstention import describe_abstention, why_no_abstention
-from deni.artifact.calibration import MEMBER, MERGED, VOTE, fit_calibration, why_not_calibrated
+from deni.artifact.calibration import fit_calibration, why_not_calibrated
+from deni.artifact.out_of_fold import MEMBER, MERGED, VOTE
 from deni.data import Texts
 from deni.finetune import FineTuneResult
 from deni.models.tokenizing import encode

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from deni.artifact import Classifier, OutOfFold, digests_of
-from deni.artifact.out_of_fold import MERGED, VOTE
+from deni.artifact.out_of_fold import MEMBER, MERGED, VOTE
 from deni.cross_validation.estimating import estimate
 from deni.cross_validation.folds import divide, training_rows
 from deni.data import Text, Texts
@@ -116,7 +116,7 @@ def _pack(result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progres
 def _left_out(
     result: FineTuneResult, trainer: PopulationTrainer, at: int, fold: Fold, texts: Texts
 ) -> dict[str, np.ndarray]:
-    """What a fold's vote, and its merged model, predict for the texts that it left out, `(n, C)`."""
+    """What a fold's vote, its merged model and its first member predict for the texts that it left out, `(n, C)`."""
     population = trainer.population
     each = population.size // len(trainer.seeds)
     frozen = {run for run in trainer.failures.runs if run // trainer.strategy.runs == at}
@@ -133,6 +133,7 @@ def _left_out(
             values[name][voters[0]] = mean
         with population.holding(values):
             found[MERGED] = _predictions(result, trainer, voters[:1], 1, given)[:, 0]
+        found[MEMBER] = vote[:, 0]
     for outputs in found.values():
         if np.isnan(outputs).any():
             raise TrainingDivergedError(f"fold {fold.fold + 1} of the cross-validation predicts NaN: its loss diverged")
