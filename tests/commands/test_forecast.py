@@ -1,5 +1,6 @@
 """What more labels would give: subsets, refusals, the command and its page."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -169,6 +170,16 @@ def test_other_kinds_of_labels_have_their_own_score(task, label_of, order):
     assert found.rare == []
     assert found.scores.value[-1] > 0.3
     assert "30 more: " in state_forecast(found)[0]
+
+
+def test_scores_that_do_not_rise_are_named():
+    generator = np.random.default_rng(1)
+    texts = texts_of(["ab"[at] for at in generator.integers(2, size=60)])
+    found = forecast_with(lambda rows, out: -np.eye(2)[np.full(len(out), len(rows) % 2)], texts, [90], repeats=1)
+    flat = dataclasses.replace(found, law=found.law._replace(scale=np.array(0.0)))
+    assert any("do not rise" in each for each in state_forecast(flat))
+    rising = dataclasses.replace(found, law=found.law._replace(scale=np.array(0.5)))
+    assert not any("do not rise" in each for each in state_forecast(rising))
 
 
 @pytest.fixture(scope="module")

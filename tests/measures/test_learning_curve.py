@@ -87,3 +87,15 @@ def test_rare_classes_widen_both_intervals_by_their_part_of_the_score():
     assert plain.gain.high[0] - gain == pytest.approx(1.6449 * 0.3 * gain, rel=1e-3)
     assert wider.gain.high[0] - gain == pytest.approx(1.6449 * np.hypot(0.3 * gain, rare), rel=1e-3)
     assert wider.score.low[0] < plain.score.low[0]
+
+
+def test_one_repeat_has_the_distance_of_its_scores_from_the_law_in_its_interval():
+    flat = np.full(6, 0.6)
+    zigzag = flat + np.array([0.05, -0.05] * 3)
+    drawn = np.stack([flat, flat])
+    smooth, rough = (forecast(SIZES, [each], drawn, 250, [500]) for each in (flat, zigzag))
+    assert smooth.gain.high[0] == pytest.approx(0)
+    distance = zigzag - fit_power_law(SIZES, zigzag).at(SIZES)
+    assert rough.gain.high[0] - rough.gain.value[0] == pytest.approx(
+        1.6449 * np.hypot(0.3 * rough.gain.value[0], np.sqrt((distance**2).mean())), rel=1e-3
+    )

@@ -411,6 +411,8 @@ def state_forecast(found: LearningCurve) -> list[str]:
             f"{each.more:,} more: {low} to {high} {metric} (90 %; most likely {gain}), so about {score} with "
             f"{each.total:,} labels."
         )
+    if float(found.law.scale) == 0:
+        said.append("The scores do not rise with the number of labels, so nothing is expected of more of them.")
     if found.rare:
         listed = ", ".join(found.rare[:5]) + (", ..." if len(found.rare) > 5 else "")
         said.append(f"Fewer than {RARE} texts have {listed}: how well that is learned with more is open.")

@@ -118,11 +118,15 @@ def forecast(
     n, curves = as_numbers("totals", totals, "T"), as_numbers("drawn", drawn, "B S")
     repeats = as_numbers("scores", scores, "R S")
     points = np.concatenate([[now], n])
-    value = fit_power_law(sizes, repeats.mean(0), highest).at(points)  # (1 + T,)
+    law = fit_power_law(sizes, repeats.mean(0), highest)
+    value = law.at(points)  # (1 + T,)
     others = fit_power_law(sizes, curves, highest).at(points)  # (B, 1 + T)
     gain = value[1:] - value[0]
-    between = repeats.var(0, ddof=1).mean() if len(repeats) > 1 else curves.var(0).mean()
-    common = (SHAPE * gain) ** 2 + (REPEATS**2) * between + rare**2
+    if len(repeats) > 1:
+        between = REPEATS**2 * repeats.var(0, ddof=1).mean()
+    else:  # how far the scores are from the law says how much a training varies
+        between = REPEATS**2 * curves.var(0).mean() + ((repeats[0] - law.at(sizes)) ** 2).mean()
+    common = (SHAPE * gain) ** 2 + between + rare**2
     quantile = norm.ppf((1 + confidence) / 2)
     of_gain = quantile * np.sqrt((others[:, 1:] - others[:, :1]).var(0) + common)
     of_score = LEVEL * quantile * np.sqrt(others.var(0)[1:] + common)
