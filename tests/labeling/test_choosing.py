@@ -68,3 +68,7 @@ def test_equal_texts_and_sure_ones_are_chosen_once_each():
 def test_a_small_pool_is_ordered():
     found = choose(np.array([0.1, 0.9, 0.5]), np.ones((3, 2)), 50)
     assert found.rows.tolist() == [1, 2, 0]
+
+
+def test_without_features_the_most_uncertain_are_chosen():
+    assert choose(np.array([0.1, 0.9, 0.5, 0.7]), None, 2).rows.tolist() == [1, 3]

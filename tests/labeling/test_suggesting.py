@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 
 from deni.artifact import digests_of, load
+from deni.artifact.scope import Scope
 from deni.data import Texts
 from deni.errors import InputError
 from deni.labeling.choosing import uncertainty
-from deni.labeling.suggesting import out_of_scope, suggest
+from deni.labeling.suggesting import suggest
 from deni.tasks import find_task
 from tests.helpers.tiny import toy_rows
 
@@ -82,11 +83,16 @@ def test_a_pool_of_labeled_texts_alone_has_nothing_to_suggest(classifier):
     assert (found.rows, found.scores, found.why, list(found.apart)) == ([], [], [], [0])
 
 
-def test_texts_in_another_direction_than_all_labeled_ones_are_out_of_scope():
-    generator = np.random.default_rng(0)
-    known = np.eye(6)[0] + generator.normal(size=(100, 6)) / 10
-    like = np.eye(6)[0] + generator.normal(size=(200, 6)) / 10
-    other = np.eye(6)[3] + generator.normal(size=(20, 6)) / 10
-    found = out_of_scope(known, np.concatenate([like, other]))
-    assert found[200:].all()
-    assert found[:200].mean() < 0.05
+def test_texts_out_of_the_scope_of_the_model_are_apart(classifier):
+    texts = list(dict.fromkeys(text for text, _ in toy_rows(10)))
+    features = classifier.features(texts)
+    scope = Scope.of(features[:20])
+    expected = [row for row, percent in enumerate(scope.percentiles(features)) if percent >= 99]
+    assert 0 < len(expected) < len(texts)
+    classifier.labeled = scope
+    try:
+        found = suggest(classifier, pool_of(texts), 5)
+    finally:
+        classifier.labeled = None
+    assert found.apart == dict.fromkeys(expected, "unlike the labeled texts")
+    assert not set(found.rows) & set(expected)

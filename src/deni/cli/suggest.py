@@ -27,7 +27,7 @@ from deni.terminal import say
 @click.option(
     "--labeled",
     metavar="FILE",
-    help="Labeled examples that MODEL was trained on: what repeats them, or is unlike them, is left out.",
+    help="Labeled examples that MODEL was trained on: what repeats them is left out.",
 )
 @click.option("--apart", metavar="FILE", help="File for the texts that are left out, each with why.")
 @click.option("--overwrite", is_flag=True, help="Replace the output files.")

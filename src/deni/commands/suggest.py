@@ -58,9 +58,8 @@ def suggest_file(
         output: `.csv`, `.tsv`, `.jsonl` or `.parquet`, also with `.gz`; `-` for CSV on standard output. A column of
             the pool with one of the new names is kept as `given_NAME`.
         n: how many.
-        labeled: the texts that the model was trained on, with the same columns: texts of the pool that repeat them, or
-            are unlike them, are left out. What an artifact trained with cross-validation was trained on is left out
-            without it.
+        labeled: the texts that the model was trained on, with the same columns: texts of the pool that repeat them are
+            left out. What an artifact trained with cross-validation was trained on is left out without it.
         apart: a file for the texts that are left out, each with why; None for none.
         device: where to compute, see `deni.models.devices.find_device`.
 

@@ -57,7 +57,7 @@ def uncertainty(task: Task, members: np.ndarray, votes: np.ndarray, lengths: Seq
     return np.bincount(owners, each, len(lengths)) / np.maximum(lengths, 1)
 
 
-def choose(uncertain: np.ndarray, features: np.ndarray, n: int) -> Chosen:
+def choose(uncertain: np.ndarray, features: np.ndarray | None, n: int) -> Chosen:
     """The texts nearest to the centers of n clusters of the most uncertain ones, the most uncertain first.
 
     The `CANDIDATES` n most uncertain texts are clustered by k-means on features of length 1, in which each counts by
@@ -65,14 +65,14 @@ def choose(uncertain: np.ndarray, features: np.ndarray, n: int) -> Chosen:
 
     Args:
         uncertain: of each text, at least 0, `(N,)`.
-        features: `(N, D)`.
+        features: `(N, D)`; None where there are none: then the most uncertain texts are chosen.
         n: how many; all where there are no more.
     """
     from sklearn.cluster import KMeans
 
     order = np.argsort(-uncertain, kind="stable")
-    if n >= len(order):
-        return Chosen(order, np.ones(len(order), dtype=int))
+    if features is None or n >= len(order):
+        return Chosen(order[:n], np.ones(len(order[:n]), dtype=int))
     candidates = order[: CANDIDATES * n]
     norms = np.linalg.norm(features[candidates], axis=1, keepdims=True)
     directions = features[candidates] / np.maximum(norms, np.finfo(float).tiny)

@@ -10,16 +10,14 @@ from scipy.special import expit
 
 from deni.artifact import Classifier
 from deni.artifact.classifier import words_of
-from deni.artifact.features import features_of
 from deni.artifact.out_of_fold import digests_of
 from deni.data import Text, Texts
-from deni.errors import short
+from deni.errors import InputError, SettingError, short
 from deni.labeling.choosing import choose, uncertainty
 from deni.tasks import TASKS, Task
 from deni.tasks.remarks import many, percent
 
-NEIGHBORS = 5  # of a text among the labeled ones
-IN_SCOPE = 0.99  # share of the labeled texts that are as near to their neighbors
+OUT_OF_SCOPE = 99  # percent of the labeled texts that are less unlike the others
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def suggest(
         classifier: the model so far.
         pool: texts without labels.
         n: how many.
-        labeled: the texts that it was trained on; what repeats them, and what is unlike them, is left out.
+        labeled: the texts that it was trained on; what repeats them is left out, as is what is out of its scope.
         digests: of texts that are labeled, see `deni.artifact.out_of_fold`.
 
     Raises:
@@ -57,9 +55,9 @@ def suggest(
     task = TASKS[classifier.task]
     apart = _apart(pool, labeled, set(digests))
     rows = np.array([row for row in range(len(pool)) if row not in apart], dtype=int)
-    features = features_of(classifier, [pool.texts[row] for row in rows]) if len(rows) else np.empty((0, 1))
-    if labeled is not None and len(rows) and len(labeled) > NEIGHBORS:
-        strange = out_of_scope(features_of(classifier, labeled.texts), features)
+    features = _features(classifier, [pool.texts[row] for row in rows]) if len(rows) else None
+    if features is not None and classifier.labeled is not None:
+        strange = classifier.labeled.percentiles(features) >= OUT_OF_SCOPE
         apart |= {int(row): "unlike the labeled texts" for row in rows[strange]}
         rows, features = rows[~strange], features[~strange]
     if not len(rows):
@@ -79,21 +77,12 @@ def suggest(
     return Suggestions(rows[chosen.rows].tolist(), score[chosen.rows].tolist(), why, dict(sorted(apart.items())))
 
 
-def out_of_scope(labeled: np.ndarray, pool: np.ndarray) -> np.ndarray:
-    """Which texts of a pool are unlike the labeled ones, `(N,)`.
-
-    They are further from their nearest labeled texts, on features of length 1, than 99 % of the labeled texts are from
-    theirs (leave-one-out; mean distance of 5).
-
-    Args:
-        labeled, pool: features, `(L, D)` and `(N, D)`.
-    """
-    from sklearn.neighbors import NearestNeighbors
-    from sklearn.preprocessing import normalize
-
-    known = NearestNeighbors(n_neighbors=NEIGHBORS).fit(normalize(labeled))
-    usual = known.kneighbors()[0].mean(1)  # without the text itself
-    return known.kneighbors(normalize(pool))[0].mean(1) > np.quantile(usual, IN_SCOPE, method="higher")
+def _features(classifier: Classifier, texts: Sequence[Text]) -> np.ndarray | None:
+    """The vectors of texts `(N, D)`; None for a model that has none, such as one of words."""
+    try:
+        return classifier.features(texts)
+    except (InputError, SettingError):
+        return None
 
 
 def _apart(pool: Texts, labeled: Texts | None, digests: Collection[str]) -> dict[int, str]:
