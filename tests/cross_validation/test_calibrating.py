@@ -141,7 +141,7 @@ def test_a_training_tells_it_in_its_card_its_page_and_on_the_terminal(model_fold
     monkeypatch.setattr("deni.commands.train.fine_tune", _with_predictions(fine_tune))
     report = TrainingReport("model", "deni train")
     recipe = Recipe.of(None, "default", "full", {}, model=model_folder, epochs=1)
-    file = write_csv(tmp_path / "rows.csv", toy_rows(10))
+    file = write_csv(tmp_path / "rows.csv", toy_rows(30))
     train_file(file, recipe=recipe, output=tmp_path / "m", extra_files=report, progress=False)
     info = read_info(tmp_path / "m")
     temperature = f"{info['calibration']['vote']['temperature']:.2f}"
@@ -159,11 +159,15 @@ def test_a_training_tells_it_in_its_card_its_page_and_on_the_terminal(model_fold
 
 
 def _with_predictions(train):
-    """A training that has out-of-fold predictions."""
+    """A training that has out-of-fold predictions for its texts: few are wrong, and all are too sure."""
 
-    def trained(*args, **settings):
-        result = train(*args, **settings)
-        result.out_of_fold = drawn()
+    def trained(texts, *args, **settings):
+        result = train(texts, *args, **settings)
+        gold, generator = encode(texts, result.labels), np.random.default_rng(0)
+        logits = generator.normal(size=(len(gold), 3)) + 4 * np.eye(3)[gold]
+        outputs = {"vote": log_softmax(3 * logits, -1)[None]}
+        folds = generator.integers(5, size=(1, len(gold)))
+        result.out_of_fold = OutOfFold(outputs, folds, gold, digests_of(texts.texts), result.labels)
         return result
 
     return trained
