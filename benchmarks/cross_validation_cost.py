@@ -30,6 +30,7 @@ def train(file: Path, output: Path, epochs: float | None, *flags: str) -> dict[s
     _, status, used = os.wait4(started.pid, 0)
     if status:
         sys.exit(f"deni {' '.join(command)} failed")
+    print(f"{used.ru_utime + used.ru_stime:.0f} seconds", flush=True)
     info = json.loads((output / "deni.json").read_text())
     return {
         "seconds": used.ru_utime + used.ru_stime,

@@ -7,12 +7,11 @@ python benchmarks/interval_coverage.py --folds    # of cross-validated estimates
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from importlib.metadata import version
 
 import numpy as np
-from common import RESULTS, environment, write
+from common import environment, write
 from scipy.stats import norm
 from tqdm import tqdm
 
@@ -105,18 +104,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=4000)
     parser.add_argument("--resamples", type=int, default=1000)
-    parser.add_argument("--folds", action="store_true", help="only of cross-validated estimates; the rest stays")
+    parser.add_argument("--folds", action="store_true", help="only of cross-validated estimates, see fold_coverage.py")
     parser.add_argument("--draws", type=int, default=300, help="draws of labels from each dataset, with --folds")
-    parser.add_argument("--output", default="interval_coverage", help="name of the result")
+    parser.add_argument("--output", help="name of the result")
     args = parser.parse_args()
-    before = RESULTS / "interval_coverage.json"
-    known = json.loads(before.read_text(encoding="utf-8")) if before.exists() else {}
     if args.folds:
         import fold_coverage  # with scikit-learn and an encoder
 
         here = environment()
         here["versions"] |= {name: version(name) for name in ("numpy", "scipy", "scikit-learn")}
-        write(args.output, {**known, "folds": {**here, **fold_coverage.run(args.times // 4, args.draws)}})
+        write(args.output or "fold_coverage", {**here, **fold_coverage.run(args.times // 4, args.draws)})
         return
     generator = np.random.default_rng(0)
     result = environment()
@@ -131,7 +128,7 @@ def main() -> None:
         for seeds, confidence in OF_MEANS
         for name, by in WORLDS.items()
     ]
-    write(args.output, {**result, **{name: known[name] for name in ("folds",) if name in known}})
+    write(args.output or "interval_coverage", result)
 
 
 if __name__ == "__main__":

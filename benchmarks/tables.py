@@ -138,6 +138,44 @@ def suggest(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def fold_coverage(result: dict[str, Any]) -> str:
+    least = "; ".join(
+        f"{factor}: {100 * lowest['simulation']:.1f} % and {100 * lowest['validation']:.1f} %"
+        for factor, lowest in list(result["least_coverage"].items())[:9:2]
+    )
+    lines = [
+        where(result),
+        "",
+        f"Intervals of 95 % from {result['folds']} folds; {result['times']} simulations a row. Factor "
+        f"{result['factor']:g}: the smallest with which each row of the simulation has at least "
+        f"{100 * result['least']:g} %, and so have the real texts at each number of labels, mean over datasets and "
+        f"scores. The lowest of both by factor: {least}.",
+    ]
+    parts = (
+        ("simulation", "world", "simulated"),
+        ("validation", "data", f"real texts, {result['draws']} draws of labels a row"),
+    )
+    for part, key, head in parts:
+        lines += [
+            "",
+            f"| {head} | labels | score | true | estimate | corrected t | with the factor | its length | bootstrap | "
+            "its length |",
+            "| --- | ---: | --- |" + " ---: |" * 7,
+        ]
+        for row in result[part]:
+            shares = [f"{100 * row[name]:.1f} %" for name in ("corrected t", "widened")]
+            values = [f"{100 * row[name]:.1f}" for name in ("true", "estimate")]
+            boot = f"{100 * row['bootstrap']:.1f} % | {100 * row['bootstrap length']:.1f}"
+            cells = [row[key], str(row["labels"]), row["score"], *values, *shares, f"{100 * row['length']:.1f}", boot]
+            lines.append(f"| {' | '.join(cells)} |")
+    for part, _, _ in parts:
+        for labels in dict.fromkeys(row["labels"] for row in result[part]):
+            rows = [row for row in result[part] if row["labels"] == labels]
+            mean, boot = (100 * statistics.mean(row[name] for row in rows) for name in ("widened", "bootstrap"))
+            lines += ["", f"Mean of the {part} at {labels} labels: {mean:.1f} %, the bootstrap {boot:.1f} %."]
+    return "\n".join(lines)
+
+
 def by_seed(result: dict[str, Any], columns: list[str]) -> list[str]:
     """A row for each cell without its seed (the last part of its name): n, mean, SD, range, member-steps, seconds."""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -427,6 +465,7 @@ PAGES = {
         wrong_labels,
         suggest,
         new_texts,
+        fold_coverage,
         report,
         study,
         gpu,

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from deni.measures.folds import WIDENED
 from deni.tuning import TUNINGS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -68,3 +70,12 @@ def test_the_demo_in_the_readme_is_what_a_demo_printed():
         for row in rows
     ]
     assert shown == want
+
+
+def test_intervals_from_folds_are_as_wide_as_their_coverage_asks():
+    found = json.loads((BENCHMARKS / "results" / "fold_coverage.json").read_text())
+    assert found["factor"] == WIDENED
+    assert all(row["widened"] >= 0.93 for row in found["simulation"])
+    for labels in (50, 200, 500):
+        rows = [row for row in found["validation"] if row["labels"] == labels]
+        assert np.mean([row["widened"] for row in rows]) >= 0.93 > np.mean([row["bootstrap"] for row in rows])

@@ -110,3 +110,24 @@ def test_standard_input_is_refused():
 
 def test_the_store_is_beside_the_file_or_here():
     assert diagnose_plan.default_store("trec") == Path("trec.diagnose.db")
+
+
+def test_folds_give_the_score_to_expect_of_one_model(diagnose):
+    flags = (*SMALL, "--no-investigate", "--no-trial", "--no-baselines", "--cv", "3")
+    dry = diagnose(*flags, "--dry-run")
+    assert "one model on all of these texts, and 3 without a fold each" in " ".join(dry.output.split())
+    result = diagnose(*flags, "--json", "--no-progress")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["cross_validation"]
+    assert (found["folds"], found["metric"]) == (3, "macro_f1")
+    assert found["low"] <= found["score"] <= found["high"]
+    shown = " ".join(diagnose(*flags, "--no-progress").output.split())
+    assert f"expect macro F1 {100 * found['score']:.1f} (95 % interval" in shown
+    assert "estimated by training on 67 % of the labels in 3 folds" in shown
+
+
+def test_more_folds_than_texts_of_a_class_are_refused(diagnose):
+    result = diagnose(*SMALL, "--cv", "7")
+    assert result.exit_code == 2
+    assert "no class has 7 texts" in " ".join(result.output.split())
+    assert not diagnose.store.exists()

@@ -292,7 +292,8 @@ def test_predictions_onto_a_full_disk_are_elsewhere(train, tmp_path, small_disk,
     assert "out.csv cannot be written (No space left on device): free space or choose another place" in said.output
     disk = small_disk("64k")
     call = deni.artifact.Classifier.__call__
-    monkeypatch.setattr(deni.artifact.Classifier, "__call__", lambda *args: (disk.fill(), call(*args))[1])
+    filled = lambda *args, **given: (disk.fill(), call(*args, **given))[1]  # noqa: E731
+    monkeypatch.setattr(deni.artifact.Classifier, "__call__", filled)
     said = CliRunner().invoke(main, ["predict", str(model), tickets, "--output", str(disk.folder / "out.csv")])
     assert said.exit_code == 2
     place = Path(said.stderr.partition("the table is in ")[2].partition(";")[0])

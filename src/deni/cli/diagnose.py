@@ -42,7 +42,8 @@ RECIPE = (
 )
 AS_IN_TRAIN = ("model", "tuning", "preset", "protocol", "labelled", "test_size", "block")
 GROUPS = {
-    "What everyone needs": "model tuning strategy text_column label_column labelled seeds budget store dry_run as_json",
+    "What everyone needs": "model tuning strategy text_column label_column labelled seeds budget cv store dry_run "
+    "as_json",
     "Data": "text_pair_column test_size split config_name augmented block preset protocol",
     "Training": "epochs learning_rate batch_size max_length dropout pooling normalize_features pairs bf16",
     "What is investigated and tried": "investigate sources configurations values trial candidates trial_seeds",
@@ -128,6 +129,12 @@ TUNING_FIELDS = {field.name for cls in TUNINGS.values() for field in dataclasses
 @click.option(
     "--trial-seeds", type=click.IntRange(max=MOST), default=5, show_default=True, help="Runs of each candidate."
 )
+@click.option(
+    "--cv",
+    type=click.IntRange(min=2, max=MOST),
+    metavar="FOLDS",
+    help="Also estimate the score of one model by cross-validation in so many folds, such as 5.",
+)
 @click.option("--store", help="File that keeps the results.  [default: FILE.diagnose.db]")
 @click.option("--dry-run", is_flag=True, help="Check everything and print the cost, without training.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -156,6 +163,10 @@ def command(file: str, dry_run: bool, as_json: bool, **given: Any) -> None:
     if dry_run:
         print_costs(planned.diagnosis, planned.left, console())
         say(planned.run.estimate())
+        if planned.cv is not None:
+            say(
+                f"Cross-validation comes on top: one model on all of these texts, and {planned.cv} without a fold each."
+            )
         return
     found = planned.findings()
     if as_json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deni.cross_validation.folds import check_folds
 from deni.diagnose.findings import Findings, findings
 from deni.diagnose.plan import Diagnosis, ask, default_store, plan_diagnosis
 from deni.outputs import check_store
@@ -24,18 +26,33 @@ class PlannedDiagnosis:
         store: the file of their results.
         left: keys of the cells that the store has not.
         run: trains these.
+        cv: how many folds estimate the score; None for no cross-validation.
     """
 
     diagnosis: Diagnosis
     store: Path
     left: set[str]
     run: Run
+    cv: int | None = None
 
     def findings(self) -> Findings:
         """Train what is left, and say what all runs show."""
         with Store(self.store, create=True) as opened:
             self.run.into(opened)
-            return findings(self.diagnosis, opened)
+            found = findings(self.diagnosis, opened)
+        if self.cv is None:
+            return found
+        from deni.finetune import fine_tune
+
+        one = fine_tune(
+            self.diagnosis.train,
+            self.diagnosis.seeds[0].recipe,
+            cv=self.cv,
+            block=self.diagnosis.question.cell.block,
+            progress=self.run.progress,
+            device=self.run.device,
+        )
+        return dataclasses.replace(found, cross_validation=one.added["cross_validation"])
 
 
 def diagnose_file(
@@ -75,6 +92,7 @@ def diagnose_file(
     trial: bool = True,
     trial_seeds: int = 5,
     baselines: Mapping[str, Mapping[str, Any]] | None = None,
+    cv: int | None = None,
     store: str | Path | None = None,
     runner: str = "serial",
     workers: int | None = None,
@@ -99,6 +117,8 @@ def diagnose_file(
         candidates: strategies to try; empty for `deni.diagnose.plan.CANDIDATES`.
         trial: whether to try any.
         baselines: name -> settings; None for `deni.diagnose.plan.RIVALS`.
+        cv: how many folds of the labeled texts estimate the score of one model, see `deni.finetune.fine_tune`; None
+            for no cross-validation. It is trained each time: the store does not keep it.
         store: None for a file next to the texts.
         runner, workers, pack, threads, address, gpus_per_worker, device, progress: see `deni.study.execution.run.Run`.
 
@@ -145,6 +165,8 @@ def diagnose_file(
     )
     place = check_store(store or default_store(file), [file, augmented])
     diagnosis = plan_diagnosis(question)
+    if cv is not None:
+        check_folds(diagnosis.train, cv)
     left = diagnosis.left(place)
     run = Run(
         diagnosis.study,
@@ -158,4 +180,4 @@ def diagnose_file(
         device=device,
         progress=progress,
     )
-    return PlannedDiagnosis(diagnosis, place, {each.key for each in left}, run)
+    return PlannedDiagnosis(diagnosis, place, {each.key for each in left}, run, cv)

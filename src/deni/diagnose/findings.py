@@ -154,6 +154,7 @@ class Findings:
         spread: of the diagnosed strategy.
         golden: scores of runs that vary all sources.
         sources, trials, rivals, left_out: by name.
+        cross_validation: the estimate from folds, see `deni.cross_validation.estimate`; None where none was asked for.
     """
 
     strategy: str
@@ -166,6 +167,7 @@ class Findings:
     trials: Mapping[str, Trial]
     rivals: Mapping[str, Rival]
     left_out: Mapping[str, str]
+    cross_validation: Mapping[str, Any] | None = None
 
     @property
     def best(self) -> str | None:

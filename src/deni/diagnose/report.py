@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from deni.cross_validation.estimating import sentences
 from deni.diagnose.findings import Findings, Spread, Trial
 from deni.diagnose.plan import Diagnosis
 from deni.measures import LEAST_SEEDS, standard_deviation
@@ -55,6 +57,8 @@ def print_findings(found: Findings, console: Console) -> None:
 def _rendered(found: Findings) -> Iterator[RenderableType]:
     yield f"{headline(found)}\n"
     yield f"{_of_seeds(found)}\n"
+    if found.cross_validation is not None:
+        yield f"{of_folds(found.cross_validation)}\n"
     if found.rivals:
         yield f"{of_rivals(found)}\n"
     if found.sources:
@@ -105,6 +109,17 @@ def _of_seeds(found: Findings) -> str:
         f"With {seeds} seeds the SD itself is known only to lie between {_points(spread.sd.low)} and "
         f"{_points(spread.sd.high)} (95 %). Two seeds disagree on {100 * spread.disagreement:.1f} % of the "
         f"{found.test_texts} test texts. {_failed(spread)} All were trained on {found.train_texts} texts."
+    )
+
+
+def of_folds(estimated: Mapping[str, Any]) -> str:
+    """The score to expect of one model that is trained on these texts, from their folds."""
+    how, assumes = sentences(estimated)
+    low, high = (_points(estimated[name]) for name in ("low", "high"))
+    return (
+        f"One model trained on these texts: expect macro F1 {_points(estimated['score'])} "
+        f"({100 * estimated['confidence']:.0f} % interval {low} to {high}), {how} in {estimated['folds']} folds; it "
+        f"{assumes}."
     )
 
 
