@@ -123,6 +123,7 @@ def test_a_pickled_estimator_predicts_the_same(fitted):
     loaded = pickle.loads(pickle.dumps(fitted))
     assert np.array_equal(loaded.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
     assert np.array_equal(pickle.loads(pickle.dumps(loaded)).predict_proba(TEXTS), fitted.predict_proba(TEXTS))
+    np.testing.assert_array_equal(loaded.classifier_.scope(TEXTS), fitted.classifier_.scope(TEXTS))
 
 
 def test_it_works_in_a_pipeline_and_a_grid_search(estimator):

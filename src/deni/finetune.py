@@ -52,6 +52,7 @@ from deni.training.trainer import PopulationTrainer
 
 if TYPE_CHECKING:
     from deni.artifact import Classifier
+    from deni.population import Population
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class FineTuneResult:
         out_of_fold: predictions for the training texts by models that had not seen them; None without
             cross-validation.
         scope: where the training texts lie as vectors, which tells what is out of scope; None where that is not known.
+        folds: the models of a cross-validation, run by run, where they are kept.
         added: further keys of `deni.json`, of what was fitted or measured after the training: `cross_validation`,
             `calibration`, `abstention`, `sets`, `scope`.
     """
@@ -109,6 +111,7 @@ class FineTuneResult:
     data: Mapping[str, Any] = field(default_factory=dict)
     out_of_fold: artifact.OutOfFold | None = None
     scope: artifact.Scope | None = None
+    folds: Population | None = None
     added: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -183,6 +186,8 @@ class FineTuneResult:
         """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`."""
         if self.out_of_fold is not None:
             extra_files = {**(extra_files or {}), artifact.OUT_OF_FOLD: artifact.as_bytes(self.out_of_fold)}
+        if self.folds is not None:
+            extra_files = {**(extra_files or {}), artifact.FOLDS: artifact.members_as_bytes(self.folds)}
         if self.scope is not None:
             extra_files = {**(extra_files or {}), artifact.SCOPE: self.scope.as_bytes()}
         return artifact.save(
@@ -226,6 +231,7 @@ def fine_tune(
     output: str | Path | None = None,
     cv: int | None = None,
     cv_seeds: int = 1,
+    keep_folds: bool = False,
     block: int = 0,
 ) -> FineTuneResult:
     """Train a population on labeled examples.
@@ -247,6 +253,7 @@ def fine_tune(
         cv: also train so many models that each leave a part of the texts out, see `deni.cross_validation`; the result
             has their `out_of_fold` predictions, and an estimate in `added`. The model itself stays as it is without.
         cv_seeds: how many times the texts are divided anew for `cv`, each time with other seeds.
+        keep_folds: whether the artifact keeps the models of `cv`, see `deni.artifact.Classifier.conformal`.
         block: seed of these divisions, where `recipe.source_seeds` has none for data_split.
 
     Raises:
@@ -312,7 +319,7 @@ def fine_tune(
     if cv is not None and not result.interrupted:
         from deni.cross_validation import cross_validate, fit_added
 
-        cross_validate(result, train, cv, cv_seeds, block, progress)
+        cross_validate(result, train, cv, cv_seeds, block, progress, keep_folds)
         fit_added(result, train)
     return result
 

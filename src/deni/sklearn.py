@@ -180,6 +180,10 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             cv_seeds=self.cv_seeds,
             block=int(seed),
         )
+        if fitted.scope is None:
+            from deni.artifact import scope_of
+
+            fitted.scope = scope_of(fitted.classifier(), named.texts)
         classifier = fitted.classifier()
         # All at once: a fit that fails leaves the one before as it was.
         self.classes_, self.fitted_, self.classifier_ = classes, fitted, classifier
@@ -254,6 +258,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
                     info=fitted.info() if fitted is not None else classifier.info,
                     kept=False,
                     voters=classifier.voters,
+                    extra_files={} if classifier.labeled is None else {artifact.SCOPE: classifier.labeled.as_bytes()},
                 )
                 archive = io.BytesIO()
                 with tarfile.open(fileobj=archive, mode="w") as tar:

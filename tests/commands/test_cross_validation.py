@@ -70,6 +70,7 @@ def test_without_it_a_fifth_is_held_back_as_ever(train, tmp_path):
     [
         (["--cv", "1"], "--cv must be at least 2, not 1"),
         (["--cv-seeds", "2"], "--cv-seeds divides the texts of --cv anew"),
+        (["--keep-folds"], "--keep-folds keeps the models of --cv"),
         (["--cv", "3", "--dev", "0.1"], "--dev chooses the best epoch"),
         (["--cv", "15"], "no class has 15 texts, one for each fold"),
         (["--cv", "3", "--test-size", "4"], "no test split unless test is given"),

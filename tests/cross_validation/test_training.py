@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from deni import finetune
-from deni.artifact import Classifier, digests_of, load, read_out_of_fold
+from deni.artifact import FOLDS, Classifier, digests_of, load, read_out_of_fold
 from deni.cross_validation import cross_validate, training
 from deni.cross_validation.training import plan_folds
 from deni.data import Texts, read_texts
-from deni.errors import SettingError, TrainingDivergedError
+from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import fine_tune
 from deni.models.tokenizing import encode
 from deni.population import Population, mean_of_members
@@ -215,7 +215,7 @@ def test_folds_that_cannot_be_a_pack_are_trained_one_by_one(texts, model_folder,
     expected = fine_tune(texts, plan, cv=3, progress=False).out_of_fold
     pack, asked = training._pack, []
 
-    def refuse(result, texts, planned, progress):
+    def refuse(result, texts, planned, progress, keep=False):
         asked.append(len(planned))
         if len(planned) > 1:
             raise SettingError("6 members need about 9 GiB, 1 GiB are free")
@@ -242,3 +242,41 @@ def test_the_artifact_has_predictions_and_estimate(texts, model_folder, tmp_path
     np.testing.assert_array_equal(found.outputs["vote"], result.out_of_fold.outputs["vote"])
     info = load(tmp_path / "model").info
     assert info["cross_validation"] == json.loads(json.dumps(result.added["cross_validation"]))
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_kept_models_of_the_folds_predict_as_they_were_measured(texts, model_folder, tmp_path, tuning):
+    plan = recipe(model_folder, "delayed_ensemble", tuning, settings=FORK)
+    result = fine_tune(texts, plan, cv=3, cv_seeds=2, keep_folds=True, progress=False)
+    classifier = load(result.save(tmp_path / "model"), "cpu")
+    assert FOLDS in classifier.info["files"]
+    conformal = classifier.conformal(0.8)
+    votes, found = conformal.votes(texts.texts), result.out_of_fold  # (6, N, C)
+    for model, (division, fold) in enumerate(np.ndindex(2, 3)):
+        left_out = found.folds[division] == fold
+        np.testing.assert_allclose(votes[model][left_out], found.outputs["vote"][division, left_out], atol=1e-6)
+    assert (conformal.models, conformal.texts, conformal.guarantee) == (6, 18, pytest.approx(0.6))
+    assert [each[0] in result.labels for each in conformal(["where is it"])] == [True]
+
+
+def test_models_of_folds_that_are_not_asked_for_are_not_kept(texts, model_folder, tmp_path):
+    result = fine_tune(texts, recipe(model_folder, epochs=1), cv=3, progress=False)
+    classifier = load(result.save(tmp_path / "model"), "cpu")
+    assert result.folds is None
+    assert FOLDS not in classifier.info["files"]
+    with pytest.raises(InputError, match="or train it with --cv 5 --keep-folds"):
+        classifier.conformal(0.8)
+
+
+def test_models_that_cannot_share_a_batch_are_not_kept_with_a_warning(texts, model_folder, monkeypatch):
+    plain = training._pack
+
+    def one_by_one(result, texts, planned, *rest):
+        if len(planned) > 1:
+            raise SettingError("they do not fit")
+        return plain(result, texts, planned, *rest)
+
+    monkeypatch.setattr(training, "_pack", one_by_one)
+    with pytest.warns(InputWarning, match="the models of the folds are not kept: they do not fit"):
+        result = fine_tune(texts, recipe(model_folder, epochs=1), cv=3, keep_folds=True, progress=False)
+    assert result.folds is None

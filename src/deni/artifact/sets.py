@@ -39,6 +39,7 @@ class Conformal:
         scores: K arrays: how ill the true labels of texts fit that a model has not learned, see `deni.measures`.
         votes: what the K models predict for texts, `(K, N, C)`.
         labels: class names in the order of the outputs.
+        texts: how many labeled texts it is calibrated on.
         of_numbers: whether it gives intervals.
 
     Example: `deni.load("model/").conformal(0.9)(["where is my parcel"])` is `[["delivery"]]`.
@@ -48,17 +49,13 @@ class Conformal:
     scores: Sequence[np.ndarray]
     votes: Callable[[Sequence[Text]], np.ndarray]
     labels: Sequence[str]
+    texts: int
     of_numbers: bool = False
 
     @property
     def models(self) -> int:
         """K: 1, or that of the folds."""
         return len(self.scores)
-
-    @property
-    def texts(self) -> int:
-        """How many labeled texts it is calibrated on."""
-        return sum(map(len, self.scores))
 
     @property
     def guarantee(self) -> float:
@@ -130,7 +127,7 @@ def make_conformal(classifier: Classifier, level: float, labeled: OutOfFold | No
     if folder is None or found is None or population is None:
         raise InputError(
             f"{where} has nothing that prediction sets could be calibrated on: give labeled texts that it has not "
-            "learned with --calibration FILE"
+            "learned with --calibration FILE, or train it with --cv 5 --keep-folds"
         )
     models = Classifier(population, classifier.tokenizer, classifier.labels, classifier.info, classifier.progress)
     parts = [
@@ -140,6 +137,9 @@ def make_conformal(classifier: Classifier, level: float, labeled: OutOfFold | No
     ]
     if population.size % len(parts):
         raise ArtifactError(f"{folder / FOLDS} has {population.size} members, which are no {len(parts)} folds: {AGAIN}")
+    each = population.size // len(parts)
+    if population.size > each:  # fold by fold, as they were measured; all together would take their memory at once
+        population.module.choose(population.engine_name, each)
     return _calibrated(classifier, task, level, found, parts, lambda texts: _votes(models, texts, len(parts)))
 
 
@@ -166,7 +166,7 @@ def _calibrated(
         )
     outputs, gold = found.outputs[VOTE], np.asarray(found.gold)
     scores = [_scores_of_truth(outputs[division, rows], gold[rows], task) for division, rows in parts]
-    return Conformal(level, scores, votes, classifier.labels, not task.chooses)
+    return Conformal(level, scores, votes, classifier.labels, found.folds.shape[1], not task.chooses)
 
 
 def _scores_of_truth(outputs: np.ndarray, gold: np.ndarray, task: Task) -> np.ndarray:

@@ -60,7 +60,8 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
     knows where to answer, others need --calibration FILE.
 
     With --sets the column set has the labels of which one is right so often, the likeliest first; numbers have low and
-    high. What is promised is printed. Sets need --calibration FILE.
+    high. What is promised is printed. A model trained with --cv and --keep-folds knows sets, others need --calibration
+    FILE.
     """
     read = [file, model, given["calibration"]]
     check_output(output, overwrite, words=True, inputs=read)  # before seconds of imports, as the rest

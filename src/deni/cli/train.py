@@ -45,7 +45,7 @@ SEEDED = {
 GROUPS = {
     "What everyone needs": "output model tuning strategy preset text_column label_column labelled test cv explain "
     "baselines no_baselines resume resume_from overwrite",
-    "Data": "data task label_order text_pair_column dev test_size cv_seeds split config_name protocol",
+    "Data": "data task label_order text_pair_column dev test_size cv_seeds keep_folds split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
@@ -134,6 +134,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.option(
     "--cv-seeds", type=Whole(), help="How many times --cv divides the texts anew, with other seeds.  [default: 1]"
 )
+@click.option("--keep-folds", is_flag=True, help="Keep the models of --cv in the artifact, for deni predict --sets.")
 @training.TEST_SIZE
 @click.option("--dev", help="Dev split to choose the best epoch on: a file, or a fraction of the texts.")
 @data_options
@@ -231,6 +232,8 @@ def command(
             raise click.UsageError(f"--{name.replace('_', '-')} must be at least {least}, not {given[name]}")
     if given["cv"] is None and given["cv_seeds"] is not None:
         raise click.UsageError("--cv-seeds divides the texts of --cv anew: give --cv, too")
+    if given["cv"] is None and given["keep_folds"]:
+        raise click.UsageError("--keep-folds keeps the models of --cv: give --cv, too")
     if given["cv"] is not None and given["dev"] is not None:
         raise click.UsageError("--dev chooses the best epoch of one model, and the models of --cv have none: give one")
     start = None if given["resume_from"] is None else named(given["resume_from"])
@@ -251,7 +254,7 @@ def command(
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
     names = (
-        *("output", "test", "test_size", "dev", "cv", "cv_seeds", "labelled", "block", "protocol"),
+        *("output", "test", "test_size", "dev", "cv", "cv_seeds", "keep_folds", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
         *("overwrite", "resume", "resume_from", "save_steps", "report_to", "device", "progress"),
     )

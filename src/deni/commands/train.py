@@ -65,6 +65,7 @@ def train_file(
     dev: str | None = None,
     cv: int | None = None,
     cv_seeds: int | None = None,
+    keep_folds: bool = False,
     labelled: int | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
@@ -98,6 +99,7 @@ def train_file(
         cv: how many folds estimate the score of the model, which is trained on all texts but those of `test`; None for
             no cross-validation. See `deni.finetune.fine_tune`.
         cv_seeds: how many times the texts are divided into folds anew; None for once.
+        keep_folds: whether the artifact keeps the models of `cv`, for `deni predict --sets`.
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
         text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
@@ -131,6 +133,8 @@ def train_file(
     preset = preset or protocol
     if cv is None and cv_seeds is not None:
         raise InputError("cv_seeds divides the texts of cv anew: give cv, too, or omit it")
+    if cv is None and keep_folds:
+        raise InputError("keep_folds keeps the models of cv: give cv, too, or omit it")
     if test == "auto":
         test = HELD_OUT if cv is None else None
     if test is None and test_size is not None and cv is not None:
@@ -204,7 +208,7 @@ def train_file(
 
     try:
         if cv is not None:  # after the model, which is saved if this fails or is interrupted
-            cross_validate(result, train, cv, cv_seeds or 1, block, progress)
+            cross_validate(result, train, cv, cv_seeds or 1, block, progress, keep_folds)
         fit_added(result, train, developed)
         evaluation = None if tested is None else result.test(tested, progress)
         if evaluation is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ from deni.artifact.out_of_fold import MEMBER, MERGED, VOTE
 from deni.cross_validation.estimating import estimate
 from deni.cross_validation.folds import divide, training_rows
 from deni.data import Text, Texts
-from deni.errors import SettingError, TrainingDivergedError
+from deni.errors import InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import FineTuneResult, Reads, StopOnInterrupt, bar_of, make_arguments, make_trainer
 from deni.models.tokenizing import encode
-from deni.population import mean_of_members
+from deni.population import Population, mean_of_members
 from deni.randomness import derive
 from deni.tasks import TASKS
 from deni.training.trainer import PopulationTrainer
@@ -62,7 +63,13 @@ def plan_folds(texts: Texts, folds: int, divisions: int, seed: int, block: int =
 
 
 def cross_validate(
-    result: FineTuneResult, texts: Texts, folds: int = 5, divisions: int = 1, block: int = 0, progress: bool = False
+    result: FineTuneResult,
+    texts: Texts,
+    folds: int = 5,
+    divisions: int = 1,
+    block: int = 0,
+    progress: bool = False,
+    keep: bool = False,
 ) -> None:
     """Give a trained model its out-of-fold predictions, and an estimate of its score from them.
 
@@ -75,6 +82,7 @@ def cross_validate(
         folds: into how many parts the texts are divided; each is left out once.
         divisions: how many times they are divided, each time with other seeds.
         block: decides how the texts are divided, where the recipe has no seed of data_split.
+        keep: whether the models of the folds are kept, as `result.folds`.
 
     Raises:
         TrainingDivergedError: a fold without a run that has a finite loss.
@@ -83,16 +91,24 @@ def cross_validate(
     block = recipe.source_seeds.get("data_split", block)
     planned = plan_folds(texts, folds, divisions, recipe.seed, block)
     try:
-        found = _pack(result, texts, planned, progress)
+        found, result.folds = _pack(result, texts, planned, progress, keep)
     except SettingError as error:  # such as a model that runs cannot share a batch of, or too little memory
         logger.warning("folds are trained one after another: %s", error)
-        found = [each for fold in planned for each in _pack(result, texts, [fold], progress)]
+        found = [each for fold in planned for each in _pack(result, texts, [fold], progress)[0]]
+        if keep:
+            warnings.warn(f"the models of the folds are not kept: {error}", InputWarning, stacklevel=2)
     result.out_of_fold = _collect(texts, planned, found, result.labels)
     result.added["cross_validation"] = estimate(result.out_of_fold, TASKS[recipe.task])
 
 
-def _pack(result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progress: bool) -> list[dict[str, np.ndarray]]:
-    """What each fold predicts for the texts that it left out, by predictor: `(n, C)`; folds are runs of one pack."""
+def _pack(
+    result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progress: bool, keep: bool = False
+) -> tuple[list[dict[str, np.ndarray]], Population | None]:
+    """What each fold predicts for the texts that it left out, by predictor: `(n, C)`; folds are runs of one pack.
+
+    Args:
+        keep: whether to return the members, too; None where some of them have failed.
+    """
     recipe, args = result.recipe, result.trainer.args
     weights = result.trainer.class_weights
     reads = Reads(result.tokenizer, result.labels, result.max_length, weights)
@@ -110,7 +126,11 @@ def _pack(result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progres
         named = f"{len(planned)} folds" if len(planned) > 1 else f"fold {planned[0].fold + 1}"
         with interrupt.listening(), bar_of(trainer, recipe, named):
             trainer.train()
-    return [_left_out(result, trainer, at, fold, texts) for at, fold in enumerate(planned)]
+    found = [_left_out(result, trainer, at, fold, texts) for at, fold in enumerate(planned)]
+    if keep and trainer.failures:
+        message = f"the models of the folds are not kept, for one of them failed: {trainer.failures[-1]}"
+        warnings.warn(message, InputWarning, stacklevel=2)
+    return found, trainer.population if keep and not trainer.failures else None
 
 
 def _left_out(
