@@ -320,7 +320,7 @@ def fine_tune(
         from deni.cross_validation import cross_validate, fit_added
 
         cross_validate(result, train, cv, cv_seeds, block, progress, keep_folds)
-        fit_added(result, train)
+        fit_added(result, train, progress=progress)
     return result
 
 

@@ -64,6 +64,13 @@ def test_a_model_whose_vectors_are_all_alike_knows_no_scope(fitted):
     assert scope_of(fitted().classifier(), ["why"]) is None
 
 
+def test_of_many_labeled_texts_some_are_read(fitted, tickets, monkeypatch):
+    monkeypatch.setattr("deni.artifact.scope.MOST", 4)
+    classifier, texts = fitted().classifier(), read_texts(tickets).texts
+    expected = fit_gaussian(classifier.features([texts[at] for at in (0, 12, 23, 35)]))
+    np.testing.assert_allclose(scope_of(classifier, texts).distances, expected.distances, rtol=1e-4)
+
+
 def test_an_artifact_without_its_labeled_texts_is_refused(fitted):
     trained = fitted(epochs=1)
     classifier = Classifier(trained.trainer.population, trained.tokenizer, trained.labels, trained.info())

@@ -209,7 +209,7 @@ def train_file(
     try:
         if cv is not None:  # after the model, which is saved if this fails or is interrupted
             cross_validate(result, train, cv, cv_seeds or 1, block, progress, keep_folds)
-        fit_added(result, train, developed)
+        fit_added(result, train, developed, progress)
         evaluation = None if tested is None else result.test(tested, progress)
         if evaluation is not None:
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}

@@ -8,13 +8,14 @@ from deni.data import Texts
 from deni.finetune import FineTuneResult
 
 
-def fit_added(result: FineTuneResult, train: Texts, dev: Texts | None = None) -> None:
+def fit_added(result: FineTuneResult, train: Texts, dev: Texts | None = None, progress: bool = False) -> None:
     """Fit what goes with a trained model into its `deni.json`: keys of `FineTuneResult.added`.
 
     Args:
         result: with its `out_of_fold` predictions; without them only `dev` serves.
         train: the texts that it was trained on, in the order of `out_of_fold`.
         dev: labeled texts that it was not trained on, where there is a dev split.
+        progress: show a bar while the texts are read.
     """
     result.added |= calibrate(result, dev)
-    result.scope = scope_of(result.classifier(), train.texts)
+    result.scope = scope_of(result.classifier(progress), train.texts)
