@@ -245,5 +245,11 @@ def test_labels_that_are_likely_wrong_are_listed_where_there_are_out_of_fold_pre
     assert view.said == []
     (shown,) = view.locator("#wrong-labels li").all_text_contents()
     assert " ".join(shown.split()) == f"{texts[5]} ✗ {labels[5]} · suggested: {classes[gold[5]]} line 7, 93.3% sure"
+    long = replace(summary, wrong_labels=[replace(found[0], text="x" * 900, given="y" * 200, suggested="z" * 200)])
+    (tmp_path / "long.html").write_bytes(as_utf8(page.build_page(long, "long labels")))
+    for scheme in ("light", "dark"):
+        narrow = opened(tmp_path / "long.html", 390, scheme)
+        assert narrow.evaluate("document.querySelector('#wrong-labels').scrollWidth") <= 390
+        assert narrow.evaluate("document.documentElement.scrollWidth") <= 390
     none = page.build_page(replace(summary, wrong_labels=[]), "no wrong labels")
     assert "None of the training labels stands out" in none
