@@ -176,6 +176,23 @@ def fold_coverage(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cross_validation_cost(result: dict[str, Any]) -> str:
+    plain, crossed = result["plain"], result["crossed"]
+    return "\n".join(
+        [
+            where(result),
+            "",
+            f"{result['labels']} labels of {result['data']}, `auto` ({plain['strategy']} with {plain['tuning']}, "
+            f"{plain['epochs']:g} epochs), {result['folds']} folds; target: at most {result['target']} times.",
+            "",
+            "| command | processor seconds | times |",
+            "| --- | ---: | ---: |",
+            f"| `deni train` | {plain['seconds']:.0f} | 1 |",
+            f"| `deni train --cv {result['folds']}` | {crossed['seconds']:.0f} | {result['ratio']:.2f} |",
+        ]
+    )
+
+
 def by_seed(result: dict[str, Any], columns: list[str]) -> list[str]:
     """A row for each cell without its seed (the last part of its name): n, mean, SD, range, member-steps, seconds."""
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -466,6 +483,7 @@ PAGES = {
         suggest,
         new_texts,
         fold_coverage,
+        cross_validation_cost,
         report,
         study,
         gpu,

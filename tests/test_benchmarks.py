@@ -79,3 +79,9 @@ def test_intervals_from_folds_are_as_wide_as_their_coverage_asks():
     for labels in (50, 200, 500):
         rows = [row for row in found["validation"] if row["labels"] == labels]
         assert np.mean([row["widened"] for row in rows]) >= 0.93 > np.mean([row["bootstrap"] for row in rows])
+
+
+def test_cross_validation_costs_at_most_what_was_asked_for():
+    found = json.loads((BENCHMARKS / "results" / "cross_validation_cost.json").read_text())
+    assert found["ratio"] == found["crossed"]["seconds"] / found["plain"]["seconds"] <= found["target"] == 4.5
+    assert found["crossed"]["member_steps"] == found["plain"]["member_steps"]
