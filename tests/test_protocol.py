@@ -43,6 +43,7 @@ def seen(monkeypatch):
             return Result()
 
         monkeypatch.setattr("deni.commands.train.fine_tune", fine_tune)
+        monkeypatch.setattr("deni.commands.train.fit_added", lambda *_: None)
         with pytest.raises(Stop):
             train_file(path, recipe=plan or Recipe.of(), output="nowhere", **options)
         return found

@@ -24,7 +24,7 @@ FLAGS = {
     "decay that is NaN": (["train", "--weight-decay", "nan"], "'nan' is not a finite number"),
     "clipping that is NaN": (["train", "--max-grad-norm", "nan"], "'nan' is not a finite number"),
     "endless epochs": (["train", "--epochs", "inf"], "'inf' is not a finite number"),
-    "epochs without an end": (["train", "--epochs", "1e308"], "epochs must be at most 1,000,000, not 1e+308"),
+    "epochs without an end": (["train", "--epochs", "1e308"], "epochs must be below 1e+30, not 1e+308"),
     "variance that is NaN": (["train", "--variance", "nan"], "'nan' is not a finite number"),
     "a negative rank": (["train", "--tuning", "lora", "--lora-r", "-1"], "lora_r must be at least 1, not -1"),
     "an endless rank": (

@@ -147,8 +147,8 @@ def _wrong_labels(report: Report) -> list[RenderableType]:
     from rich.text import Text
 
     wrong = report.wrong_labels or ()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("likely wrong", no_wrap=True)
+    table = Table(box=None, pad_edge=False, expand=True)
+    table.add_column("likely wrong", no_wrap=True, min_width=max(12, *(len(each.row) for each in wrong[:MOST_WRONG])))
     for heading, labels in (
         ("label", [each.given for each in wrong[:MOST_WRONG]]),
         ("suggested", [each.suggested for each in wrong[:MOST_WRONG]]),
@@ -156,7 +156,7 @@ def _wrong_labels(report: Report) -> list[RenderableType]:
         widest = max(len(heading), *(len(label) for label in labels))
         table.add_column(heading, min_width=min(widest, 14), max_width=14, no_wrap=True, overflow="ellipsis")
     table.add_column("sure", min_width=5, justify="right")
-    table.add_column("text", no_wrap=True, overflow="ellipsis")
+    table.add_column("text", no_wrap=True, overflow="ellipsis", ratio=1)
     for each in wrong[:MOST_WRONG]:
         text = each.text if each.word is None else f"{each.word} in: {each.text}"
         sure = "" if each.confidence is None else percent(each.confidence)
