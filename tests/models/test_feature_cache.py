@@ -179,7 +179,8 @@ def test_each_weight_that_decides_features_counts_and_no_other():
         kept = value.detach().clone()
         with torch.no_grad():
             value.add_(0.5 + torch.rand_like(value))
-        assert (state_of(model) == before) == torch.equal(features_of(model), expected) or "word_emb" in name, name
+        unseen = "word_emb" in name or name.endswith("key.bias")  # attention sees no shift of all keys, but by rounding
+        assert (state_of(model) == before) == torch.equal(features_of(model), expected) or unseen, name
         with torch.no_grad():
             value.copy_(kept)
     assert state_of(model) == before
