@@ -2,14 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from deni.analysis import beside
-from deni.analysis.beside import compare_with_baselines
+from deni.analysis.beside import compare_out_of_fold, compare_with_baselines
+from deni.artifact.out_of_fold import OutOfFold, digests_of
 from deni.baselines import BASELINES
-from deni.data import Texts
+from deni.data import Texts, names
 from deni.finetune import Evaluation
+from deni.measures.folds import WIDENED
 from deni.recipe import Recipe
 from deni.tasks import TASKS
 from tests.helpers.tiny import toy_rows
@@ -99,3 +102,76 @@ def test_the_headline_by_weight_is_that_of_texts_drawn_again(task):
     if task == "ordinal":
         right = np.array(gold)[rows]
         assert found == pytest.approx(cohen_kappa_score(right, again.argmax(1), weights="quadratic"))
+
+
+def out_of_fold(train, folds, right, seed=0):
+    """Predictions of which a share is right."""
+    gold = np.array([CLASSES.index(label) for label in train.labels])
+    hit = np.random.default_rng(seed).random(len(gold)) < right
+    votes = np.log(0.01 + 0.97 * np.eye(3)[np.where(hit, gold, (gold + 1) % 3)])
+    return OutOfFold({"vote": votes[None]}, folds[None], gold.tolist(), digests_of(train.texts), CLASSES)
+
+
+def chosen_by_hand(name, train, folds, recipe):
+    """What a baseline chooses for the texts of each fold, fitted on the others."""
+    found = np.empty(len(train), dtype=object)
+    for fold in set(folds.tolist()):
+        kept, left_out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        fitted = BASELINES[name]().fit(train.select(kept), recipe, "cpu")
+        outputs = fitted.outputs(train.select(left_out).texts)
+        found[left_out] = [fitted.labels[at] for at in outputs.argmax(1)]
+    return found.tolist()
+
+
+def test_out_of_fold_each_baseline_is_fitted_on_the_other_folds(model_folder):
+    train, recipe = texts_of(toy_rows(10)), Recipe(model=model_folder)
+    folds = np.arange(len(train)) % 5
+    model = out_of_fold(train, folds, 0.8)
+    found = compare_out_of_fold(train, model, recipe, "cpu")
+    assert [each.name for each in found.scores] == ["majority", "tfidf", "frozen"]
+    by_hand = {each.name: chosen_by_hand(each.name, train, folds, recipe) for each in found.scores}
+    for each in found.scores:
+        assert each.score == pytest.approx(f1_score(train.labels, by_hand[each.name], average="macro"))
+    mine = [CLASSES[at] for at in model.outputs["vote"][0].argmax(1)]
+
+    def difference(kept):
+        gold, one, two = (
+            np.array(each, dtype=object)[kept].tolist() for each in (train.labels, mine, by_hand[found.best.name])
+        )
+        return f1_score(gold, one, average="macro") - f1_score(gold, two, average="macro")
+
+    whole = difference(np.arange(len(train)))
+    values = [5 * whole - 4 * difference(np.flatnonzero(folds != fold)) for fold in range(5)]
+    half = WIDENED * stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * np.var(values, ddof=1))
+    assert found.difference.value == pytest.approx(whole)
+    assert [found.difference.low, found.difference.high] == pytest.approx([whole - half, whole + half])
+
+
+def test_a_class_of_one_fold_alone_is_never_chosen_there(model_folder):
+    train = texts_of([*toy_rows(6), ("an odd one", "rare"), ("another odd one", "rare")])
+    folds = np.append(np.arange(18) % 3, [1, 1])
+    gold = [sorted({*CLASSES, "rare"}).index(label) for label in train.labels]
+    votes = np.log(0.01 + 0.96 * np.eye(4)[gold])
+    model = OutOfFold({"vote": votes[None]}, folds[None], gold, digests_of(train.texts), sorted({*CLASSES, "rare"}))
+    found = compare_out_of_fold(train, model, Recipe(model=model_folder), "cpu", baselines=[BASELINES["tfidf"]()])
+    outputs = found.scores[0].outputs
+    assert outputs.shape == (20, 4)
+    assert (outputs[folds == 1].argmax(1) != model.labels.index("rare")).all()
+    assert found.difference.value > 0
+
+
+def test_words_have_the_predictions_of_the_fold_of_their_text():
+    tags = [["B-x", "O", "O"], ["O", "B-x"], ["O", "O"], ["B-x", "O"]]
+    words = [["Bonn", "is", "here"], ["in", "Bonn"], ["no", "name"], ["Ulm", "too"]]
+    train = Texts(words, tags, "toy", None, task="token")
+    labels, texts = names(train), np.repeat([0, 1, 2, 3], [3, 2, 2, 2])
+    gold = [labels.index(tag) for each in tags for tag in each]
+    votes = np.log(0.01 + 0.97 * np.eye(3)[gold])
+    folds = np.array([0, 1, 0, 1])
+    model = OutOfFold({"vote": votes[None]}, folds[texts][None], gold, digests_of(words), labels, texts)
+    found = compare_out_of_fold(train, model, Recipe(task="token"), "cpu", baselines=[BASELINES["frequent_tag"]()])
+    outputs = found.scores[0].outputs
+    assert outputs.shape == (9, 3)
+    tagged = [labels[at] for at in outputs.argmax(1)]
+    assert tagged[0] == "B-x"  # Bonn, of which the other fold has one, too
+    assert tagged[3:5] == ["O", "B-x"]

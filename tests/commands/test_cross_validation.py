@@ -17,7 +17,8 @@ from tests.helpers.tiny import toy_rows, write_csv
 @pytest.fixture
 def train(model_folder, tickets, tmp_path):
     def call(*flags, file=tickets):
-        settings = ("--model", model_folder, "--strategy", "default", "--epochs", "1", "--no-baselines")
+        settings = ["--model", model_folder, "--strategy", "default", "--epochs", "1"]
+        settings += [] if "--baselines" in flags else ["--no-baselines"]
         command = ["train", file, "--output", str(tmp_path / "model"), *settings, "--no-progress", *flags]
         return CliRunner().invoke(main, command)
 
@@ -45,6 +46,14 @@ def test_the_estimate_is_in_all_that_is_printed_and_written(train, tmp_path, tic
     out_of_fold = read_out_of_fold(tmp_path / "model")
     assert out_of_fold.outputs["vote"].shape == (1, 36, 3)
     assert load(tmp_path / "model").info["files"]["out_of_fold.safetensors"] > 0
+
+
+def test_baselines_stand_beside_the_estimate(train, tmp_path):
+    done = train("--cv", "3", "--baselines", "majority,tfidf")
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert re.search(r"Of texts that each fold left out: majority 16\.7 .+, tfidf .+, this model", told)
+    assert "Of texts that each fold left out: majority" in (tmp_path / "model" / "report.html").read_text()
 
 
 def test_a_test_split_that_is_asked_for_is_held_back(train, tmp_path):

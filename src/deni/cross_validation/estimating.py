@@ -22,8 +22,8 @@ def estimate(found: OutOfFold, task: Task) -> dict[str, Any]:
     the task's headline; `score`, `low`, `high` are the estimate and its interval; `metrics` has all metrics of each
     predictor; `by_fold` the headline of each fold of each division.
     """
-    gold, folds = _of_texts(found)
-    values = {name: _scores(gold, folds, outputs, found, task) for name, outputs in found.outputs.items()}
+    gold, folds = texts_of(found)
+    values = {name: contributions(gold, folds, outputs, found.labels, task) for name, outputs in found.outputs.items()}
     count = int(folds.max()) + 1
     result: dict[str, Any] = {
         "folds": count,
@@ -62,12 +62,18 @@ def sentences(estimated: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _scores(
-    gold: list[Any], folds: np.ndarray, outputs: np.ndarray, found: OutOfFold, task: Task
+def contributions(
+    gold: list[Any], folds: np.ndarray, outputs: np.ndarray, labels: Sequence[str], task: Task
 ) -> tuple[float, np.ndarray]:
-    """The score, mean over divisions, and what each fold of each division adds to it, `(S, K)`."""
+    """The score, mean over divisions, and what each fold of each division adds to it, `(S, K)`.
+
+    Args:
+        gold: of the N texts, see `texts_of`.
+        folds: `(S, N)`.
+        outputs: `(S, N, C)`; of words `(S, W, C)`.
+    """
     parts = [
-        pseudo_values(task.headline_by_weight(gold, division, found.labels), of)
+        pseudo_values(task.headline_by_weight(gold, division, labels), of)
         for division, of in zip(outputs, folds, strict=True)
     ]
     return float(np.mean([value for value, _ in parts])), np.stack([each for _, each in parts])
@@ -93,7 +99,7 @@ def interval(
     return {"score": score, "low": float(np.clip(low, task.least, 1.0)), "high": float(np.clip(high, task.least, 1.0))}
 
 
-def _of_texts(found: OutOfFold) -> tuple[list[Any], np.ndarray]:
+def texts_of(found: OutOfFold) -> tuple[list[Any], np.ndarray]:
     """Gold and folds `(S, N)` of the texts; of words as lists of tags, a text each."""
     if found.texts is None:
         return found.gold, found.folds

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from deni.analysis.beside import Beside, compare_with_baselines
+from deni.analysis.beside import Beside, compare_out_of_fold, compare_with_baselines
 from deni.analysis.forks import summarize_forks
 from deni.analysis.performance import Performance, measure_performance
 from deni.artifact.calibration import temperature_of
@@ -159,7 +159,7 @@ def summarize_training(
         environment=environment(trainer.args.device),
         commands=[install([versions()]), command] if command else [],
         model=model,
-        beside=_beside(done, baselines) if on_test is not None and (baselines is None or baselines) else None,
+        beside=_beside(done, baselines) if baselines is None or baselines else None,
         auto=_chosen(result.recipe),
         calibration=result.added.get("calibration", {}),
         abstention=result.added.get("abstention", {}),
@@ -181,13 +181,18 @@ def _chosen(recipe: Recipe) -> list[str]:
     return encoder + ([] if recipe.chosen is None else [as_sentence(recipe.chosen)])
 
 
-def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside:
-    assert done.train is not None
-    assert done.evaluation is not None
+def _beside(done: TrainingRun, baselines: Sequence[Baseline] | None) -> Beside | None:
+    """The baselines on the test texts; without these on the texts that folds leave out; None without both."""
     result = done.result
     recipe = dataclasses.replace(result.recipe, max_length=result.max_length)
     generator = np.random.default_rng(derive(recipe.seed, "report", "baselines"))
     device = result.trainer.args.device
+    assert done.train is not None
+    if done.evaluation is None:
+        found = result.out_of_fold
+        if found is None:
+            return None
+        return compare_out_of_fold(done.train, found, recipe, device, done.progress, baselines)
     return compare_with_baselines(
         done.train, done.evaluation, recipe, result.labels, generator, device, done.progress, baselines
     )

@@ -54,8 +54,11 @@ def members_agree(test: Performance) -> bool:
 def _how_good(summary: TrainingSummary) -> Iterator[str]:
     test = summary.on_test
     if summary.cross_validation is not None:
-        yield from state_estimate(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]])
+        task = TASKS[summary.settings["recipe"]["task"]]
+        yield from state_estimate(summary.cross_validation, task)
     if test is None and summary.cross_validation is not None:
+        own = summary.cross_validation["score"]
+        yield from _beside(summary, own, task.in_points, "Of texts that each fold left out")
         return
     if test is None:
         yield "How good it is, and whether a baseline is as good, was not measured: " + summary.missing["test"]
@@ -69,23 +72,29 @@ def _how_good(summary: TrainingSummary) -> Iterator[str]:
         interval = f"95 % interval {low} to {high} over other texts like the {test.texts:,} test texts{few}"
     begins = "Expect" if summary.cross_validation is None else "On the test split it has"
     yield f"{begins} {test.name} {value} ({interval}). Another seed or other labeled texts may give another score."
-    yield from _beside(summary, points)
+    yield from _beside(summary, test.score.value, points, "On the same test texts")
     yield _against_chance(test)
     if summary.cost > 1:
         yield "Plain training was not measured on these texts: deni diagnose or a study compares the two over seeds."
 
 
-def _beside(summary: TrainingSummary, points: bool) -> Iterator[str]:
-    beside, test = summary.beside, summary.on_test
-    if beside is None or test is None:
+def _beside(summary: TrainingSummary, own: float, points: bool, where: str) -> Iterator[str]:
+    """The sentences about baselines.
+
+    Args:
+        own: score of the model.
+        where: all were measured, with a capital.
+    """
+    beside = summary.beside
+    if beside is None:
         return
     scores = [
         f"{each.name} {score(each.score, points)} ({', '.join(filter(None, [f'{each.seconds:.1f} s', each.remark]))})"
         for each in beside.scores
     ]
-    mine = f"this model {score(test.score.value, points)} ({summary.seconds:.0f} s)"
+    mine = f"this model {score(own, points)} ({summary.seconds:.0f} s)"
     if scores:
-        yield f"On the same test texts: {', '.join([*scores, mine])}."
+        yield f"{where}: {', '.join([*scores, mine])}."
     for name, why in beside.left_out.items():
         yield f"The baseline {name} was left out: {why}."
     if beside.difference is None:
