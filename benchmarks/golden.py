@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 METRICS_TOLERANCE = 1e-12
+BESIDE = ("scope.safetensors", "out_of_fold.safetensors")  # of an artifact, not of its model
 LABELS = {
     "billing": ("invoice", "money", "charged", "refund", "card"),
     "delivery": ("parcel", "late", "courier", "box", "address"),
@@ -379,10 +380,11 @@ def flag(name: str, value: Any) -> list[str]:
 
 
 def tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a folder by their names, whichever files they are in."""
+    """All tensors of the models in a folder by their names, whichever files they are in."""
     from safetensors.numpy import load_file
 
-    return {name: value for file in sorted(folder.rglob("*.safetensors")) for name, value in load_file(file).items()}
+    files = (file for file in sorted(folder.rglob("*.safetensors")) if file.name not in BESIDE)
+    return {name: value for file in files for name, value in load_file(file).items()}
 
 
 def columns(file: Path, numbers: bool) -> dict[str, Any]:
