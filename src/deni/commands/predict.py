@@ -13,6 +13,7 @@ from deni.artifact import Conformal, load
 from deni.commands.calibration import read_calibration
 from deni.commands.reading import read_for_model
 from deni.data import Texts, check_table, is_conll, write_table
+from deni.data.columns import given_name
 from deni.errors import InputError, short
 from deni.measures import Selection
 from deni.outputs import check_output, format_of
@@ -111,7 +112,7 @@ def predict_file(
     if scope:
         predictions["out_of_scope"] = classifier.scope(texts.texts).round(1)
     own = [name for name in predictions.columns if name in frame.columns]
-    frame = frame.rename(columns={name: _unused(name, frame.columns) for name in own})
+    frame = frame.rename(columns={name: given_name(name, frame.columns) for name in own})
     if TASKS[classifier.task].of_words:
         given = frame["label"] if is_conll(file) and "label" in frame else None
         table = _tagged(frame, predictions, texts, given, format_of(output))
@@ -155,9 +156,3 @@ def _is_list(cell: Any) -> bool:
 
 def _written(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def _unused(name: str, columns: pd.Index) -> str:
-    while name in columns:
-        name = f"given_{name}"
-    return name

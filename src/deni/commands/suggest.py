@@ -12,6 +12,7 @@ import pandas as pd
 from deni.artifact import load, read_out_of_fold
 from deni.commands.reading import read_for_model
 from deni.data import Texts, check_table, write_table
+from deni.data.columns import given_name
 from deni.errors import InputError, short
 from deni.labeling.suggesting import Suggestions, suggest
 from deni.outputs import check_output, format_of
@@ -98,16 +99,10 @@ def suggest_file(
 def _written(texts: Texts, rows: list[int], new: Mapping[str, Iterable[Any]], output: str | Path) -> pd.DataFrame:
     """Rows of the pool with new columns, as a file of that suffix holds them."""
     frame = texts.frame.iloc[rows].reset_index(drop=True)
-    frame = frame.rename(columns={name: _unused(name, frame.columns) for name in new if name in frame.columns})
+    frame = frame.rename(columns={name: given_name(name, frame.columns) for name in new if name in frame.columns})
     if format_of(output) not in (".jsonl", ".parquet"):
         frame = frame.map(lambda cell: " ".join(map(str, cell)) if isinstance(cell, list | tuple) else cell)
     return frame.assign(**{name: list(values) for name, values in new.items()})
-
-
-def _unused(name: str, columns: pd.Index) -> str:
-    while name in columns:
-        name = f"given_{name}"
-    return name
 
 
 def _counted(found: Suggestions, pool: int) -> Written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import pandas as pd
@@ -115,3 +115,14 @@ def _words_of(values: list[Any], frame: pd.DataFrame, column: str, source: str) 
             )
         texts.append(tuple(words))  # type: ignore[arg-type]
     return texts
+
+
+def given_name(name: str, taken: Container[Any]) -> str:
+    """What a column of a user's file is called where the name is wanted for another one.
+
+    >>> given_name("label", ["text", "label"]), given_name("label", ["label", "given_label"])
+    ('given_label', 'given_given_label')
+    """
+    while name in taken:
+        name = f"given_{name}"
+    return name
