@@ -329,8 +329,7 @@ def test_an_artifact_checks_labels_by_its_out_of_fold_predictions(inspect, one_w
     result = inspect(tickets, "--model", artifact)
     assert result.exit_code == 0, result.output
     lines = one_line(result.stdout)
-    message = f"1 text (1.7%) likely with a wrong label, by out-of-fold predictions of {artifact}"
-    assert message.replace(" ", "") in lines.replace(" ", "")  # a long path is broken anywhere
+    assert "1 text (1.7%) likely with a wrong label, by out-of-fold predictions of " in lines  # a long path is cut
     assert f"line 12 {rows[10][1]} {right} 93.3%" in lines
 
 
