@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 METRICS_TOLERANCE = 1e-12
-BESIDE = ("scope.safetensors", "out_of_fold.safetensors")  # of an artifact, not of its model
+EXTRA_FILES = ("scope.safetensors", "out_of_fold.safetensors")  # not weights of the model
 LABELS = {
     "billing": ("invoice", "money", "charged", "refund", "card"),
     "delivery": ("parcel", "late", "courier", "box", "address"),
@@ -383,7 +383,7 @@ def tensors(folder: Path) -> dict[str, np.ndarray]:
     """All tensors of the models in a folder by their names, whichever files they are in."""
     from safetensors.numpy import load_file
 
-    files = (file for file in sorted(folder.rglob("*.safetensors")) if file.name not in BESIDE)
+    files = (file for file in sorted(folder.rglob("*.safetensors")) if file.name not in EXTRA_FILES)
     return {name: value for file in files for name, value in load_file(file).items()}
 
 

@@ -46,7 +46,7 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def adaptive(logs: np.ndarray, u: np.ndarray, penalty: float = 0.0) -> np.ndarray:
-    """The probability of all likelier classes and `u` of its own (APS); RAPS adds a penalty for each after the first.
+    """Cumulative probability of the more likely classes plus `u` times its own (APS); RAPS penalizes low ranks.
 
     Args:
         logs: log probabilities, `(..., N, C)`.

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
-from deni.artifact.schema import check_listed
+from deni.artifact.extra_files import read_arrays
 from deni.data import Text, keys
 from deni.errors import ArtifactError
-from deni.models.reading import AGAIN, check_regular, read_json, told
-from deni.outputs import INFO
+from deni.models.reading import AGAIN, told
 
 FILE = "out_of_fold.safetensors"
 VOTE, MERGED, MEMBER = "vote", "merged", "member"
@@ -76,16 +74,12 @@ def read_out_of_fold(folder: str | Path) -> OutOfFold | None:
         ArtifactError: they are missing although `deni.json` lists them, or damaged.
     """
     file = Path(folder) / FILE
-    check_regular(file)
-    info = read_json(Path(folder) / INFO)
-    if not file.is_file():
-        if FILE in (info.get("files") or {}):
-            raise ArtifactError(f"{file} is missing: {AGAIN}")
+    found = read_arrays(file)
+    if found is None:
         return None
-    check_listed(info, file)
-    with told(file), safe_open(file, framework="numpy") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
-        labels = json.loads((opened.metadata() or {}).get("labels", "null"))
+    tensors, metadata = found
+    with told(file):
+        labels = json.loads(metadata.get("labels", "null"))
     if why := _why_wrong(tensors, labels):
         raise ArtifactError(f"{file}: {why}: {AGAIN}")
     return OutOfFold(

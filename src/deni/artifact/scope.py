@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
-from deni.artifact.schema import check_listed
+from deni.artifact.extra_files import read_arrays
 from deni.errors import ArtifactError, InputError, SettingError
 from deni.measures.scope import fit_gaussian, mahalanobis, percentiles
-from deni.models.reading import AGAIN, check_regular, read_json, told
-from deni.outputs import INFO
+from deni.models.reading import AGAIN
 
 if TYPE_CHECKING:
     from deni.artifact.classifier import Classifier
@@ -78,15 +76,10 @@ def read_scope(folder: str | Path) -> Scope | None:
         ArtifactError: they are missing although `deni.json` lists them, or damaged.
     """
     file = Path(folder) / FILE
-    check_regular(file)
-    info = read_json(Path(folder) / INFO)
-    if not file.is_file():
-        if FILE in (info.get("files") or {}):
-            raise ArtifactError(f"{file} is missing: {AGAIN}")
+    found = read_arrays(file)
+    if found is None:
         return None
-    check_listed(info, file)
-    with told(file), safe_open(file, framework="numpy") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+    tensors, _ = found
     if why := _why_wrong(tensors):
         raise ArtifactError(f"{file}: {why}: {AGAIN}")
     return Scope(*(tensors[name] for name in _AXES))
