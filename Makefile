@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 EXTRAS ?= dev
 TESTS ?=
 OLDEST := tests/tuning tests/training tests/engine/test_equality.py tests/artifact tests/models tests/data tests/tasks \
-	tests/measures tests/test_finetune.py tests/test_sklearn.py tests/test_registry.py tests/study/store tests/cli/test_bad_input.py \
+	tests/measures tests/finetune tests/test_sklearn.py tests/test_registry.py tests/study/store tests/cli/test_bad_input.py \
 	tests/cli/test_boundary.py
 BIN := $(VENV)/bin
 DENI_DATA ?= $(wildcard ../shared/data)

@@ -64,7 +64,7 @@ _PUBLIC = {
     "training.trainer": "PopulationTrainer",
     "sklearn": "DeniClassifier",
     "artifact.loading": "load",
-    "finetune": "fine_tune",
+    "finetune.running": "fine_tune",
     "recipe": "Recipe",
     "strategies.base": "Strategy",
     "tuning.base": "Tuning",

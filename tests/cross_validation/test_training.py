@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from deni import finetune
 from deni.artifact import FOLDS, Classifier, digests_of, load, read_out_of_fold
 from deni.cross_validation import cross_validate, training
 from deni.cross_validation.training import plan_folds
 from deni.data import Texts, read_texts
 from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
-from deni.finetune import fine_tune
+from deni.finetune import fine_tune, making, running
 from deni.models.tokenizing import encode
 from deni.population import Population, mean_of_members
 from deni.randomness import Sources
@@ -34,8 +33,8 @@ def texts(tmp_path_factory):
 @pytest.fixture
 def doubled(monkeypatch):
     """Models of float64, whatever the tuning."""
-    plain = finetune.load_model
-    monkeypatch.setattr(finetune, "load_model", lambda *given: plain(*given).double())
+    plain = making.load_model
+    monkeypatch.setattr(making, "load_model", lambda *given: plain(*given).double())
     lora = Lora.apply
     monkeypatch.setattr(Lora, "apply", lambda self, model: lora(self, model).double())
 
@@ -200,7 +199,7 @@ def test_pairs_that_are_encoded_separately_have_folds(texts, model_folder, doubl
     ],
 )
 def test_what_cannot_be_divided_is_refused_before_training(texts, model_folder, monkeypatch, given, said):
-    monkeypatch.setattr(finetune, "make_trainer", None)  # nothing gets as far
+    monkeypatch.setattr(running, "make_trainer", None)  # nothing gets as far
     with pytest.raises(SettingError, match=said):
         fine_tune(texts, recipe(model_folder), progress=False, **given)
 

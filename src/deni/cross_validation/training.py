@@ -17,7 +17,9 @@ from deni.cross_validation.estimating import estimate
 from deni.cross_validation.folds import divide, training_rows
 from deni.data import Text, Texts
 from deni.errors import InputWarning, SettingError, TrainingDivergedError
-from deni.finetune import FineTuneResult, Reads, StopOnInterrupt, bar_of, make_arguments, make_trainer
+from deni.finetune import FineTuneResult
+from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer
+from deni.finetune.stopping import StopOnInterrupt
 from deni.models.tokenizing import encode
 from deni.population import Population, mean_of_members
 from deni.randomness import derive

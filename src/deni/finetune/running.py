@@ -1,0 +1,205 @@
+"""From labeled examples to a trained population: the recipe, the model, the tokens, the run."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from deni.auto import decide
+from deni.data import Texts, names
+from deni.data.values import has_surrogate
+from deni.errors import InputError, SettingError, TrainingDivergedError
+from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
+from deni.finetune.result import FineTuneResult
+from deni.finetune.stopping import Patience, StopOnInterrupt
+from deni.models.devices import find_device
+from deni.models.loading import load_config, load_tokenizer, token_limit
+from deni.models.pair_rows import check_pairs
+from deni.models.pairs import check_architecture
+from deni.models.tokenizing import choose_max_length, encode
+from deni.provenance import digest_of_text
+from deni.recipe import Recipe
+from deni.tasks import TASKS
+from deni.training import manifest
+from deni.training.room import RoomForArtifact
+
+
+def fine_tune(
+    train: Texts,
+    recipe: Recipe,
+    *,
+    dev: Texts | None = None,
+    seeds: Sequence[int] | None = None,
+    checkpoints: str | Path | None = None,
+    save_steps: int | None = None,
+    resume: bool = False,
+    start_from: str | Path | None = None,
+    progress: bool = True,
+    device: str | torch.device | None = None,
+    callbacks: Iterable[TrainerCallback] = (),
+    text_pair_column: str | None = None,
+    output: str | Path | None = None,
+    cv: int | None = None,
+    cv_seeds: int = 1,
+    keep_folds: bool = False,
+    block: int = 0,
+) -> FineTuneResult:
+    """Train a population on labeled examples.
+
+    Args:
+        train: with labels.
+        recipe: how; what `auto` becomes is decided here, see `deni.auto`.
+        dev: labeled examples on which the best epoch is chosen; None keeps the last.
+        seeds: train one run for each, in lock-step, in place of `recipe.seed`.
+        checkpoints: folder for checkpoints; None for none.
+        save_steps: optimizer steps between checkpoints; None: only after Ctrl-C.
+        resume: continue from the newest whole checkpoint among `checkpoints`; a warning names later ones.
+        start_from: a checkpoint to continue from, or a folder with checkpoints, in place of `checkpoints`.
+        progress: show a progress bar.
+        device: where to train, see `deni.models.devices.find_device`.
+        callbacks: of transformers.
+        text_pair_column: what the column of the second texts is called, where the texts are pairs.
+        output: where the artifact will be saved; whether there is room for it is asked before the first step.
+        cv: also train so many models that each leave a part of the texts out, see `deni.cross_validation`; the result
+            has their `out_of_fold` predictions, and an estimate in `added`. The model itself stays as it is without.
+        cv_seeds: how many times the texts are divided anew for `cv`, each time with other seeds.
+        keep_folds: whether the artifact keeps the models of `cv`, see `deni.artifact.Classifier.conformal`.
+        block: seed of these divisions, where `recipe.source_seeds` has none for data_split.
+
+    Raises:
+        InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
+        TrainingDivergedError: every run ended with a non-finite loss.
+    """
+    if train.labels is None:
+        raise InputError(f"{train.source}: training needs labels")
+    if train.task != recipe.task:
+        raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    if cv is not None:
+        check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
+    recipe = decide(recipe, train, device=device, progress=progress)
+    bi = recipe.pairs == "bi"
+    for texts in (train, dev) if bi else ():
+        if texts is not None:
+            check_pairs(texts)
+    if recipe.early_stopping_patience and dev is None:
+        raise SettingError("early_stopping_patience needs examples to stop by: give a dev split, or leave it out")
+    task, labels, target = TASKS[recipe.task], names(train), find_device(device)
+    if len(labels) < 2 and task.one_class:
+        raise InputError(
+            f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
+        )
+    if broken := next((label for label in labels if has_surrogate(label)), None):
+        raise InputError(f"{train.source}: the label {broken!a} has half a surrogate pair, which no file can hold")
+    pair = text_pair_column or "text_pair" if train.pairs else None
+    if resume and checkpoints is None:
+        raise InputError("nothing to resume: there is no checkpoint folder")
+    if resume and start_from is not None:
+        raise SettingError("give either resume or start_from, not both")
+    if resume and checkpoints is not None:
+        manifest.settle(Path(checkpoints))
+        if not manifest.checkpoints(checkpoints):
+            raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
+    tokenizer = load_tokenizer(recipe.model, recipe.task)
+    limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
+    max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
+    weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
+
+    if bi:
+        check_architecture(load_config(recipe.model))
+    reads = Reads(tokenizer, labels, max_length, weights)
+    with _run_folder(checkpoints) as folder:
+        args = make_arguments(recipe, folder, save_steps, dev is not None, progress, target)
+        interrupt = StopOnInterrupt(saves=checkpoints is not None)
+        stopping = recipe.early_stopping_patience
+        own = [*callbacks, *([Patience(stopping)] if stopping else []), interrupt]
+        trainer = make_trainer(recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev))
+        trainer.reads = {
+            "max_length": max_length,
+            "padding": padding_of(recipe),
+            "text_pair_column": pair,
+        }  # checkpoints
+        if output is not None:
+            trainer.add_callback(RoomForArtifact(trainer, output))
+        began = time.perf_counter()
+        with interrupt.listening(), bar_of(trainer, recipe):
+            trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
+    seconds = time.perf_counter() - began
+    last = manifest.newest(checkpoints)
+    result = FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    result.note_diverged(train)
+    if len(trainer.failures) == trainer.runs:
+        kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"
+        raise TrainingDivergedError(f"training stopped: {trainer.failures[-1]}; {kept}")
+    if cv is not None and not result.interrupted:
+        from deni.cross_validation import cross_validate, fit_added
+
+        cross_validate(result, train, cv, cv_seeds, block, progress, keep_folds)
+        fit_added(result, train, progress=progress)
+    return result
+
+
+def check_cross_validation(train: Texts, folds: int, divisions: int, dev: bool, runs: int = 1) -> None:
+    """Raise SettingError for a cross-validation that cannot be, before anything is trained.
+
+    Args:
+        dev: whether there is a dev split.
+        runs: seeds of the model itself.
+    """
+    from deni.cross_validation.folds import check_folds
+
+    if dev:
+        raise SettingError("dev chooses the best epoch of one model, and the models of cv have none: give dev or cv")
+    if runs > 1:
+        raise SettingError(f"cv estimates the score of one model, not of {runs} seeds: give seeds or cv")
+    check_folds(train, folds, divisions)
+
+
+@contextmanager
+def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
+    """Where Trainer writes: the checkpoint folder, not left behind empty, or a temporary one if there is none."""
+    if checkpoints is None:
+        with tempfile.TemporaryDirectory(prefix="deni.") as temporary:
+            yield Path(temporary)
+        return
+    try:
+        yield Path(checkpoints)
+    finally:
+        with suppress(OSError):  # not there, or not empty
+            Path(checkpoints).rmdir()
+
+
+def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
+    """What a checkpoint must share with the run that goes on from it; the strategy is the trainer's to compare."""
+    settings = recipe.settings()
+    # The trainer compares strategy and seeds; other engines compute the same.
+    for name in ("strategy", "seed", "engine", "members_at_a_time", "eval_batch_size"):
+        settings.pop(name)
+    tuning = settings.pop("tuning")
+    return {
+        **settings,
+        "tuning": tuning["name"],
+        **{f"tuning's {name}": value for name, value in tuning["settings"].items()},
+        "training texts": _digest(train),
+        "development texts": _digest(dev) if dev is not None else None,
+    }
+
+
+def _digest(texts: Texts) -> str:
+    """A short name of these texts and labels in this order."""
+    order = [list(texts.order)] if texts.order else []
+    content = json.dumps([list(texts.texts), list(texts.labels or ()), *order])
+    return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
+
+
+def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:
+    counts = np.bincount(gold, minlength=classes)
+    return torch.tensor(len(gold) / (classes * counts), dtype=torch.float32)
