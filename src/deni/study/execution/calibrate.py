@@ -33,10 +33,12 @@ class Pace:
     Args:
         seconds: runs in a pack -> seconds of a member-step.
         member_bytes: of the values, gradients and states of one member.
+        most: runs in the largest pack that was thought of; those between were not worth a measurement.
     """
 
     seconds: dict[int, float]
     member_bytes: int
+    most: int
 
     def best(self, most: int) -> int:
         """The size with the fastest member-step, of those up to `most`."""
@@ -80,13 +82,14 @@ class Calibration:
             strategy=NamedSettings("default"),
             recipe={**cell.recipe, "epochs": 1, "learning_rate": 1e-9},  # so that it takes the time and learns nothing
             factor={},
+            label="",
             seed=0,
             block=0,
             sources={},
         )
-        at = canonical([plain.to_json(), min(most, MOST)])
-        if at not in self._paces:
-            self._paces[at] = _measured(plain, self.library, min(most, MOST), self.threads, self.device)
+        at, most = canonical(plain.to_json()), min(most, MOST)
+        if at not in self._paces or self._paces[at].most < most:
+            self._paces[at] = _measured(plain, self.library, most, self.threads, self.device)
         return self._paces[at]
 
 
@@ -114,7 +117,7 @@ def _measured(cell: Cell, library: Library, most: int, threads: int, device: tor
             size *= 2
     finally:
         torch.set_num_threads(before)
-    return Pace(seconds, held)
+    return Pace(seconds, held, most)
 
 
 class _Clock(TrainerCallback):
