@@ -59,6 +59,7 @@ HERE = {
     "num_train_epochs=10": "num_train_epochs=1",
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",
+    "Ensemble(members=10)": "Ensemble(members=2)",
     'DeniClassifier(model="minilm")': 'DeniClassifier(model="minilm", epochs=1)',
     "from deni.strategies.middle_fork import MiddleFork\n": "",  # test_extending.py puts it there
     "strategy=MiddleFork(members=3), epochs=4)": "strategy=MiddleFork(members=3), epochs=2)",

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import math
 import shutil
@@ -12,7 +13,7 @@ from transformers import TrainerCallback
 
 from deni.artifact import OutOfFold, digests_of, load, read_out_of_fold
 from deni.data import read_texts
-from deni.errors import InputError, InputWarning, SettingError, TrainingDivergedError
+from deni.errors import ArtifactError, InputError, InputWarning, SettingError, TrainingDivergedError
 from deni.finetune import fine_tune
 from deni.models.loading import MINILM, load_tokenizer, locate
 from deni.models.tokenizing import choose_max_length, encode
@@ -320,3 +321,22 @@ def test_what_is_added_to_a_model_is_in_its_artifact(texts, model_folder, tmp_pa
     result.save(tmp_path / "model")
     assert load(tmp_path / "model").info["calibration"] == {"temperature": 2.0}
     assert read_out_of_fold(tmp_path / "model").digests == digests_of(texts.texts)
+
+
+# ---- soft labels -----------------------------------------------------------------------------------------------------
+
+
+def test_texts_with_one_hot_soft_labels_train_as_their_labels(model_folder, texts):
+    one_hot = np.eye(3)[encode(texts, sorted(set(texts.labels)))]
+    soft = dataclasses.replace(texts, soft=one_hot, weights=np.ones(len(texts)))
+    hard, same = (fit(each, model_folder).trainer.population.values for each in (texts, soft))
+    assert max(float((hard[name] - same[name]).abs().max()) for name in hard) < 1e-6
+
+
+def test_a_checkpoint_of_other_soft_labels_is_refused(tmp_path, model_folder, texts):
+    soft = np.full((len(texts), 3), 1 / 3)
+    plan = Recipe.of(None, "default", model=model_folder, epochs=1)
+    fine_tune(texts, plan, progress=False, checkpoints=tmp_path / "c", save_steps=2)
+    for other in ({"soft": soft}, {"weights": np.arange(len(texts)) + 1.0}):
+        with pytest.raises(ArtifactError, match="training texts"):
+            fit(dataclasses.replace(texts, **other), model_folder, start_from=tmp_path / "c", epochs=1)

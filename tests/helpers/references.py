@@ -88,7 +88,9 @@ def collate(features):
     }
 
 
-def trained(folder, cls, model, *, data=None, evaluated=None, args=None, strategy=None, collator=None, **options):
+def trained(
+    folder, cls, model, *, data=None, evaluated=None, args=None, strategy=None, collator=None, resume=None, **options
+):
     """A training of a tiny model with plain SGD; `options` go to the trainer."""
     settings = {
         "num_train_epochs": 2,
@@ -112,7 +114,7 @@ def trained(folder, cls, model, *, data=None, evaluated=None, args=None, strateg
         data_collator=collator or collate,
         **options,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=resume)
     return trainer
 
 

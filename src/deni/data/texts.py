@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from deni.data import keys
@@ -31,6 +32,9 @@ class Texts:
             which the row begins (the header is line 1), or the `record` of a Parquet file.
         task: what the labels are, one of `deni.tasks.TASKS`.
         order: the classes in their order, where the task has one; also those that no text here has.
+        soft: what training is to predict in place of the labels, one row a text: a number for each class of `names`,
+            in their order, `(N, C)`; of words `(W, C)` for each text. See `deni.training.soft_labels`.
+        weights: how much each text counts in training, `(N,)`, at least 0; None: all alike.
     """
 
     texts: Sequence[Text]
@@ -39,6 +43,8 @@ class Texts:
     frame: pd.DataFrame = field(repr=False, compare=False)
     task: str = DEFAULT
     order: Sequence[str] = ()
+    soft: np.ndarray | Sequence[Any] | None = field(default=None, repr=False, compare=False)
+    weights: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Count the texts."""
@@ -75,7 +81,10 @@ class Texts:
         labels = None if self.labels is None else [self.labels[i] for i in positions]
         texts = [self.texts[i] for i in positions]
         frame = self.frame if self.frame is None else self.frame.iloc[positions]  # texts of a program have none
-        return dataclasses.replace(self, texts=texts, labels=labels, frame=frame)
+        soft = None if self.soft is None else [self.soft[i] for i in positions]
+        soft = np.stack(soft) if soft and isinstance(self.soft, np.ndarray) else soft
+        weights = None if self.weights is None else np.asarray(self.weights)[positions]
+        return dataclasses.replace(self, texts=texts, labels=labels, frame=frame, soft=soft, weights=weights)
 
 
 def names(texts: Texts) -> list[str]:

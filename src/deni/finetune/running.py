@@ -25,7 +25,7 @@ from deni.models.devices import find_device
 from deni.models.loading import load_config, load_tokenizer, token_limit
 from deni.models.pair_rows import check_pairs
 from deni.models.pairs import check_architecture
-from deni.models.tokenizing import choose_max_length, encode
+from deni.models.tokenizing import choose_max_length, encode, soft_columns
 from deni.provenance import digest_of_text
 from deni.recipe import Recipe
 from deni.tasks import TASKS
@@ -194,9 +194,10 @@ def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
 
 
 def _digest(texts: Texts) -> str:
-    """A short name of these texts and labels in this order."""
+    """A short name of these texts and labels in this order, and of what training is to make of them."""
     order = [list(texts.order)] if texts.order else []
-    content = json.dumps([list(texts.texts), list(texts.labels or ()), *order])
+    soft = soft_columns(texts, names(texts)) if texts.labels is not None else {}
+    content = json.dumps([list(texts.texts), list(texts.labels or ()), *order, *([soft] if soft else [])])
     return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
 
 

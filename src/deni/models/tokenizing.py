@@ -64,21 +64,51 @@ def tokenize(
 ) -> Dataset:
     """Tokenize texts once, without padding (each batch is padded to its longest text), and keep the texts.
 
-    The first token of a word has its tag; the others have -100, which the loss leaves out.
+    The first token of a word has its tag; the others have -100, which the loss leaves out. Soft labels and weights of
+    texts become the columns `soft_labels` and `sample_weight`, see `deni.training.soft_labels`.
 
     Args:
         separately: whether the two texts of a pair lie beside each other, see `deni.models.pair_rows`.
     """
-    given, gold = fed(texts.texts, texts.task), encode(texts, labels)
+    given, targets = fed(texts.texts, texts.task), {"labels": encode(texts, labels), **soft_columns(texts, labels)}
     if separately:
-        return Dataset.from_dict({**given, **pair_rows(tokenizer, texts.texts, max_length), "labels": gold})
+        return Dataset.from_dict({**given, **pair_rows(tokenizer, texts.texts, max_length), **targets})
     tokens = tokenizer(**given, truncation=True, max_length=max_length, verbose=False)
     if not TASKS[texts.task].of_words:
-        return Dataset.from_dict({**given, **tokens, "labels": gold})
-    for row, tags in enumerate(gold):
-        places = first_tokens(tokens.word_ids(row))
-        gold[row] = [tags[places[at]] if at in places else -100 for at in range(len(tokens["input_ids"][row]))]
-    return Dataset.from_dict({"words": given["text"], **tokens, "labels": gold})
+        return Dataset.from_dict({**given, **tokens, **targets})
+    of_no_word = {"labels": -100, "soft_labels": [0.0] * len(labels)}
+    for row in range(len(texts)):
+        places, length = first_tokens(tokens.word_ids(row)), len(tokens["input_ids"][row])
+        for name in targets.keys() & of_no_word:
+            words, none = targets[name][row], of_no_word[name]
+            targets[name][row] = [words[places[at]] if at in places else none for at in range(length)]
+    return Dataset.from_dict({"words": given["text"], **tokens, **targets})
+
+
+def soft_columns(texts: Texts, labels: Sequence[str]) -> dict[str, list[Any]]:
+    """The columns of soft labels and weights of texts, where they have some.
+
+    Raises:
+        InputError: not one for each text, or each word, or each class.
+    """
+    found: dict[str, list[Any]] = {}
+    of_words, count = TASKS[texts.task].of_words, len(texts)
+    for name, values in (("soft", texts.soft), ("weights", texts.weights)):
+        if values is not None and len(values) != count:
+            raise InputError(f"{texts.source}: {name} of {len(values)} texts for {count}: give one for each")
+    if texts.soft is not None:
+        rows = [np.asarray(row, dtype=np.float64) for row in texts.soft]
+        for at, (row, text) in enumerate(zip(rows, texts.texts, strict=True)):
+            shape = (len(text), len(labels)) if of_words else (len(labels),)
+            if row.shape != shape and not (row.ndim == 0 and shape == (1,)):
+                raise InputError(
+                    f"{texts.source}, {texts.row(at)}: soft labels have shape {row.shape}, not {shape}: give a number "
+                    f"for each {'word and ' if of_words else ''}class"
+                )
+        found["soft_labels"] = [np.atleast_1d(row).tolist() for row in rows]
+    if texts.weights is not None:
+        found["sample_weight"] = np.asarray(texts.weights, dtype=np.float64).tolist()
+    return found
 
 
 @contextmanager

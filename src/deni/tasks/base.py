@@ -11,10 +11,12 @@ A task is a file: a subclass of `Task` with `@register`. No code outside of this
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from deni.errors import InputError, SettingError, did_you_mean, short
+from deni.tasks.losses import counted_rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from deni.tasks.column import Column
     from deni.tasks.examining import Evaluation
+    from deni.tasks.losses import Soft
     from deni.tasks.remarks import Remark
     from deni.tasks.voting import Combine
 
@@ -97,6 +100,12 @@ class Task:
     unsure: ClassVar[str] = "Test texts with the highest predictive entropy, in nats"
     unsure_because: ClassVar[str] = "their labels may be wrong, or their classes may overlap"
     unsure_unit: ClassVar[str] = "entropy"
+
+    @property
+    def takes_soft(self) -> bool:
+        """Whether its loss takes soft targets and weights of rows; that of a task of the user's may not."""
+        loss = (self.member_losses, self.difference, self.items)
+        return all("soft" in inspect.signature(each).parameters for each in loss)
 
     @property
     def one_class(self) -> bool:
@@ -183,7 +192,14 @@ class Task:
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
-    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
+    def member_losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: Soft | None = None,
+    ) -> Tensor:
         """The mean loss of each member, `(M,)`.
 
         Args:
@@ -191,11 +207,19 @@ class Task:
             labels: folded, as `encode` gives them; of words `(M*B, T)`, -100 where there is none.
             members: M.
             weight: of each class, `(C,)`, for tasks with `class_weights`.
+            soft: targets in place of the labels, and how much each row counts; None: the labels, and all alike. One-hot
+                targets and equal weights give what the labels give.
         """
         raise NotImplementedError
 
     def difference(
-        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+        self,
+        first: Tensor,
+        other: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: Soft | None = None,
     ) -> Tensor:
         """How far apart two predictions for the same rows are, the mean of each member `(M,)`.
 
@@ -206,9 +230,9 @@ class Task:
         """
         raise NotImplementedError
 
-    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    def items(self, labels: Tensor, weight: Tensor | None = None, soft: Soft | None = None) -> Tensor:
         """How much each row `(B,)` counts in the mean loss; arguments as of `member_losses`."""
-        return labels.new_ones(len(labels))
+        return counted_rows(labels, soft)
 
     def fit_output_layer(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deni.errors import SettingError
@@ -11,30 +12,81 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def mean_by_member(losses: Tensor, members: int) -> Tensor:
-    """`(M*B, ...)`, folded, as the mean of each member, `(M,)`."""
-    return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
+@dataclass(frozen=True)
+class Soft:
+    """Soft targets, and how much each row counts.
+
+    Args:
+        targets: folded, `(M*B, C)`, or `(M*B, T, C)` of words: probabilities, or numbers; None: the labels.
+        weights: of each row in the mean, `(M*B,)`, at least 0; None: all rows count alike.
+    """
+
+    targets: Tensor | None = None
+    weights: Tensor | None = None
+
+    def fitting(self, logits: Tensor) -> Tensor | None:
+        """The targets in the type of the loss; raises SettingError where their shape is not that of the logits."""
+        if self.targets is None:
+            return None
+        if len(self.targets) != len(logits) or self.targets.numel() != logits.numel():
+            raise SettingError(
+                f"soft_labels {tuple(self.targets.shape)} do not fit logits {tuple(logits.shape)}: a row needs one "
+                "target for each output of the model"
+            )
+        return self.targets.to(_in_float32(logits).dtype).view(logits.shape)
+
+    def rows(self, values: Tensor) -> Tensor | float:
+        """How much each row counts, to be multiplied with values `(M*B, ...)`."""
+        if self.weights is None:
+            return 1.0
+        return self.weights.to(values.dtype).view(-1, *[1] * (values.dim() - 1))
 
 
-def squared_error(logits: Tensor, labels: Tensor, members: int) -> Tensor:
-    """Of numbers, as `torch.nn.functional.mse_loss`."""
+def mean_by_member(losses: Tensor, members: int, soft: Soft | None = None) -> Tensor:
+    """`(M*B, ...)`, folded, as the mean of each member, `(M,)`: of its rows, as much as each counts."""
+    if soft is None or soft.weights is None:
+        return losses.unflatten(0, (members, -1)).flatten(1).mean(1)
+    rows = losses.flatten(1).mean(1) if losses.dim() > 1 else losses
+    return ratio_of(rows * soft.rows(rows), soft.weights.to(rows.dtype), members)
+
+
+def ratio_of(losses: Tensor, counts: Tensor, members: int) -> Tensor:
+    """The sum of losses over that of how much each counts, both folded, of each member `(M,)`; 0 where none counts."""
     import torch
+
+    total = counts.reshape(members, -1).sum(1)
+    # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
+    return losses.reshape(members, -1).sum(1) / torch.where(total > 0, total, 1)
+
+
+def squared_error(logits: Tensor, labels: Tensor, members: int, soft: Soft | None = None) -> Tensor:
+    """Of numbers, as `torch.nn.functional.mse_loss`."""
     from torch.nn.functional import mse_loss
 
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    losses = mse_loss(logits.to(dtype).view(labels.shape), labels.to(dtype), reduction="none")
-    return mean_by_member(losses, members)
+    if soft is not None and (targets := soft.fitting(logits)) is not None:
+        labels = targets
+    logits = _in_float32(logits).view(labels.shape)
+    losses = mse_loss(logits, labels.to(logits.dtype), reduction="none")
+    return mean_by_member(losses, members, soft)
 
 
-def binary_cross_entropy(logits: Tensor, labels: Tensor, members: int) -> Tensor:
+def binary_cross_entropy(logits: Tensor, labels: Tensor, members: int, soft: Soft | None = None) -> Tensor:
     """Of several labels, as `torch.nn.functional.binary_cross_entropy_with_logits`."""
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    return mean_by_member(binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none"), members)
+    if soft is not None and (targets := soft.fitting(logits)) is not None:
+        logits, labels = _in_float32(logits), targets
+    losses = binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    return mean_by_member(losses, members, soft)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
-    """Of classes, as `torch.nn.functional.cross_entropy`, which leaves out labels of -100 and weighs the mean."""
+def cross_entropy(
+    logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None, soft: Soft | None = None
+) -> Tensor:
+    """Of classes, as `torch.nn.functional.cross_entropy`, which leaves out labels of -100 and weighs the mean.
+
+    Class weights count by the probabilities of soft targets, in the mean, too.
+    """
     import torch
     from torch.nn import functional as F
 
@@ -44,14 +96,27 @@ def cross_entropy(logits: Tensor, labels: Tensor, members: int, weight: Tensor |
             f"logits {tuple(logits.shape)} do not fit labels {tuple(labels.shape)}: a label for each token is needed "
             "(prompt tuning puts out more tokens than it is given)"
         )
-    losses = F.cross_entropy(logits.reshape(-1, classes), labels.reshape(-1), weight=weight, reduction="none")
-    total = counted(labels.reshape(-1), weight, losses.dtype).view(members, -1).sum(1)
-    # A batch without any label (texts of control characters, which have no tokens) has loss 0, not NaN.
-    return losses.view(members, -1).sum(1) / torch.where(total > 0, total, 1)
+    targets = None if soft is None else soft.fitting(logits)
+    if targets is not None:
+        there = counted(labels, soft=soft).unsqueeze(-1) > 0  # what does not count may be anything
+        logits, right = _in_float32(logits), torch.where(there, targets, 0).view(-1, classes)
+    else:
+        right = labels.reshape(-1)
+    weight = None if weight is None else weight.to(logits.dtype)
+    losses = F.cross_entropy(logits.reshape(-1, classes), right, weight=weight, reduction="none")
+    losses = losses.view(labels.shape)
+    if soft is not None:
+        losses = losses * soft.rows(losses)
+    return ratio_of(losses, counted(labels, weight, losses.dtype, soft), members)
 
 
 def of_distributions(
-    first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+    first: Tensor,
+    other: Tensor,
+    labels: Tensor,
+    members: int,
+    weight: Tensor | None = None,
+    soft: Soft | None = None,
 ) -> Tensor:
     """The symmetric Kullback-Leibler divergence, (KL(p || q) + KL(q || p)) / 2, the mean of each member `(M,)`.
 
@@ -61,22 +126,46 @@ def of_distributions(
         first, other: log probabilities, folded `(M*B, ..., C)`.
         labels: `(M*B, ...)`.
     """
-    import torch
-
     divergences = ((first.exp() - other.exp()) * (first - other)).sum(-1) / 2  # (M*B, ...)
-    counts = counted(labels, weight, divergences.dtype).view(members, -1)
-    total = counts.sum(1)
-    return (divergences.view(members, -1) * counts).sum(1) / torch.where(total > 0, total, 1)
+    counts = counted(labels, weight, divergences.dtype, soft)
+    return ratio_of(divergences * counts, counts, members)
 
 
-def of_log_odds(first: Tensor, other: Tensor, members: int) -> Tensor:
+def of_log_odds(first: Tensor, other: Tensor, members: int, soft: Soft | None = None) -> Tensor:
     """The same of two sides, by the log odds of one of them; the mean of all labels of each member, `(M,)`."""
-    return mean_by_member((first.sigmoid() - other.sigmoid()) * (first - other) / 2, members)
+    return mean_by_member((first.sigmoid() - other.sigmoid()) * (first - other) / 2, members, soft)
 
 
-def counted(labels: Tensor, weight: Tensor | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """How much each label counts in the mean: 0 for -100, else 1, or the weight of its class."""
+def counted_rows(labels: Tensor, soft: Soft | None = None) -> Tensor:
+    """How much each row counts in the mean, `(B,)`."""
+    if soft is None or soft.weights is None:
+        return labels.new_ones(len(labels))
+    return soft.weights
+
+
+def counted(
+    labels: Tensor, weight: Tensor | None = None, dtype: torch.dtype | None = None, soft: Soft | None = None
+) -> Tensor:
+    """How much each label counts in the mean: 0 for -100, else 1, or the weight of its class, times that of its row.
+
+    The soft target of a text counts whatever its label is.
+    """
     import torch
 
-    counts = (labels != -100).to(dtype or (torch.float32 if weight is None else weight.dtype))
-    return counts if weight is None else counts * weight.to(counts.dtype)[labels.clamp(min=0)]
+    targets = None if soft is None else soft.targets
+    there = labels != -100
+    if targets is not None and labels.dim() == 1:
+        there = torch.ones_like(there)
+    counts = there.to(dtype or (torch.float32 if weight is None else weight.dtype))
+    if weight is not None and targets is not None:
+        counts = torch.where(there, targets.to(counts.dtype) @ weight.to(counts.dtype), 0)
+    elif weight is not None:
+        counts = counts * weight.to(counts.dtype)[labels.clamp(min=0)]
+    return counts if soft is None else counts * soft.rows(counts)
+
+
+def _in_float32(logits: Tensor) -> Tensor:
+    """Logits in float32, or better."""
+    import torch
+
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

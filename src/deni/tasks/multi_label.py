@@ -88,14 +88,27 @@ class MultiLabel(Task):
 
     # ---- training and predicting -------------------------------------------------------------------------------------
 
-    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
-        return losses.binary_cross_entropy(logits, labels, members)
+    def member_losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
+    ) -> Tensor:
+        return losses.binary_cross_entropy(logits, labels, members, soft)
 
     def difference(
-        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+        self,
+        first: Tensor,
+        other: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
     ) -> Tensor:
         """The symmetric Kullback-Leibler divergence of whether a text has a label, mean over the labels."""
-        return losses.of_log_odds(self.outputs(first), self.outputs(other), members)
+        return losses.of_log_odds(self.outputs(first), self.outputs(other), members, soft)
 
     def fit_output_layer(
         self,

@@ -92,7 +92,14 @@ class Ordinal(SingleLabel):
 
     # ---- training ----------------------------------------------------------------------------------------------------
 
-    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
+    def member_losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
+    ) -> Tensor:
         """The squared earth mover's distance (Hou, Yu & Samaras 2016, arXiv 1611.05916): over the classes, the sum of
         the squared differences of the cumulative distributions; a step more counts a class more."""
         import torch
@@ -101,12 +108,13 @@ class Ordinal(SingleLabel):
         if labels.is_floating_point():
             raise SettingError(f"task {self.name} needs class numbers, from 0 to {logits.shape[-1] - 1}, not fractions")
         predicted = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)
-        right = one_hot(labels, logits.shape[-1]).to(predicted)
+        targets = None if soft is None else soft.fitting(logits)
+        right = one_hot(labels, logits.shape[-1]).to(predicted) if targets is None else targets
         distances = (predicted - right).cumsum(-1).square().sum(-1)  # (M*B,)
-        return losses.mean_by_member(distances, members)
+        return losses.mean_by_member(distances, members, soft)
 
-    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        return labels.new_ones(len(labels))
+    def items(self, labels: Tensor, weight: Tensor | None = None, soft: losses.Soft | None = None) -> Tensor:
+        return losses.counted_rows(labels, soft)
 
     # ---- measuring ---------------------------------------------------------------------------------------------------
 

@@ -96,14 +96,27 @@ class Regression(Task):
 
     # ---- training and predicting -------------------------------------------------------------------------------------
 
-    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
-        return losses.squared_error(logits, labels, members)
+    def member_losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
+    ) -> Tensor:
+        return losses.squared_error(logits, labels, members, soft)
 
     def difference(
-        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+        self,
+        first: Tensor,
+        other: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
     ) -> Tensor:
         """The squared difference of two numbers."""
-        return losses.mean_by_member((self.outputs(first) - self.outputs(other)).square(), members)
+        return losses.mean_by_member((self.outputs(first) - self.outputs(other)).square(), members, soft)
 
     def fit_output_layer(
         self,

@@ -120,17 +120,31 @@ class SingleLabel(Task):
 
     # ---- training and predicting -------------------------------------------------------------------------------------
 
-    def member_losses(self, logits: Tensor, labels: Tensor, members: int, weight: Tensor | None = None) -> Tensor:
-        return losses.cross_entropy(logits, labels, members, weight)
+    def member_losses(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
+    ) -> Tensor:
+        return losses.cross_entropy(logits, labels, members, weight, soft)
 
     def difference(
-        self, first: Tensor, other: Tensor, labels: Tensor, members: int, weight: Tensor | None = None
+        self,
+        first: Tensor,
+        other: Tensor,
+        labels: Tensor,
+        members: int,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
     ) -> Tensor:
         """The symmetric Kullback-Leibler divergence of two distributions over classes."""
-        return losses.of_distributions(self.outputs(first), self.outputs(other), labels, members, weight)
+        return losses.of_distributions(self.outputs(first), self.outputs(other), labels, members, weight, soft)
 
-    def items(self, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        return losses.counted(labels, weight).flatten(1).sum(1) if labels.dim() > 1 else losses.counted(labels, weight)
+    def items(self, labels: Tensor, weight: Tensor | None = None, soft: losses.Soft | None = None) -> Tensor:
+        counts = losses.counted(labels, weight, soft=soft)
+        return counts.flatten(1).sum(1) if labels.dim() > 1 else counts
 
     def fit_output_layer(
         self,

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deni.tasks.losses import Soft
 from deni.training.alone import Alone, Step
 from deni.training.losses import Losses, first_output, rows_of_member
 from deni.training.phases import Phases
+from deni.training.soft_labels import taken_from
 from deni.training.task import TrainingTask
 
 
@@ -107,8 +109,13 @@ class Ballots:
         self.task, self.context, self.step = task, context, step
 
     def labels_of(self, inputs: dict[str, Any]) -> Any:
-        """The labels of a batch, which has none afterwards."""
+        """The labels of a batch, which has neither labels nor soft ones afterwards."""
+        self.soft_of(inputs)
         return labels_of(inputs, self.label_names)
+
+    def soft_of(self, inputs: dict[str, Any]) -> Soft | None:
+        """The soft targets and weights of a batch, which has none afterwards."""
+        return taken_from(inputs, self.losses.soft_columns)
 
     def shown_labels_of(self, inputs: dict[str, Any]) -> Any:
         """The same; what they show of the task is remembered."""

@@ -26,6 +26,7 @@ from transformers.training_args import ParallelMode
 
 from deni.engine.optimizer import clip_members
 from deni.training.heads import is_causal
+from deni.training.soft_labels import COLUMNS, SoftCollator
 
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
@@ -146,16 +147,45 @@ class Columns:
         trainer: its columns are read from the model that it has now.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: PopulationTrainer) -> None:
         trainer._set_signature_columns_if_needed()
-        self.trainer = trainer
+        self.trainer, self._signature = trainer, tuple(trainer._signature_columns or ())
+
+    @property
+    def soft(self) -> tuple[str, ...]:
+        """The columns of soft targets and weights that are read here.
+
+        Not one that the model takes, nor any where the user's own compute_loss gets all columns.
+        """
+        if self.trainer.losses.overridden and not self.trainer.args.remove_unused_columns:
+            return ()
+        return tuple(name for name in COLUMNS if name not in self._signature)
+
+    @contextmanager
+    def keeping_soft(self) -> Iterator[None]:
+        """Inside, rows are loaded with these columns, whatever the collator."""
+        trainer = self.trainer
+        signature, collate = trainer._signature_columns, trainer.data_collator
+        side = getattr(tokenizer_of(trainer), "padding_side", "right")
+        trainer._signature_columns = [*self._signature, *self.soft]
+        trainer.data_collator = SoftCollator(collate, self.soft, side)
+        try:
+            yield
+        finally:
+            trainer._signature_columns, trainer.data_collator = signature, collate
 
     def lean(self, dataset: Any, what: str) -> tuple[Any, Any]:
         """A dataset without the columns that the model does not take, and the collator for its rows.
 
         Args:
-            what: the dataset is, for the log: `training` or `evaluation`.
+            what: the dataset is, for the log: `training` or `evaluation`, which has no soft targets.
         """
+        if what.startswith("train"):
+            with self.keeping_soft():
+                return self._lean(dataset, what)
+        return self._lean(dataset, what)
+
+    def _lean(self, dataset: Any, what: str) -> tuple[Any, Any]:
         collate = self.trainer.data_collator
         if hasattr(dataset, "select"):  # of `datasets`
             return self.trainer._remove_unused_columns(dataset, what), collate

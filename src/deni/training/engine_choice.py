@@ -60,13 +60,15 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
     """
     if trainer.strategy.changes_loss and (why := trainer.losses.alone):
         raise SettingError(f"{trainer.strategy.name} needs a loss that follows from outputs and labels, and {why}")
+    trainer.losses.check_soft(batch, trainer.ballots.task.known(), trainer.losses.alone)
     peak = trainer.phases.planned.peak * len(trainer.seeds)
     if peak == 1:
         return None
     batch, losses, loading = trainer.columns.prepared(batch), trainer.losses, trainer.loading
-    left_out = () if losses.alone else trainer.label_names
+    soft = losses.soft_columns
+    left_out = () if losses.alone else (*trainer.label_names, *soft)
     if LENGTHS in batch and loading.padding_side == "left" and not losses.alone:
-        check_left_padding(trainer.population, batch, (*trainer.label_names, LENGTHS), loading.padding)
+        check_left_padding(trainer.population, batch, (*trainer.label_names, *soft, LENGTHS), loading.padding)
     logits_alone = losses.function is None  # the user's loss may ask for more
     return choose_engine(
         trainer.population,

@@ -15,6 +15,7 @@ from deni.training.arguments import check_arguments, check_metrics
 from deni.training.compat import own_arguments
 from deni.training.dataloading import SeedSets
 from deni.training.runs import RunSeeds, populate
+from deni.training.soft_labels import check_sets
 from deni.training.vocabulary import active_ids_of, check_tokens
 
 if TYPE_CHECKING:
@@ -104,3 +105,16 @@ def follow_changes(trainer: PopulationTrainer) -> None:
         if trainer.model_init is None:
             deactivate(trainer.population.model)
             trainer.model = trainer.model_wrapped = populate(trainer, trainer.population.model)
+
+
+def check_targets(trainer: PopulationTrainer) -> None:
+    """Refuse soft targets and weights in the training sets that are wrong, or that the loss cannot read.
+
+    Raises:
+        SettingError: see `check_sets` and `Losses.check_soft`.
+    """
+    model, losses = trainer.population.model, trainer.losses
+    outputs = getattr(getattr(model, "config", None), "num_labels", None)
+    datasets = trainer.sets.all_train(trainer.train_dataset)
+    task = trainer.ballots.task.known()
+    losses.check_soft(check_sets(datasets, losses.soft_columns, task, outputs), task)

@@ -9,7 +9,7 @@ computed by itself, as the plain model, by the code that Trainer would run.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from deni.models.hugging_face import accepted_inputs
 from deni.population import Population
 from deni.randomness import global_generators
 from deni.tasks import Task
+from deni.tasks.losses import Soft
 from deni.training.batches import LENGTHS
 from deni.training.compat import count_items, plain_model, shifts_labels
 from deni.training.heads import has_head, is_causal, why_own_loss, without_vote
@@ -78,6 +79,11 @@ def losses_by(
         part = rows_of_member(outputs, member * rows, rows)
         losses.append(loss(part, labels[member * rows : (member + 1) * rows], **more))
     return torch.stack(losses)
+
+
+def given(soft: Soft | None) -> dict[str, Soft]:
+    """The argument for soft targets where there are some; a task of the user's may not know it."""
+    return {} if soft is None else {"soft": soft}
 
 
 def _no_task() -> Task:
@@ -139,6 +145,41 @@ class Losses:
             return "" if wanted == STANDARD else f"the labels are {', '.join(wanted) or 'not named'}"
         return "" if self._returned is False else why_own_loss(self.model)
 
+    @property
+    def soft_columns(self) -> tuple[str, ...]:
+        """The columns of soft targets and weights that the loss reads, see `deni.training.compat.Columns.soft`."""
+        return self.trainer.columns.soft
+
+    def check_soft(self, columns: Container[str], task: Task | None = None, alone: str = "") -> None:
+        """Refuse soft targets, or weights of rows, where the loss of the training cannot read them.
+
+        Args:
+            columns: that there are.
+            task: None where it is not known.
+            alone: why each member is computed by itself, where that is known already.
+
+        Raises:
+            SettingError: another loss.
+        """
+        found = " and ".join(name for name in self.soft_columns if name in columns)
+        if not found:
+            return
+        if self.function is not None or self.trainer.label_smoother is not None:
+            other = "label smoothing" if self.function is None else "compute_loss_func"
+            raise SettingError(f"{found} cannot be combined with {other}: choose one, or remove the column")
+        if self.overridden:
+            raise SettingError(
+                f"{found} cannot be combined with an overridden compute_loss: remove the column, or read it there "
+                "(remove_unused_columns=False)"
+            )
+        if why := alone or without_vote(self.model):
+            why = why if alone else f"predictions of {why} have no vote"
+            raise SettingError(f"{found} need a loss that follows from outputs and targets, and {why}")
+        if task is not None and not task.takes_soft:
+            raise SettingError(
+                f"the loss of task {task.name} does not take {found}: remove the column, or choose another"
+            )
+
     @torch.no_grad()
     def look(self, population: Population, batch: Mapping[str, Any]) -> None:
         """Find out whether a model of the user's own returns a loss; one that does not has the task's.
@@ -150,13 +191,14 @@ class Losses:
         if self._returned is not None or not names or not self.alone or self.overridden or without_vote(self.model):
             return
         rows = {key: each[:2] if isinstance(each, Tensor) and each.dim() else each for key, each in batch.items()}
+        left_out = (LENGTHS, *self.soft_columns)
         accepted = accepted_inputs(self.model)
         if accepted is not None and not accepted.intersection(names):
             self._returned = False
             return
         with population.plain() as model, kept_buffers(model), in_mode(model, training=False), global_generators():
             try:
-                outputs = model(**{name: value for name, value in rows.items() if name != LENGTHS})
+                outputs = model(**{name: value for name, value in rows.items() if name not in left_out})
             except Exception:  # it shows when the training computes it
                 return
         self._returned = not isinstance(outputs, Mapping) or outputs.get("loss") is not None
@@ -168,6 +210,7 @@ class Losses:
         members: int,
         task: Callable[[], Task] = _no_task,
         counted: bool = False,
+        soft: Soft | None = None,
     ) -> Tensor:
         """The mean loss of each member `(M,)`, where members are computed side by side.
 
@@ -175,6 +218,7 @@ class Losses:
             outputs, labels, members: see `losses_by`.
             task: gives the task, where the loss is that of the task.
             counted: whether the user's function gets `num_items_in_batch`.
+            soft: targets and weights of the rows, folded, where the loss is that of the task.
         """
         if self.function is not None:
             each = labels.unflatten(0, (members, -1)).unbind(0)
@@ -186,7 +230,7 @@ class Losses:
             return losses_by(partial(self.trainer.label_smoother, **shift), outputs, labels, members)
         logits = first_output(outputs)
         weight = None if self.weight is None else self.weight.to(logits)
-        return task().member_losses(logits, labels, members, weight)
+        return task().member_losses(logits, labels, members, weight, **given(soft))
 
     @property
     def _averages_tokens(self) -> bool:
@@ -205,13 +249,15 @@ class Losses:
         """`num_items_in_batch` of one model's rows, as Trainer counts them; None where it does not."""
         return count_items(self.trainer, rows)
 
-    def counts(self, rows: Mapping[str, Any], labels: Any, task: Callable[[], Task]) -> Tensor:
+    def counts(
+        self, rows: Mapping[str, Any], labels: Any, task: Callable[[], Task], soft: Soft | None = None
+    ) -> Tensor:
         """How much a member's rows count among all of a step, a scalar.
 
         Args:
             rows: of one model, with the labels.
             labels: of these.
-            task: see `of_members`.
+            task, soft: see `of_members`.
         """
         alone = self.alone
         counted = self.function is not None or (alone and (self.overridden or not self._smooths_by_itself))
@@ -220,7 +266,8 @@ class Losses:
         if not isinstance(labels, Tensor):
             return torch.tensor(len(next(value for value in rows.values() if isinstance(value, Tensor))))
         if not alone and self.function is None and self.trainer.label_smoother is None:
-            return task().items(labels, None if self.weight is None else self.weight.to(labels.device)).sum()
+            weight = None if self.weight is None else self.weight.to(labels.device)
+            return task().items(labels, weight, **given(soft)).sum()
         if labels.is_floating_point() or not labels.dim():
             return torch.tensor(len(labels) if labels.dim() else 1)
         return (labels[..., 1:] if shifts_labels(self.trainer, self.model) else labels).ne(-100).sum()

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from deni.errors import SettingError
+from deni.tasks.losses import Soft
 from deni.training.ballots import Ballots
 from deni.training.batches import LENGTHS
 from deni.training.compat import Columns
 from deni.training.dataloading import Loading, lanes_of
-from deni.training.losses import Losses, Parts, first_output
+from deni.training.losses import Losses, Parts, first_output, given
 
 
 class MemberPasses:
@@ -23,6 +24,7 @@ class MemberPasses:
     Args:
         forward: computes them.
         labels: folded.
+        soft: targets and weights of the rows, folded; None where labels are all there is.
         members: how many are in focus.
         losses: of the training.
         ballots: know the task.
@@ -36,12 +38,13 @@ class MemberPasses:
         self,
         forward: Callable[[], Any],
         labels: Tensor,
+        soft: Soft | None,
         members: int,
         losses: Losses,
         ballots: Ballots,
         counted: bool,
     ) -> None:
-        self.forward, self.labels, self.members = forward, labels, members
+        self.forward, self.labels, self.soft, self.members = forward, labels, soft, members
         self.losses, self.ballots, self.counted = losses, ballots, counted
         self.first: Any = None
 
@@ -53,13 +56,14 @@ class MemberPasses:
     def loss(self, outputs: Any) -> Tensor:
         """The mean loss of each member `(M,)`."""
         task = partial(self.ballots.task.find, self.labels, outputs)
-        return self.losses.of_members(outputs, self.labels, self.members, task, self.counted)
+        return self.losses.of_members(outputs, self.labels, self.members, task, self.counted, self.soft)
 
     def difference(self, first: Any, other: Any) -> Tensor:
         """How far apart two outputs are, the mean of each member `(M,)`."""
         one, two = first_output(first), first_output(other)
         weight = None if self.losses.weight is None else self.losses.weight.to(one)
-        return self.ballots.task.find(self.labels, one).difference(one, two, self.labels, self.members, weight)
+        task = self.ballots.task.find(self.labels, one)
+        return task.difference(one, two, self.labels, self.members, weight, **given(self.soft))
 
 
 class Steps:
@@ -90,8 +94,9 @@ class Steps:
         inputs, lengths = self.rows(batch)
         groups = [self.loading.rows_of(inputs, lengths, at) for at in range(1 if lengths is None else len(lengths))]
         labels = [self.ballots.labels_of(dict(rows)) for rows in groups]
+        soft = [self.ballots.soft_of(dict(rows)) for rows in groups]
         tasks = [partial(self.ballots.task.find, own) for own in labels]
-        return torch.stack([self.losses.counts(*each) for each in zip(groups, labels, tasks, strict=True)])
+        return torch.stack([self.losses.counts(*each) for each in zip(groups, labels, tasks, soft, strict=True)])
 
     def train(self, step: Callable[..., Tensor], model: nn.Module, inputs: Any, items: Any) -> Tensor:
         """Forward and backward of all members, chunk by chunk; returns what is added to the mean of their losses.
@@ -129,12 +134,12 @@ class Steps:
         Raises:
             SettingError: no labels.
         """
-        labels = self.ballots.labels_of(inputs)
+        soft, labels = self.ballots.soft_of(inputs), self.ballots.labels_of(inputs)
         if labels is None:
             names = ", ".join(self.ballots.label_names)
             raise SettingError(f"training needs labels: the batch has none of {names}")
         population = self.phases.population
         focus = population.module.in_focus
-        passes = MemberPasses(partial(model, **inputs), labels, len(focus), self.losses, self.ballots, counted)
+        passes = MemberPasses(partial(model, **inputs), labels, soft, len(focus), self.losses, self.ballots, counted)
         losses = self.phases.strategy.losses(population, passes)
         return self.phases.total(self.parts.shared(losses, focus, population.size), self.phases.step), passes.first

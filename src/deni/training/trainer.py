@@ -51,7 +51,7 @@ from deni.training.features import LabeledOutputs
 from deni.training.final_model import MemberModels, ShownModel, show_trained
 from deni.training.fork_monitor import monitor_of
 from deni.training.fork_records import Diagnostics
-from deni.training.given import Given, follow_changes, take_seeds
+from deni.training.given import Given, check_targets, follow_changes, take_seeds
 from deni.training.heads import without_vote
 from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
@@ -59,6 +59,7 @@ from deni.training.phases import Phases
 from deni.training.runs import FreshModels, RunSeeds, populate
 from deni.training.saving import Artifacts, before_fork, cut_at, origin_of, save_checkpoint, save_trained
 from deni.training.seed_metrics import follow_seeds
+from deni.training.soft_labels import COLUMNS
 from deni.training.steps import Steps
 from deni.training.task import TrainingTask
 from deni.training.vocabulary import active_ids_of
@@ -176,7 +177,7 @@ class PopulationTrainer(Trainer):
         """Make what loads rows, computes members and collects what they predict."""
         task = TrainingTask(self.losses)
         known, config = task.known(), getattr(self.population.model, "config", None)
-        whole = () if known is None or known.of_words else tuple(self.label_names)
+        whole = () if known is None or known.of_words else (*self.label_names, *COLUMNS)
         self.loading = Loading(self.columns, self.sets, self.run_seeds, self.processing_class, config, whole)
         alone = Alone(self.phases, self.loading, self.losses, self.parts, lambda: self.accelerator)
         context, step = self.compute_loss_context_manager, super().prediction_step
@@ -249,6 +250,7 @@ class PopulationTrainer(Trainer):
             with global_generators():
                 self._hp_search_setup(trial)  # Trainer does it later, but plan and model follow from it
                 follow_changes(self)
+                check_targets(self)
                 self._plan()
                 if (task := self.ballots.task.known()) is not None:
                     self.artifacts.check(self.population, tokenizer_of(self), task.name)
@@ -421,7 +423,8 @@ class PopulationTrainer(Trainer):
         """One row of each run, or of each lane, side by side where there are several."""
         lanes = lanes_of(self.schedule)
         if self.runs * lanes == 1:
-            return super().get_train_dataloader()
+            with self.columns.keeping_soft():
+                return super().get_train_dataloader()
         check_order(overridden(type(self), PopulationTrainer, "_get_train_sampler"))
         sampler, sources = super()._get_train_sampler, self.population.sources
         self.phases.order, loader = self.loading.train(self.train_dataset, sampler, sources, self.args, lanes)
