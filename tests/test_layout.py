@@ -28,7 +28,7 @@ training artifact
 recipe
 auto
 finetune
-cross_validation
+cross_validation adaptation
 sklearn augmentation labeling
 study
 analysis diagnose

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from deni._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from deni.adaptation import adapt as adapt
     from deni.artifact import load as load
     from deni.deprecation import Renamed
     from deni.errors import InputError as InputError
@@ -65,6 +66,7 @@ _PUBLIC = {
     "sklearn": "DeniClassifier",
     "artifact.loading": "load",
     "finetune.running": "fine_tune",
+    "adaptation.running": "adapt",
     "recipe": "Recipe",
     "strategies.base": "Strategy",
     "tuning.base": "Tuning",

@@ -85,6 +85,12 @@ CALLS = {
     "forecast, a page that is there": (("forecast", "new.csv", "--output", "file"), "file exists"),
     "inspect, no file": (("inspect", "missing.csv"), "missing.csv: no such file"),
     "inspect, no test file": (("inspect", "new.csv", "--test", "missing.csv"), "missing.csv: no such file"),
+    "adapt, no file": (("adapt", "--texts", "no.csv", "--output", "m"), "no.csv: no such file"),
+    "adapt, no test file": (
+        ("adapt", "--texts", "new.csv", "--test", "missing.csv", "--output", "m"),
+        "missing.csv: no such file",
+    ),
+    "adapt, an output that is there": (("adapt", "--texts", "new.csv", "--output", "model"), "model exists"),
     "augment, no file": (("augment", "missing.csv", "--output", "o.csv"), "missing.csv: no such file"),
     "diagnose, no file": (("diagnose", "missing.csv"), "missing.csv: no such file"),
     "demo, no model": (("demo", "--model", "/no/such/model"), "'/no/such/model' cannot be loaded: no such folder"),

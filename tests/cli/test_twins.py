@@ -9,6 +9,7 @@ from deni.artifact import export
 from deni.augmentation import AUGMENTERS
 from deni.baselines import BASELINES
 from deni.cli import COMMANDS, main
+from deni.commands.adapt import adapt_file
 from deni.commands.augment import augment_file
 from deni.commands.compare import compare_files
 from deni.commands.demo import run_demo
@@ -41,6 +42,7 @@ def arguments(function):
 
 
 FUNCTIONS = {
+    "adapt": (adapt_file,),
     "augment": (augment_file,),
     "compare": (compare_files,),
     "demo": (run_demo,),

@@ -18,6 +18,7 @@ COMMANDS = (
     "demo",
     "inspect",
     "augment",
+    "adapt",
     "forecast",
     "train",
     "evaluate",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from deni.errors import InputError
@@ -93,6 +93,26 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
         )
     mark(loaded, set(info["missing_keys"]))
     return loaded
+
+
+def load_encoder(model: str) -> tuple[nn.Module, set[str]]:
+    """The model without a head, in float32, and which of its parameters the files lack, such as those of a pooler."""
+    return _read_without_labels(AutoModel, model)
+
+
+def load_masked_model(model: str) -> tuple[nn.Module, set[str]] | None:
+    """The same with a head for masked language modelling; None for an architecture that has none."""
+    if type(load_config(model)) not in MODEL_FOR_MASKED_LM_MAPPING:
+        return None
+    return _read_without_labels(AutoModelForMaskedLM, model)
+
+
+def _read_without_labels(kind: Any, model: str) -> tuple[nn.Module, set[str]]:
+    config = load_config(model)
+    # A part that the files lack is drawn: not from the generators of whoever trains.
+    with _named(model), quiet_loading(), torch.random.fork_rng(devices=[]):
+        loaded, info = read_model(kind, locate(model), config, dtype=torch.float32, output_loading_info=True)
+    return loaded, set(info["missing_keys"])
 
 
 @contextmanager

@@ -123,6 +123,11 @@ def leaks(train: Texts, held_out: Texts, part: str = "test") -> list[Finding]:
     return found
 
 
+def copies(known: Texts, texts: Texts) -> np.ndarray:
+    """Which texts are also among the known ones, exactly or nearly, as `leaks` finds them: `(N,)`."""
+    return _positions_in(known.loose_keys, texts.loose_keys) >= 0  # exact copies have equal loose keys, too
+
+
 def equal_sides(texts: Texts) -> list[Finding]:
     """Pairs of a text and itself."""
     equal = [at for at, text in enumerate(texts.texts) if texts.pairs and text[0] == text[-1]]
