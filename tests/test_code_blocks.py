@@ -43,6 +43,7 @@ TEXT = ("text", "bibtex", "toml")  # what is printed or quoted
 # What is added to a command so that it takes seconds; a flag that comes twice counts as it is there last.
 SMALLER = {
     "train": ["--labeled", "12", "--epochs", "2", "--test-size", "5", "--no-progress"],
+    "adapt": ["--steps", "2", "--batch-size", "8", "--no-progress"],
     "augment": ["--no-progress"],
     "diagnose": ["--labeled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
     "study run": ["--pack", "1", "--threads", "1", "--runner", "serial", "--workers", "1", "--no-progress"],
@@ -90,6 +91,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     test.to_csv(folder / "test.csv", index=False)
     test.to_csv(folder / "held_out.csv", index=False)
     test[["text"]].to_csv(folder / "new.csv", index=False)
+    short_texts(demo_files()[0], 9)[["text"]].drop_duplicates().to_csv(folder / "pool.csv", index=False)
     labelled.assign(stars=[1 + at % 5 for at in range(len(labelled))]).to_csv(folder / "reviews.csv", index=False)
     labelled.assign(question=labelled["text"], answer="Yes.").to_csv(folder / "questions.csv", index=False)
     (folder / "news.conll").write_text("Anna B-PER\nleft O\nBerlin B-LOC\n. O\n\nIt O\nrains O\n. O\n\n" * 14)

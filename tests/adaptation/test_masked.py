@@ -38,7 +38,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_hidden_tokens(objective, masked_f
 
 def test_training_equals_a_loop_by_hand(objective, masked_folder, texts, tmp_path):
     rows = objective.rows(texts, 20)
-    order = order_of(len(rows), 16, 1, 100, Sources(3))
+    order = order_of([len(row["input_ids"]) for row in rows], 16, 1, 100, Sources(3))
     args = make_arguments(tmp_path / "checkpoints", len(order), 16, 2e-3, 3, False, torch.device("cpu"))
     args.load_best_model_at_end, args.save_strategy = False, "no"
     trainer = AdaptationTrainer(without_dropout(masked_folder), args, objective, rows, order, rows[:4], {}, (), False)

@@ -10,24 +10,33 @@ from deni.randomness import Sources
 
 
 def test_each_epoch_has_each_text_at_most_once_in_a_new_order():
-    order = order_of(50, 8, 3, 1000, Sources(0))
+    order = order_of([9] * 50, 8, 3, 1000, Sources(0))
     assert [[number for number, _ in batch] for batch in order] == [[number] * 8 for number in range(18)]
     epochs = [[row for batch in order[start : start + 6] for _, row in batch] for start in (0, 6, 12)]
     assert all(len(set(rows)) == 48 and set(rows) <= set(range(50)) for rows in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert order == order_of(50, 8, 3, 1000, Sources(0)) != order_of(50, 8, 3, 1000, Sources(1))
+    assert order == order_of([9] * 50, 8, 3, 1000, Sources(0)) != order_of([9] * 50, 8, 3, 1000, Sources(1))
+
+
+def test_texts_of_a_batch_are_of_like_length():
+    lengths = [3 + number * 7919 % 60 for number in range(640)]
+    batches = [[lengths[row] for _, row in batch] for batch in order_of(lengths, 32, 1, 1000, Sources(0))]
+    assert sum(max(batch) - min(batch) for batch in batches) / len(batches) < 16  # in any order it is about 57
+    assert sorted(length for batch in batches for length in batch) == sorted(lengths)
+    longest = [max(batch) for batch in batches]
+    assert longest != sorted(longest)  # the batches themselves are in any order
 
 
 def test_there_are_no_more_steps_than_asked_for_and_at_least_one():
-    assert order_of(50, 8, 3, 10, Sources(0)) == order_of(50, 8, 3, 1000, Sources(0))[:10]
-    assert len(order_of(50, 8, 0.01, 10, Sources(0))) == 1
+    assert order_of([9] * 50, 8, 3, 10, Sources(0)) == order_of([9] * 50, 8, 3, 1000, Sources(0))[:10]
+    assert len(order_of([9] * 50, 8, 0.01, 10, Sources(0))) == 1
 
 
 def test_the_held_out_loss_is_the_same_each_time_and_draws_from_no_generator(sentence_folder, texts, tmp_path):
     start = start_from(sentence_folder)
     rows = start.objective.rows(texts, 20)
     args = make_arguments(tmp_path / "checkpoints", 4, 8, 1e-3, 0, False, torch.device("cpu"))
-    order = order_of(100, 8, 1, 4, Sources(0))
+    order = order_of([9] * 100, 8, 1, 4, Sources(0))
     trainer = AdaptationTrainer(start.model, args, start.objective, rows[:100], order, rows[100:], {}, (), False)
     start.model.eval()
     before = torch.get_rng_state()
@@ -42,7 +51,7 @@ def test_the_held_out_loss_is_the_mean_over_all_hidden_tokens(masked_folder, tex
     assert isinstance(start.objective, MaskedLanguageModel)
     rows = start.objective.rows(texts, 20)
     args = make_arguments(tmp_path / "checkpoints", 4, 8, 1e-3, 0, False, torch.device("cpu"))
-    order = order_of(100, 8, 1, 4, Sources(0))
+    order = order_of([9] * 100, 8, 1, 4, Sources(0))
     trainer = AdaptationTrainer(start.model, args, start.objective, rows[:100], order, rows[100:], {}, (), False)
     assert sum(len(batch["labels"]) for batch in trainer.held_out) == 20
     losses = []

@@ -36,7 +36,7 @@ class SimCSE(Objective):
     name: ClassVar[str] = "simcse"
     title: ClassVar[str] = "contrastive learning (SimCSE)"
     source: ClassVar[str] = "SimCSE, Gao et al. 2021, arXiv 2104.08821"
-    epochs: ClassVar[int] = 5
+    epochs: ClassVar[int] = 3
     batch_size: ClassVar[int] = 64
     learning_rate: ClassVar[float] = 3e-5
     least: ClassVar[int] = 2

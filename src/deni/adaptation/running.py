@@ -71,7 +71,7 @@ def adapt(
         test: what models of the encoder will be tested on.
         objective: `mlm`, masked language modelling; `simcse`, contrastive; `auto`: the first where the files of the
             model have a head for it, else the second.
-        epochs: passes over the texts; None for 20 of `mlm`, 5 of `simcse`.
+        epochs: passes over the texts; None for 20 of `mlm`, 3 of `simcse`.
         steps: the most optimizer steps, whatever the epochs.
         learning_rate: peak; None for 1e-4 of `mlm`, 3e-5 of `simcse`.
         batch_size: texts of a step; None for 32 of `mlm`, 64 of `simcse`, where they are the negatives.
@@ -129,7 +129,7 @@ def adapt(
         "trained_on": len(trained),
         "held_out": len(held_out),
     }
-    order = order_of(len(trained), size, settings["epochs"], steps, sources)
+    order = order_of([len(rows[row]["input_ids"]) for row in trained], size, settings["epochs"], steps, sources)
     origin = {"model": model, "objective": what.name, **settings, "texts": _digest(pool)}
     last = to_resume(kept, origin) if resume else None
     target = find_device(device)

@@ -26,6 +26,7 @@ from deni.training.manifest import checkpoints, damage
 from deni.written import written_text
 
 WARM_UP, DECAY = 0.06, 0.01  # as of the task-adaptive pre-training in arXiv 2004.10964
+BLOCK = 8  # batches among whose texts those of like length are put together
 EVALUATIONS = 10  # of the loss on held-out texts, in all of the training
 ORIGIN = "adaptation.json"  # in a checkpoint: what it must share with the training that goes on from it
 
@@ -49,20 +50,28 @@ class Tokens(Dataset):
         return key[0], self.rows[key[1]]
 
 
-def order_of(texts: int, batch_size: int, epochs: float, most: int, sources: Sources) -> list[list[Key]]:
+def order_of(lengths: Sequence[int], batch_size: int, epochs: float, most: int, sources: Sources) -> list[list[Key]]:
     """The texts of each step: every epoch in a new order, without a last batch that would be smaller.
 
+    Texts of a batch are of like length, drawn among those of `BLOCK` batches: less padding is computed, and the length
+    of a text does not tell it from the others.
+
     Args:
+        lengths: tokens of each text.
         most: steps.
     """
-    each = texts // batch_size
+    each = len(lengths) // batch_size
     steps = max(1, min(most, round(epochs * each)))
     found: list[list[Key]] = []
     for epoch in range(-(-steps // each)):
-        order = torch.randperm(texts, generator=sources.derived("sample_order", epoch)).tolist()
-        found += [
-            [(len(found) + at, row) for row in order[at * batch_size : (at + 1) * batch_size]] for at in range(each)
-        ]
+        generator = sources.derived("sample_order", epoch)
+        order = torch.randperm(len(lengths), generator=generator).tolist()[: each * batch_size]
+        batches = []
+        for start in range(0, len(order), BLOCK * batch_size):
+            block = sorted(order[start : start + BLOCK * batch_size], key=lambda row: lengths[row])
+            batches += [block[at : at + batch_size] for at in range(0, len(block), batch_size)]
+        for at in torch.randperm(each, generator=generator).tolist():
+            found.append([(len(found), row) for row in batches[at]])
     return found[:steps]
 
 
@@ -96,7 +105,8 @@ class AdaptationTrainer(Trainer):
         self.objective: Objective = objective
         self.order, self.origin = list(order), dict(origin)
         seed = derive(args.seed, "held out")
-        parts = np.array_split(np.arange(len(held_out)), max(1, len(held_out) // args.per_device_train_batch_size))
+        by_length = np.argsort([len(row["input_ids"]) for row in held_out], kind="stable")
+        parts = np.array_split(by_length, max(1, len(held_out) // args.per_device_train_batch_size))
         self.held_out = [
             objective.collate([held_out[row] for row in part], derive(seed, at)) for at, part in enumerate(parts)
         ]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Loss: mlm, masked language modelling; simcse, contrastive; auto: mlm where the model has a head for it.",
 )
-@click.option("--epochs", type=Number(), help="Passes over the texts.  [default: 20 of mlm, 5 of simcse]")
+@click.option("--epochs", type=Number(), help="Passes over the texts.  [default: 20 of mlm, 3 of simcse]")
 @click.option("--steps", type=COUNT, default=2000, show_default=True, help="Most optimizer steps, whatever --epochs.")
 @click.option("--learning-rate", type=Number(), help="Peak learning rate.  [default: 1e-4 of mlm, 3e-5 of simcse]")
 @click.option("--batch-size", type=Whole(), help="Texts of one optimizer step.  [default: 32 of mlm, 64 of simcse]")
