@@ -23,6 +23,8 @@ def without_dropout(folder):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        if hasattr(module, "dropout_prob"):  # of transformers 4, in attention
+            module.dropout_prob = 0.0
     return model
 
 
