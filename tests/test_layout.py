@@ -29,7 +29,7 @@ recipe
 auto
 finetune
 cross_validation adaptation
-sklearn augmentation labeling
+sklearn augmentation labeling distillation
 study
 analysis diagnose
 commands

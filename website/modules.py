@@ -14,7 +14,7 @@ PAGES = {
     "Models": ("Load, predict, export; the estimator of scikit-learn.", "artifact sklearn models"),
     "Training": (
         "The trainer, and training from a file or from texts.",
-        "training recipe finetune cross_validation adaptation commands",
+        "training recipe finetune cross_validation adaptation distillation commands",
     ),
     "Strategies": ("When members exist, what auto becomes, and what stands beside them.", "strategies auto baselines"),
     "Tunings": ("Which parameters train.", "tuning"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import pandas as pd
@@ -28,6 +28,7 @@ def texts_of(
     labels_required: bool = True,
     task: str = DEFAULT,
     label_order: Sequence[str] = (),
+    on_blank: Callable[[int], None] | None = None,
 ) -> Texts:
     """Check texts and labels of a table, as `read_texts` does it; the index of the table names its rows."""
     flags = {TEXT_FLAG: text_column, PAIR_FLAG: text_pair_column, LABEL_FLAG: label_column}
@@ -38,6 +39,10 @@ def texts_of(
     if chosen.of_words and text_pair_column is not None:
         raise InputError(f"--task {task} has one text a row, not pairs: omit {PAIR_FLAG}")
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
+    if on_blank is not None:
+        frame = _without_blanks(frame, [text_column, *([text_pair_column] if text_pair_column else [])], source)
+        on_blank(len(texts) - len(frame))
+        texts = frame[text_column].tolist()
     if chosen.of_words:
         texts = _words_of(texts, frame, text_column, source)
     else:
@@ -78,6 +83,22 @@ def _column(frame: pd.DataFrame, name: str, flag: str, source: str) -> pd.Series
     if frame.empty:
         raise InputError(f"{source}: no rows below the header; expected at least one text in column {name!r}")
     return frame[name]
+
+
+def _without_blanks(frame: pd.DataFrame, columns: Sequence[str], source: str) -> pd.DataFrame:
+    """The rows that have something in each of these columns."""
+    blank = pd.Series(False, index=frame.index)
+    for name in columns:
+        values = _column(frame, name, TEXT_FLAG if name == columns[0] else PAIR_FLAG, source)
+        blank |= values.map(_is_blank).astype(bool)
+    if blank.all():
+        raise InputError(f"{source}: all {len(frame)} texts are empty; name another {TEXT_FLAG}")
+    return frame[~blank]
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a value of a column of texts has nothing in it."""
+    return is_null(value) or (isinstance(value, str | list | tuple) and not "".join(map(str, value)).strip())
 
 
 def _check_texts(texts: list[Any], frame: pd.DataFrame, column: str, flag: str, source: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deni.data.columns import texts_of
@@ -23,6 +23,7 @@ def read_texts(
     suffix: str | None = None,
     task: str = DEFAULT,
     label_order: Sequence[str] = (),
+    on_blank: Callable[[int], None] | None = None,
 ) -> Texts:
     """Read texts from a CSV, TSV, JSONL, Parquet or CoNLL file, each also gzipped, or from standard input.
 
@@ -40,6 +41,7 @@ def read_texts(
             empty; `token`: words, and as many tags: lists, or strings that are split at white space.
         label_order: the classes from the lowest to the highest, for tasks whose classes have an order; without it they
             are numbers.
+        on_blank: rows without a text are left out, and this is called with how many; None refuses them.
         suffix: read as if the name ended so, such as ".jsonl.gz"; standard input is ".csv" unless told.
 
     Raises:
@@ -70,4 +72,5 @@ def read_texts(
         labels_required=labels_required,
         task=task,
         label_order=label_order,
+        on_blank=on_blank,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deni.data.columns import texts_of
@@ -29,6 +29,7 @@ def read_data(
     config_name: str | None = None,
     task: str = DEFAULT,
     label_order: Sequence[str] = (),
+    on_blank: Callable[[int], None] | None = None,
 ) -> Texts:
     """Read texts from a file, a dataset of `deni.data.DATASETS`, or any dataset of the hub.
 
@@ -44,13 +45,18 @@ def read_data(
         split: of the hub, such as `train` or `train+test`; None for all splits with labels of a named dataset, else
             `train`.
         config_name: of the hub, where a dataset has several configurations.
-        task, label_order: as in `read_texts`.
+        task, label_order, on_blank: as in `read_texts`.
 
     Raises:
         InputError: one line that names what is wrong, and what to do.
     """
     name = str(data)
-    both = {"labels_required": labels_required, "task": task, "label_order": label_order}
+    both = {
+        "labels_required": labels_required,
+        "task": task,
+        "label_order": label_order,
+        **({} if on_blank is None else {"on_blank": on_blank}),
+    }
     given = {"text_column": text_column or "text", "text_pair_column": text_pair_column, **both}
     given["label_column"] = (label_column or "label") if labels else None
     dataset = DATASETS.get(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from deni.data import Texts
+from deni.errors import SettingError
 from deni.models.loading import load_config, load_model
 from deni.models.pair_rows import PairCollator
 from deni.models.pairs import encode_separately
@@ -70,12 +71,14 @@ def make_trainer(
     dev: Texts | None = None,
     seeds: Sequence[int] | None = None,
     origin: Mapping[str, Any] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> PopulationTrainer:
     """The trainer of a recipe.
 
     Args:
         train: one that all seeds share, or one for each seed.
         origin: what a checkpoint must share.
+        initial: see `deni.finetune.fine_tune`.
     """
     bi, task, labels, tokenizer = recipe.pairs == "bi", TASKS[recipe.task], reads.labels, reads.tokenizer
     virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
@@ -91,7 +94,14 @@ def make_trainer(
             model = load_model(recipe.model, labels, recipe.dropout, recipe.task)
             if bi:
                 encode_separately(model)
-            return recipe.tuning.apply(attach(model, pooling))
+            model = recipe.tuning.apply(attach(model, pooling))
+        if initial is not None:
+            try:
+                model.load_state_dict(initial)
+            except RuntimeError as error:
+                why = " ".join(str(error).split())
+                raise SettingError(f"the initial values are those of another model or tuning: {why:.200}") from error
+        return model
 
     datasets = [tokenize(texts, tokenizer, reads.max_length, labels, bi) for texts in train]
     trainer = PopulationTrainer(

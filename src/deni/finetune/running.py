@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import TrainerCallback
 
 from deni.auto import decide
@@ -52,6 +53,8 @@ def fine_tune(
     cv_seeds: int = 1,
     keep_folds: bool = False,
     block: int = 0,
+    labels: Sequence[str] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
 ) -> FineTuneResult:
     """Train a population on labeled examples.
 
@@ -74,6 +77,9 @@ def fine_tune(
         cv_seeds: how many times the texts are divided anew for `cv`, each time with other seeds.
         keep_folds: whether the artifact keeps the models of `cv`, see `deni.artifact.Classifier.conformal`.
         block: seed of these divisions, where `recipe.source_seeds` has none for data_split.
+        labels: class names in the order of the outputs; None for those of the texts.
+        initial: the values that the model starts from, by the names of its `state_dict`, all of them; None for the
+            pre-trained ones.
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
@@ -92,7 +98,7 @@ def fine_tune(
             check_pairs(texts)
     if recipe.early_stopping_patience and dev is None:
         raise SettingError("early_stopping_patience needs examples to stop by: give a dev split, or leave it out")
-    task, labels, target = TASKS[recipe.task], names(train), find_device(device)
+    task, labels, target = TASKS[recipe.task], list(labels or names(train)), find_device(device)
     if len(labels) < 2 and task.one_class:
         raise InputError(
             f"{train.source}: all texts have the label {labels[0]!r}, a classifier needs at least 2 classes"
@@ -121,7 +127,9 @@ def fine_tune(
         interrupt = StopOnInterrupt(saves=checkpoints is not None)
         stopping = recipe.early_stopping_patience
         own = [*callbacks, *([Patience(stopping)] if stopping else []), interrupt]
-        trainer = make_trainer(recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev))
+        trainer = make_trainer(
+            recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev, labels, initial), initial
+        )
         trainer.reads = {
             "max_length": max_length,
             "padding": padding_of(recipe),
@@ -177,7 +185,13 @@ def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
             Path(checkpoints).rmdir()
 
 
-def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
+def _origin(
+    recipe: Recipe,
+    train: Texts,
+    dev: Texts | None,
+    labels: Sequence[str] | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> dict[str, Any]:
     """What a checkpoint must share with the run that goes on from it; the strategy is the trainer's to compare."""
     settings = recipe.settings()
     # The trainer compares strategy and seeds; other engines compute the same.
@@ -188,15 +202,16 @@ def _origin(recipe: Recipe, train: Texts, dev: Texts | None) -> dict[str, Any]:
         **settings,
         "tuning": tuning["name"],
         **{f"tuning's {name}": value for name, value in tuning["settings"].items()},
-        "training texts": _digest(train),
+        "training texts": _digest(train, labels),
         "development texts": _digest(dev) if dev is not None else None,
+        **({} if initial is None else {"initial values": "of another model"}),
     }
 
 
-def _digest(texts: Texts) -> str:
+def _digest(texts: Texts, labels: Sequence[str] | None = None) -> str:
     """A short name of these texts and labels in this order, and of what training is to make of them."""
     order = [list(texts.order)] if texts.order else []
-    soft = soft_columns(texts, names(texts)) if texts.labels is not None else {}
+    soft = soft_columns(texts, labels or names(texts)) if texts.labels is not None else {}
     content = json.dumps([list(texts.texts), list(texts.labels or ()), *order, *([soft] if soft else [])])
     return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
 
