@@ -81,6 +81,12 @@ class Passes(Protocol):
     def difference(self, first: Any, other: Any) -> Tensor:
         """How far apart what two passes returned is, the mean of each member `(M,)`; see `Task.difference`."""
 
+    def logits(self, outputs: Any) -> Tensor:
+        """The logits in what a pass returned, folded `(M*B, ...)`."""
+
+    def contrast(self, features: Tensor, temperature: float) -> Tensor:
+        """How far apart the features of texts of one class are, the mean of each member `(M,)`; see `Task.contrast`."""
+
 
 Score = Callable[[Mapping[str, "Tensor"]], float]
 

@@ -50,7 +50,7 @@ class MultiDropout(Strategy, name="multi_dropout"):
 
         with self._sampling(population) as others:
             outputs = passes()
-        samples = [outputs, *(_with_logits(outputs, logits) for logits in others)]
+        samples = [outputs, *(with_logits(outputs, logits) for logits in others)]
         return torch.stack([passes.loss(each) for each in samples]).mean(0)
 
     def _dropout(self, population: Population) -> nn.Module:
@@ -94,7 +94,7 @@ class MultiDropout(Strategy, name="multi_dropout"):
                 handle.remove()
 
 
-def _with_logits(outputs: Any, logits: Tensor) -> Any:
+def with_logits(outputs: Any, logits: Tensor) -> Any:
     """What a model returns, with other logits."""
     if isinstance(outputs, Mapping):
         name = "logits" if "logits" in outputs else next(iter(outputs))

@@ -76,5 +76,5 @@ class Refit(Strategy, name="refit"):
                     layer.put(slice(at, at + 1), layer.fitted(self.probe, features, labels, outputs.class_weights))
                 else:  # its loss was not finite: it is frozen, and has no vote
                     logger.warning(
-                        f"refit leaves the output layer of member {at} as it is: its features are not finite"
+                        f"{self.name} leaves the output layer of member {at} as it is: its features are not finite"
                     )

@@ -230,6 +230,27 @@ class Task:
         """
         raise NotImplementedError
 
+    def contrast(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        members: int,
+        temperature: float,
+        weight: Tensor | None = None,
+        soft: Soft | None = None,
+    ) -> Tensor:
+        """The supervised contrastive loss of each member, `(M,)`, see `deni.tasks.losses.supervised_contrast`.
+
+        Args:
+            features: folded, `(M*B, D)`.
+            temperature: above 0.
+            labels, members, weight, soft: as of `member_losses`.
+
+        Raises:
+            SettingError: a task without one class a text.
+        """
+        raise SettingError(f"a contrastive loss needs one class a text, which the task {self.name} does not have")
+
     def items(self, labels: Tensor, weight: Tensor | None = None, soft: Soft | None = None) -> Tensor:
         """How much each row `(B,)` counts in the mean loss; arguments as of `member_losses`."""
         return counted_rows(labels, soft)

@@ -143,6 +143,53 @@ def counted_rows(labels: Tensor, soft: Soft | None = None) -> Tensor:
     return soft.weights
 
 
+def supervised_contrast(
+    features: Tensor,
+    labels: Tensor,
+    members: int,
+    temperature: float,
+    weight: Tensor | None = None,
+    soft: Soft | None = None,
+) -> Tensor:
+    """The supervised contrastive loss over the rows of each member, `(M,)` (Khosla et al. 2020, arXiv 2004.11362).
+
+    Of a row it is the mean, over the others of its class, of minus the log probability that a softmax over all others
+    gives them, by the cosine similarity divided by a temperature: L_out of the paper, without augmented views. Soft
+    targets weigh the others by the probability that both are of one class. A row that is alone in its class does not
+    count; where all are, the loss is 0. Rows count in the mean as in `cross_entropy`.
+
+    Args:
+        features: folded, `(M*B, D)`.
+        labels: classes, folded `(M*B,)`.
+        temperature: above 0.
+
+    >>> import torch
+    >>> features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    >>> supervised_contrast(features, torch.tensor([0, 0, 1]), members=1, temperature=1.0)
+    tensor([0.3133])
+    """
+    import torch
+    from torch.nn import functional as F
+
+    vectors = F.normalize(_in_float32(features), dim=-1).unflatten(0, (members, -1))  # (M, B, D)
+    with torch.autocast(vectors.device.type, enabled=False):
+        similarities = vectors @ vectors.mT / temperature  # (M, B, B)
+        if soft is not None and soft.targets is not None:
+            targets = soft.targets.to(vectors.dtype).unflatten(0, (members, -1))  # (M, B, C)
+            alike = targets @ targets.mT
+        else:
+            classes = labels.view(members, -1)
+            alike = (classes.unsqueeze(2) == classes.unsqueeze(1)).to(vectors.dtype)  # (M, B, B)
+    itself = torch.eye(alike.shape[1], dtype=torch.bool, device=alike.device)
+    alike = alike.masked_fill(itself, 0)
+    # Not -inf: the difference of two is NaN where a row has no others.
+    logs = similarities.masked_fill(itself, torch.finfo(similarities.dtype).min).log_softmax(-1)
+    others = alike.sum(-1).flatten()  # (M*B,)
+    losses = -(logs.masked_fill(itself, 0) * alike).sum(-1).flatten() / torch.where(others > 0, others, 1)
+    counts = torch.where(others > 0, counted(labels, weight, losses.dtype, soft), 0)
+    return ratio_of(losses * counts, counts, members)
+
+
 def counted(
     labels: Tensor, weight: Tensor | None = None, dtype: torch.dtype | None = None, soft: Soft | None = None
 ) -> Tensor:

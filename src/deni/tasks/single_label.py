@@ -142,6 +142,17 @@ class SingleLabel(Task):
         """The symmetric Kullback-Leibler divergence of two distributions over classes."""
         return losses.of_distributions(self.outputs(first), self.outputs(other), labels, members, weight, soft)
 
+    def contrast(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        members: int,
+        temperature: float,
+        weight: Tensor | None = None,
+        soft: losses.Soft | None = None,
+    ) -> Tensor:
+        return losses.supervised_contrast(features, labels, members, temperature, weight, soft)
+
     def items(self, labels: Tensor, weight: Tensor | None = None, soft: losses.Soft | None = None) -> Tensor:
         counts = losses.counted(labels, weight, soft=soft)
         return counts.flatten(1).sum(1) if labels.dim() > 1 else counts

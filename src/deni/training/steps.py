@@ -65,6 +65,16 @@ class MemberPasses:
         task = self.ballots.task.find(self.labels, one)
         return task.difference(one, two, self.labels, self.members, weight, **given(self.soft))
 
+    def logits(self, outputs: Any) -> Tensor:
+        """The logits, folded."""
+        return first_output(outputs)
+
+    def contrast(self, features: Tensor, temperature: float) -> Tensor:
+        """The supervised contrastive loss of each member `(M,)`."""
+        weight = None if self.losses.weight is None else self.losses.weight.to(features)
+        task = self.ballots.task.find(self.labels)
+        return task.contrast(features, self.labels, self.members, temperature, weight, **given(self.soft))
+
 
 class Steps:
     """The passes of all members on a batch, or on a part of one.
