@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from deni.strategies.augmentation import Augmentation as Augmentation
     from deni.strategies.base import Strategy as Strategy
     from deni.strategies.best_practices import BestPractices as BestPractices
+    from deni.strategies.contrastive import Contrastive as Contrastive
     from deni.strategies.default import Default as Default
     from deni.strategies.delayed_ensemble import DelayedEnsemble as DelayedEnsemble
     from deni.strategies.deni import DENI as DENI

@@ -155,7 +155,7 @@ def test_a_strategy_draws_from_the_sources_that_are_said_to_be_used(name):
 
 WITHOUT_NOISE = (
     *("default", "all_data", "best_practices", "ensemble", "swa", "ema", "mixout", "augmentation"),
-    *("reinit", "llrd", "l2_sp", "linear_probe", "diwa", "refit", "multi_dropout", "r_drop", "auto"),
+    *("reinit", "llrd", "l2_sp", "linear_probe", "diwa", "refit", "multi_dropout", "r_drop", "auto", "contrastive"),
 )
 
 

@@ -35,6 +35,7 @@ CASES = {
         {"members": 3, "augmented": "FILE", "epochs": 2, "member_order": "own", "antithetic": True},
         {"members": 1, "augmentations": 0, "epochs": None},
     ),
+    "contrastive": Case({"refit_c": 0.1}, {"contrastive_weight": 0.0, "refit_c": 0.0}),
     "diwa": Case({"members": 3, "run_length": 1.0}, {"members": 1, "run_length": 1.0}),
     "l2_sp": Case({"l2_strength": 1.0}, {"l2_strength": 0.0}),
     "linear_probe": Case({"probe_c": 0.01}, {"probe_c": 0.0}),

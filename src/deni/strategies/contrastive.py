@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -45,8 +46,10 @@ class Contrastive(Refit, name="contrastive"):
         super().__post_init__()
         if not 0 <= self.contrastive_weight <= 1:
             raise SettingError(f"contrastive_weight must be from 0 to 1, not {self.contrastive_weight}")
-        if not self.contrastive_temperature > 0:
-            raise SettingError(f"contrastive_temperature must be above 0, not {self.contrastive_temperature}")
+        if not (self.contrastive_temperature > 0 and math.isfinite(self.contrastive_temperature)):
+            raise SettingError(
+                f"contrastive_temperature must be finite and above 0, not {self.contrastive_temperature}"
+            )
 
     def conflicts_with(self, other: Strategy) -> str:
         if self.contrastive_weight == 1 and isinstance(other, LinearProbe):
