@@ -13,7 +13,7 @@ from deni.models.pairs import encode_separately, parts_of
 from deni.models.pooling import Pooling, attach
 from deni.randomness import global_generators
 from deni.strategies import BestPractices, Contrastive, DelayedEnsemble, Ensemble, LinearProbe, Refit, make_strategy
-from deni.tasks.losses import supervised_contrast
+from deni.tasks.losses import Soft, supervised_contrast
 from deni.training.trainer import PopulationTrainer
 from deni.tuning import IA3, Lora, Prompt
 from tests.helpers.plain import bert, distance, fine_tune, make, rows, same, tensors, trained, values
@@ -63,6 +63,25 @@ def test_it_is_the_formula_in_value_and_gradient(temperature, weight):
     assert torch.allclose(losses, torch.stack(expected), rtol=0, atol=1e-12)
     (mine,), (theirs,) = (torch.autograd.grad(sum(each), features) for each in (losses, expected))
     assert torch.allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_soft_targets_weigh_pairs_by_the_probability_that_both_are_of_one_class():
+    torch.manual_seed(0)
+    features, labels = torch.randn(8, 5, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    targets, counts = torch.rand(8, 3, dtype=torch.float64).softmax(-1), torch.rand(8, dtype=torch.float64)
+    total = 0.0
+    for i in range(8):
+        others = [a for a in range(8) if a != i]
+        cosine = {a: F.cosine_similarity(features[i], features[a], dim=0) / 0.1 for a in others}
+        partition = sum(torch.exp(each) for each in cosine.values())
+        alike = {a: sum(targets[i, c] * targets[a, c] for c in range(3)) for a in others}
+        row = sum(alike[a] * torch.log(torch.exp(cosine[a]) / partition) for a in others) / sum(alike.values())
+        total -= counts[i] * row
+    (mine,) = supervised_contrast(features, labels, 1, 0.1, soft=Soft(targets, counts))
+    assert torch.allclose(mine, total / counts.sum(), rtol=0, atol=1e-12)
+    certain = Soft(F.one_hot(labels, 3).double())
+    hard, soft = (supervised_contrast(features, labels, 1, 0.1, WEIGHT, soft) for soft in (None, certain))
+    assert torch.allclose(hard, soft, rtol=0, atol=1e-12)
 
 
 def test_a_member_does_not_see_the_rows_of_another():
@@ -186,6 +205,13 @@ def test_an_ensemble_is_its_runs_each_with_its_own_regression(tmp_path):
 def test_without_a_part_in_the_loss_it_is_refit(tmp_path):
     one, other = (trained(tmp_path, strategy).population.member(0) for strategy in (Contrastive(0.3, 0.0), Refit(0.3)))
     assert same(one, other)
+
+
+def test_certain_soft_labels_are_labels(tmp_path):
+    soft = [{**row, "soft_labels": [float(row["labels"] == at) for at in range(3)]} for row in rows()]
+    strategy = Contrastive(contrastive_weight=0.5)
+    one, other = (trained(tmp_path, strategy, train=data).population.member(0) for data in (rows(), soft))
+    assert distance(felt(one), felt(other)) < 1e-9
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Contrastive(Refit, name="contrastive"):
             similar texts count.
     """
 
-    when: ClassVar[str] = "?"
+    when: ClassVar[str] = "When a class has about 8 to 16 labeled texts."
 
     contrastive_weight: float = 1.0
     contrastive_temperature: float = 0.1
