@@ -1,8 +1,8 @@
 """Few labels: the contrastive strategy against the package setfit, a frozen encoder and `auto`, on the same texts.
 
 Of each dataset a number of texts of each class is drawn, several times; all methods learn from the same ones and are
-tested on the same others. All read MiniLM, in one thread, fine-tuning in bf16. What is done is kept, so the same command
-goes on after a stop. Needs the package setfit.
+tested on the same others. All read MiniLM, in one thread, fine-tuning in bf16. What is done is kept, so the same
+command goes on after a stop. Needs the package setfit.
 
 DENI_DATA=FOLDER python benchmarks/few_shot.py
 """
@@ -135,7 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=DATASETS)
-    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES, help="labeled texts of each class")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, choices=SIZES, default=SIZES, help="labeled texts of each class"
+    )
     parser.add_argument("--output", default="few_shot", help="name of the result in results/")
     args = parser.parse_args()
     os.environ["DENI_CACHE"] = "off"  # the frozen encoder is computed each time, as the others are

@@ -122,28 +122,6 @@ def wrong_labels(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def few_shot(result: dict[str, Any]) -> str:
-    lines = [
-        where(result),
-        "",
-        f"Macro F1 in points on the same {result['test_texts']} test texts, mean ± SD over splits; seconds of processor "
-        "time to train, and steps; the difference is contrastive minus the method, paired, with an interval of 95 %.",
-        "",
-        "| dataset | a class | splits | method | macro F1 | contrastive minus it | seconds | steps |",
-        "| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
-    ]
-    for row in result["rows"]:
-        for name, own in row["methods"].items():
-            apart = row["contrastive_minus"].get(name)
-            minus = "" if apart is None else f"{apart[0]:+.1f} ({apart[1]:+.1f} to {apart[2]:+.1f})"
-            cost = f"{own['seconds']:.0f} | {own['steps']:.0f}"
-            score = f"{own['mean']:.1f} ± {own['sd']:.1f}"
-            lines.append(
-                f"| {row['dataset']} | {row['size']} | {row['splits']} | {name} | {score} | {minus} | {cost} |"
-            )
-    return "\n".join(lines)
-
-
 def suggest(result: dict[str, Any]) -> str:
     lines = [where(result)]
     for metric, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro F1")):
@@ -501,7 +479,6 @@ PAGES = {
         loading,
         interval_coverage,
         forecast,
-        few_shot,
         wrong_labels,
         suggest,
         new_texts,
@@ -519,7 +496,6 @@ PAGES = {
     ),
     HERE.parent / "docs" / "forecast.md": (forecast,),
     HERE.parent / "docs" / "calibration.md": (calibration,),
-    HERE.parent / "docs" / "strategies" / "contrastive.md": (few_shot,),
     HERE.parent / "docs" / "abstention.md": (abstention,),
 }
 
