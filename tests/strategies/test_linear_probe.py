@@ -1,6 +1,7 @@
 """An output layer that is fitted before anything else moves."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from deni.randomness import derive, global_generators
 from deni.strategies import L2SP, Default, DelayedEnsemble, Ensemble, LinearProbe, Mixout, PriorNoise
 from deni.strategies.linear_probe import GRID, fit
 from deni.study.plan import read_study
+from deni.tasks import find_task
 from deni.tasks.cross_validation import choose_c
 from deni.tuning import IA3, Lora
 from tests.helpers.plain import bert, distance, fine_tune, lora, make, parameters, rows, same, tensors, trained, values
@@ -426,6 +428,61 @@ def test_class_weights_count_in_the_regression(tmp_path, c):
     x = StandardScaler().fit_transform(features)
     logistic = LogisticRegression(C=c, max_iter=1000).fit(x, labels, sample_weight=counts / counts.mean())
     np.testing.assert_allclose(probability(features @ weight.T + bias), logistic.predict_proba(x), rtol=0, atol=1e-5)
+
+
+def test_weights_of_rows_count_in_the_regression_and_rows_without_a_label_do_not(tmp_path):
+    counts = np.array([0.0, 0.5, 1.0, 4.0])[np.arange(40) % 4]
+    soft = {"soft_labels": [0.2, 0.3, 0.5]}
+    data = [{**row, "sample_weight": float(counts[at]), **soft} for at, row in enumerate(rows())]
+    for row in data[5:8]:
+        row["labels"] = -100
+    trainer = started(tmp_path, LinearProbe(probe_c=0.1), train=data)
+    kept = (counts > 0) & (tensors(data)[1].numpy() >= 0)
+    features, labels, counts = pooled(bert(), data)[kept], tensors(data)[1].numpy()[kept], counts[kept]
+    x = StandardScaler().fit(features, sample_weight=counts).transform(features)
+    logistic = LogisticRegression(C=0.1, max_iter=1000).fit(x, labels, sample_weight=counts / counts.mean())
+    weight, bias = (value.numpy() for value in head(trainer))
+    np.testing.assert_allclose(probability(features @ weight.T + bias), logistic.predict_proba(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("by_norm", [False, True])
+@pytest.mark.parametrize("task", ["single_label", "multi_label", "regression", "token"])
+def test_a_row_that_counts_three_times_is_three_rows(task, by_norm):
+    draw = np.random.default_rng(0)
+    x, counts = draw.normal(size=(30, 4)), draw.integers(1, 4, 30)
+    y = {"multi_label": draw.integers(0, 2, (30, 3)), "regression": draw.normal(size=(30, 3))}
+    labels = y.get(task, draw.integers(0, 3, 30))
+    options = {"classes": 3, "task": task, "by_norm": by_norm}
+    weighted = fit(x, labels, c=0.5 * counts.mean(), rows=counts.astype(float), **options)  # C is for weights of 1
+    repeated = fit(np.repeat(x, counts, 0), np.repeat(labels, counts, 0), c=0.5, **options)
+    for one, other in zip(weighted, repeated, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-3)
+    assert np.abs(fit(x, labels, c=0.5 * counts.mean(), **options)[0] - repeated[0]).max() > 1e-2
+
+
+@pytest.mark.parametrize("task", ["single_label", "regression", "token"])
+def test_cross_validation_weighs_rows_it_fits_and_rows_it_leaves_out(task):
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(60, 4))
+    labels = (
+        x[:, 0] + draw.normal(size=60) if task == "regression" else (x[:, 0] + draw.normal(size=60) > 0).astype(int)
+    )
+    kind, grid, classes = find_task(task), [0.01, 0.1, 1.0, 10.0], 1 if task == "regression" else 2
+
+    def chosen(rows):
+        how = partial(fit, classes=classes, task=task)
+        return choose_c(lambda x, y, c, **own: how(x, y, c=c, **own), x, labels, kind, grid, None, rows)
+
+    same, plain = chosen(np.full(60, 3.0)), chosen(None)
+    np.testing.assert_allclose(same.losses, plain.losses, rtol=1e-9)
+    counts = draw.choice([0.1, 1.0, 5.0], 60)
+    found = chosen(counts)
+    at = grid.index(found.c)
+    if task == "regression":
+        each = (found.logits[:, 0] - labels) ** 2
+    else:
+        each = -np.log(probability(found.logits)[np.arange(60), labels])
+    assert found.losses[at] == pytest.approx((counts * each).sum() / counts.sum(), rel=1e-9)
 
 
 def test_runs_with_the_same_features_are_fitted_once(tmp_path, monkeypatch):

@@ -167,6 +167,17 @@ def test_class_weights_count(tmp_path):
     np.testing.assert_allclose(probability(logits(member, features)), logistic.predict_proba(x), rtol=0, atol=1e-5)
 
 
+def test_weights_of_rows_count_and_soft_labels_do_not(tmp_path):
+    counts = np.array([0.5, 1.0, 4.0])[np.arange(40) % 3]
+    soft = {"soft_labels": [0.2, 0.3, 0.5]}
+    data = [{**row, "sample_weight": float(counts[at]), **soft} for at, row in enumerate(rows())]
+    member = trained(tmp_path, Refit(refit_c=0.3), train=data).population.member(0)
+    features, labels = pooled(member, data), tensors(data)[1].numpy()
+    x = StandardScaler().fit(features, sample_weight=counts).transform(features)
+    logistic = LogisticRegression(C=0.3, max_iter=1000).fit(x, labels, sample_weight=counts / counts.mean())
+    np.testing.assert_allclose(probability(logits(member, features)), logistic.predict_proba(x), rtol=0, atol=1e-5)
+
+
 def test_the_best_checkpoint_is_fitted_too(tmp_path):
     args = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
     args |= {"metric_for_best_model": "step", "greater_is_better": False}

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import logsigmoid
+from torch.utils.data import IterableDataset
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -466,3 +467,33 @@ def test_a_task_of_the_users_that_does_not_take_them_is_refused(tmp_path, monkey
     monkeypatch.setitem(TASKS, "plain", Plain())
     with pytest.raises(SettingError, match="the loss of task plain does not take soft_labels and sample_weight"):
         ours(tmp_path, "plain", model_of("single_label"), rows_of("single_label", 6), task="plain")
+
+
+class Stream(IterableDataset):
+    def __init__(self, data):
+        self.data = data
+
+    def __iter__(self):
+        return iter(self.data)
+
+
+@pytest.mark.parametrize("change", [{"soft_labels": [0.5, 0.6, 0.1]}, {"sample_weight": -1.0}])
+def test_a_stream_is_looked_at_batch_by_batch(tmp_path, change):
+    model, data = model_of("single_label"), rows_of("single_label", 8)
+    args = {"max_steps": 2, "dataloader_pin_memory": False}
+    whole = reference(tmp_path, "single_label", model, data, max_steps=2)
+
+    def learned(rows):
+        options = {"data": Stream(rows), "collator": collate_hard, "evaluated": data, "args": args}
+        return trained(tmp_path, PopulationTrainer, copy.deepcopy(model), **options)
+
+    assert apart(learned(data), whole, model) < 1e-11
+    with pytest.raises(SettingError, match=f"a row of the training set: {next(iter(change))}"):
+        learned([*data[:5], {**data[5], **change}])
+
+
+def test_probabilities_of_several_labels_are_known_by_the_labels(tmp_path):
+    model, data = model_of("multi_label"), rows_of("multi_label", 8)
+    expected = ours(tmp_path, "multi_label", model, data)
+    model.config.problem_type = None  # as transformers has it, until labels show it
+    assert apart(ours(tmp_path, "multi_label", model, data), expected, model) == 0

@@ -81,8 +81,9 @@ class Texts:
         labels = None if self.labels is None else [self.labels[i] for i in positions]
         texts = [self.texts[i] for i in positions]
         frame = self.frame if self.frame is None else self.frame.iloc[positions]  # texts of a program have none
-        soft = None if self.soft is None else [self.soft[i] for i in positions]
-        soft = np.stack(soft) if soft and isinstance(self.soft, np.ndarray) else soft
+        soft = self.soft
+        if soft is not None:
+            soft = soft[positions] if isinstance(soft, np.ndarray) else [soft[i] for i in positions]
         weights = None if self.weights is None else np.asarray(self.weights)[positions]
         return dataclasses.replace(self, texts=texts, labels=labels, frame=frame, soft=soft, weights=weights)
 

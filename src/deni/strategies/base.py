@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -65,6 +65,9 @@ class Outputs(Protocol):
 
     def labels(self, run: int) -> Iterable[Tensor]:
         """The labels alone, batch by batch."""
+
+    def weights(self, run: int) -> Sequence[Tensor] | None:
+        """How much each row counts in the loss, `(B,)`, batch by batch; None where all count alike."""
 
 
 class Passes(Protocol):

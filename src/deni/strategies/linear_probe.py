@@ -6,7 +6,7 @@ import hashlib
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -86,9 +86,8 @@ class LinearProbe(Strategy, name="linear_probe"):
             return
         layer = OutputLayer.of(population, self.name)
         for run in range(population.runs):
-            features, labels = layer.inputs(outputs(run))
             members = slice(run * population.members, (run + 1) * population.members)
-            layer.put(members, layer.fitted(self, features, labels, outputs.class_weights))
+            layer.put(members, layer.fitted(self, layer.inputs(outputs, run), outputs.class_weights))
 
     def _fitted(
         self,
@@ -98,11 +97,13 @@ class LinearProbe(Strategy, name="linear_probe"):
         task: str,
         intercept: bool,
         weight: np.ndarray | None,
+        rows: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The output layer, kept for runs with the same features: their adapters change nothing yet."""
         digest = hashlib.sha256(repr((self, features.shape, classes, task, intercept)).encode())
-        for array in (features, labels, *([] if weight is None else [weight])):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for name, array in {"features": features, "labels": labels, "weight": weight, "rows": rows}.items():
+            if array is not None:
+                digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
         key = digest.hexdigest()
         if key not in _FITTED:
             by_norm = self.probe_scale is not None
@@ -110,9 +111,9 @@ class LinearProbe(Strategy, name="linear_probe"):
             how = partial(fit, classes=classes, task=task, intercept=intercept, weight=weight)
             regression = partial(how, penalty=penalty, by_norm=by_norm)
             if isinstance(self.probe_c, str):
-                _FITTED[key] = cross_validated(regression, features, labels, task, weight, self.probe_scale)
+                _FITTED[key] = cross_validated(regression, features, labels, task, weight, self.probe_scale, rows)
             else:
-                _FITTED[key] = regression(features, labels, c=self.probe_c)
+                _FITTED[key] = regression(features, labels, c=self.probe_c, rows=rows)
         _FITTED.move_to_end(key)
         while len(_FITTED) > KEPT:
             _FITTED.popitem(last=False)
@@ -129,6 +130,7 @@ def fit(
     weight: np.ndarray | None = None,
     penalty: Literal["one", "each"] = "one",
     by_norm: bool = False,
+    rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The regression of scikit-learn on standardized features, as weight `(C, D)` and bias `(C,)` for the features.
 
@@ -144,6 +146,7 @@ def fit(
         weight: of each class, `(C,)`; None where all count alike.
         penalty: see `LinearProbe`.
         by_norm: whether features are divided by their mean norm, in place of being standardized.
+        rows: how much each row counts, `(N,)`, above 0; None where all count alike.
 
     >>> weight, bias = fit(np.array([[0.0], [1.0], [2.0], [3.0]]), np.array([0, 0, 1, 1]), classes=3, c=1.0)
     >>> (np.array([[1.0], [2.0]]) @ weight.T + bias).argmax(1)
@@ -155,19 +158,19 @@ def fit(
         raise SettingError(
             "what the model feeds into its output layer is not finite: likely fp16 overflowed (try bf16)"
         )
-    kind = find_task(task)
+    kind, counts = find_task(task), {} if rows is None else {"rows": rows}
     if penalty == "each" and kind.distribution and len(np.unique(labels)) == 2:
         # |w|^2 of the difference w is twice that of its halves, of which each class has one.
         c = 2 * c
     if by_norm:
-        size = float(np.linalg.norm(features, axis=1).mean()) or 1.0
-        coefficients, bias = kind.fit_output_layer(features / size, labels, classes, c, intercept, weight)
+        size = float(np.average(np.linalg.norm(features, axis=1), weights=rows)) or 1.0
+        coefficients, bias = kind.fit_output_layer(features / size, labels, classes, c, intercept, weight, **counts)
         return coefficients / size, bias
-    scaler = StandardScaler(with_mean=intercept).fit(features)
+    scaler = StandardScaler(with_mean=intercept).fit(features, sample_weight=rows)
     # A feature that hardly varies (1e-40 in a state of MiniLM) is not blown up to the size of the others.
     scaler.scale_ = np.where(scaler.scale_ > VARIES * scaler.scale_.max(), scaler.scale_, 1.0)
     x = scaler.transform(features)
-    coefficients, bias = kind.fit_output_layer(x, labels, classes, c, intercept, weight)
+    coefficients, bias = kind.fit_output_layer(x, labels, classes, c, intercept, weight, **counts)
     coefficients /= scaler.scale_
     if intercept:
         bias -= coefficients @ scaler.mean_
@@ -181,12 +184,13 @@ def cross_validated(
     task: str,
     weight: np.ndarray | None = None,
     scale: float | None = None,
+    rows: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The regression with the C that cross-validation chooses, see `deni.tasks.cross_validation`.
 
     Args:
         regression: `fit` with its settings, without features, labels and C.
-        features, labels, task, weight: as `fit` takes them.
+        features, labels, task, weight, rows: as `fit` takes them.
         scale: see `LinearProbe.probe_scale`.
     """
     kind = find_task(task)
@@ -194,12 +198,53 @@ def cross_validated(
         raise SettingError(f"probe_scale scales the logits of classes, and {task} has none: omit it")
     unit = 1.0 if scale is not None else 1 / features.shape[1]
     grid = [unit * step for step in GRID]
-    chosen = choose_c(lambda x, y, c: regression(x, y, c=c), features, labels, kind, grid, weight)
+    chosen = choose_c(lambda x, y, c, **own: regression(x, y, c=c, **own), features, labels, kind, grid, weight, rows)
     logger.info("output layer: C = %.3g by cross-validation, loss %.4f", chosen.c, min(chosen.losses))
-    coefficients, bias = regression(features, labels, c=chosen.c)
+    coefficients, bias = regression(features, labels, c=chosen.c, rows=rows)
     sd = centered_sd(chosen.logits, kind)
     factor = 1.0 if scale is None or not sd else scale / sd
     return coefficients * factor, bias * factor
+
+
+@dataclass(frozen=True)
+class LabeledRows:
+    """What an output layer is fitted to: texts that have a label and count; of words, those words.
+
+    Soft labels play no part: the regression is fitted to classes, the most probable ones where no others are known.
+
+    Args:
+        features: `(N, D)`.
+        labels: `(N,)` or `(N, C)`.
+        weights: how much each counts, `(N,)`; None where all count alike.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray | None
+
+    @classmethod
+    def of(
+        cls, batches: Sequence[tuple[Tensor, Tensor]], weights: Sequence[Tensor] | None, classes: bool
+    ) -> LabeledRows:
+        """Of batches of features and labels.
+
+        Args:
+            batches: `(B, D)` and `(B,)` or `(B, C)`; of words `(B, T, D)` and `(B, T)`.
+            weights: how much each text counts, `(B,)`, batch by batch.
+            classes: whether labels are class numbers, -100 where there is none.
+        """
+        import torch
+
+        found: list[list[Tensor]] = []
+        for (features, labels), counts in zip(batches, weights or [None] * len(batches), strict=True):
+            there = labels != -100 if classes else torch.ones_like(labels[:, 0] if labels.dim() > 1 else labels).bool()
+            parts = [features.double(), labels]
+            if counts is not None:
+                parts.append(counts.double().view(-1, *[1] * (there.dim() - 1)).expand(there.shape))
+                there = there & (parts[-1] > 0)
+            found.append([part[there].cpu() for part in parts])
+        features, labels, *own = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+        return cls(features, labels, own[0] if own else None)
 
 
 @dataclass(frozen=True)
@@ -245,28 +290,23 @@ class OutputLayer:
         """What a text has, one of `deni.tasks.TASKS`."""
         return task_of(self.population.model).name
 
-    def inputs(self, outputs: Iterable[tuple[Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
-        """What is fed into it while these outputs are computed, `(N, D)`, and the labels; of words the labeled ones."""
-        import torch
-
+    def inputs(self, outputs: Outputs, run: int, member: int = 0) -> LabeledRows:
+        """What a member feeds into it for the labeled examples of its run."""
         from deni.models.feature_cache import passes_its_input
 
         layer = self.population.slots[self.weight][0][0]
-        batches = []
+        batches: list[tuple[Tensor, Tensor]] = []
         # The layer lets its input pass: what the model returns then is that input, pooled as the model pools its
         # outputs.
         hook = layer.register_forward_hook(passes_its_input)
         try:
-            for features, labels in outputs:
-                labeled = labels != -100 if features.dim() == 3 else slice(None)
-                batches.append((features[labeled].double().cpu(), labels[labeled].cpu()))
+            batches.extend(outputs(run, member))
         finally:
             hook.remove()
-        features, labels = map(torch.cat, zip(*batches, strict=True))
-        return features.numpy(), labels.numpy()
+        return LabeledRows.of(batches, outputs.weights(run), find_task(self.task).distribution)
 
     def fitted(
-        self, probe: LinearProbe, features: np.ndarray, labels: np.ndarray, class_weights: Tensor | None
+        self, probe: LinearProbe, rows: LabeledRows, class_weights: Tensor | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The regression in its place, weight `(C, D)` and bias `(C,)`.
 
@@ -275,7 +315,8 @@ class OutputLayer:
             class_weights: of the loss, `(C,)`; None where all classes count alike.
         """
         weight = None if class_weights is None else class_weights.double().cpu().numpy()
-        return probe._fitted(features, labels, self.outputs, self.task, self.bias is not None, weight)
+        given = (self.outputs, self.task, self.bias is not None, weight, rows.weights)
+        return probe._fitted(rows.features, rows.labels, *given)
 
     def put(self, members: slice, fitted: tuple[np.ndarray, np.ndarray]) -> None:
         """Give some members this weight `(C, D)` and bias `(C,)`."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from deni.errors import SettingError
 from deni.strategies.base import Outputs, Score, Strategy
-from deni.strategies.linear_probe import LinearProbe, OutputLayer
+from deni.strategies.linear_probe import LabeledRows, LinearProbe, OutputLayer
 from deni.tasks import find_task
 
 if TYPE_CHECKING:
@@ -58,11 +58,13 @@ class Refit(Strategy, name="refit"):
         if not self.refit_c or outputs is None:
             return
         layer = OutputLayer.of(population, self.name)
-        of_words = find_task(layer.task).of_words
         for run in range(population.runs):
-            batches = [labels[labels != -100] if of_words else labels for labels in outputs.labels(run)]
-            labels = np.concatenate([batch.cpu().numpy() for batch in batches])
-            layer.fitted(self.probe, np.zeros((len(labels), 1)), labels, outputs.class_weights)
+            labels = list(outputs.labels(run))  # they may show the task
+            task = find_task(layer.task)
+            shapes = [each.shape if task.of_words else each.shape[:1] for each in labels]
+            batches = [(each.new_zeros((*shape, 1)), each) for each, shape in zip(labels, shapes, strict=True)]
+            rows = LabeledRows.of(batches, outputs.weights(run), task.distribution)
+            layer.fitted(self.probe, rows, outputs.class_weights)
 
     def finish(self, population: Population, score: Score | None = None, outputs: Outputs | None = None) -> None:
         if not self.refit_c or outputs is None:
@@ -71,9 +73,9 @@ class Refit(Strategy, name="refit"):
         for run in range(population.runs):
             for member in range(population.members):
                 at = run * population.members + member
-                features, labels = layer.inputs(outputs(run, member))
-                if np.isfinite(features).all():
-                    layer.put(slice(at, at + 1), layer.fitted(self.probe, features, labels, outputs.class_weights))
+                rows = layer.inputs(outputs, run, member)
+                if np.isfinite(rows.features).all():
+                    layer.put(slice(at, at + 1), layer.fitted(self.probe, rows, outputs.class_weights))
                 else:  # its loss was not finite: it is frozen, and has no vote
                     logger.warning(
                         f"{self.name} leaves the output layer of member {at} as it is: its features are not finite"

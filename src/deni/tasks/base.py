@@ -263,6 +263,7 @@ class Task:
         c: float,
         intercept: bool,
         weight: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """A regularized regression in place of an output layer: weight `(C, D)` and bias `(C,)`.
 
@@ -272,6 +273,7 @@ class Task:
             c: inverse strength of the L2 penalty, above 0.
             intercept: whether there is a bias; without one it is 0.
             weight: of each class, `(C,)`, for tasks with `class_weights`; their size plays no part.
+            rows: how much each row counts, `(N,)`, above 0; None: all alike. Their size plays no part.
         """
         raise NotImplementedError
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from deni.errors import SettingError
 from deni.tasks.base import Task
+from deni.tasks.losses import Soft
 
 FOLDS = 5
 
-# Fits an output layer: features (N, D), labels, C -> weight (C, D) and bias (C,).
-Fit = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]]
+# Fits an output layer: features (N, D), labels, C, and `rows` where they count differently -> weight (C, D), bias (C,).
+Fit = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def choose_c(
     task: Task,
     grid: Sequence[float],
     weight: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
 ) -> Chosen:
     """The C whose fits have the least loss on the texts that they have not seen; of equal ones the smallest.
 
@@ -50,6 +52,7 @@ def choose_c(
         labels: see `Task.fit_output_layer`.
         grid: what to try, in ascending order.
         weight: of each class, `(C,)`; None where all count alike.
+        rows: how much each text counts, `(N,)`; None where all count alike.
 
     Raises:
         SettingError: too few texts to leave some out.
@@ -57,8 +60,8 @@ def choose_c(
     parts = folds(labels)
     losses, best, logits = [], np.inf, np.empty(0)
     for c in grid:
-        found = out_of_fold(fit, features, labels, parts, c)
-        losses.append(_loss(task, found, labels, weight))
+        found = out_of_fold(fit, features, labels, parts, c, rows)
+        losses.append(_loss(task, found, labels, weight, rows))
         if losses[-1] < best:
             best, logits = losses[-1], found
     return Chosen(grid[int(np.argmin(losses))], tuple(losses), logits)
@@ -86,12 +89,18 @@ def folds(labels: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def out_of_fold(
-    fit: Fit, features: np.ndarray, labels: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], c: float
+    fit: Fit,
+    features: np.ndarray,
+    labels: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    c: float,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """The logits of each text by the fit that has not seen it, `(N, C)`."""
     found: np.ndarray | None = None
     for seen, left_out in parts:
-        weight, bias = fit(features[seen], labels[seen], c)
+        own = {} if rows is None else {"rows": rows[seen]}
+        weight, bias = fit(features[seen], labels[seen], c, **own)
         if found is None:
             found = np.empty((len(features), len(bias)))
         found[left_out] = features[left_out] @ weight.T + bias
@@ -110,11 +119,14 @@ def centered_sd(logits: np.ndarray, task: Task) -> float:
     return float(np.sqrt((centered**2).mean()))
 
 
-def _loss(task: Task, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None) -> float:
+def _loss(
+    task: Task, logits: np.ndarray, labels: np.ndarray, weight: np.ndarray | None, rows: np.ndarray | None
+) -> float:
     import torch
 
     given = torch.from_numpy(labels)
-    if task.of_words:  # one text with all words
+    if task.of_words and rows is None:  # one text with all words
         logits, given = logits[None], given[None]
     own = None if weight is None else torch.from_numpy(weight)
-    return float(task.member_losses(torch.from_numpy(logits), given, 1, own)[0])
+    soft = {} if rows is None else {"soft": Soft(weights=torch.from_numpy(rows))}
+    return float(task.member_losses(torch.from_numpy(logits), given, 1, own, **soft)[0])

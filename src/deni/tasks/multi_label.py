@@ -118,8 +118,9 @@ class MultiLabel(Task):
         c: float,
         intercept: bool,
         weight: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return probing.on_labels(features, labels, classes, c, intercept)
+        return probing.on_labels(features, labels, classes, c, intercept, rows)
 
     def outputs(self, logits: Tensor) -> Tensor:
         """Log odds."""

@@ -126,8 +126,9 @@ class Regression(Task):
         c: float,
         intercept: bool,
         weight: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return probing.on_numbers(features, labels, classes, c, intercept)
+        return probing.on_numbers(features, labels, classes, c, intercept, rows)
 
     def outputs(self, logits: Tensor) -> Tensor:
         return voting.at_least_float32(logits)

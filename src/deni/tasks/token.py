@@ -136,8 +136,9 @@ class Token(Task):
         c: float,
         intercept: bool,
         weight: np.ndarray | None = None,
+        rows: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        return probing.on_classes(features, labels, classes, c, intercept, weight)
+        return probing.on_classes(features, labels, classes, c, intercept, weight, rows)
 
     def outputs(self, logits: Tensor) -> Tensor:
         """Log probabilities."""

@@ -106,6 +106,16 @@ class LabeledOutputs:
         labels_of = self.trainer.ballots.shown_labels_of
         return (_given(labels_of(inputs)) for inputs in self._batches(run, shown=False))
 
+    def weights(self, run: int) -> list[Tensor] | None:
+        """How much each row of a run's batches counts; None where all count alike."""
+        found = []
+        for inputs in self._batches(run, shown=False):
+            soft = self.trainer.ballots.soft_of(inputs)
+            if soft is None or soft.weights is None:
+                return None
+            found.append(soft.weights)
+        return found
+
     def _key(self, run: int, at: int) -> str | None:
         """Of what a member feeds into a layer that passes it; None where that is not kept."""
         trainer = self.trainer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import TrainingArguments
 
 from deni.engine.active_tokens import deactivate, same_ids
@@ -15,7 +16,7 @@ from deni.training.arguments import check_arguments, check_metrics
 from deni.training.compat import own_arguments
 from deni.training.dataloading import SeedSets
 from deni.training.runs import RunSeeds, populate
-from deni.training.soft_labels import check_sets
+from deni.training.soft_labels import check_sets, columns_in, shown, shows_columns
 from deni.training.vocabulary import active_ids_of, check_tokens
 
 if TYPE_CHECKING:
@@ -113,8 +114,14 @@ def check_targets(trainer: PopulationTrainer) -> None:
     Raises:
         SettingError: see `check_sets` and `Losses.check_soft`.
     """
-    model, losses = trainer.population.model, trainer.losses
-    outputs = getattr(getattr(model, "config", None), "num_labels", None)
-    datasets = trainer.sets.all_train(trainer.train_dataset)
-    task = trainer.ballots.task.known()
-    losses.check_soft(check_sets(datasets, losses.soft_columns, task, outputs), task)
+    losses, datasets = trainer.losses, trainer.sets.all_train(trainer.train_dataset)
+    names = columns_in(datasets, losses.soft_columns)
+    losses.unseen_soft = len(names) < len(losses.soft_columns) and not all(map(shows_columns, datasets))
+    if not names:
+        return
+    label = next((name for name in (*trainer.label_names, "label") if shown(datasets[0], name) is not None), "labels")
+    first = (shown(datasets[0], label) or [])[:1]
+    task = trainer.ballots.task.known(torch.tensor(first) if first else None)
+    losses.check_soft(names, task)
+    outputs = getattr(getattr(trainer.population.model, "config", None), "num_labels", None)
+    check_sets(datasets, names, task, outputs, label)

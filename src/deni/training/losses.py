@@ -106,6 +106,7 @@ class Losses:
         self, trainer: PopulationTrainer, base: type[Trainer], weight: Tensor | None, task: Task | None
     ) -> None:
         self.trainer, self.base, self.weight, self.task = trainer, base, weight, task
+        self.unseen_soft = False  # whether soft targets or weights may come that nobody has looked at
         self._returned: bool | None = None  # whether the model returns a loss; None before it was called with labels
         if weight is not None and self.overridden:
             raise SettingError("class_weights cannot be combined with an overridden compute_loss: choose one")

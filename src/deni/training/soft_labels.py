@@ -20,7 +20,7 @@ from deni.tasks.losses import Soft
 from deni.training.batches import tokens
 
 SOFT_LABELS, SAMPLE_WEIGHT = COLUMNS = ("soft_labels", "sample_weight")
-TOLERANCE = 1e-3  # of a sum of probabilities
+TOLERANCE, OUTSIDE = 1e-3, 1e-6  # of the sum of probabilities, and of each
 
 
 def taken_from(inputs: dict[str, Any], names: Sequence[str]) -> Soft | None:
@@ -75,92 +75,110 @@ class SoftCollator:
         return np.pad(values, [(more, 0) if self.side == "left" else (0, more), (0, 0)])
 
 
-def shown(dataset: Any, name: str) -> list[Any] | None:
-    """A column of a training set; None where it has none, or does not show it.
+def shows_columns(dataset: Any) -> bool:
+    """Whether a training set shows its columns: lists and datasets of `datasets` do.
 
-    Lists and datasets of `datasets` show theirs; not streams, nor those with a transform that makes the rows anew.
+    Streams do not, nor do those with a transform that makes the rows anew.
     """
-    if type(dataset) in (list, tuple) and len(dataset) and isinstance(dataset[0], Mapping):
-        return [row.get(name) for row in dataset] if name in dataset[0] else None
-    if not hasattr(dataset, "with_format") or not hasattr(dataset, "__len__") or dataset.format["type"] == "custom":
+    if type(dataset) in (list, tuple):
+        return bool(dataset) and isinstance(dataset[0], Mapping)
+    return hasattr(dataset, "with_format") and hasattr(dataset, "__len__") and dataset.format["type"] != "custom"
+
+
+def shown(dataset: Any, name: str) -> list[Any] | None:
+    """A column of a training set; None where it has none, or does not show it."""
+    if not shows_columns(dataset):
         return None
+    if type(dataset) in (list, tuple):
+        return [row.get(name) for row in dataset] if name in dataset[0] else None
     return list(dataset.with_format(None)[name]) if name in dataset.column_names else None
 
 
-def check_sets(datasets: Sequence[Any], names: Sequence[str], task: Task | None, outputs: int | None) -> list[str]:
-    """The columns that training sets show, after looking at each value.
-
-    Args:
-        datasets: of each seed.
-        names: of the columns that are read.
-        task: what a text has; None where that is not known.
-        outputs: C, of the model; None where that is not known.
-
-    Raises:
-        SettingError: what is no target of the task, or no weight; sets of which some have a column and some have not.
-    """
+def columns_in(datasets: Sequence[Any], names: Sequence[str]) -> list[str]:
+    """Those of these columns that training sets show; raises SettingError where some have one and some have not."""
     found = []
     for name in names:
-        columns = [shown(dataset, name) for dataset in datasets]
-        having = [column is not None for column in columns]
-        if not any(having):
-            continue
-        if not all(having):
+        having = [shown(dataset, name) is not None for dataset in datasets]
+        if any(having) and not all(having):
             raise SettingError(
                 f"train_dataset[{having.index(True)}] has the column {name}, train_dataset[{having.index(False)}] has "
                 "not: give it to each seed, or to none"
             )
-        found.append(name)
-        for at, (dataset, column) in enumerate(zip(datasets, columns, strict=True)):
-            where = "train_dataset" if len(datasets) == 1 else f"train_dataset[{at}]"
-            if name == SAMPLE_WEIGHT:
-                _check_weights(column or [], where)
-            else:
-                _check_targets(column or [], shown(dataset, "labels") or (), where, task, outputs)
+        found += [name] if all(having) else []
     return found
 
 
-def _check_weights(column: Sequence[Any], where: str) -> None:
-    for at, value in enumerate(column):
-        number = _numbers(value, f"{where}[{at}]: sample_weight")
-        if number.ndim:
-            raise SettingError(f"{where}[{at}]: sample_weight has shape {number.shape}: give one number for each row")
-        if not (np.isfinite(number) and number >= 0):
-            raise SettingError(f"{where}[{at}]: sample_weight is {number}: give a finite number of at least 0")
-    if not any(column):
-        raise SettingError(f"{where}: every sample_weight is 0, so nothing is learned: give some row a weight")
-
-
-def _check_targets(
-    column: Sequence[Any], labels: Sequence[Any], where: str, task: Task | None, outputs: int | None
+def check_sets(
+    datasets: Sequence[Any], names: Sequence[str], task: Task | None, outputs: int | None, labels: str = "labels"
 ) -> None:
-    """Raise SettingError for a row that is no target of the task."""
-    of_words = task is not None and task.of_words
-    for at, value in enumerate(column):
-        row = f"{where}[{at}]: soft_labels"
-        given = _numbers(value, row)
-        wanted = () if outputs is None else (outputs,)
-        if of_words:
-            wanted = (len(given) if given.ndim else 0, *wanted)
-            if at < len(labels):
-                wanted = (len(labels[at]), *wanted[1:])
-        numbers = task is not None and not task.chooses
-        fits = given.ndim == 1 + of_words if outputs is None else given.shape == wanted
-        if not fits and not (numbers and given.size == (outputs or 1) and given.ndim < 2):
-            shape = "(tokens, outputs)" if of_words else "(outputs,)"
-            raise SettingError(f"{row} have shape {given.shape}, not {wanted}: give {shape}, a number for each output")
-        if of_words and at < len(labels):
-            given = given[np.asarray(labels[at]) != -100]
+    """Look at each value of what training sets show.
+
+    Args:
+        datasets: of each seed.
+        names: of the columns that they show.
+        task: what a text has; None where that is not known.
+        outputs: C, of the model; None where that is not known.
+        labels: the column of these.
+
+    Raises:
+        SettingError: what is no target of the task, or no weight.
+    """
+    for at, dataset in enumerate(datasets):
+        where = "train_dataset" if len(datasets) == 1 else f"train_dataset[{at}]"
+        if SAMPLE_WEIGHT in names:
+            weights = shown(dataset, SAMPLE_WEIGHT) or []
+            for row, value in enumerate(weights):
+                _check_weight(value, f"{where}[{row}]: sample_weight")
+            if not any(weights):
+                raise SettingError(f"{where}: every sample_weight is 0, so nothing is learned: give some row a weight")
+        if SOFT_LABELS in names:
+            targets = shown(dataset, SOFT_LABELS) or []
+            own = shown(dataset, labels) or [None] * len(targets)
+            for row, (value, label) in enumerate(zip(targets, own, strict=True)):
+                _check_target(value, label, f"{where}[{row}]: soft_labels", task, outputs)
+
+
+def check_batch(soft: Soft, labels: Tensor, task: Task | None) -> None:
+    """Look at each value of a batch, of a training set that does not show its columns; see `check_sets`."""
+    for value in [] if soft.weights is None else soft.weights.tolist():
+        _check_weight(value, "a row of the training set: sample_weight")
+    for value, label in [] if soft.targets is None else zip(soft.targets.cpu(), labels.cpu(), strict=True):
+        outputs = None if not value.dim() else value.shape[-1]
+        _check_target(value.numpy(), label.numpy(), "a row of the training set: soft_labels", task, outputs)
+
+
+def _check_weight(value: Any, what: str) -> None:
+    number = _numbers(value, what)
+    if number.ndim:
+        raise SettingError(f"{what} has shape {number.shape}: give one number for each row")
+    if not (np.isfinite(number) and number >= 0):
+        raise SettingError(f"{what} is {number}: give a finite number of at least 0")
+
+
+def _check_target(value: Any, label: Any, what: str, task: Task | None, outputs: int | None) -> None:
+    given = _numbers(value, what)
+    if task is None:
         if not np.isfinite(given).all():
-            raise SettingError(f"{row} are not finite: give numbers")
-        if numbers or task is None:
-            continue
-        if (given < -TOLERANCE).any() or (given > 1 + TOLERANCE).any():
-            worst = float(given.min() if (given < -TOLERANCE).any() else given.max())
-            raise SettingError(f"{row} have {worst:g}: give probabilities, from 0 to 1")
-        if task.distribution and (off := np.abs(given.sum(-1) - 1) > TOLERANCE).any():
-            total = float(np.atleast_1d(given.sum(-1))[np.atleast_1d(off)][0])
-            raise SettingError(f"{row} sum to {total:g}: give probabilities of all classes, which sum to 1")
+            raise SettingError(f"{what} are not finite: give numbers")
+        return
+    wanted: tuple[int, ...] = given.shape[-1:] if outputs is None else (outputs,)
+    if task.of_words:
+        wanted = (*given.shape[:1], *wanted) if label is None else (len(label), *wanted)
+    one_number = not task.chooses and given.size == 1 and wanted == (1,)
+    if given.shape != wanted and not one_number:
+        a_row = "one row for each token, and in it " if task.of_words else ""
+        raise SettingError(f"{what} have shape {given.shape}, not {wanted}: give {a_row}a number for each output")
+    if task.of_words and label is not None:
+        given = given[np.asarray(label) != -100]
+    if not np.isfinite(given).all():
+        raise SettingError(f"{what} are not finite: give numbers")
+    if not task.chooses:
+        return
+    if (wrong := given[(given < -OUTSIDE) | (given > 1 + OUTSIDE)]).size:
+        raise SettingError(f"{what} have {wrong[0]:g}: give probabilities, from 0 to 1")
+    totals = np.atleast_1d(given.sum(-1))
+    if task.distribution and (wrong := totals[np.abs(totals - 1) > TOLERANCE]).size:
+        raise SettingError(f"{what} sum to {wrong[0]:g}: give probabilities of all classes, which sum to 1")
 
 
 def _numbers(value: Any, what: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from deni.training.batches import LENGTHS
 from deni.training.compat import Columns
 from deni.training.dataloading import Loading, lanes_of
 from deni.training.losses import Losses, Parts, first_output, given
+from deni.training.soft_labels import check_batch
 
 
 class MemberPasses:
@@ -119,6 +120,8 @@ class Steps:
         """
         module, alive = self.phases.population.module, self.phases.alive
         of_all, lengths = self.rows(inputs)
+        if self.losses.unseen_soft:
+            self._check(of_all)
         module.train()
         with self.parts.under_way(inputs, self.count):
             if self.losses.alone:
@@ -132,6 +135,12 @@ class Steps:
                         rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
                     total = total + step(model, rows, items)
         return total / max(alive, 1)
+
+    def _check(self, rows: dict[str, Any]) -> None:
+        """Raise SettingError for soft targets or weights of a batch that are none."""
+        soft, labels = self.ballots.soft_of(dict(rows)), self.ballots.labels_of(dict(rows))
+        if soft is not None and labels is not None:
+            check_batch(soft, labels, self.ballots.task.known(labels))
 
     def loss(self, model: nn.Module, inputs: dict[str, Any], counted: bool) -> tuple[Tensor, Any]:
         """The sum of the mean losses of the members in focus, on a part of a batch; and what the model returns.

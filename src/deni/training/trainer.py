@@ -75,6 +75,8 @@ class PopulationTrainer(Trainer):
     where a text has several labels (above 0: it has the label); numbers for regression. A model for token
     classification has `(N, T, C)`: each token is voted on, and shorter texts are padded with -100, as Trainer does.
 
+    The loss reads two more columns of a training set, `soft_labels` and `sample_weight`: `deni.training.soft_labels`.
+
     Args:
         model, args, *positional, **options: as `transformers.Trainer` takes them. Several runs (an ensemble, several
             seeds) need `model_init` in place of `model`; it is called once for each.
