@@ -156,6 +156,15 @@ def test_soft_labels_and_weights_train_as_by_hand_in_however_many_parts(tmp_path
     assert logged[0] == pytest.approx(logged[1], abs=2e-4)  # rounded
 
 
+@pytest.mark.parametrize("members", [1, 2])
+def test_soft_labels_in_bf16_train_as_by_hand(tmp_path, members):
+    model, data = model_of("single_label").float(), rows_of("single_label")
+    theirs = reference(tmp_path, "single_label", model, data, bf16=True)
+    strategy = DelayedEnsemble(members=2, variance=0.0, ensemble_from=0.4) if members > 1 else Default()
+    trainer = ours(tmp_path, "single_label", model, data, args={"bf16": True}, strategy=strategy)
+    assert apart(trainer, theirs, model) < 1e-6
+
+
 def without(data, *names):
     return [{key: value for key, value in row.items() if key not in names} for row in data]
 

@@ -236,15 +236,16 @@ class LabeledRows:
         import torch
 
         found: list[list[Tensor]] = []
-        for (features, labels), counts in zip(batches, weights or [None] * len(batches), strict=True):
+        of_rows: Sequence[Tensor | None] = weights or [None] * len(batches)
+        for (features, labels), counts in zip(batches, of_rows, strict=True):
             there = labels != -100 if classes else torch.ones_like(labels[:, 0] if labels.dim() > 1 else labels).bool()
             parts = [features.double(), labels]
             if counts is not None:
                 parts.append(counts.double().view(-1, *[1] * (there.dim() - 1)).expand(there.shape))
                 there = there & (parts[-1] > 0)
             found.append([part[there].cpu() for part in parts])
-        features, labels, *own = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
-        return cls(features, labels, own[0] if own else None)
+        together = [torch.cat(parts).numpy() for parts in zip(*found, strict=True)]
+        return cls(together[0], together[1], together[2] if weights else None)
 
 
 @dataclass(frozen=True)

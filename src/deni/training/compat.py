@@ -149,7 +149,8 @@ class Columns:
 
     def __init__(self, trainer: PopulationTrainer) -> None:
         trainer._set_signature_columns_if_needed()
-        self.trainer, self._signature = trainer, tuple(trainer._signature_columns or ())
+        self.trainer = trainer
+        self._signature: tuple[str, ...] = tuple(cast(Any, trainer)._signature_columns)
 
     @property
     def soft(self) -> tuple[str, ...]:
@@ -164,7 +165,7 @@ class Columns:
     @contextmanager
     def keeping_soft(self) -> Iterator[None]:
         """Inside, rows are loaded with these columns, whatever the collator."""
-        trainer = self.trainer
+        trainer: Any = self.trainer  # what Trainer annotates as None is a list by now
         signature, collate = trainer._signature_columns, trainer.data_collator
         side = getattr(tokenizer_of(trainer), "padding_side", "right")
         trainer._signature_columns = [*self._signature, *self.soft]

@@ -6,7 +6,7 @@ model, and no evaluation reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,18 +87,22 @@ def shows_columns(dataset: Any) -> bool:
 
 def shown(dataset: Any, name: str) -> list[Any] | None:
     """A column of a training set; None where it has none, or does not show it."""
-    if not shows_columns(dataset):
+    if not shows_columns(dataset) or name not in _column_names(dataset):
         return None
     if type(dataset) in (list, tuple):
-        return [row.get(name) for row in dataset] if name in dataset[0] else None
-    return list(dataset.with_format(None)[name]) if name in dataset.column_names else None
+        return [row.get(name) for row in dataset]
+    return list(dataset.with_format(None)[name])
+
+
+def _column_names(dataset: Any) -> Collection[str]:
+    return dataset[0] if type(dataset) in (list, tuple) else dataset.column_names
 
 
 def columns_in(datasets: Sequence[Any], names: Sequence[str]) -> list[str]:
     """Those of these columns that training sets show; raises SettingError where some have one and some have not."""
     found = []
     for name in names:
-        having = [shown(dataset, name) is not None for dataset in datasets]
+        having = [shows_columns(each) and name in _column_names(each) for each in datasets]
         if any(having) and not all(having):
             raise SettingError(
                 f"train_dataset[{having.index(True)}] has the column {name}, train_dataset[{having.index(False)}] has "
@@ -133,9 +137,22 @@ def check_sets(
                 raise SettingError(f"{where}: every sample_weight is 0, so nothing is learned: give some row a weight")
         if SOFT_LABELS in names:
             targets = shown(dataset, SOFT_LABELS) or []
-            own = shown(dataset, labels) or [None] * len(targets)
+            if _all_fit(targets, task, outputs):
+                continue
+            own = (task is not None and task.of_words and shown(dataset, labels)) or [None] * len(targets)
             for row, (value, label) in enumerate(zip(targets, own, strict=True)):
                 _check_target(value, label, f"{where}[{row}]: soft_labels", task, outputs)
+
+
+def _all_fit(targets: Sequence[Any], task: Task | None, outputs: int | None) -> bool:
+    """Whether the targets of all texts are right, at once; else, and of words, each is looked at."""
+    if task is None or task.of_words:
+        return False
+    try:
+        rows = np.array(targets, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return rows.shape == (len(targets), outputs) and not _why_no_target(rows, task)
 
 
 def check_batch(soft: Soft, labels: Tensor, task: Task | None) -> None:
@@ -158,8 +175,8 @@ def _check_weight(value: Any, what: str) -> None:
 def _check_target(value: Any, label: Any, what: str, task: Task | None, outputs: int | None) -> None:
     given = _numbers(value, what)
     if task is None:
-        if not np.isfinite(given).all():
-            raise SettingError(f"{what} are not finite: give numbers")
+        if why := _why_no_target(given, task):
+            raise SettingError(f"{what} {why}")
         return
     wanted: tuple[int, ...] = given.shape[-1:] if outputs is None else (outputs,)
     if task.of_words:
@@ -170,15 +187,22 @@ def _check_target(value: Any, label: Any, what: str, task: Task | None, outputs:
         raise SettingError(f"{what} have shape {given.shape}, not {wanted}: give {a_row}a number for each output")
     if task.of_words and label is not None:
         given = given[np.asarray(label) != -100]
+    if why := _why_no_target(given, task):
+        raise SettingError(f"{what} {why}")
+
+
+def _why_no_target(given: np.ndarray, task: Task | None) -> str:
+    """What is wrong with targets `(..., C)`, and what to do; empty for right ones."""
     if not np.isfinite(given).all():
-        raise SettingError(f"{what} are not finite: give numbers")
-    if not task.chooses:
-        return
+        return "are not finite: give numbers"
+    if task is None or not task.chooses:
+        return ""
     if (wrong := given[(given < -OUTSIDE) | (given > 1 + OUTSIDE)]).size:
-        raise SettingError(f"{what} have {wrong[0]:g}: give probabilities, from 0 to 1")
+        return f"have {wrong[0]:g}: give probabilities, from 0 to 1"
     totals = np.atleast_1d(given.sum(-1))
     if task.distribution and (wrong := totals[np.abs(totals - 1) > TOLERANCE]).size:
-        raise SettingError(f"{what} sum to {wrong[0]:g}: give probabilities of all classes, which sum to 1")
+        return f"sum to {wrong[0]:g}: give probabilities of all classes, which sum to 1"
+    return ""
 
 
 def _numbers(value: Any, what: str) -> np.ndarray:
