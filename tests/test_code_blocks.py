@@ -45,6 +45,7 @@ SMALLER = {
     "train": ["--labeled", "12", "--epochs", "2", "--test-size", "5", "--no-progress"],
     "adapt": ["--steps", "2", "--batch-size", "8", "--no-progress"],
     "augment": ["--no-progress"],
+    "distil": ["--epochs", "1", "--held-out", "2", "--no-progress"],
     "diagnose": ["--labeled", "12", "--pack", "1", "--threads", "1", "--dry-run", "--no-progress"],
     "study run": ["--pack", "1", "--threads", "1", "--runner", "serial", "--workers", "1", "--no-progress"],
     "demo": ["--help"],  # test_run_demo.py runs it

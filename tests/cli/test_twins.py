@@ -14,6 +14,7 @@ from deni.commands.augment import augment_file
 from deni.commands.compare import compare_files
 from deni.commands.demo import run_demo
 from deni.commands.diagnose import diagnose_file
+from deni.commands.distil import distil_file
 from deni.commands.evaluate import evaluate_file
 from deni.commands.forecast import forecast_file
 from deni.commands.inspect import inspect_file
@@ -47,6 +48,7 @@ FUNCTIONS = {
     "compare": (compare_files,),
     "demo": (run_demo,),
     "diagnose": (diagnose_file,),
+    "distil": (distil_file,),
     "evaluate": (evaluate_file,),
     "export": (export,),
     "forecast": (forecast_file, Recipe.of),
@@ -74,6 +76,7 @@ SHOWN = {
     "compare": {"as_json"},
     "demo": {"json_file", "overwrite"},
     "diagnose": {"dry_run", "as_json", "no_baselines"},
+    "distil": {"as_json"},
     "evaluate": {"as_json"},
     "forecast": {"as_json", "output", "overwrite"},
     "inspect": {"json_file", "overwrite"},
@@ -86,6 +89,7 @@ SHOWN = {
 HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
+    "distil": {"given": fields([Recipe])},
     "export": {"folder": {"model"}},
     "forecast": {"given": fields([Recipe])},
     "models": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},

@@ -132,6 +132,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "abstention": (_abstention, "curve and targets"),
     "sets": (_OBJECT, "settings and results by name"),
     "scope": (_OBJECT, "settings and results by name"),
+    "distillation": (_OBJECT, "settings and results by name"),
     "max_length": (_maybe(_count(1)), f"null or a whole number from 1 to {MOST}"),
     "text_pair_column": (_maybe(_text), "null or the name of a column"),
 }

@@ -25,6 +25,7 @@ COMMANDS = (
     "compare",
     "predict",
     "suggest",
+    "distil",
     "export",
     "strategies",
     "tunings",

@@ -215,15 +215,17 @@ def train_file(
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
             result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})
         done = TrainingRun(result, metrics, None, evaluation, resume or start is not None, train, progress)
-        files = _files(done, extra_files)
+        files = make_files(done, extra_files)
     except (Exception, KeyboardInterrupt):  # too little memory, say: the model is trained all the same
         warnings.warn(f"{save({})} has the model: what failed came after the training", InputWarning, stacklevel=2)
         raise
     return dataclasses.replace(done, output=save(files))
 
 
-def _files(done: TrainingRun, extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None) -> Mapping[str, bytes]:
-    """What `extra_files` makes; nothing where it fails: no page is worth a trained model."""
+def make_files(
+    done: TrainingRun, extra_files: Callable[[TrainingRun], Mapping[str, bytes]] | None
+) -> Mapping[str, bytes]:
+    """What `extra_files` of `train_file` makes; nothing where it fails: no page is worth a trained model."""
     try:
         return extra_files(done) if extra_files is not None else {}
     except Exception as error:

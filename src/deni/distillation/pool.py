@@ -112,15 +112,17 @@ def make_pool(
     return Pool(pool.select(kept), read, {name: counts[name] for name in REASONS if counts[name]})
 
 
-def sentence(left_out: Mapping[str, int], read: int, used: int) -> str:
+def sentence(left_out: Mapping[str, int], read: int, used: int, held_out: int = 0) -> str:
     """How many texts of a pool are used, and why others are not.
 
-    >>> sentence({"test": 2, "repeated": 1}, read=10, used=5)
-    '5 of 10 texts used; left out: 2 in the test split, 1 repeated; 2 not needed'
+    >>> sentence({"test": 2, "repeated": 1}, read=10, used=5, held_out=1)
+    '5 of 10 texts used; left out: 2 in the test split, 1 repeated; 1 held out, 1 more than the steps allow'
     """
-    rest = read - used - sum(left_out.values())
+    rest = read - used - held_out - sum(left_out.values())
+    others = {"held out": held_out, "more than the steps allow": rest}
+    unused = ", ".join(f"{count:,} {why}" for why, count in others.items() if count)
     why = [f"left out: {_told(left_out)}"] if left_out else []
-    return "; ".join([f"{used:,} of {many(read)} used", *why, *([f"{rest:,} not needed"] if rest else [])])
+    return "; ".join([f"{used:,} of {many(read)} used", *why, *([unused] if unused else [])])
 
 
 def _told(counts: Mapping[str, int]) -> str:

@@ -93,7 +93,8 @@ def make_student(
     if isinstance(recipe.strategy, Auto) and labeled is not None:
         recipe = decide(recipe, labeled)
         recipe = dataclasses.replace(recipe, strategy=as_one_model(recipe.strategy, options.start))
-    _check(teacher, recipe, options, [each for each in (texts, labeled, test, dev) if each is not None])
+    pooled = dataclasses.replace(texts, labels=None)
+    _check(teacher, recipe, options, [each for each in (pooled, labeled, test, dev) if each is not None])
     found = teacher.out_of_fold
     lost = {}
     if labeled is not None:
@@ -241,6 +242,8 @@ def _check(teacher: Classifier, recipe: Recipe, options: Distillation, given: Se
             raise InputError(
                 f"{texts.source}: texts of {texts.task} for a teacher of {teacher.task}: read them as such"
             )
+        if texts.labels is not None:
+            encode(texts, teacher.labels)  # raises
     if recipe.task != teacher.task:
         raise SettingError(f"a student of {recipe.task} cannot learn from a teacher of {teacher.task}: choose one task")
     if isinstance(recipe.strategy, Auto):

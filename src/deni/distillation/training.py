@@ -56,7 +56,6 @@ def train_student(
     **training: Any,
 ) -> FineTuneResult:
     """Train a student that was made, see `distil`."""
-    pair = {} if not teacher.pairs else {"text_pair_column": teacher.info.get("text_pair_column")}
     result = fine_tune(
         student.texts,
         student.recipe,
@@ -64,7 +63,7 @@ def train_student(
         progress=progress,
         labels=student.labels,
         initial=student.initial,
-        **pair,
+        text_pair_column=teacher.info.get("text_pair_column") if teacher.pairs else None,
         **training,
     )
     info = {**student.info, "seconds": round(result.seconds, 1), "member_steps": result.member_steps}

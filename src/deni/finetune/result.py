@@ -63,7 +63,7 @@ class FineTuneResult:
         scope: where the training texts lie as vectors, which tells what is out of scope; None where that is not known.
         folds: the models of a cross-validation, run by run, where they are kept.
         added: further keys of `deni.json`, of what was fitted or measured after the training: `cross_validation`,
-            `calibration`, `abstention`, `sets`, `scope`.
+            `calibration`, `abstention`, `sets`, `scope`, `distillation`.
     """
 
     recipe: Recipe

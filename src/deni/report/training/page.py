@@ -14,6 +14,7 @@ from deni.report.html.page import fork_columns
 from deni.report.numbers import number
 from deni.report.training.calibration import coverage_rows, coverage_table, reliability_rows, reliability_table
 from deni.report.training.cross_validation import fold_columns
+from deni.report.training.distillation import model_columns, state_distillation
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import build_tiles, cut
 from deni.report.training.verdict import state_verdict
@@ -40,6 +41,8 @@ def build_page(summary: TrainingSummary, title: str) -> str:
     shown = {"forks": table_of(_forks(summary.forks))} if len(summary.forks) else {}
     if summary.cross_validation is not None:
         shown["folds"] = table_of(fold_columns(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]]))
+    if summary.distillation is not None:
+        shown["models"] = table_of(model_columns(summary.distillation, TASKS[summary.settings["recipe"]["task"]]))
     if test is not None and len(test.per_label):
         shown["labels"] = table_of(_labels(test.per_label, test))
     if test is not None and len(test.reliability):
@@ -65,6 +68,7 @@ def build_page(summary: TrainingSummary, title: str) -> str:
         confused=test.confused[:MOST_CONFUSED] if test is not None else [],
         uncertain=[_text(each) for each in test.uncertain] if test is not None else [],
         wrong_labels=shown_labels(summary.wrong_labels),
+        distillation=state_distillation(summary.distillation, TASKS[summary.settings["recipe"]["task"]]),
         few=FEW,
         missing=summary.missing,
         settings=yaml.safe_dump(_plain(summary.settings), sort_keys=False, allow_unicode=True, width=100),

@@ -57,6 +57,7 @@ class TrainingSummary:
         wrong_labels: of the training texts, the likeliest first; None without out-of-fold predictions.
         auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
         calibration, abstention: as in `deni.json`; empty where there was nothing to fit them on.
+        distillation: as in `deni.json`; None for a model that learned from labels alone.
     """
 
     data: str
@@ -87,6 +88,7 @@ class TrainingSummary:
     abstention: Mapping[str, Any] = field(default_factory=dict)
     cross_validation: Mapping[str, Any] | None = None
     wrong_labels: Sequence[ListedLabel] | None = None
+    distillation: Mapping[str, Any] | None = None
 
     @property
     def cost(self) -> float:
@@ -165,6 +167,7 @@ def summarize_training(
         abstention=result.added.get("abstention", {}),
         cross_validation=crossed,
         wrong_labels=list_wrong_labels(done),
+        distillation=result.added.get("distillation"),
     )
 
 

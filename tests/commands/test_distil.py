@@ -1,0 +1,152 @@
+"""`deni distil` as a user runs it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import f1_score
+
+import deni
+from deni.cli import main
+from deni.data import Texts
+from deni.distillation.measuring import compare_on_test
+from deni.finetune import Evaluation, fine_tune
+from deni.measures import other_texts
+from deni.recipe import Recipe
+from tests.helpers.tiny import toy_rows, write_csv
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, model_folder):
+    """A folder with a teacher, labeled texts, a pool and test texts, some of which are in the pool."""
+    folder = tmp_path_factory.mktemp("distil")
+    labeled, test = toy_rows(8), toy_rows(3, seed=7)
+    write_csv(folder / "labeled.csv", labeled)
+    write_csv(folder / "test.csv", test)
+    write_csv(folder / "other.csv", [("a text", "other")])
+    pool = [text for text, _ in [*toy_rows(8, seed=5), *labeled[:2]]]
+    pool = [*pool, *(text.upper() for text, _ in test[:4]), pool[0], ""]
+    pd.DataFrame({"text": pool, "label": "not looked at"}).to_csv(folder / "pool.csv", index=False)
+    recipe = Recipe.of(
+        None, "best_practices+ensemble", "full", {"members": 2, "epochs": 2}, model=model_folder, max_length=20
+    )
+    texts = Texts([text for text, _ in labeled], [label for _, label in labeled], "labeled.csv", None)
+    fine_tune(texts, recipe, progress=False, device="cpu", cv=2).save(folder / "teacher")
+    return folder
+
+
+def run(place, *words):
+    result = CliRunner().invoke(
+        main, ["distil", f"{place}/teacher", "--texts", f"{place}/pool.csv", "--no-progress", *map(str, words)]
+    )
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_a_student_is_trained_measured_and_written(place, tmp_path):
+    files = ["--labeled", place / "labeled.csv", "--test", place / "test.csv"]
+    result = run(place, *files, "--output", tmp_path / "student", "--device", "cpu", "--held-out", "2")
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    left_out = "left out: 1 empty, 4 in the test split, 2 labeled already, 1 repeated; 2 held out"
+    assert f"Pool: 22 of 32 texts used; {left_out}. 12 steps." in said
+    assert "24, 24 with 50.0% label and the rest out-of-fold prediction" in said
+    assert "macro F1 on 9 test texts" in said
+
+    info = json.loads((tmp_path / "student" / "deni.json").read_text())
+    found = info["distillation"]
+    assert found["pool"]["left_out"] == {"empty": 1, "test": 4, "labeled": 2, "repeated": 1}
+    assert info["strategy"]["name"] == "best_practices"
+    assert (info["runs"], info["members"]) == (1, 1)
+    test = pd.read_csv(place / "test.csv")
+    for name, folder in (("teacher", place / "teacher"), ("student", tmp_path / "student")):
+        predicted = deni.load(folder, "cpu").predict(test["text"].tolist())
+        expected = f1_score(test["label"], predicted, average="macro", labels=sorted(set(test["label"])))
+        assert found["test"][name]["score"] == pytest.approx(expected)
+        assert found["test"][name]["low"] <= expected <= found["test"][name]["high"]
+    assert info["metrics"]["macro_f1"] == pytest.approx(found["test"]["student"]["score"])
+    assert found["teacher"]["member_steps"] == 2 * found["steps"] / 2
+    page = (tmp_path / "student" / "report.html").read_text()
+    assert "22 of 32 texts used" in page
+    assert "deni distil" in page
+
+
+def test_json_has_what_deni_json_has(place, tmp_path):
+    result = run(place, "--output", tmp_path / "s", "--json", "--start", "merged", "--pool-size", 6, "--epochs", 1)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["pool"]["used"] == 6
+    assert found["steps"] == 1
+    assert found["settings"]["start"] == "merged"
+    assert found["labeled"] == {"texts": 0, "out_of_fold": 0}
+    assert "test" not in found
+
+
+def test_augmented_texts_join_the_pool(place, tmp_path):
+    augmented = tmp_path / "augmented.csv"
+    test = pd.read_csv(place / "test.csv")["text"].tolist()
+    pd.DataFrame({"seed": ["a", "a", "b"], "text": ["new courier", "an invoice", test[0]]}).to_csv(
+        augmented, index=False
+    )
+    result = run(
+        place,
+        "--output",
+        tmp_path / "s",
+        "--json",
+        "--augmented",
+        augmented,
+        "--test",
+        place / "test.csv",
+        "--epochs",
+        1,
+    )
+    found = json.loads(result.stdout)["pool"]
+    assert (found["read"], found["augmented"], found["left_out"]["test"]) == (35, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--labels-share", 2], "labels_share must be in [0, 1], not 2"),
+        (["--temperature", 0], "temperature must be above 0"),
+        (["--strategy", "best_practice"], "did you mean best_practices?"),
+        (["--strategy", "augmentation"], "augmentation"),
+        (["--model", "auto:a,b"], "a student is one model"),
+        (["--start", "merged", "--tuning", "lora"], "start merged needs the tuning of the teacher"),
+        (["--test", "{place}/other.csv"], "has label 'other', which training never saw"),
+        (["--resume"], "has no checkpoint to resume from"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_code_2(place, tmp_path, words, message):
+    result = run(place, "--output", tmp_path / "s", *(str(word).format(place=place) for word in words))
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_intervals_are_those_of_a_bootstrap_over_texts():
+    """Of the share of right texts, which numbers of one class each are enough for."""
+
+    class Teacher:
+        task, labels = "single_label", ["a", "b"]
+
+        def votes(self, texts):
+            return np.log([[0.9, 0.1] if "a" in text else [0.2, 0.8] for text in texts])
+
+    texts = Texts(["a 1", "b 1", "a 2", "b 2", "b 3", "a 3"], ["a", "b", "b", "b", "b", "a"], "t.csv", None)
+    votes = np.log([[0.9, 0.1]] * 6)
+    found = compare_on_test(Teacher(), Evaluation(texts, [], votes[:, None], votes, {}))
+    gold = np.array([0, 1, 1, 1, 1, 0])
+    for name, chosen in (("teacher", np.array([0, 1, 0, 1, 1, 0])), ("student", np.zeros(6, int))):
+        assert found[name]["score"] == pytest.approx(f1_score(gold, chosen, average="macro"))
+
+        def score(weights, chosen=chosen):
+            return np.array(
+                [f1_score(gold, chosen, average="macro", sample_weight=each, zero_division=0) for each in weights]
+            )
+
+        low, high = other_texts(score, np.ones(6), generator=np.random.default_rng(1), resamples=400)
+        assert found[name]["low"] == pytest.approx(low, abs=0.12)
+        assert found[name]["high"] == pytest.approx(high, abs=0.12)
