@@ -26,6 +26,7 @@ from deni.commands.strategies import show_strategies
 from deni.commands.study import damaged_cells, export_cells, merge_stores, plan_study, retry_cells, study_status
 from deni.commands.suggest import suggest_file
 from deni.commands.train import train_file
+from deni.distillation import Distillation
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
 from deni.report import write_report
@@ -89,7 +90,7 @@ SHOWN = {
 HELD = {
     "augment": {"augmenter": {"method", *fields(AUGMENTERS.values())}},
     "diagnose": {"tuning_settings": fields(TUNINGS.values()), "baselines": fields(BASELINES.built_in().values())},
-    "distil": {"given": fields([Recipe])},
+    "distil": {"given": fields([Recipe]), "distillation": fields([Distillation])},
     "export": {"folder": {"model"}},
     "forecast": {"given": fields([Recipe])},
     "models": {"parts": arguments(read_parts) - {"file", "recipe"}, "given": fields([Recipe])},
@@ -99,6 +100,7 @@ HELD = {
         "file": {"data"},
         "strategy_settings": fields(STRATEGIES.values()),
         "tuning_settings": fields(TUNINGS.values()),
+        "distillation": fields([Distillation]),
         "given": {*fields([Recipe]), *(f"seed_{source}" for source in SOURCES)},
     },
 }

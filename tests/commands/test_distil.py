@@ -110,7 +110,7 @@ def test_augmented_texts_join_the_pool(place, tmp_path):
     ("words", "message"),
     [
         (["--labels-share", 2], "labels_share must be in [0, 1], not 2"),
-        (["--temperature", 0], "temperature must be above 0"),
+        (["--vote-temperature", 0], "vote_temperature must be above 0"),
         (["--strategy", "best_practice"], "did you mean best_practices?"),
         (["--strategy", "augmentation"], "augmentation"),
         (["--model", "auto:a,b"], "a student is one model"),
@@ -150,3 +150,59 @@ def test_intervals_are_those_of_a_bootstrap_over_texts():
         low, high = other_texts(score, np.ones(6), generator=np.random.default_rng(1), resamples=400)
         assert found[name]["low"] == pytest.approx(low, abs=0.12)
         assert found[name]["high"] == pytest.approx(high, abs=0.12)
+
+
+# ---- deni train --unlabeled ------------------------------------------------------------------------------------------
+
+
+def train(place, model_folder, *words):
+    given = [f"{place}/labeled.csv", "--unlabelled", f"{place}/pool.csv", "--model", model_folder, "--epochs", 1]
+    shape = ["--strategy", "default", "--max-length", 20, "--device", "cpu", "--no-progress", "--no-baselines"]
+    result = CliRunner().invoke(main, ["train", *map(str, [*given, *shape, *words])])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_labeled_and_unlabeled_texts_become_one_model(place, model_folder, tmp_path):
+    words = ["--test", place / "test.csv", "--teachers", 2, "--labels-share", 0.25, "--output", tmp_path / "student"]
+    result = train(place, model_folder, *words)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "left out: 1 empty, 4 in the test split, 2 labeled already, 1 repeated" in said
+    assert "24, 24 with 25.0% label and the rest out-of-fold prediction" in said
+    info = json.loads((tmp_path / "student" / "deni.json").read_text())
+    found = info["distillation"]
+    assert (info["runs"], info["members"], found["teacher"]["members"]) == (1, 1, 2)
+    assert (found["teacher"]["member_steps"], found["member_steps"]) == (2 * 3, 6)  # T is 3
+    assert info["data"]["unlabelled"] == f"{place}/pool.csv"
+    assert found["test"]["student"]["score"] == pytest.approx(info["metrics"]["macro_f1"])
+    assert set(found["test"]["teacher"]) == {"score", "low", "high", "metrics"}
+    page = (tmp_path / "student" / "report.html").read_text()
+    assert "4 in the test split" in page
+    assert 'id="table-models"' in page
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--cv", 2], "cv is for one training, and unlabelled has several"),
+        (["--save-steps", 2], "save_steps is for one training"),
+        (["--resume"], "resume is for one training"),
+        (["--vote-temperature", -1], "vote_temperature must be above 0"),
+        (["--test", "{place}/pool.csv", "--text-column", "other"], "no column 'other'"),
+    ],
+)
+def test_what_cannot_be_trained_with_a_pool_is_one_line(place, model_folder, tmp_path, words, message):
+    words = [str(word).format(place=place) for word in words]
+    result = train(place, model_folder, "--output", tmp_path / "s", *words)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_settings_of_a_student_need_a_pool(place, tmp_path):
+    result = CliRunner().invoke(
+        main, ["train", f"{place}/labeled.csv", "--labels-share", "0.1", "--output", str(tmp_path / "s")]
+    )
+    assert result.exit_code == 2
+    assert "--labels-share is for texts without labels: give --unlabeled, too" in result.stderr

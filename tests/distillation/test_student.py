@@ -13,7 +13,7 @@ from deni.strategies import make_strategy
 from tests.distillation.conftest import toy_texts
 
 TASKS = ["single_label", "multi_label", "regression", "token"]
-EQUAL = Distillation(temperature=2.0, held_out=0)
+EQUAL = Distillation(vote_temperature=2.0, held_out=0)
 
 
 def scaled(outputs, task, temperature=2.0):
@@ -42,7 +42,7 @@ def flat(soft, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_targets_are_the_scaled_vote_and_out_of_fold_predictions_mixed_with_labels(taught, task):
-    options = Distillation(temperature=None if task == "regression" else 2.0, held_out=0, labels_share=0.25)
+    options = Distillation(vote_temperature=None if task == "regression" else 2.0, held_out=0, labels_share=0.25)
     teacher, labeled, pool = taught(task).classifier(), toy_texts(task), toy_texts(task, 3, seed=5)
     student = make_student(teacher, pool, labeled=labeled, options=options)
     names, rows = teacher.labels, len(labeled)
@@ -111,10 +111,10 @@ def test_labeled_texts_that_no_fold_left_out_have_their_labels_alone(taught):
 def test_the_teacher_s_temperature_is_the_default(taught):
     teacher, pool = taught().classifier(), toy_texts("single_label", 3, seed=5)
     student = make_student(teacher, pool, options=Distillation(held_out=0))
-    assert student.info["settings"]["temperature"] == teacher.temperature != 1
+    assert student.info["settings"]["vote_temperature"] == teacher.temperature != 1
     assert student.texts.soft == pytest.approx(np.exp(teacher.votes(pool.texts)), abs=1e-6)
     plain = make_student(taught(cv=None).classifier(), pool, labeled=toy_texts("single_label"))
-    assert plain.info["settings"]["temperature"] == 1
+    assert plain.info["settings"]["vote_temperature"] == 1
 
 
 def test_nothing_that_is_measured_on_is_trained_on(taught):
@@ -205,13 +205,13 @@ def test_epochs_of_a_strategy_follow():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"vote_temperature": 0.0}, "vote_temperature must be above 0"),
         ({"labels_share": 1.5}, r"labels_share must be in \[0, 1\]"),
         ({"pool_size": 0}, "pool_size must be at least 1"),
         ({"held_out": -1}, "held_out must be at least 0"),
         ({"start": "head"}, "unknown start 'head'"),
         ({"weights": "entropy"}, "unknown weights 'entropy'"),
-        ({"temperature": float("nan")}, "temperature must be a finite number"),
+        ({"vote_temperature": float("nan")}, "vote_temperature must be a finite number"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, message):
@@ -243,7 +243,7 @@ def test_what_does_not_fit_the_teacher_is_refused_before_it_predicts(taught, mon
         make_student(teacher, pool, recipe=Recipe(model=recipe.model))
     with pytest.raises(InputError, match="all labeled texts are measured on"):
         make_student(teacher, pool, labeled=labeled, test=labeled)
-    with pytest.raises(SettingError, match="temperature is for probabilities"):
+    with pytest.raises(SettingError, match="vote_temperature is for probabilities"):
         make_student(taught("regression").classifier(), toy_texts("regression", 3, seed=5), options=EQUAL)
     with pytest.raises(SettingError, match="name the student's with --model"):
         recipe_of({"task": "single_label"})

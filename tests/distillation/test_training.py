@@ -47,7 +47,7 @@ def test_a_student_equals_a_loop_in_plain_pytorch(taught, without_dropout):
     """All texts in each batch: their order plays no part."""
     teacher = taught(model=without_dropout, dropout=0.0)
     recipe = dataclasses.replace(recipe_of(teacher.info()), batch_size=128, epochs=3)
-    options = Distillation(start="merged", held_out=0, temperature=1.5)
+    options = Distillation(start="merged", held_out=0, vote_temperature=1.5)
     result, classifier = learned(teacher, options=options, recipe=recipe)
     student = make_student(
         classifier,
@@ -134,7 +134,7 @@ def test_classes_that_no_text_has_keep_their_outputs(taught):
     """A pool without labels of one class: the student has the teacher's classes all the same."""
     teacher = taught().classifier()
     pool = toy_texts("single_label", 6, seed=5)
-    student = make_student(teacher, pool, options=Distillation(held_out=0, temperature=0.01))
+    student = make_student(teacher, pool, options=Distillation(held_out=0, vote_temperature=0.01))
     assert len(set(student.texts.labels)) < 3  # the tiny teacher says the same of most texts
     assert distil(teacher, pool, options=Distillation(held_out=0), **QUIET).labels == teacher.labels
 

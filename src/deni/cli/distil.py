@@ -14,6 +14,7 @@ from deni.cli.options import training
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.distillation import distillation_options, take_distillation
 from deni.cli.options.fields import complete
 from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.numbers import COUNT, Number, Whole
@@ -31,7 +32,7 @@ GROUPS = {
     "What everyone needs": "texts output labeled test overwrite as_json resume",
     "Data": "dev augmented text_column text_pair_column label_column split config_name",
     "The student": "model strategy tuning start epochs learning_rate batch_size max_length dropout seed",
-    "What it learns": "temperature labels_share weights pool_size held_out",
+    "What it learns": "vote_temperature labels_share weights pool_size held_out",
     "Compute and checkpoints": "device bf16 save_steps progress",
 }
 
@@ -82,46 +83,13 @@ def _as_the_teacher(option: Any, text: str) -> Any:
     help="Strategy of the student.  [default: the teacher's without what makes several members]",
 )
 @click.option("--tuning", type=Choice(list(TUNINGS)), help="Which parameters train.  [default: as of the teacher]")
-@click.option(
-    "--start",
-    type=Choice(["encoder", "merged"]),
-    default="encoder",
-    show_default=True,
-    help="Where the student starts: encoder, as any training; merged, at the mean of the teacher's members.",
-)
 @click.option("--epochs", type=Number(), help="Passes over the texts, at most.  [default: the teacher's]")
 @_as_the_teacher("--learning-rate", "Peak learning rate.")
 @_as_the_teacher("--batch-size", "Texts of one optimizer step.")
 @_as_the_teacher("--max-length", "Tokens after which a text is cut.")
 @click.option("--dropout", type=Number(), help="Dropout in front of the output layer.  [default: the teacher's]")
 @_as_the_teacher("--seed", "Seed of all randomness.")
-@click.option(
-    "--temperature",
-    type=Number(),
-    help="Divides the log probabilities that are learned.  [default: that of a calibrated MODEL, else 1]",
-)
-@click.option(
-    "--labels-share",
-    type=Number(),
-    default=0.5,
-    show_default=True,
-    help="Share of the label in what is learned of a labeled text; the rest is out-of-fold.",
-)
-@click.option(
-    "--weights",
-    type=Choice(["agreement", "equal"]),
-    default="agreement",
-    show_default=True,
-    help="How much an unlabeled text counts: as far as the members agree, or equally.",
-)
-@click.option("--pool-size", type=COUNT, help="Most unlabeled texts to train on.  [default: as many as fit]")
-@click.option(
-    "--held-out",
-    type=click.IntRange(0, 2**31 - 1),
-    default=100,
-    show_default=True,
-    help="Unlabeled texts to compare both models on, at most a tenth.",
-)
+@distillation_options
 @DEVICE
 @training.BF16
 @click.option("--save-steps", type=COUNT, help="Steps between checkpoints.  [default: one on Ctrl-C]")
@@ -146,6 +114,7 @@ def command(teacher: str, texts: str, output: str, overwrite: bool, as_json: boo
     from rich.text import Text
 
     from deni.commands.distil import distil_file
+    from deni.distillation import Distillation
     from deni.distillation.measuring import rows_of
     from deni.report.training import PAGE, TrainingReport
 
@@ -156,6 +125,7 @@ def command(teacher: str, texts: str, output: str, overwrite: bool, as_json: boo
         texts=texts,
         output=output,
         overwrite=overwrite,
+        distillation=Distillation(**take_distillation(given)),
         extra_files=report,
         on_student=None if as_json else _say_student,
         **given,

@@ -15,6 +15,8 @@ from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
 from deni.cli.options.data import LABEL, data_options, task_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.distillation import NAMES as DISTILLED
+from deni.cli.options.distillation import distillation_options, take_distillation
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.data import check_data, check_split
@@ -48,6 +50,7 @@ GROUPS = {
     "Data": "data task label_order text_pair_column dev test_size cv_seeds keep_folds split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
+    "Texts without labels": f"unlabelled teachers {' '.join(DISTILLED)}",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
     "Compute, checkpoints and logs": "device engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
     "gradient_checkpointing save_steps report_to progress",
@@ -137,6 +140,19 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.option("--keep-folds", is_flag=True, help="Keep the models of --cv in the artifact, for deni predict --sets.")
 @training.TEST_SIZE
 @click.option("--dev", help="Dev split to choose the best epoch on: a file, or a fraction of the texts.")
+@click.option(
+    "--unlabeled",
+    "--unlabelled",
+    "unlabelled",
+    metavar="FILE",
+    help="Texts without labels: an ensemble is trained, and the model learns to predict as it votes on them, too.",
+)
+@click.option(
+    "--teachers",
+    type=COUNT,
+    help="Members of that ensemble, where --strategy does not end in several members by itself.  [default: 10]",
+)
+@distillation_options
 @data_options
 @LABEL
 @task_options
@@ -236,14 +252,19 @@ def command(
         raise click.UsageError("--keep-folds keeps the models of --cv: give --cv, too")
     if given["cv"] is not None and given["dev"] is not None:
         raise click.UsageError("--dev chooses the best epoch of one model, and the models of --cv have none: give one")
+    learned = take_distillation(given)
+    if given["unlabelled"] is None and (lost := [*learned, *(["teachers"] if given["teachers"] is not None else [])]):
+        raise click.UsageError(f"--{lost[0].replace('_', '-')} is for texts without labels: give --unlabeled, too")
     start = None if given["resume_from"] is None else named(given["resume_from"])
-    read = (file, *(given[name] for name in ("test", "dev", "model", "augmented")), start)
+    read = (file, *(given[name] for name in ("test", "dev", "model", "augmented", "unlabelled")), start)
     check_folder(given["output"], given["overwrite"], read)
     check_data(file)
     check_split(None if given["test"] == "auto" else given["test"])
     check_split(given["dev"])
     check_pretrained(given["model"])
     check_file(given["augmented"])
+    if given["unlabelled"] is not None:
+        check_data(given["unlabelled"])
 
     from deni.recipe import Recipe
 
@@ -256,6 +277,7 @@ def command(
     names = (
         *("output", "test", "test_size", "dev", "cv", "cv_seeds", "keep_folds", "labelled", "block", "protocol"),
         *("text_column", "text_pair_column", "label_column", "label_order", "split", "config_name"),
+        *("unlabelled", "teachers"),
         *("overwrite", "resume", "resume_from", "save_steps", "report_to", "device", "progress"),
     )
     files = {name: rest.pop(name) for name in names}
@@ -270,7 +292,12 @@ def command(
     from rich.table import Table
     from rich.text import Text
 
+    if files["unlabelled"] is not None:
+        from deni.distillation import Distillation
+
+        files["distillation"] = Distillation(**learned)
     from deni.commands.train import train_file  # seconds, for torch and transformers: what is wrong above is said first
+    from deni.distillation.measuring import rows_of
     from deni.report.training import PAGE, TrainingReport
 
     report = TrainingReport(
@@ -287,6 +314,7 @@ def command(
         **{name.replace("_", " "): f"{done.metrics[name]:.4f}" for name in measured if name in done.metrics},
         "texts": f"{done.metrics['train_texts']} train, {done.metrics.get('test_texts', 0)} test"
         + (f", all left out once in {files['cv']} folds" if files["cv"] else ""),
+        **(dict(rows_of(distilled, plan.task)) if (distilled := done.result.added.get("distillation")) else {}),
         "schedule": done.result.schedule,
         "member-steps": done.result.member_steps,
         "seconds": f"{done.result.seconds:.0f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from deni.artifact import load
 from deni.commands.reading import read_for_model
@@ -37,12 +37,7 @@ def distil_file(
     model: str | None = None,
     strategy: str | None = None,
     tuning: str | None = None,
-    start: Literal["encoder", "merged"] = "encoder",
-    temperature: float | None = None,
-    labels_share: float = 0.5,
-    weights: Literal["agreement", "equal"] = "agreement",
-    pool_size: int | None = None,
-    held_out: int = 100,
+    distillation: Distillation | None = None,
     overwrite: bool = False,
     resume: bool = False,
     save_steps: int | None = None,
@@ -67,7 +62,7 @@ def distil_file(
         split, config_name: of the pool on the hub, see `deni.data.read_data`.
         model, strategy, tuning, given: of the student, where they are not the teacher's; see
             `deni.distillation.recipes.recipe_of`.
-        start, temperature, labels_share, weights, pool_size, held_out: see `deni.distillation.Distillation`.
+        distillation: how it learns; None for the defaults.
         resume: continue from the newest whole checkpoint of the same output.
         extra_files: as in `deni.commands.train.train_file`.
         on_student: called before the training with what is trained.
@@ -75,7 +70,7 @@ def distil_file(
     Raises:
         InputError: a file, column, text, label or folder that does not fit; before anything is trained.
     """
-    options = Distillation(start, temperature, labels_share, weights, pool_size, held_out)
+    options = distillation or Distillation()
     files = (teacher, texts, local_file(str(texts)), labeled, test, dev, augmented, model)
     check_folder(output, overwrite, files)
     check_beside(manifest.checkpoint_folder(output))
@@ -83,7 +78,7 @@ def distil_file(
         raise InputError(f"a student is one model: name it in place of {model}")
     classifier = load(teacher, device)
     classifier.progress = progress
-    recipe = recipe_of(classifier.info, model, start, strategy, tuning, **given)
+    recipe = recipe_of(classifier.info, model, options.start, strategy, tuning, **given)
     empty: list[int] = []
     pool = read_for_model(
         classifier,

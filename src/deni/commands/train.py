@@ -15,6 +15,10 @@ from deni.commands.parts import read_parts
 from deni.cross_validation import cross_validate, fit_added
 from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
+from deni.distillation import Distillation
+from deni.distillation.measuring import compare_on_test
+from deni.distillation.pool import read_pool
+from deni.distillation.teaching import TEACHERS, teach
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, check_cross_validation, fine_tune
 from deni.inputs import candidates
@@ -66,6 +70,9 @@ def train_file(
     cv: int | None = None,
     cv_seeds: int | None = None,
     keep_folds: bool = False,
+    unlabelled: str | Path | None = None,
+    teachers: int | None = None,
+    distillation: Distillation | None = None,
     labelled: int | None = None,
     text_column: str | None = None,
     text_pair_column: str | None = None,
@@ -100,6 +107,10 @@ def train_file(
             no cross-validation. See `deni.finetune.fine_tune`.
         cv_seeds: how many times the texts are divided into folds anew; None for once.
         keep_folds: whether the artifact keeps the models of `cv`, for `deni predict --sets`.
+        unlabelled: a file of texts without labels, or a dataset: then a teacher is trained as the recipe says, whose
+            members vote, and the model is its student, see `deni.distillation.teaching.teach`.
+        teachers: members of the ensemble that teaches, where the strategy does not vote by itself; None for 10.
+        distillation: how the student learns; None for the defaults.
         labelled: how many texts to train on, class-balanced; None for all.
         text_column, label_column: None for the dataset's own, or `text` and `label`.
         text_pair_column: the column of a second text; None for the dataset's own, or one text a row.
@@ -139,12 +150,19 @@ def train_file(
         test = HELD_OUT if cv is None else None
     if test is None and test_size is not None and cv is not None:
         raise InputError("with cv there is no test split unless test is given: give test, too, or omit test_size")
+    if unlabelled is not None:
+        for name, value in (("cv", cv), ("save_steps", save_steps), ("resume", resume), ("resume_from", resume_from)):
+            if value:
+                raise InputError(
+                    f"{name} is for one training, and unlabelled has several (teacher, folds, student): omit it, or "
+                    "train the teacher with deni train, and the student with deni distil"
+                )
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
     augmented = [part.settings().get("augmented") for part in recipe.strategy.parts]
     models = candidates(recipe.model) or [recipe.model]
-    inputs = (file, local_file(str(file)), test, dev, *models, *augmented, start)
+    inputs = (file, local_file(str(file)), test, dev, *models, *augmented, start, unlabelled)
     check_folder(output, overwrite, inputs)
     check_beside(manifest.checkpoint_folder(output))
     if report_to == "tensorboard":
@@ -173,23 +191,47 @@ def train_file(
     recipe = decide(recipe, train, device=device, progress=progress)
     if on_recipe is not None:
         on_recipe(recipe)
-    result = fine_tune(
-        train,
-        recipe,
-        dev=developed,
-        checkpoints=manifest.checkpoint_folder(output),
-        save_steps=save_steps,
-        resume=resume,
-        start_from=start,
-        progress=progress,
-        device=device,
-        callbacks=callbacks,
-        text_pair_column=text_pair_column,
-        output=output,
-    )
+    lesson = None
+    if unlabelled is not None:
+        columns = {"text_column": text_column, "split": split, "config_name": config_name}
+        pool, empty = read_pool(unlabelled, train, text_pair_column=text_pair_column, **columns)
+        lesson = teach(
+            train,
+            pool,
+            recipe,
+            test=tested,
+            dev=developed,
+            members=teachers or TEACHERS,
+            distillation=distillation,
+            empty=empty,
+            block=block,
+            progress=progress,
+            device=device,
+            callbacks=callbacks,
+            text_pair_column=text_pair_column,
+            output=output,
+        )
+        result = lesson.student
+    else:
+        result = fine_tune(
+            train,
+            recipe,
+            dev=developed,
+            checkpoints=manifest.checkpoint_folder(output),
+            save_steps=save_steps,
+            resume=resume,
+            start_from=start,
+            progress=progress,
+            device=device,
+            callbacks=callbacks,
+            text_pair_column=text_pair_column,
+            output=output,
+        )
     named = {"data": str(file), "split": split, "config_name": config_name, "protocol": protocol, "preset": preset}
-    parts = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
+    parts: dict[str, Any] = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
     folds = {} if cv is None else {"cv": cv, "cv_seeds": cv_seeds or 1}
+    if unlabelled is not None:
+        parts["unlabelled"] = str(unlabelled)
     result.data = {**named, **parts, **folds, **({"label_order": list(label_order)} if label_order else {})}
     if result.interrupted:
         return TrainingRun(result, {}, None)
@@ -209,8 +251,11 @@ def train_file(
     try:
         if cv is not None:  # after the model, which is saved if this fails or is interrupted
             cross_validate(result, train, cv, cv_seeds or 1, block, progress, keep_folds)
-        fit_added(result, train, developed, progress)
+        if lesson is None:
+            fit_added(result, train, developed, progress)
         evaluation = None if tested is None else result.test(tested, progress)
+        if lesson is not None and evaluation is not None:
+            result.added["distillation"]["test"] = compare_on_test(lesson.teacher, evaluation, recipe.seed)
         if evaluation is not None:
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}
             result.trainer.log({f"test_{name}": value for name, value in evaluation.metrics.items()})

@@ -15,8 +15,8 @@ class Distillation:
 
     Args:
         start: where the student starts: `encoder`, as any fine-tuning, or `merged`: the mean of the teacher's members.
-        temperature: what the log probabilities of the vote are divided by before they are targets; none for the one
-            that the teacher was calibrated with, else 1.
+        vote_temperature: what the log probabilities of the vote are divided by before they are targets; none for that
+            which the teacher was calibrated with, else 1.
         labels_share: share of the given label in the target of a labeled text, in [0, 1]; the rest is out-of-fold.
         weights: how much a text of the pool counts: `agreement`, the share of the members that agree with their vote,
             or `equal`.
@@ -25,7 +25,7 @@ class Distillation:
     """
 
     start: Literal["encoder", "merged"] = "encoder"
-    temperature: float | None = None
+    vote_temperature: float | None = None
     labels_share: float = 0.5
     weights: Literal["agreement", "equal"] = "agreement"
     pool_size: int | None = None
@@ -33,9 +33,9 @@ class Distillation:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        check_numbers({"temperature": self.temperature, "labels_share": self.labels_share})
-        if self.temperature is not None and not self.temperature > 0:
-            raise SettingError(f"temperature must be above 0, not {self.temperature}")
+        check_numbers({"vote_temperature": self.vote_temperature, "labels_share": self.labels_share})
+        if self.vote_temperature is not None and not self.vote_temperature > 0:
+            raise SettingError(f"vote_temperature must be above 0, not {self.vote_temperature}")
         if not 0 <= self.labels_share <= 1:
             raise SettingError(f"labels_share must be in [0, 1], not {self.labels_share}")
         if self.pool_size is not None and self.pool_size < 1:

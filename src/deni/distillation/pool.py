@@ -6,9 +6,11 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from deni.artifact import digests_of
-from deni.data import Text, Texts
+from deni.data import Text, Texts, read_data
 from deni.data.checks.copies import copies
 from deni.errors import InputError, SettingError
 from deni.tasks import TASKS
@@ -110,6 +112,17 @@ def make_pool(
     if not kept:
         raise InputError(f"{texts.source}: none of {many(read)} can serve ({_told(counts)}): give others")
     return Pool(pool.select(kept), read, {name: counts[name] for name in REASONS if counts[name]})
+
+
+def read_pool(file: str | Path, labeled: Texts, **options: Any) -> tuple[Texts, int]:
+    """The texts of a file as labeled ones are, pairs or words, and how many rows have none.
+
+    Args:
+        options: of `deni.data.read_data`.
+    """
+    empty: list[int] = []
+    texts = read_data(file, **options, labels=False, pairs=labeled.pairs, task=labeled.task, on_blank=empty.append)
+    return texts, sum(empty)
 
 
 def sentence(left_out: Mapping[str, int], read: int, used: int, held_out: int = 0) -> str:

@@ -116,7 +116,7 @@ def make_student(
     used = pool.texts.select(others[draw(len(others), length.pool, seed)])
     held_out = pool.texts.select(held_rows)
 
-    temperature = options.temperature or teacher.temperature or 1.0
+    temperature = options.vote_temperature or teacher.temperature or 1.0
     words = [len(words_of(text)) for text in used.texts] if task.of_words else None
     members = teacher.members(used.texts)  # (N, M, C)
     votes = teacher.combined(members, calibrated=False)
@@ -144,9 +144,9 @@ def make_student(
         soft=soft if task.of_words else np.stack(soft),
         weights=weights,
     )
-    settings = {**dataclasses.asdict(options), "temperature": float(temperature)}
+    settings = {**dataclasses.asdict(options), "vote_temperature": float(temperature)}
     if not task.chooses:
-        del settings["temperature"]
+        del settings["vote_temperature"]
     info = {
         "settings": settings,
         "pool": {
@@ -253,8 +253,8 @@ def _check(teacher: Classifier, recipe: Recipe, options: Distillation, given: Se
             f"the strategy {recipe.strategy.name} adds texts that the teacher has not seen: give augmented texts to "
             "the pool, with --augmented FILE"
         )
-    if options.temperature is not None and not task.chooses:
-        raise SettingError("temperature is for probabilities, and the teacher predicts numbers: omit it")
+    if options.vote_temperature is not None and not task.chooses:
+        raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
     if options.start == "merged":
         own, taught = recipe.settings(), teacher.info
         for name, one, other in (
