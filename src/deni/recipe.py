@@ -110,6 +110,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         self._fill()
+        object.__setattr__(self, "strategy", self.strategy.for_tuning(self.tuning.adapter))
         for name, value in self.strategy.arguments().items():
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)

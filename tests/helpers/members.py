@@ -2,6 +2,7 @@
 
 import copy
 import random
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -81,8 +82,8 @@ class Member:
             self.optimizer.step()
             self.optimizer.zero_grad()
 
-    def copies(self, count: int, variance: float, fork: int) -> list["Member"]:
-        """Itself, and copies with noise on the head."""
+    def copies(self, count: int, variance: float, fork: int, noisy: Sequence[str] = HEAD) -> list["Member"]:
+        """Itself, and copies with noise on the head, or on what is named."""
         members = [self]
         for number in range(1, count):
             other = copy.copy(self)
@@ -91,7 +92,7 @@ class Member:
             other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
             other.stream = self.sources.derived("dropout", "fork", fork, number)
             with torch.no_grad():
-                for name in HEAD:
+                for name in noisy:
                     weight = other.model.get_parameter(name)
                     eps = torch.randn(weight.shape, generator=self.sources["noise"], dtype=weight.dtype)
                     weight += variance**0.5 * float(weight.float().std()) * eps

@@ -202,7 +202,10 @@ def test_each_part_takes_the_settings_that_it_has():
     assert own.parts == (PriorNoise(variance=0.1), DelayedEnsemble(variance=0.3, members=2))
     assert make_strategy("mixout+swa", mixout=0.3).parts == (Mixout(mixout=0.3), SWA())  # a setting named as a strategy
     assert make_strategy(" ema + llrd ").parts == (EMA(), LLRD())
-    assert make_strategy("prior_noise+deni", preset="paper").parts == (PriorNoise(), DENI(combine="hard"))
+    assert make_strategy("prior_noise+deni", preset="paper").parts == (
+        PriorNoise(),
+        DENI(combine="hard", variance=0.15),
+    )
     with pytest.raises(ValueError, match="none of prior_noise, deni has a setting 'speed'"):
         make_strategy("prior_noise+deni", speed=3)
     with pytest.raises(ValueError, match="unknown strategy 'magic'"):

@@ -18,4 +18,4 @@ def test_it_interpolates_twice_and_then_forks_once_more(tmp_path, engine):
     members = one.copies(3, variance=0.15, fork=3)
     for each in members:
         each.train(36, STEPS)
-    assert apart(trained(tmp_path, DENI(members=3), engine), members) < 1e-10
+    assert apart(trained(tmp_path, DENI(members=3, variance=0.15), engine), members) < 1e-10

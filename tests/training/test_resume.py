@@ -45,7 +45,7 @@ def test_the_best_population_predicts_what_its_evaluation_gave(tmp_path, strateg
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [(Default(), r"\(strategy 'deni', not 'default'\)"), (DENI(members=2, variance=0.3), "variance 0.15, not 0.3")],
+    [(Default(), r"\(strategy 'deni', not 'default'\)"), (DENI(members=2, variance=0.3), "variance 0.005, not 0.3")],
 )
 def test_a_checkpoint_of_another_strategy_is_refused(tmp_path, other, message):
     make(tmp_path, DENI(members=2), args=SAVE).train()
@@ -55,7 +55,7 @@ def test_a_checkpoint_of_another_strategy_is_refused(tmp_path, other, message):
 
 @pytest.mark.parametrize("tuned", ["full", "lora"])
 def test_a_checkpoint_before_the_first_fork_goes_on_with_other_forks(tmp_path, tuned):
-    first = DelayedEnsemble(members=2)  # forks at step 36 of 40
+    first = DelayedEnsemble(members=2, variance=0.15)  # forks at step 36 of 40
     other = DelayedEnsemble(members=3, variance=0.3, ensemble_from=0.5, fork_rate="restart")
     model = (lambda: lora()) if tuned == "lora" else seeded
     make(tmp_path, first, model=model(), args=SAVE).train()
@@ -99,10 +99,10 @@ def test_a_checkpoint_with_a_damaged_file_is_refused_in_one_line(whole, tmp_path
     file = folder / name
     content = file.read_bytes()
     file.unlink()
+    at = len(content) // 2
     if damage != "missing":
-        at = len(content) // 2
-        file.write_bytes(content[:60] if damage == "truncated" else content[:at] + b"~" + content[at + 1 :])
-    what = {"missing": "is missing", "truncated": "has 60 bytes, not", "altered": "was changed after it was written"}
+        file.write_bytes(content[:at] if damage == "truncated" else content[:at] + b"~" + content[at + 1 :])
+    what = {"missing": "is missing", "truncated": f"has {at} bytes, not", "altered": "was changed after it was written"}
     with pytest.raises(ArtifactError, match=f"checkpoint-14 is not .* \\({name} {what[damage]}") as raised:
         make(tmp_path, DENI(members=2)).train(resume_from_checkpoint=str(folder))
     assert "\n" not in str(raised.value)

@@ -199,6 +199,14 @@ class Strategy:
 
     # ---- before training -------------------------------------------------------------------------------------------
 
+    def for_tuning(self, adapter: bool) -> Strategy:
+        """The strategy with the settings that are still open, as is best for the tuning.
+
+        Args:
+            adapter: whether an adapter of PEFT trains, or all of the model.
+        """
+        return self
+
     def prepare(self, setup: Setup) -> Setup:
         """Change what is trained on."""
         return setup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Mapping
@@ -95,6 +96,9 @@ class Composed(Strategy):
 
     def before_fork(self) -> dict[str, Any]:
         return {part.name: part.before_fork() for part in self.of}
+
+    def for_tuning(self, adapter: bool) -> Composed:
+        return dataclasses.replace(self, of=tuple(part.for_tuning(adapter) for part in self.of))
 
     def prepare(self, setup: Setup) -> Setup:
         for part in self.of:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from deni.errors import SettingError
 from deni.noise import Noise, faded
 from deni.schedule import Fork, ForkSettings
 from deni.settings import subset
 from deni.strategies.voting import Voting
+
+PAPER, FULL = 0.15, 0.005  # variances, see `Forking`
 
 # Of a fork whose members stay one model.
 REMEDY = "raise --variance, fork earlier, or give each member its own order (--member-order own)"
@@ -24,9 +26,13 @@ class Forking(ForkSettings, Noise, Voting):
     The settings of its noise are those of `deni.noise.Noise`, those of its copies of `deni.schedule.ForkSettings`.
 
     Args:
+        variance: variance v of the noise, from 0 to 1e30; None for what is known to make members differ: 0.15 with PEFT
+            (and wherever a `scope` is given), as in the paper; with full tuning 0.005 on all that trains, where 0.15 on
+            the head left members that are one model (results/fork_full.md).
         shift: begin every phase so many steps earlier; the released code counts steps from 1 and so forks one early.
     """
 
+    variance: float | None = None  # type: ignore[assignment]  # of `Noise`, once `for_tuning` knows the tuning
     shift: int = 0
 
     of_forks: ClassVar = (
@@ -35,8 +41,14 @@ class Forking(ForkSettings, Noise, Voting):
     )
 
     presets: ClassVar = {
-        "paper": {"combine": "hard"},
-        "released": {"fork_optimizer": "fresh", "fork_rate": "constant", "combine": "parent", "shift": 1},
+        "paper": {"combine": "hard", "variance": PAPER},
+        "released": {
+            "variance": PAPER,
+            "fork_optimizer": "fresh",
+            "fork_rate": "constant",
+            "combine": "parent",
+            "shift": 1,
+        },
     }
 
     def __post_init__(self) -> None:
@@ -45,9 +57,17 @@ class Forking(ForkSettings, Noise, Voting):
             raise SettingError(f"shift must be at least 0, not {self.shift}")
         self.fork(0)  # checks the rest
 
+    def for_tuning(self, adapter: bool) -> Self:
+        if self.variance is not None:
+            return self
+        if adapter or self.scope != "auto" or self.members == 1:
+            return replace(self, variance=PAPER)
+        return replace(self, variance=FULL, scope="trainable")
+
     def fork(self, step: int, fade: bool = False) -> Fork:
         """The fork before optimizer step `step`; `fade` divides the variance by the step, as interpolation does."""
-        noise = subset(Noise, self)
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(Noise)}
+        noise = Noise(**{**given, "variance": PAPER if self.variance is None else self.variance})
         return Fork(noise=faded(noise, step) if fade else noise, **vars(subset(ForkSettings, self)))
 
 

@@ -20,6 +20,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, HubStrategy, PredictionOutput, TrainOutput
 
+from deni.models.architectures import has_adapter
 from deni.population import Population
 from deni.randomness import OwnGlobals, global_generators
 from deni.schedule import Schedule
@@ -148,8 +149,7 @@ class PopulationTrainer(Trainer):
         check_options(engine, runs, model, model_init)
         check_arguments(args, self.strategy, runs)
         self.requested = Given(self.strategy, seeds, source_seeds, options)
-        self.origin = {**(origin or {}), **origin_of(self.strategy, self.strategy.settings())}
-        self.origin |= {"task": task} if task else {}
+        self.origin = {**(origin or {}), **({"task": task} if task else {})}
         take_seeds(self, self.requested.run_seeds(args))
         _, self.sets, placed = self.requested.place(args)
         options |= placed
@@ -159,6 +159,8 @@ class PopulationTrainer(Trainer):
         self.globals = OwnGlobals()
         with self.globals.used():  # seeded by Trainer; collators that mask at random and NEFTune draw from them
             self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
+            self.strategy = self.strategy.for_tuning(has_adapter(base))
+            self.origin |= origin_of(self.strategy, self.strategy.settings())
             super().__init__(base, args, **options)
         with global_generators():
             check_devices(self.args)

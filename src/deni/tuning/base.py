@@ -30,6 +30,7 @@ class Tuning:
     learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]  # arXiv 2406.12471
     paper_learning_rates: ClassVar[Mapping[str, float]] = {}  # of families (`model_type`) where it is another
+    adapter: ClassVar[bool] = True  # whether it trains what it adds to the model, and not the model
     separate_pairs: ClassVar[bool] = True  # whether the two texts of a pair can be encoded one by one
     pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
 

@@ -19,6 +19,7 @@ class Full(Tuning, name="full", paper_row=1):
         "As the reference, where every member's weights, gradients and optimizer state fit into memory."
     )
 
+    adapter: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 1e-4
     paper_learning_rate: ClassVar[float] = 1e-5  # arXiv 2406.12471
 
