@@ -176,7 +176,8 @@ def test_a_released_value_in_the_table_of_choices_is_that_of_the_preset() -> Non
         values = re.findall(r"`([^`]+)`", row[4])[: len(names)]
         assert values == [str(released[name]) for name in names], row[0]
         for name in names:
-            stated = re.search(rf"`{name}`[^;]*?(?:`(\w+)` \(default\)|`(\w+)` \(default|default ([\d.]+|None))", row[3])
+            said = rf"`{name}`[^;]*?(?:`(\w+)` \(default\)|`(\w+)` \(default|default ([\d.]+|None))"
+            stated = re.search(said, row[3])
             assert stated, f"{row[0]} says no default of {name}"
             assert str(default[name]) in stated.groups(), row[0]
         seen |= set(names)

@@ -36,7 +36,7 @@ def texts(task, count=40, seed=1):
 
 
 def trained(folder, task, engine="stacked", strategy=None, **options):
-    strategy = strategy or DENI(members=3)
+    strategy = strategy or DENI(members=3, variance=0.15)
     trainer = make(folder, strategy, model=model(task), train=texts(task), engine=engine, **options)
     trainer.train()
     return trainer

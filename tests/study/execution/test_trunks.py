@@ -15,7 +15,7 @@ from deni.study.library import Library
 from deni.study.store.database import Store
 from tests.helpers.studies import RECIPE, jobs_of, writer
 
-OWN = {"members": 3, "ensemble_from": 0.5}
+OWN = {"members": 3, "ensemble_from": 0.5, "variance": 0.15}
 VARIANTS = (
     {},
     {"variance": 1.0},
@@ -83,7 +83,7 @@ def test_the_second_pack_trains_from_its_first_fork_only(study, tmp_path, monkey
 
     walked, walk = [], Phases.begin_step
     monkeypatch.setattr(Phases, "begin_step", lambda self, step: [walked.append(step), walk(self, step)])
-    first, second = packs(study(strategies=[named(**OWN), named(**OWN, variance=1.0)]))
+    first, second = packs(study(strategies=[named(**OWN), named(**{**OWN, "variance": 1.0})]))
     run_pack(first, Library(), str(tmp_path / "trunks"))
     assert walked == list(range(walked[-1] + 1))
     walked.clear()
@@ -123,7 +123,7 @@ def test_settings_that_are_not_of_forks_count_before_them():
 
 
 def test_a_study_in_processes_shares_trunks(study, tmp_path):
-    file = study(strategies=["default", named(**OWN), named(**OWN, variance=1.0)])
+    file = study(strategies=["default", named(**OWN), named(**{**OWN, "variance": 1.0})])
     stores = [str(tmp_path / name) for name in ("plain.db", "shared.db")]
     options = ["--runner", "processes", "--workers", "1", "--threads", "1", "--pack", "3", "--no-progress"]
     for store, more in zip(stores, ([], ["--trunks", str(tmp_path / "trunks")]), strict=True):
