@@ -41,6 +41,8 @@ BASELINES = {
     "few_snips": ("frozen", "tfidf"),
     "few_db_pedia": ("frozen", "tfidf"),
     "pairs": ("frozen", "tfidf"),
+    "fork_full": ("default", "head 0.15"),
+    "interpolation_full": ("default", "head 0.15"),
 }
 AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one
 

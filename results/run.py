@@ -14,7 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STUDIES = (
     *("claims", "recipes", "fork", "sensitivity", "confirmation"),
-    *("features", "recipes2", "few_snips", "few_db_pedia", "pairs"),
+    *("features", "recipes2", "few_snips", "few_db_pedia", "pairs", "fork_full", "interpolation_full"),
 )  # in the order in which they are run
 
 
