@@ -8,27 +8,32 @@ from tests.helpers.trainers import make
 
 
 @pytest.mark.parametrize(
-    ("given", "adapter", "variance", "scope"),
+    ("given", "adapter", "scope", "interpolation", "last"),
     [
-        ({}, True, 0.15, "auto"),
-        ({}, False, 0.005, "trainable"),
-        ({"scope": "head"}, False, 0.15, "head"),
-        ({"scope": "trainable"}, False, 0.15, "trainable"),
-        ({"variance": 0.15}, False, 0.15, "auto"),
-        ({"variance": 0.0}, False, 0.0, "auto"),
-        ({"members": 1}, False, 0.15, "auto"),
+        ({}, True, "auto", 0.15, 0.15),
+        ({}, False, "trainable", 0.15, 0.005),
+        ({"scope": "head"}, False, "head", 0.15, 0.15),
+        ({"scope": "trainable"}, False, "trainable", 0.15, 0.005),
+        ({"scope": "trainable"}, True, "trainable", 0.15, 0.15),
+        ({"variance": 0.15}, False, "auto", 0.15, 0.15),
+        ({"variance": 0.0}, False, "auto", 0.0, 0.0),
+        ({"variance": 0.3, "scope": "trainable"}, False, "trainable", 0.3, 0.3),
+        ({"members": 1}, False, "auto", 0.15, 0.15),
     ],
 )
-def test_what_is_left_open_depends_on_the_tuning(given, adapter, variance, scope):
+def test_what_is_left_open_depends_on_the_tuning(given, adapter, scope, interpolation, last):
     found = DENI(**given).for_tuning(adapter)
-    assert (found.variance, found.scope) == (variance, scope)
-    assert found.for_tuning(not adapter) == found  # nothing is open any more
+    assert found.for_tuning(adapter) == found
+    forks = found.fork(100, fade=True), found.fork(100)
+    assert [fork.noise.variance for fork in forks] == [pytest.approx(interpolation / 100), last]
+    assert {fork.noise.scope for fork in forks} == {scope}
 
 
 def test_a_recipe_knows_its_tuning():
-    for tuning, variance in (("full", 0.005), ("lora", 0.15), ("ia3", 0.15), ("prompt", 0.15)):
+    for tuning, variance in (("full", None), ("lora", 0.15), ("ia3", 0.15), ("prompt", 0.15)):
         recipe = Recipe.of(None, "linear_probe+deni", tuning)
-        assert recipe.settings()["strategy"]["settings"]["deni"]["variance"] == variance
+        settings = recipe.settings()["strategy"]["settings"]["deni"]
+        assert (settings["variance"], settings["scope"]) == (variance, "auto" if variance else "trainable")
     assert Recipe.of("paper", "deni", "full", learning_rate=1e-5).strategy.variance == 0.15
     assert Recipe.of("released", "deni", "full", learning_rate=1e-5).strategy.variance == 0.15
 
@@ -36,9 +41,9 @@ def test_a_recipe_knows_its_tuning():
 def test_parts_of_a_strategy_are_asked_and_others_stay_as_they_are():
     assert make_strategy("linear_probe+delayed_ensemble").for_tuning(False).parts == (
         LinearProbe(),
-        DelayedEnsemble(variance=0.005, scope="trainable"),
+        DelayedEnsemble(scope="trainable"),
     )
 
 
 def test_a_trainer_knows_the_tuning_of_its_model(tmp_path):
-    assert make(tmp_path, DENI(members=2)).strategy == DENI(members=2, variance=0.005, scope="trainable")
+    assert make(tmp_path, DENI(members=2)).strategy == DENI(members=2, scope="trainable")

@@ -45,7 +45,7 @@ def test_the_best_population_predicts_what_its_evaluation_gave(tmp_path, strateg
 
 @pytest.mark.parametrize(
     ("other", "message"),
-    [(Default(), r"\(strategy 'deni', not 'default'\)"), (DENI(members=2, variance=0.3), "variance 0.005, not 0.3")],
+    [(Default(), r"\(strategy 'deni', not 'default'\)"), (DENI(members=2, variance=0.3), "variance None, not 0.3")],
 )
 def test_a_checkpoint_of_another_strategy_is_refused(tmp_path, other, message):
     make(tmp_path, DENI(members=2), args=SAVE).train()

@@ -27,8 +27,8 @@ class Forking(ForkSettings, Noise, Voting):
 
     Args:
         variance: variance v of the noise, from 0 to 1e30; None for what is known to make members differ: 0.15 with PEFT
-            (and wherever a `scope` is given), as in the paper; with full tuning 0.005 on all that trains, where 0.15 on
-            the head left members that are one model (results/fork_full.md).
+            or on the head, as in the paper; with full tuning noise on all that trains, with 0.15 in interpolations and
+            0.005 at the last fork, where 0.15 on the head left members that are one model (results/fork_full.md).
         shift: begin every phase so many steps earlier; the released code counts steps from 1 and so forks one early.
     """
 
@@ -60,14 +60,16 @@ class Forking(ForkSettings, Noise, Voting):
     def for_tuning(self, adapter: bool) -> Self:
         if self.variance is not None:
             return self
-        if adapter or self.scope != "auto" or self.members == 1:
+        if adapter or self.scope == "head" or self.members == 1:
             return replace(self, variance=PAPER)
-        return replace(self, variance=FULL, scope="trainable")
+        return replace(self, scope="trainable")
 
     def fork(self, step: int, fade: bool = False) -> Fork:
         """The fork before optimizer step `step`; `fade` divides the variance by the step, as interpolation does."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(Noise)}
-        noise = Noise(**{**given, "variance": PAPER if self.variance is None else self.variance})
+        if self.variance is None:
+            given["variance"] = PAPER if fade or self.scope != "trainable" else FULL
+        noise = Noise(**given)
         return Fork(noise=faded(noise, step) if fade else noise, **vars(subset(ForkSettings, self)))
 
 
