@@ -42,7 +42,12 @@ def test_a_setting_of_none_is_the_default():
 
 def test_presets_differ_as_the_paper_and_the_released_code_do():
     paper, released = make_strategy("deni", preset="paper"), make_strategy("deni", preset="released")
-    assert dataclasses.asdict(paper) == {**dataclasses.asdict(make_strategy("deni")), "combine": "hard"}
+    assert dataclasses.asdict(paper) == {
+        **dataclasses.asdict(make_strategy("deni")),
+        "combine": "hard",
+        "variance": 0.15,
+    }
+    assert released.variance == 0.15
     assert (released.fork_optimizer, released.fork_rate, released.combine, released.shift) == (
         "fresh",
         "constant",

@@ -3,6 +3,7 @@
 When a hook is called, `<-` in training as pseudocode; what is in brackets is not the strategy's:
 
     [read texts]                              <- most_texts, in place of the number of labeled texts that is asked for
+    [know the tuning]                         <- for_tuning(adapter)
     for each run:
         [tokenize the training set]           <- prepare(setup)
         [load or initialize a model]          <- prepare_model(model)
