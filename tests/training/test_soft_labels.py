@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset
 from torch.nn.functional import logsigmoid
 from torch.utils.data import IterableDataset
 from transformers import (
@@ -210,7 +211,7 @@ def test_runs_with_a_dataset_each_learn_their_own_targets(tmp_path, kind, engine
     sets = {seed: rows_of(kind, seed=seed) for seed in (3, 4)}
 
     def run(seeds, **options):
-        data = [sets[seed] for seed in seeds]
+        data = [sets[seed] if engine == "loop" else Dataset.from_list(sets[seed]) for seed in seeds]
         return trained(
             tmp_path, PopulationTrainer, None, model_init=lambda: model_of(kind), seeds=seeds,
             data=data, evaluated=data, strategy=DelayedEnsemble(members=2), **options,

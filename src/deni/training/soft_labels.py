@@ -1,7 +1,9 @@
 """Columns of a training set that say what its rows are to learn, and how much each counts: read, collated, checked.
 
-`soft_labels` has a target for each output of the model; `sample_weight` a number for each row. They never reach the
-model, and no evaluation reads them.
+`soft_labels`, `(C,)`, takes the place of the label in the loss: probabilities of classes, which sum to 1; of several
+labels one each; numbers; of words `(T, C)`, a row for each token, of which those whose label is -100 do not count.
+`sample_weight` is a number of at least 0. The loss is the mean over rows, each as much as it counts. The columns never
+reach the model, and no evaluation reads them; what needs classes reads `labels`, which must be there.
 """
 
 from __future__ import annotations
