@@ -1,6 +1,7 @@
 """From texts to a folder that every command takes; interrupted, resumed, refused."""
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from deni.data import Texts
 from deni.errors import ArtifactError, InputError, SettingError
 from deni.finetune import fine_tune
 from deni.models.features import FrozenEncoder
+from deni.randomness import global_generators
 from deni.recipe import Recipe
-from tests.helpers.tiny import TOPICS, toy_rows
+from tests.helpers.tiny import SMALL, TOPICS, toy_rows
 
 FAST = {"learning_rate": 2e-3, "epochs": 3, "batch_size": 16, "progress": False, "device": "cpu"}
 
@@ -75,6 +77,28 @@ def test_transformers_reads_it_as_encoder_as_masked_model_and_for_labels(masked,
     assert encoder.config.vocab_size == 160
 
 
+@pytest.mark.parametrize("architecture", ["roberta", "distilbert", "albert", "modernbert"])
+def test_other_architectures_are_written_whole(architecture, model_folder, texts, tmp_path):
+    family, sizes = SMALL[architecture]
+    source, output = tmp_path / "source", tmp_path / "encoder"
+    shutil.copytree(model_folder, source)
+    with global_generators(0):
+        config = getattr(transformers, f"{family}Config")(**{**sizes, "vocab_size": 160})
+        model = getattr(transformers, f"{family}ForMaskedLM")(config)
+        model.save_pretrained(source)
+    adapt(texts[:60], model=str(source), output=output, steps=2, **{**FAST, "learning_rate": 1e-2})
+    for kind in (transformers.AutoModelForMaskedLM, transformers.AutoModel):
+        _, before = kind.from_pretrained(source, output_loading_info=True)
+        _, after = kind.from_pretrained(output, output_loading_info=True)
+        assert after["missing_keys"] == before["missing_keys"]
+        assert after["unexpected_keys"] == before["unexpected_keys"]
+    tokens = transformers.AutoTokenizer.from_pretrained(output)(texts[:2], padding=True, return_tensors="pt")
+    inputs = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        logits = transformers.AutoModelForMaskedLM.from_pretrained(output).eval()(**inputs).logits
+        assert (logits - model.eval()(**inputs).logits).abs().max() > 1e-4
+
+
 def test_deni_and_sentence_transformers_read_the_same_vectors(contrastive, sentence_folder, texts):
     ours = FrozenEncoder(str(contrastive.output), device="cpu")(texts[:5])
     theirs = SentenceTransformer(str(contrastive.output), device="cpu").encode(texts[:5])
@@ -111,7 +135,7 @@ def test_the_folder_says_what_was_done(masked_folder, texts, tmp_path, read):
     assert said["improved"]
     assert said["held_out_loss"] == {"before": done.before, "after": done.after}
     card = (done.output / "README.md").read_text()
-    assert f"from {done.before:.4f} to {done.after:.4f}" in card
+    assert f"from {done.before:.4g} to {done.after:.4g}" in card
     assert "2 of its texts are in test and were left out" in card
     assert not (tmp_path / "encoder.checkpoints").exists()
 

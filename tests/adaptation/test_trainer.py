@@ -1,12 +1,14 @@
 """The order of texts, the loss on those held out, and what of Trainer is overridden."""
 
+import pytest
 import torch
+from torch.nn import functional as F
 from transformers import Trainer
 
 from deni.adaptation.masked import MaskedLanguageModel
 from deni.adaptation.starting import start_from
 from deni.adaptation.trainer import AdaptationTrainer, make_arguments, order_of
-from deni.randomness import Sources
+from deni.randomness import Sources, global_generators
 
 
 def test_each_epoch_has_each_text_at_most_once_in_a_new_order():
@@ -62,6 +64,23 @@ def test_the_held_out_loss_is_the_mean_over_all_hidden_tokens(masked_folder, tex
             chances = logits[hidden].log_softmax(-1)
             losses += (-chances[torch.arange(len(chances)), batch["labels"][hidden]]).tolist()
     torch.testing.assert_close(trainer.held_out_loss(), sum(losses) / len(losses), rtol=0, atol=1e-6)
+
+
+def test_in_bfloat16_the_held_out_loss_is_that_of_a_step_before_and_while_it_trains(sentence_folder, texts, tmp_path):
+    start = start_from(sentence_folder)
+    rows = start.objective.rows(texts, 20)
+    args = make_arguments(tmp_path / "checkpoints", 2, 50, 1e-12, 0, True, torch.device("cpu"))
+    order = [[(step, row) for row in range(50)] for step in range(2)]
+    trainer = AdaptationTrainer(start.model, args, start.objective, rows[:50], order, rows[:50], {}, (), False)
+    trainer.held_out = [next(iter(trainer.get_train_dataloader()))]
+    before = trainer.held_out_loss()
+    with torch.no_grad(), global_generators(trainer._seed), torch.autocast("cpu", torch.bfloat16):
+        vectors = start.objective.vectors(start.model.train(), trainer.held_out[0])
+    one, other = F.normalize(vectors.float(), dim=1).chunk(2)
+    expected = F.cross_entropy(one @ other.T / 0.05, torch.arange(50)).item()
+    assert before == pytest.approx(expected, abs=1e-4)  # vectors in bfloat16, the loss in float32
+    trainer.train()
+    assert [line["eval_loss"] for line in trainer.state.log_history if "eval_loss" in line] == [before, before]
 
 
 def test_what_is_overridden_is_a_hook_of_trainer():

@@ -44,7 +44,7 @@ def test_a_folder_is_written_and_what_was_done_is_said(files, model_folder):
     assert lines[1] == "70 texts trained on, 8 held out, of 82 (left out: 2 in the test file and 2 repeated)."
     made = json.loads((files / "encoder" / "adaptation.json").read_text())
     before, after = made["held_out_loss"].values()
-    assert lines[2].startswith(f"Loss on texts held out: {before:.4f} before, {after:.4f} after step ")
+    assert lines[2].startswith(f"Loss on texts held out: {before:.4g} before, {after:.4g} after step ")
     assert lines[3] == (
         f"Next: deni models FILE --models {model_folder},{files / 'encoder'}, where FILE has labeled texts, tells "
         "whether it helped."

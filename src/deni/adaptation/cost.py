@@ -28,9 +28,7 @@ def estimate_cost(trainer: AdaptationTrainer, evaluation: float) -> Cost:
     with global_generators(0), in_mode(model, training=True):
         for at, batch in enumerate(trainer.get_train_dataloader()):
             begun = time.perf_counter()
-            with trainer.accelerator.autocast():
-                loss = trainer.objective.loss(model, trainer.on_device(batch))
-            loss.backward()
+            trainer.loss_of(batch).backward()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds.append(time.perf_counter() - begun)

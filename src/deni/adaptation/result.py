@@ -104,13 +104,13 @@ def lines_of(found: Adaptation, model: str) -> Sequence[str]:
     """
     if not found.improved:
         return [
-            f"The loss on texts held out never fell below that of {model} ({found.before:.4f}) in {found.steps:,} "
+            f"The loss on texts held out never fell below that of {model} ({found.before:.4g}) in {found.steps:,} "
             f"steps: the output has the weights of {model}, unchanged. What it learned from these texts did not help "
             "with others of them; more texts or a lower learning rate may."
         ]
     stopped = ", stopped early" if found.stopped_early else ""
     return [
-        f"Loss on texts held out: {found.before:.4f} before, {found.after:.4f} after step {found.best_step:,} "
+        f"Loss on texts held out: {found.before:.4g} before, {found.after:.4g} after step {found.best_step:,} "
         f"(of {found.planned:,} at most, {found.steps:,} trained{stopped}; {found.objective})."
     ]
 

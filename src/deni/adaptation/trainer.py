@@ -21,7 +21,7 @@ from deni.progress import ProgressBar
 from deni.randomness import Sources, derive, global_generators
 from deni.training.checkpoint import readable_states
 from deni.training.checkpoint_writing import Checkpoints
-from deni.training.compat import place, renamed
+from deni.training.compat import mixed_precision, place, renamed
 from deni.training.manifest import checkpoints, damage
 from deni.written import written_text
 
@@ -148,15 +148,15 @@ class AdaptationTrainer(Trainer):
         total, count = 0.0, 0
         with global_generators(self._seed), in_mode(self.model, self.objective.with_dropout):
             for batch in self.held_out:
-                weight = self.objective.weight(batch)
-                with self.accelerator.autocast():
-                    loss = self.objective.loss(self.model, self.on_device(batch))
+                weight, loss = self.objective.weight(batch), self.loss_of(batch)
                 total, count = total + weight * float(loss), count + weight
         return total / count
 
-    def on_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A batch where the model is."""
-        return {name: value.to(self.args.device) for name, value in batch.items()}
+    def loss_of(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The loss of a batch as in a step: the model in mixed precision, what comes after it in float32."""
+        assert self.model is not None
+        with mixed_precision(self.model, self.accelerator):
+            return self.objective.loss(self.model, {name: each.to(self.args.device) for name, each in batch.items()})
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 

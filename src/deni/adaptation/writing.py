@@ -67,9 +67,9 @@ def card_of(name: str, found: Adaptation, provenance: Mapping[str, Any]) -> str:
     )
     came = f"The loss on {texts['held_out']:,} texts held out "
     if found.improved:
-        came += f"went from {found.before:.4f} to {found.after:.4f}, at step {found.best_step:,} of {found.steps:,}."
+        came += f"went from {found.before:.4g} to {found.after:.4g}, at step {found.best_step:,} of {found.steps:,}."
     else:
-        came += f"never fell below {found.before:.4f}, that of the model as it was, in {found.steps:,} steps: "
+        came += f"never fell below {found.before:.4g}, that of the model as it was, in {found.steps:,} steps: "
         came += "**these are its weights, unchanged**."
     versions = ", ".join(f"{name} {number}" for name, number in provenance["versions"].items())
     settings = ", ".join(f"{key} {value}" for key, value in found.settings.items())
