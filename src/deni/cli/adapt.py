@@ -65,7 +65,7 @@ def command(
     bf16: bool | None,
     **given: Any,
 ) -> None:
-    """Adapt an encoder to unlabeled texts, for --model.
+    """Adapt an encoder to unlabeled texts, before it is trained.
 
     Task-adaptive pre-training: the model goes on learning from the texts themselves. A tenth of them is held out; the
     weights with the lowest loss on it are written, as a folder that all commands and transformers read.
