@@ -45,7 +45,8 @@ def test_a_folder_is_written_and_what_was_done_is_said(files, model_folder):
     made = json.loads((files / "encoder" / "adaptation.json").read_text())
     before, after = made["held_out_loss"].values()
     assert lines[2].startswith(f"Loss on texts held out: {before:.4g} before, {after:.4g} after step ")
-    assert lines[3] == (
+    assert lines[3] == "A lower contrastive loss is not a better classifier: a sentence encoder may get worse by it."
+    assert lines[4] == (
         f"Next: deni models FILE --models {model_folder},{files / 'encoder'}, where FILE has labeled texts, tells "
         "whether it helped."
     )

@@ -108,10 +108,16 @@ def lines_of(found: Adaptation, model: str) -> Sequence[str]:
             f"steps: the output has the weights of {model}, unchanged. What it learned from these texts did not help "
             "with others of them; more texts or a lower learning rate may."
         ]
+    caution = (
+        ["A lower contrastive loss is not a better classifier: a sentence encoder may get worse by it."]
+        if found.objective == "simcse"
+        else []
+    )
     stopped = ", stopped early" if found.stopped_early else ""
     return [
         f"Loss on texts held out: {found.before:.4g} before, {found.after:.4g} after step {found.best_step:,} "
-        f"(of {found.planned:,} at most, {found.steps:,} trained{stopped}; {found.objective})."
+        f"(of {found.planned:,} at most, {found.steps:,} trained{stopped}; {found.objective}).",
+        *caution,
     ]
 
 
