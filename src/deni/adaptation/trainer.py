@@ -25,7 +25,7 @@ from deni.training.compat import mixed_precision, place, renamed
 from deni.training.manifest import checkpoints, damage
 from deni.written import written_text
 
-WARM_UP, DECAY = 0.06, 0.01  # as of the task-adaptive pre-training in arXiv 2004.10964
+WARM_UP, DECAY = 0.06, 0.01  # part of all steps; of the weights, as usual in pre-training
 BLOCK = 8  # batches among whose texts those of like length are put together
 EVALUATIONS = 10  # of the loss on held-out texts, in all of the training
 ORIGIN = "adaptation.json"  # in a checkpoint: what it must share with the training that goes on from it
