@@ -72,7 +72,7 @@ def cross_validate(
     block: int = 0,
     progress: bool = False,
     keep: bool = False,
-) -> None:
+) -> int:
     """Give a trained model its out-of-fold predictions, and an estimate of its score from them.
 
     Each fold trains the whole strategy on the texts that it does not leave out, with what follows from the texts but
@@ -86,6 +86,9 @@ def cross_validate(
         block: decides how the texts are divided, where the recipe has no seed of data_split.
         keep: whether the models of the folds are kept, as `result.folds`.
 
+    Returns:
+        the member-steps of all folds.
+
     Raises:
         TrainingDivergedError: a fold without a run that has a finite loss.
     """
@@ -93,20 +96,24 @@ def cross_validate(
     block = recipe.source_seeds.get("data_split", block)
     planned = plan_folds(texts, folds, divisions, recipe.seed, block)
     try:
-        found, result.folds = _pack(result, texts, planned, progress, keep)
+        found, cost, result.folds = _pack(result, texts, planned, progress, keep)
     except SettingError as error:  # such as a model that runs cannot share a batch of, or too little memory
         logger.warning("folds are trained one after another: %s", error)
-        found = [each for fold in planned for each in _pack(result, texts, [fold], progress)[0]]
+        packs = [_pack(result, texts, [fold], progress) for fold in planned]
+        found, cost = [each for pack in packs for each in pack[0]], sum(pack[1] for pack in packs)
         if keep:
             warnings.warn(f"the models of the folds are not kept: {error}", InputWarning, stacklevel=2)
     result.out_of_fold = _collect(texts, planned, found, result.labels)
     result.added["cross_validation"] = estimate(result.out_of_fold, TASKS[recipe.task])
+    return cost
 
 
 def _pack(
     result: FineTuneResult, texts: Texts, planned: Sequence[Fold], progress: bool, keep: bool = False
-) -> tuple[list[dict[str, np.ndarray]], Population | None]:
+) -> tuple[list[dict[str, np.ndarray]], int, Population | None]:
     """What each fold predicts for the texts that it left out, by predictor: `(n, C)`; folds are runs of one pack.
+
+    The member-steps of all of them come second.
 
     Args:
         keep: whether to return the members, too; None where some of them have failed.
@@ -132,7 +139,7 @@ def _pack(
     if keep and trainer.failures:
         message = f"the models of the folds are not kept, for one of them failed: {trainer.failures[-1]}"
         warnings.warn(message, InputWarning, stacklevel=2)
-    return found, trainer.population if keep and not trainer.failures else None
+    return found, trainer.member_steps, trainer.population if keep and not trainer.failures else None
 
 
 def _left_out(

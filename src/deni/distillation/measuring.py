@@ -50,7 +50,8 @@ def rows_of(info: Mapping[str, Any], task: str) -> Iterator[tuple[str, str]]:
         alike = percent(info["agreement"]) if kind.chooses else f"correlation {info['agreement']:.3f}"
         yield "student as the teacher", f"{alike} on {many(pool['held_out'])} of the pool that were held out"
     teacher = info["teacher"]
-    yield "cost", f"teacher {_cost(teacher, teacher['members'])}; student {_cost(info, 1)}"
+    folds = f"; folds {_spent(teacher['folds'])}" if "folds" in teacher else ""
+    yield "cost", f"teacher {_cost(teacher, teacher['members'])}{folds}; student {_cost(info, 1)}"
 
 
 def _labeled(labeled: Mapping[str, Any], share: float) -> str:
@@ -73,6 +74,10 @@ def _score(found: Mapping[str, float], points: bool) -> str:
 
 
 def _cost(found: Mapping[str, Any], members: int) -> str:
+    return f"{_spent(found)}, {many(members, 'model')} to predict"
+
+
+def _spent(found: Mapping[str, Any]) -> str:
     steps = f"{found['member_steps']:,} member-steps" if "member_steps" in found else "unknown steps"
     seconds = f" in {found['seconds']:,.0f} seconds" if "seconds" in found else ""
-    return f"{steps}{seconds}, {many(members, 'model')} to predict"
+    return f"{steps}{seconds}"

@@ -188,6 +188,7 @@ def about(teacher: Classifier) -> dict[str, Any]:
         "strategy": info.get("strategy", {}).get("name"),
         "member_steps": info.get("member_steps"),
         "seconds": info.get("seconds"),
+        "folds": info.get("distillation", {}).get("folds"),  # that were trained for the sake of the student
     }
     return {name: value for name, value in found.items() if value is not None}
 

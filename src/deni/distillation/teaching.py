@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -61,10 +62,6 @@ def teach(
 ) -> Lesson:
     """Train a teacher whose members vote, folds for out-of-fold targets, and the student.
 
-    The folds train one member each, as the student is one: targets of labeled texts are what a single model predicts
-    that has not seen them. There are five, fewer where no class has five texts, none where no class has two; labels
-    then stand alone. The vote is not calibrated: no fold has trained what votes.
-
     Args:
         train: labeled examples.
         pool: texts without labels, see `deni.distillation.make_student`; so are `test`, `dev`, `augmented`, `empty`.
@@ -79,21 +76,14 @@ def teach(
         InputError: texts that do not fit, or a pool of nothing; before anything is trained.
     """
     options = distillation or Distillation()
-    taught, single = as_teacher(recipe, members), as_one_model(recipe.strategy, options.start)
+    single = as_one_model(recipe.strategy, options.start)
     own = dataclasses.replace(recipe, strategy=single, class_weights=False)
     given: dict[str, Any] = {"labeled": train, "test": test, "dev": dev, "augmented": augmented, "empty": empty}
     if options.vote_temperature is not None and not TASKS[train.task].chooses:
         raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
     make_pool(pool, **given)  # raises
-    folds = folds_of(train)
-    if folds is not None:
-        check_cross_validation(train, folds, 1, dev=False)
-    where = {"progress": progress, "device": device, "text_pair_column": text_pair_column}
-    result = fine_tune(train, taught, dev=dev, **where)
-    if folds is not None:
-        of_one = dataclasses.replace(result, recipe=dataclasses.replace(recipe, strategy=single), added={})
-        cross_validate(of_one, train, folds, 1, block, progress)
-        result.out_of_fold = of_one.out_of_fold
+    where: dict[str, Any] = {"progress": progress, "device": device, "text_pair_column": text_pair_column}
+    result = train_teacher(train, recipe, members=members, dev=dev, block=block, **where)
     teacher = result.classifier(progress)
     student = make_student(teacher, pool, **given, recipe=own, options=options)
     learned = train_student(
@@ -108,6 +98,48 @@ def teach(
     )
     learned.text_pair_column = result.text_pair_column
     return Lesson(teacher, learned)
+
+
+def train_teacher(
+    train: Texts,
+    recipe: Recipe,
+    *,
+    members: int = TEACHERS,
+    dev: Texts | None = None,
+    block: int = 0,
+    progress: bool = True,
+    device: Any = None,
+    text_pair_column: str | None = None,
+) -> FineTuneResult:
+    """Train members that vote, and folds that predict the labeled texts.
+
+    The folds train one member each, as the student is one: targets of labeled texts are what a single model predicts
+    that has not seen them. There are five, fewer where no class has five texts, none where no class has two; labels
+    then stand alone. The vote is not calibrated: no fold has trained what votes.
+
+    Args:
+        train: labeled examples.
+        recipe: with nothing open; the teacher is an ensemble of it unless its strategy votes.
+        members: of that ensemble.
+        block: decides how the texts are divided into folds.
+        dev, progress, device, text_pair_column: as in `deni.finetune.fine_tune`.
+
+    Raises:
+        InputError: texts that do not fit; before anything is trained.
+    """
+    folds = folds_of(train)
+    if folds is not None:
+        check_cross_validation(train, folds, 1, dev=False)
+    taught, single = as_teacher(recipe, members), as_one_model(recipe.strategy)
+    result = fine_tune(train, taught, dev=dev, progress=progress, device=device, text_pair_column=text_pair_column)
+    if folds is not None:
+        of_one = dataclasses.replace(result, recipe=dataclasses.replace(recipe, strategy=single), added={})
+        began = time.perf_counter()
+        steps = cross_validate(of_one, train, folds, 1, block, progress)
+        result.out_of_fold = of_one.out_of_fold
+        spent = {"member_steps": steps, "seconds": round(time.perf_counter() - began, 1)}
+        result.added["distillation"] = {"folds": spent}
+    return result
 
 
 def folds_of(train: Texts) -> int | None:

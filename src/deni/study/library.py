@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from deni.data import Texts, read_augmented, read_data
 from deni.data.partition import HELD_OUT, divide
@@ -19,6 +22,7 @@ from deni.recipe import Recipe
 from deni.strategies import Strategy
 from deni.strategies.augmentation import Augmentation
 from deni.study.cell import Cell, Fingerprints
+from deni.study.distilled import Distilled
 
 _OPTIONS = ("text_column", "text_pair_column", "label_column", "split", "config_name")
 
@@ -62,6 +66,18 @@ class Library:
             assert measured is not None
             self._parts[at] = train, measured
         return self._parts[at]
+
+    def unlabeled(self, cell: Cell, strategy: Distilled) -> Texts:
+        """The pool of a student: texts of the dataset that are neither labeled nor in a test or dev split."""
+        if strategy.pool_of is not None:
+            at = canonical({"name": strategy.pool_of})
+            if at not in self._texts:
+                self._texts[at] = read_data(strategy.pool_of)
+            return dataclasses.replace(self._texts[at], labels=None)
+        train, _ = self.parts(cell, strategy)
+        whole, _ = self.parts(dataclasses.replace(cell, labelled=None), strategy)
+        rest = np.flatnonzero(~whole.frame.index.isin(train.frame.index))
+        return dataclasses.replace(whole.select(rest), labels=None)
 
     def fingerprints(self, cell: Cell, strategy: Strategy) -> Fingerprints:
         """What the files of a cell hold at present."""

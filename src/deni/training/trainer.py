@@ -159,7 +159,7 @@ class PopulationTrainer(Trainer):
         self.globals = OwnGlobals()
         with self.globals.used():  # seeded by Trainer; collators that mask at random and NEFTune draw from them
             self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
-            self.strategy = self.strategy.for_tuning(has_adapter(base))
+            self.strategy = self.strategy.for_tuning(base is not None and has_adapter(base))
             self.origin |= origin_of(self.strategy, self.strategy.settings())
             super().__init__(base, args, **options)
         with global_generators():

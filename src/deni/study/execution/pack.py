@@ -23,7 +23,9 @@ from deni.models.devices import find_device
 from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
 from deni.study.cell import CellResult
+from deni.study.distilled import Distilled
 from deni.study.execution.baseline import run_baseline
+from deni.study.execution.distilled import run_distilled
 from deni.study.execution.job import Job
 from deni.study.execution.other_votes import other_votes
 from deni.study.execution.trunks import KeepTrunk, trunk_of
@@ -54,6 +56,8 @@ def run_pack(
     Raises:
         InputError: what fails them all, such as a model that cannot be loaded.
     """
+    if isinstance(jobs[0].recipe.strategy, Distilled):
+        return [*run_distilled(jobs, library, trunks, device)]
     if isinstance(jobs[0].recipe.strategy, Baseline):
         return [*run_baseline(jobs, library, device)]
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
