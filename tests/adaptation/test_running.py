@@ -126,6 +126,7 @@ def test_the_folder_says_what_was_done(masked_folder, texts, tmp_path, read):
     said = read(done.output)
     assert said["texts"] == {
         "read": 121,
+        "left_out_empty": 0,
         "left_out_test": 2,
         "left_out_repeated": 1,
         "trained_on": 106,

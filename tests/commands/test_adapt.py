@@ -20,7 +20,7 @@ from tests.helpers.tiny import toy_rows
 def files(tmp_path):
     """A pool with a column of its own, and test texts that are partly in it."""
     texts = list(dict.fromkeys(text for text, _ in toy_rows(30)))[:80]
-    pd.DataFrame({"id": range(82), "message": [*texts, texts[5].upper(), texts[6]]}).to_csv(
+    pd.DataFrame({"id": range(83), "message": [*texts, texts[5].upper(), " ", texts[6]]}).to_csv(
         tmp_path / "pool.csv", index=False
     )
     test = [texts[0], f"{texts[1].capitalize()}!", "something else"]
@@ -41,7 +41,7 @@ def test_a_folder_is_written_and_what_was_done_is_said(files, model_folder):
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert lines[0].startswith("At most 6 steps on 70 texts: about 0:0")
-    assert lines[1] == "70 texts trained on, 8 held out, of 82 (left out: 2 in the test file and 2 repeated)."
+    assert lines[1] == "70 texts trained on, 8 held out, of 83 (left out: 1 empty, 2 in the test file, 2 repeated)."
     made = json.loads((files / "encoder" / "adaptation.json").read_text())
     before, after = made["held_out_loss"].values()
     assert lines[2].startswith(f"Loss on texts held out: {before:.4g} before, {after:.4g} after step ")

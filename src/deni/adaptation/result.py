@@ -38,7 +38,8 @@ class Adaptation:
         losses: step -> loss on the texts held out; 0 is before the first step. NaN where it was not a number.
         steps: that were trained.
         planned: the most steps that there would have been.
-        texts: `read`, and how many of them were `left_out_test`, `left_out_repeated`, `trained_on`, `held_out`.
+        texts: `read`, and how many of them were `left_out_empty`, `left_out_test`, `left_out_repeated`, `trained_on`,
+            `held_out`.
         seconds: of the training, evaluations included; of the last command, where it was resumed.
         settings: of the training.
         checkpoint: the newest one, where it was interrupted.

@@ -58,6 +58,7 @@ def adapt(
     progress: bool = True,
     on_cost: Callable[[Cost], None] | None = None,
     inputs: Sequence[str | Path | None] = (),
+    empty: int = 0,
 ) -> Adaptation:
     """Let an encoder go on learning from texts without labels, and write it as a folder that every command takes.
 
@@ -85,6 +86,7 @@ def adapt(
         progress: show a progress bar.
         on_cost: called with what it will cost, before the first step.
         inputs: files that were read, which the output must not replace.
+        empty: rows of the file that had no text, for the count.
 
     Raises:
         InputError: texts, a model or a folder that do not fit; before anything is trained.
@@ -123,7 +125,8 @@ def adapt(
         "seed": seed,
     }
     counts = {
-        "read": pool.read,
+        "read": pool.read + empty,
+        "left_out_empty": empty,
         "left_out_test": pool.tested,
         "left_out_repeated": pool.repeated,
         "trained_on": len(trained),

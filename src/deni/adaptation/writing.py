@@ -85,7 +85,8 @@ tags: [deni, task-adaptive-pretraining]
 
 - Base model: {escaped(model)}
 - Texts: {escaped(pool["source"])}{digest}: {texts["trained_on"]:,} trained on, {texts["held_out"]:,} held out, of
-  {texts["read"]:,}; {texts["left_out_repeated"]:,} repeated ones were left out
+  {texts["read"]:,}; {texts["left_out_repeated"]:,} repeated and
+  {texts["left_out_empty"]:,} empty ones were left out
 - Test texts: {guard}
 - Objective: {provenance["objective"]["title"]} ({provenance["objective"]["source"]})
 - Settings: {escaped(settings)}

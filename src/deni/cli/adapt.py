@@ -85,8 +85,12 @@ def command(
         say(f"Interrupted. {goes_on if done.checkpoint else 'No checkpoint.'}")
         raise SystemExit(130)
     counts = done.texts
-    left = {"in the test file": counts["left_out_test"], "repeated": counts["left_out_repeated"]}
-    told = " and ".join(f"{count:,} {why}" for why, count in left.items() if count)
+    left = {
+        "empty": counts["left_out_empty"],
+        "in the test file": counts["left_out_test"],
+        "repeated": counts["left_out_repeated"],
+    }
+    told = ", ".join(f"{count:,} {why}" for why, count in left.items() if count)
     say(
         f"{counts['trained_on']:,} texts trained on, {counts['held_out']:,} held out, of {counts['read']:,}"
         f"{f' (left out: {told})' if told else ''}."

@@ -41,18 +41,22 @@ def adapt_file(
 
     Args:
         texts: a file, `-` for standard input (CSV), or a dataset as in `deni.commands.train.train_file`; labels in it
-            are not read.
+            are not read, and rows without a text are left out.
         test: the same, with the texts that models will be tested on: they are left out.
         text_column, text_pair_column: of both; None for the dataset's own. Both sides of pairs are texts.
         split, config_name: of the pool on the hub, see `deni.data.read_data`.
     """
     columns = {"text_column": text_column, "text_pair_column": text_pair_column}
 
-    def read(data: str | Path, **options: str | None) -> Texts:
-        return read_data(data, labels=False, **columns, **options)  # type: ignore[arg-type]
+    empty: list[int] = []
 
+    def read(data: str | Path, **options: str | None) -> Texts:
+        return read_data(data, labels=False, on_blank=empty.append, **columns, **options)  # type: ignore[arg-type]
+
+    pool = read(texts, split=split, config_name=config_name)
+    left_out = sum(empty)
     return adapt(
-        read(texts, split=split, config_name=config_name),
+        pool,
         output=output,
         model=model,
         test=None if test is None else read(test),
@@ -70,5 +74,6 @@ def adapt_file(
         resume=resume,
         progress=progress,
         on_cost=on_cost,
+        empty=left_out,
         inputs=[each for data in (texts, test) if data is not None for each in (data, local_file(str(data)))],
     )
