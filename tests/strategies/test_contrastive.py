@@ -292,6 +292,7 @@ def test_with_the_loss_of_the_task_it_may_begin_with_a_fitted_output_layer(tmp_p
         ({"contrastive_temperature": 0.0}, "contrastive_temperature must be finite and above 0, not 0.0"),
         ({"contrastive_temperature": float("inf")}, "finite and above 0"),
         ({"refit_c": -1.0}, "refit_c must be finite and at least 0"),
+        ({"refit_c": 0.0}, "refit_c 0 leaves the output layer untrained: give another, or take a contrastive_weight"),
     ],
 )
 def test_a_bad_number_is_refused(settings, why):

@@ -51,6 +51,9 @@ class Contrastive(Refit, name="contrastive"):
                 f"contrastive_temperature must be finite and above 0, not {self.contrastive_temperature}"
             )
 
+        if self.contrastive_weight == 1 and not self.refit_c:
+            raise SettingError(f"refit_c 0 leaves the output layer untrained: give another, or {REMEDY}")
+
     def conflicts_with(self, other: Strategy) -> str:
         if self.contrastive_weight == 1 and isinstance(other, LinearProbe):
             return f"nothing is left of the output layer that it fits first: {REMEDY}"
