@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -11,9 +10,7 @@ from sklearn.metrics import f1_score
 import deni
 from deni.cli import main
 from deni.data import Texts
-from deni.distillation.measuring import compare_on_test
-from deni.finetune import Evaluation, fine_tune
-from deni.measures import other_texts
+from deni.finetune import fine_tune
 from deni.recipe import Recipe
 from tests.helpers.tiny import toy_rows, write_csv
 
@@ -124,32 +121,6 @@ def test_what_cannot_be_is_one_line_and_code_2(place, tmp_path, words, message):
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "s").exists()
-
-
-def test_intervals_are_those_of_a_bootstrap_over_texts():
-    """Of the share of right texts, which numbers of one class each are enough for."""
-
-    class Teacher:
-        task, labels = "single_label", ["a", "b"]
-
-        def votes(self, texts):
-            return np.log([[0.9, 0.1] if "a" in text else [0.2, 0.8] for text in texts])
-
-    texts = Texts(["a 1", "b 1", "a 2", "b 2", "b 3", "a 3"], ["a", "b", "b", "b", "b", "a"], "t.csv", None)
-    votes = np.log([[0.9, 0.1]] * 6)
-    found = compare_on_test(Teacher(), Evaluation(texts, [], votes[:, None], votes, {}))
-    gold = np.array([0, 1, 1, 1, 1, 0])
-    for name, chosen in (("teacher", np.array([0, 1, 0, 1, 1, 0])), ("student", np.zeros(6, int))):
-        assert found[name]["score"] == pytest.approx(f1_score(gold, chosen, average="macro"))
-
-        def score(weights, chosen=chosen):
-            return np.array(
-                [f1_score(gold, chosen, average="macro", sample_weight=each, zero_division=0) for each in weights]
-            )
-
-        low, high = other_texts(score, np.ones(6), generator=np.random.default_rng(1), resamples=400)
-        assert found[name]["low"] == pytest.approx(low, abs=0.12)
-        assert found[name]["high"] == pytest.approx(high, abs=0.12)
 
 
 # ---- deni train --unlabeled ------------------------------------------------------------------------------------------

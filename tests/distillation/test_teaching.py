@@ -28,6 +28,8 @@ def test_a_teacher_votes_and_one_model_is_the_student(model_folder, task):
     assert info["labeled"] == {"texts": 12, "out_of_fold": 12}
     assert info["pool"]["used"] == 11
     assert info["teacher"]["strategy"] == "best_practices+ensemble"
+    folds = 4 if task == "single_label" else 5
+    assert info["teacher"]["folds"]["member_steps"] == folds * 2  # 9 or 10 texts in batches of 8
 
 
 def test_out_of_fold_targets_are_those_of_single_models(model_folder):

@@ -51,7 +51,7 @@ def rows_of(info: Mapping[str, Any], task: str) -> Iterator[tuple[str, str]]:
         yield "student as the teacher", f"{alike} on {many(pool['held_out'])} of the pool that were held out"
     teacher = info["teacher"]
     folds = f"; folds {_spent(teacher['folds'])}" if "folds" in teacher else ""
-    yield "cost", f"teacher {_cost(teacher, teacher['members'])}{folds}; student {_cost(info, 1)}"
+    yield "cost of both", f"teacher {_cost(teacher, teacher['members'])}{folds}; student {_cost(info, 1)}"
 
 
 def _labeled(labeled: Mapping[str, Any], share: float) -> str:
