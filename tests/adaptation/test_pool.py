@@ -17,13 +17,13 @@ def made(texts, **more):
 def test_test_texts_and_repeated_ones_are_left_out_and_no_other():
     copies = ["Ticket number 3 is  open!", "ticket number 40 is open", "TICKET NUMBER 7 IS OPEN"]
     pool = make_pool(made([*PLAIN, *copies]), made(["ticket number 3 is open.", "ticket number 4 is  OPEN", "another"]))
-    assert pool.texts == [text for at, text in enumerate(PLAIN) if at not in (3, 4)]
-    assert (pool.read, pool.tested, pool.repeated) == (48, 3, 2)  # of number 3 the copy is a test text, too
+    assert pool.texts.texts == [text for at, text in enumerate(PLAIN) if at not in (3, 4)]
+    assert (pool.read, pool.left_out) == (48, {"test": 3, "repeated": 2})  # of number 3 the copy is a test text, too
 
 
 def test_without_test_texts_only_what_repeats_is_left_out():
     pool = make_pool(made([*PLAIN, PLAIN[0]]))
-    assert (list(pool.texts), pool.tested, pool.repeated) == (PLAIN, 0, 1)
+    assert (list(pool.texts.texts), pool.left_out) == (PLAIN, {"repeated": 1})
 
 
 def test_each_side_of_a_pair_is_a_text():
@@ -31,23 +31,23 @@ def test_each_side_of_a_pair_is_a_text():
     pool = make_pool(made(pairs), made([(PLAIN[1], "something else"), ("nothing", f"And {PLAIN[2]}?")]))
     expected = [text for at, text in enumerate(PLAIN) if at != 1]
     expected += [f"and {text}" for at, text in enumerate(PLAIN) if at != 2]
-    assert (list(pool.texts), pool.tested) == (expected, 2)
+    assert (list(pool.texts.texts), pool.left_out) == (expected, {"test": 2})
 
 
 def test_single_test_texts_are_found_among_pairs():
     pool = make_pool(made([(text, f"and {text}") for text in PLAIN]), made([f"and {PLAIN[5]}"]))
-    assert pool.tested == 1
-    assert f"and {PLAIN[5]}" not in pool.texts
+    assert pool.left_out == {"test": 1}
+    assert f"and {PLAIN[5]}" not in pool.texts.texts
 
 
 def test_words_are_a_text():
     pool = make_pool(made([tuple(text.split()) for text in PLAIN], task="token"))
-    assert list(pool.texts) == PLAIN
+    assert list(pool.texts.texts) == PLAIN
 
 
 def test_too_few_are_refused_with_why():
     with pytest.raises(
-        InputError, match=r"pool.csv: 39 texts to adapt to \(left out: 1 in the test file, 5 repeated\)"
+        InputError, match=r"pool.csv: 39 texts to adapt to \(left out: 1 in the test split, 5 repeated\)"
     ):
         make_pool(made([*PLAIN[:40], *PLAIN[:5]]), made([PLAIN[39]]))
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from deni.data import Texts, sides
-from deni.data.checks.copies import copies
+from deni.data import Texts, pool, sides
+from deni.data.pool import Pool
 from deni.errors import InputError, short
 from deni.tasks import TASKS
 from deni.tasks.remarks import many
@@ -18,53 +16,26 @@ LEAST = 40  # texts: fewer teach an encoder nothing, and hold too few out
 HELD_OUT, MOST_HELD_OUT = 0.1, 1000  # part of the texts on which the loss is watched, and how many at most
 
 
-@dataclass(frozen=True)
-class Pool:
-    """Texts without labels.
-
-    Args:
-        texts: each one once, as strings; both sides of a pair are texts.
-        read: how many there were.
-        tested: how many were left out because they are test texts.
-        repeated: how many because they repeat another one.
-    """
-
-    texts: Sequence[str]
-    read: int
-    tested: int
-    repeated: int
-
-
-def make_pool(texts: Texts, test: Texts | None = None) -> Pool:
-    """Leave out test texts, and those that repeat another one.
-
-    Copies are equal but for case, white space and punctuation, as `deni inspect` finds them.
+def make_pool(texts: Texts, test: Texts | None = None, empty: int = 0) -> Pool:
+    """Leave out test texts, and those that repeat another one, see `deni.data.pool`; both sides of a pair are texts.
 
     Args:
         texts: labels that they have are not looked at.
         test: what the model will be tested on.
+        empty: rows of the file that had no text, for the count.
 
     Raises:
         InputError: fewer than `LEAST` texts are left.
 
     >>> texts = Texts([f"ticket {number}" for number in range(50)] + ["Ticket 7!"], None, "pool.csv", None)
     >>> pool = make_pool(texts, Texts(["ticket 3."], None, "test.csv", None))
-    >>> len(pool.texts), pool.read, pool.tested, pool.repeated
-    (49, 51, 1, 1)
+    >>> len(pool), pool.read, dict(pool.left_out)
+    (49, 51, {'test': 1, 'repeated': 1})
     """
-    pool = as_single(texts)
-    tested = np.zeros(len(pool), bool) if test is None else copies(as_single(test), pool)
-    kept, seen = [], set[str]()
-    for row, key in enumerate(pool.loose_keys):
-        if not tested[row] and key not in seen:
-            seen.add(key)
-            kept.append(row)
-    found = Pool([str(pool.texts[row]) for row in kept], len(pool), int(tested.sum()), 0)
-    found = dataclasses.replace(found, repeated=found.read - found.tested - len(kept))
-    if len(kept) < LEAST:
-        why = {"in the test file": found.tested, "repeated": found.repeated}
-        left = ", ".join(f"{count:,} {how}" for how, count in why.items() if count)
-        told = f"{many(len(kept))} to adapt to{f' (left out: {left})' if left else ''}"
+    found = pool.make_pool(as_single(texts), test=None if test is None else as_single(test), empty=empty)
+    if len(found) < LEAST:
+        left = f" (left out: {pool.told(found.left_out)})" if found.left_out else ""
+        told = f"{many(len(found))} to adapt to{left}"
         raise InputError(f"{texts.source}: {told}: give at least {LEAST}, some hundreds are better")
     return found
 

@@ -16,12 +16,13 @@ import torch
 
 from deni.adaptation.contrastive import SimCSE
 from deni.adaptation.cost import estimate_cost
-from deni.adaptation.pool import LEAST, Pool, as_texts, divide, make_pool
+from deni.adaptation.pool import LEAST, as_texts, divide, make_pool
 from deni.adaptation.result import Adaptation, Cost
 from deni.adaptation.starting import Name, Start, check_objective, start_from
 from deni.adaptation.trainer import AdaptationTrainer, Shown, make_arguments, order_of, to_resume
 from deni.adaptation.writing import card_of, write_encoder
 from deni.data import Texts, local_file
+from deni.data.pool import EMPTY, REPEATED, TEST, Pool
 from deni.errors import InputError, InputWarning, SettingError
 from deni.finetune.stopping import Patience, StopOnInterrupt
 from deni.models.devices import find_device
@@ -98,13 +99,12 @@ def adapt(
     _check_checkpoints(kept, overwrite, resume)
     given = as_texts(texts, "texts")
     tested = None if test is None else as_texts(test, "test")
-    pool = make_pool(given, tested)
+    pool = make_pool(given, tested, empty)
     start = start_from(model, objective)
     what, tokenizer = start.objective, start.objective.tokenizer
-    listed = Texts(pool.texts, None, given.source, None)
-    length = choose_max_length(tokenizer, listed, max_length, token_limit(model, tokenizer))
+    length = choose_max_length(tokenizer, pool.texts, max_length, token_limit(model, tokenizer))
     with settings_kept(tokenizer):
-        rows = what.rows(pool.texts, length)
+        rows = what.rows(list(map(str, pool.texts.texts)), length)
     if len(rows) < LEAST:
         raise InputError(f"{given.source}: {len(rows)} texts have tokens that the model knows: give at least {LEAST}")
     if isinstance(what, SimCSE):
@@ -125,10 +125,8 @@ def adapt(
         "seed": seed,
     }
     counts = {
-        "read": pool.read + empty,
-        "left_out_empty": empty,
-        "left_out_test": pool.tested,
-        "left_out_repeated": pool.repeated,
+        "read": pool.read,
+        **{f"left_out_{why}": pool.left_out.get(why, 0) for why in (EMPTY, TEST, REPEATED)},
         "trained_on": len(trained),
         "held_out": len(held_out),
     }
@@ -262,7 +260,7 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _digest(pool: Pool) -> str:
-    return f"{len(pool.texts)} with SHA-256 {digest(list(pool.texts))[:12]}"
+    return f"{len(pool)} with SHA-256 {digest(list(pool.texts.texts))[:12]}"
 
 
 def _digest_of_source(texts: Texts) -> str | None:

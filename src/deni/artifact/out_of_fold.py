@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def digests_of(texts: Iterable[Text]) -> list[str]:
     >>> digests_of(["where is my parcel"])[0][:12]
     '59abaaffaef4'
     """
-    return [sha256(keys.exact(text).encode(errors="surrogatepass")).hexdigest() for text in texts]
+    return [keys.digest(text) for text in texts]
 
 
 def as_bytes(found: OutOfFold) -> bytes:

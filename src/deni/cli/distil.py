@@ -152,7 +152,7 @@ def command(teacher: str, texts: str, output: str, overwrite: bool, as_json: boo
 
 def _say_student(student: Student) -> None:
     """Print what is trained on, before the training."""
-    from deni.distillation.pool import sentence
+    from deni.data.pool import sentence
 
     pool = student.info["pool"]
     told = sentence(pool["left_out"], pool["read"], pool["used"], pool["held_out"])

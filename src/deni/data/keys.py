@@ -6,6 +6,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Sequence
+from hashlib import sha256
 
 # The unit separator: it joins the parts of a text, and ("a b", "c") stays another text than ("a", "b c").
 JOINT = "\x1f"
@@ -32,6 +33,15 @@ def exact(text: str | Sequence[str]) -> str:
     'a\\x1fb'
     """
     return text if isinstance(text, str) else JOINT.join(text)
+
+
+def digest(text: str | Sequence[str]) -> str:
+    """The SHA-256 of the exact key: which text it is, where the text itself shall not be kept.
+
+    >>> digest("where is my parcel")[:12]
+    '59abaaffaef4'
+    """
+    return sha256(exact(text).encode(errors="surrogatepass")).hexdigest()
 
 
 def loose(text: str | Sequence[str]) -> str:

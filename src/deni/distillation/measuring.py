@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deni.artifact import Classifier
-from deni.distillation.pool import sentence
+from deni.data.pool import sentence
 from deni.finetune import Evaluation
 from deni.measures import other_texts
 from deni.models.tokenizing import encode

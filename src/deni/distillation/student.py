@@ -15,9 +15,9 @@ from deni.artifact.classifier import words_of
 from deni.auto import decide
 from deni.data import Texts
 from deni.data.checks.copies import copies
+from deni.data.pool import DEV, TEST, Pool, make_pool
 from deni.distillation import targets
 from deni.distillation.options import Distillation
-from deni.distillation.pool import DEV, TEST, Pool, make_pool
 from deni.distillation.recipes import as_one_model, recipe_of, with_epochs
 from deni.distillation.sampling import Length, draw, fit_length
 from deni.errors import InputError, SettingError

@@ -15,8 +15,8 @@ from transformers import TrainerCallback
 from deni.artifact import Classifier
 from deni.cross_validation import cross_validate
 from deni.data import Texts
+from deni.data.pool import make_pool
 from deni.distillation.options import Distillation
-from deni.distillation.pool import make_pool
 from deni.distillation.recipes import as_one_model, as_teacher
 from deni.distillation.student import make_student
 from deni.distillation.training import train_student

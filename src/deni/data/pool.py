@@ -1,4 +1,4 @@
-"""Unlabeled texts that a student may learn from: what repeats, is labeled or is measured on is left out."""
+"""Texts without labels to learn from: what repeats, is labeled or is measured on is left out."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deni.artifact import digests_of
-from deni.data import Text, Texts, read_data
+from deni.data import keys
 from deni.data.checks.copies import copies
+from deni.data.load import read_data
+from deni.data.texts import Text, Texts
 from deni.errors import InputError, SettingError
 from deni.tasks import TASKS
 from deni.tasks.remarks import many
@@ -56,7 +57,7 @@ def make_pool(
     augmented: Sequence[str] = (),
     empty: int = 0,
 ) -> Pool:
-    """Leave out what a student must not learn from, or would learn twice.
+    """Leave out what a model must not learn from, or would learn twice.
 
     Copies are texts that are equal but for case, white space and punctuation, as `deni inspect` finds them.
 
@@ -64,7 +65,7 @@ def make_pool(
         texts: the pool; labels that it has are not looked at.
         labeled: examples that are trained on with their labels.
         test, dev: examples that are measured on: the leak guard.
-        digests: of further labeled texts, see `deni.artifact.OutOfFold`; these are found where they are exactly equal.
+        digests: of further labeled texts, see `deni.data.keys.digest`; these are found where they are exactly equal.
         augmented: further texts, which were made from labeled ones.
         empty: rows of the file that had no text, for the count.
 
@@ -93,7 +94,7 @@ def make_pool(
         DEV: copies(dev, pool) if dev is not None else None,
         LABELED: copies(labeled, pool) if labeled is not None else None,
     }
-    own = digests_of(pool.texts) if known else None
+    own = [keys.digest(text) for text in pool.texts] if known else None
     counts: Counter[str] = Counter({EMPTY: empty} if empty else {})
     kept, seen = [], set[str]()
     for row, key in enumerate(pool.loose_keys):
@@ -110,7 +111,7 @@ def make_pool(
             counts[why] += 1
     read = len(pool) + empty
     if not kept:
-        raise InputError(f"{texts.source}: none of {many(read)} can serve ({_told(counts)}): give others")
+        raise InputError(f"{texts.source}: none of {many(read)} can serve ({told(counts)}): give others")
     return Pool(pool.select(kept), read, {name: counts[name] for name in REASONS if counts[name]})
 
 
@@ -134,11 +135,12 @@ def sentence(left_out: Mapping[str, int], read: int, used: int, held_out: int = 
     rest = read - used - held_out - sum(left_out.values())
     others = {"held out": held_out, "more than the steps allow": rest}
     unused = ", ".join(f"{count:,} {why}" for why, count in others.items() if count)
-    why = [f"left out: {_told(left_out)}"] if left_out else []
+    why = [f"left out: {told(left_out)}"] if left_out else []
     return "; ".join([f"{used:,} of {many(read)} used", *why, *([unused] if unused else [])])
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def told(counts: Mapping[str, int]) -> str:
+    """How many texts are left out for each reason."""
     return ", ".join(f"{counts[name]:,} {why}" for name, why in REASONS.items() if counts.get(name))
 
 

@@ -6,7 +6,7 @@ import pytest
 from deni.artifact import digests_of
 from deni.data import Texts, read_data
 from deni.data.checks import leaks
-from deni.distillation.pool import make_pool, sentence
+from deni.data.pool import make_pool, sentence
 from deni.errors import InputError, SettingError
 
 
