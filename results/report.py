@@ -37,6 +37,7 @@ BASELINES = {
     "fork": ("default", "delayed_ensemble"),
     "sensitivity": ("delayed_ensemble", "noisy_interpolation"),
     "features": ("random head (pooling=pooler, learning_rate=0.0003, head_lr_scale=1)",),
+    "features_rest": ("random head (pooling=pooler, learning_rate=0.0003, head_lr_scale=1)",),
     "recipes2": ("default", "ensemble"),
     "few_snips": ("frozen", "tfidf"),
     "few_db_pedia": ("frozen", "tfidf"),

@@ -34,7 +34,7 @@ args = TrainingArguments(
     disable_tqdm=True, save_strategy="no", use_cpu=True, max_grad_norm=0.1,
     ddp_backend="gloo" if "RANK" in os.environ else None,
 )
-strategy = DENI(members=3, member_order=sys.argv[5])
+strategy = DENI(members=3, member_order=sys.argv[5], variance=0.15)
 trainer = PopulationTrainer(model, args, strategy=strategy, engine=sys.argv[4], train_dataset=rows)
 trainer.train()
 assert "DistributedDataParallel" not in type(trainer.model_wrapped).__name__

@@ -74,7 +74,7 @@ def seeded(make_model):
 def trained(tmp_path, tokenizer, model, strategy=None):
     trainer = make(
         tmp_path,
-        strategy or DelayedEnsemble(members=2),
+        strategy or DelayedEnsemble(members=2, variance=0.15),
         model=model,
         train=tokenized(texts(12), tokenizer),
         args=FEW,

@@ -200,7 +200,7 @@ def test_a_saved_model_says_what_the_trainer_says(tmp_path, model_folder, tuning
 
     collator = DataCollatorForTokenClassification(tokenizer)
     options = {"processing_class": tokenizer, "data_collator": collator, "train": data, "model_init": model}
-    trainer = make(tmp_path, DENI(members=3), **options)
+    trainer = make(tmp_path, DENI(members=3, variance=0.15), **options)
     trainer.train()
     assert trainer.active_ids is not None or tuning == "lora"  # the collator of tokens leaves the ids as they are
     trainer.save_model(str(tmp_path / "model"))

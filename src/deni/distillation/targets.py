@@ -27,8 +27,8 @@ def soften(votes: np.ndarray, task: Task, temperature: float = 1.0) -> np.ndarra
         votes: uncalibrated, as `deni.artifact.Classifier.combined` gives them.
         temperature: above 0; above 1 flatter, below 1 more certain.
 
-    >>> from deni.tasks import TASKS
-    >>> soften(np.log([[0.9, 0.1]]), TASKS["single_label"], temperature=2.0)
+    >>> from deni.tasks import find_task
+    >>> soften(np.log([[0.9, 0.1]]), find_task("single_label"), temperature=2.0)
     array([[0.75, 0.25]])
     """
     values = np.asarray(votes, dtype=np.float64)
@@ -48,9 +48,9 @@ def agreement(members: np.ndarray, votes: np.ndarray, task: Task) -> np.ndarray:
         members: `(N, M, C)`.
         votes: `(N, C)`.
 
-    >>> from deni.tasks import TASKS
+    >>> from deni.tasks import find_task
     >>> two_to_one = np.log([[[0.6, 0.4], [0.9, 0.1], [0.4, 0.6]]])
-    >>> agreement(two_to_one, two_to_one.mean(1), TASKS["single_label"]).round(3)
+    >>> agreement(two_to_one, two_to_one.mean(1), find_task("single_label")).round(3)
     array([0.667])
     """
     if not task.chooses:
@@ -112,8 +112,8 @@ def by_text(values: np.ndarray, lengths: Sequence[int] | None) -> list[np.ndarra
 def likely_label(target: np.ndarray, task: Task, labels: Sequence[str]) -> Any:
     """The label that a target `(C,)`, of words `(W, C)`, makes the most probable, as `Task.parse` gives labels.
 
-    >>> from deni.tasks import TASKS
-    >>> likely_label(np.array([0.2, 0.8]), TASKS["multi_label"], ["a", "b"])
+    >>> from deni.tasks import find_task
+    >>> likely_label(np.array([0.2, 0.8]), find_task("multi_label"), ["a", "b"])
     ('b',)
     """
     if not task.chooses:
