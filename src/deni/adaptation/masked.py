@@ -41,7 +41,7 @@ class MaskedLanguageModel(Objective):
         return [row for row in super().rows(texts, max_length) if not all(row["special_tokens_mask"])]
 
     def collate(self, rows: Sequence[Row], seed: int) -> dict[str, Tensor]:
-        """The batch with hidden tokens, at least one: the mean over none is no number."""
+        """The batch with at least one masked token: the loss over none is NaN."""
         for attempt in itertools.count():
             with global_generators(derive(seed, attempt)):  # the collator draws from them
                 batch = dict(self._collator([dict(row) for row in rows]))
