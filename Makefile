@@ -25,7 +25,7 @@ test: install
 
 # With the oldest versions that pyproject.toml allows; the only ones with the package `adapters`, which UniPELT needs.
 test-oldest:
-	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=dev,unipelt TESTS="-W default $(OLDEST)"
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt EXTRAS=test,unipelt TESTS="-W default $(OLDEST)"
 
 # What reads documentation, examples and results, in a copy of the checkout without datasets.
 test-without-data: install
