@@ -126,16 +126,26 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> DeniClassifier:
+    def fit(self, X: Any, y: Any, *, unlabelled: Any = None, unlabeled: Any = None) -> DeniClassifier:
         """Train on texts X `(N,)` with labels y `(N,)`.
+
+        Args:
+            X, y: see above.
+            unlabelled, unlabeled: two spellings of one argument: texts without labels, as X has them. Then a teacher is
+                trained whose members vote, and what predicts is its student, see `deni.fine_tune`.
 
         Raises:
             ValueError: lengths that differ, one class only, a label that is missing or of another kind than the rest,
                 what is not a text; the message names it. What an earlier fit learned stays.
         """
+        from deni.finetune import fine_tune  # with transformers and PEFT, which `import` alone need not wait for
+        from deni.finetune.unlabelled import one_spelling
+
         labels = as_labels(y)
         texts = self._texts(X)
         check_consistent_length(texts, labels)
+        unlabelled = one_spelling(unlabelled, unlabeled)
+        pool = None if unlabelled is None else self._texts(unlabelled, "unlabelled")
         classes, numbers = self._classes(labels)
         if len(classes) < 2:
             raise InputError(f"y has one class only ({short(classes.tolist()[0])}): a classifier needs 2 or more")
@@ -169,8 +179,6 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             seed=int(seed),
             source_seeds=self.source_seeds,
         )
-        from deni.finetune import fine_tune  # with transformers and PEFT, which `import` alone need not wait for
-
         fitted = fine_tune(
             named,
             plan,
@@ -179,6 +187,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             cv=self.cv,
             cv_seeds=self.cv_seeds,
             block=int(seed),
+            unlabelled=pool,
         )
         if fitted.scope is None:
             from deni.artifact import scope_of
@@ -218,8 +227,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"y[{wrong[0]}] is {short(labels[wrong[0]].item())}, which is not in label_order: add it")
         return classes, numbers
 
-    def _texts(self, X: Any) -> list[Any]:
-        return as_pairs(X) if self.pairs == "bi" else as_texts(X)
+    def _texts(self, X: Any, name: str = "X") -> list[Any]:
+        return as_pairs(X, name) if self.pairs == "bi" else as_texts(X, name)
 
     classes_: np.ndarray
     fitted_: FineTuneResult
@@ -279,32 +288,32 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
                 self.classifier_ = artifact.load(Path(folder, "model"))
 
 
-def as_texts(X: Any) -> list[str]:
+def as_texts(X: Any, name: str = "X") -> list[str]:
     """Texts from a list, array, Series or a table with one column.
 
     Raises:
         InputError: what is not a text, with its index.
     """
     if isinstance(X, str):
-        raise InputError("X must be a list of texts, not one text: put it into a list")
+        raise InputError(f"{name} must be a list of texts, not one text: put it into a list")
     if hasattr(X, "__array__"):
         X = np.asarray(X)
     if isinstance(X, np.ndarray):
         if X.ndim == 2 and X.shape[1] == 1:
             X = X[:, 0]
         if X.ndim != 1:
-            raise InputError(f"X must be a list of texts, not an array of shape {X.shape}")
+            raise InputError(f"{name} must be a list of texts, not an array of shape {X.shape}")
     if not isinstance(X, Sequence | np.ndarray):
-        raise InputError(f"X must be a list of texts, not {type(X).__name__}")
+        raise InputError(f"{name} must be a list of texts, not {type(X).__name__}")
     for at, text in enumerate(X):
         if why := why_no_text(text):
-            raise InputError(f"X[{at}] is {short(text)}: {why}")
+            raise InputError(f"{name}[{at}] is {short(text)}: {why}")
     if len(X) == 0:
-        raise InputError("X has no texts")
+        raise InputError(f"{name} has no texts")
     return [str(text) for text in X]
 
 
-def as_pairs(X: Any) -> list[tuple[str, str]]:
+def as_pairs(X: Any, name: str = "X") -> list[tuple[str, str]]:
     """Pairs of texts from a list of pairs, an array `(N, 2)` or a table with two columns.
 
     Raises:
@@ -316,14 +325,14 @@ def as_pairs(X: Any) -> list[tuple[str, str]]:
     if hasattr(X, "__array__"):
         X = np.asarray(X).tolist()
     if not isinstance(X, Sequence) or isinstance(X, str):
-        raise InputError(f"X must be a list of pairs of texts, not {type(X).__name__}")
+        raise InputError(f"{name} must be a list of pairs of texts, not {type(X).__name__}")
     for at, pair in enumerate(X):
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise InputError(f"X[{at}] is {short(pair)}, not a pair: pairs='bi' reads (text, text)")
+            raise InputError(f"{name}[{at}] is {short(pair)}, not a pair: pairs='bi' reads (text, text)")
         if why := why_no_text(pair[0]) or why_no_text(pair[1]):
-            raise InputError(f"X[{at}] is {short(pair)}: {why}")
+            raise InputError(f"{name}[{at}] is {short(pair)}: {why}")
     if len(X) == 0:
-        raise InputError("X has no texts")
+        raise InputError(f"{name} has no texts")
     return [(str(first), str(second)) for first, second in X]
 
 

@@ -151,14 +151,18 @@ def test_labeled_and_unlabeled_texts_become_one_model(place, model_folder, tmp_p
     page = (tmp_path / "student" / "report.html").read_text()
     assert "4 in the test split" in page
     assert 'id="table-models"' in page
+    folds = found["teacher"]["folds"]["member_steps"]
+    parts = f"6 for the student, {6 + folds} for the teacher and its folds"
+    assert f"It took {12 + folds} member-steps, {(12 + folds) / 6:.1f} times plain training: {parts}; one model" in page
+    assert f"{12 + folds} member-steps" in page
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cv", 2], "cv is for one training, and unlabelled has several"),
-        (["--save-steps", 2], "save_steps is for one training"),
-        (["--resume"], "resume is for one training"),
+        (["--cv", 2], "Error: --cv is for one training, and --unlabelled has several (teacher, folds, student)"),
+        (["--save-steps", 2], "Error: --save-steps is for one training"),
+        (["--resume"], "Error: --resume is for one training"),
         (["--vote-temperature", -1], "vote_temperature must be above 0"),
         (["--test", "{place}/pool.csv", "--text-column", "other"], "no column 'other'"),
     ],
@@ -169,6 +173,13 @@ def test_what_cannot_be_trained_with_a_pool_is_one_line(place, model_folder, tmp
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert not (tmp_path / "s").exists()
+
+
+def test_a_refusal_names_the_spelling_that_was_typed(place, tmp_path):
+    words = ["train", f"{place}/labeled.csv", f"--unlabeled={place}/pool.csv", "--cv", "2", "--output", f"{tmp_path}/s"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert "--cv is for one training, and --unlabeled has several" in result.stderr
 
 
 def test_settings_of_a_student_need_a_pool(place, tmp_path):

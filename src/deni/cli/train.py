@@ -20,6 +20,7 @@ from deni.cli.options.distillation import distillation_options, take_distillatio
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.data import check_data, check_split
+from deni.data.pool import check_one_training
 from deni.errors import SettingError
 from deni.inputs import check_file, check_pretrained
 from deni.outputs import check_folder
@@ -255,6 +256,9 @@ def command(
     learned = take_distillation(given)
     if given["unlabelled"] is None and (lost := [*learned, *(["teachers"] if given["teachers"] is not None else [])]):
         raise click.UsageError(f"--{lost[0].replace('_', '-')} is for texts without labels: give --unlabeled, too")
+    if given["unlabelled"] is not None:
+        alone = {"--cv": given["cv"], "--save-steps": given["save_steps"], "--resume-from": given["resume_from"]}
+        check_one_training({**alone, "--resume": given["resume"] or None}, _typed("--unlabelled", "--unlabeled"))
     start = None if given["resume_from"] is None else named(given["resume_from"])
     read = (file, *(given[name] for name in ("test", "dev", "model", "augmented", "unlabelled")), start)
     check_folder(given["output"], given["overwrite"], read)
@@ -335,6 +339,12 @@ def command(
     if one_model := report.next_step():
         say(one_model)
     say(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")
+
+
+def _typed(*spellings: str) -> str:
+    """Which of the spellings of a flag was typed; the last one if none was."""
+    typed = {word.partition("=")[0] for word in shlex.split(click.get_current_context().meta["deni.typed"])}
+    return next((each for each in spellings if each in typed), spellings[-1])
 
 
 def _say_plan(recipe: Recipe) -> None:

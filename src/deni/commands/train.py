@@ -15,7 +15,7 @@ from deni.commands.parts import read_parts
 from deni.cross_validation import cross_validate, fit_added
 from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
-from deni.data.pool import read_pool
+from deni.data.pool import check_one_training, read_pool
 from deni.distillation import Distillation
 from deni.distillation.measuring import compare_on_test
 from deni.distillation.teaching import TEACHERS, teach
@@ -151,12 +151,8 @@ def train_file(
     if test is None and test_size is not None and cv is not None:
         raise InputError("with cv there is no test split unless test is given: give test, too, or omit test_size")
     if unlabelled is not None:
-        for name, value in (("cv", cv), ("save_steps", save_steps), ("resume", resume), ("resume_from", resume_from)):
-            if value:
-                raise InputError(
-                    f"{name} is for one training, and unlabelled has several (teacher, folds, student): omit it, or "
-                    "train the teacher with deni train, and the student with deni distil"
-                )
+        several = {"cv": cv, "save_steps": save_steps, "resume": resume or None, "resume_from": resume_from}
+        check_one_training(several, "unlabelled")
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
 from deni.finetune.result import FineTuneResult
 from deni.finetune.stopping import Patience, StopOnInterrupt
+from deni.finetune.unlabelled import Unlabelled, fine_tune_with_pool, one_spelling
 from deni.models.devices import find_device
 from deni.models.loading import load_config, load_tokenizer, token_limit
 from deni.models.pair_rows import check_pairs
@@ -32,6 +33,9 @@ from deni.recipe import Recipe
 from deni.tasks import TASKS
 from deni.training import manifest
 from deni.training.room import RoomForArtifact
+
+if TYPE_CHECKING:
+    from deni.distillation import Distillation
 
 
 def fine_tune(
@@ -55,6 +59,11 @@ def fine_tune(
     block: int = 0,
     labels: Sequence[str] | None = None,
     initial: Mapping[str, Tensor] | None = None,
+    unlabelled: Unlabelled | None = None,
+    unlabeled: Unlabelled | None = None,
+    teachers: int | None = None,
+    distillation: Distillation | None = None,
+    test: Texts | None = None,
 ) -> FineTuneResult:
     """Train a population on labeled examples.
 
@@ -80,6 +89,12 @@ def fine_tune(
         labels: class names in the order of the outputs; None for those of the texts.
         initial: the values that the model starts from, by the names of its `state_dict`, all of them; None for the
             pre-trained ones.
+        unlabelled, unlabeled: two spellings of one argument: texts without labels, as `Texts`, a list, or a file. Then
+            a teacher is trained as the recipe says, whose members vote, and the result is its student, see
+            `deni.distillation.teaching.teach`: as with `deni train --unlabeled`, to the bit.
+        teachers: members of the ensemble that teaches, where the strategy does not vote by itself; None for 10.
+        distillation: how the student learns; None for the defaults.
+        test: examples that will be measured on: those among `unlabelled` are left out. Nothing else is done with them.
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
@@ -89,6 +104,36 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
+    unlabelled = one_spelling(unlabelled, unlabeled)
+    if unlabelled is not None:
+        return fine_tune_with_pool(
+            train,
+            recipe,
+            unlabelled,
+            test=test,
+            dev=dev,
+            teachers=teachers,
+            distillation=distillation,
+            block=block,
+            progress=progress,
+            device=device,
+            callbacks=callbacks,
+            text_pair_column=text_pair_column,
+            output=output,
+            one_training={
+                "cv": cv,
+                "checkpoints": checkpoints,
+                "save_steps": save_steps,
+                "resume": resume or None,
+                "start_from": start_from,
+                "seeds": seeds,
+                "labels": labels,
+                "initial": initial,
+            },
+        )
+    for name, value in (("teachers", teachers), ("distillation", distillation), ("test", test)):
+        if value is not None:
+            raise SettingError(f"{name} is for texts without labels: give unlabelled, too, or omit it")
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
     recipe = decide(recipe, train, device=device, progress=progress)

@@ -44,7 +44,8 @@ class TrainingSummary:
         failures: members that failed.
         failed_forks: forks that had no effect, in a sentence each.
         schedule: its phases, as text.
-        member_steps, plain_steps: what it cost, and what the same number of steps of one model would have cost.
+        member_steps, plain_steps: what it cost without a teacher, and what the same number of steps of one model would
+            have cost.
         voters: how many members predict.
         seconds: of the training.
         resumed: whether it was a part of the training alone.
@@ -91,9 +92,28 @@ class TrainingSummary:
     distillation: Mapping[str, Any] | None = None
 
     @property
+    def teacher_steps(self) -> int:
+        """Member-steps of the teacher and its folds, as far as they are known; 0 for a model without a teacher."""
+        return int(self._of_teacher("member_steps"))
+
+    @property
+    def all_steps(self) -> int:
+        """Member-steps of this training, and of its teacher and folds."""
+        return self.member_steps + self.teacher_steps
+
+    @property
+    def all_seconds(self) -> float:
+        """Seconds of this training, and of its teacher and folds."""
+        return self.seconds + self._of_teacher("seconds")
+
+    @property
     def cost(self) -> float:
-        """How many times the member-steps of plain training it cost; 0 where nothing was trained."""
-        return self.member_steps / max(self.plain_steps, 1)
+        """How many times the member-steps of plain training it cost, with a teacher; 0 where nothing was trained."""
+        return self.all_steps / max(self.plain_steps, 1)
+
+    def _of_teacher(self, key: str) -> float:
+        teacher = (self.distillation or {}).get("teacher", {})
+        return teacher.get(key, 0) + teacher.get("folds", {}).get(key, 0)
 
 
 def summarize_training(

@@ -41,8 +41,10 @@ def build_tiles(summary: TrainingSummary) -> list[Tile]:
     times = times if summary.cost else "nothing was trained"
     predict = f"{summary.voters} members predict" if summary.voters > 1 else "one model predicts"
     part = " since it was resumed" if summary.resumed else ""
-    steps = f"{summary.member_steps:,} member-steps"
-    return [*found, Tile("cost", steps, f"{times}; {summary.seconds:.0f} seconds{part}; {predict}")]
+    if summary.teacher_steps:
+        times += f": student {summary.member_steps:,}, teacher and folds {summary.teacher_steps:,}"
+    steps = f"{summary.all_steps:,} member-steps"
+    return [*found, Tile("cost", steps, f"{times}; {summary.all_seconds:.0f} seconds{part}; {predict}")]
 
 
 def _of_test(test: Performance) -> Iterator[Tile]:

@@ -92,7 +92,7 @@ def _beside(summary: TrainingSummary, own: float, points: bool, where: str) -> I
         f"{each.name} {score(each.score, points)} ({', '.join(filter(None, [f'{each.seconds:.1f} s', each.remark]))})"
         for each in beside.scores
     ]
-    mine = f"this model {score(own, points)} ({summary.seconds:.0f} s)"
+    mine = f"this model {score(own, points)} ({summary.all_seconds:.0f} s)"
     if scores:
         yield f"{where}: {', '.join([*scores, mine])}."
     for name, why in beside.left_out.items():
@@ -177,4 +177,6 @@ def _cost(summary: TrainingSummary) -> str:
     if not summary.member_steps:
         return f"The encoder is as it was: the output layer was fitted, and nothing trained; {predict}."
     times = "as many as plain training" if summary.cost == 1 else f"{summary.cost:.1f} times plain training"
-    return f"It took {summary.member_steps:,} member-steps, {times}; {predict}."
+    if summary.teacher_steps:
+        times += f": {summary.member_steps:,} for the student, {summary.teacher_steps:,} for the teacher and its folds"
+    return f"It took {summary.all_steps:,} member-steps, {times}; {predict}."
