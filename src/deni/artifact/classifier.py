@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from deni.models.pairs import encodes_separately
 from deni.models.reading import told
 from deni.population import Population
 from deni.progress import ProgressBar
-from deni.tasks import find_task, task_of
+from deni.tasks import Task, find_task, task_of
 from deni.tasks.iob2 import first_tokens
 from deni.tasks.voting import Combine, vote
 
@@ -81,14 +81,29 @@ class Classifier:
         out_of_fold: OutOfFold | None = None,
         labeled: Scope | None = None,
     ) -> None:
-        self.population, self.tokenizer, self.progress, self.source = population, tokenizer, progress, source
-        self.voters, self.out_of_fold, self.labeled = voters, out_of_fold, labeled
-        self.labels, self.info = list(labels), dict(info)
-        known = self.info.get("task")
-        self._task = task_of(population.model) if known is None else find_task(known)
-        self.temperature = temperature_of(self.info) if calibrated else None
+        self.population = population
         self._accepted = accepted_inputs(population.model)
         self._separately = encodes_separately(population.model)
+        self.voters, self.labeled = voters, labeled
+        known = info.get("task")
+        task = task_of(population.model) if known is None else find_task(known)
+        self._begin(tokenizer, labels, info, task, progress, source, calibrated, out_of_fold)
+
+    def _begin(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        labels: Sequence[str],
+        info: Mapping[str, Any],
+        task: Task,
+        progress: bool,
+        source: Path | None,
+        calibrated: bool,
+        out_of_fold: OutOfFold | None,
+    ) -> None:
+        """All that is not known from the members."""
+        self.tokenizer, self.progress, self.source, self.out_of_fold = tokenizer, progress, source, out_of_fold
+        self.labels, self.info, self._task = list(labels), dict(info), task
+        self.temperature = temperature_of(self.info) if calibrated else None
         self.combine: Combine = self.info["vote"]["combine"]
         self.max_length: int | None = self.info["max_length"]
         self.padding: str = self.info["padding"]
@@ -216,15 +231,13 @@ class Classifier:
         given: list[Any] = [words_of(text) for text in texts] if tokens else list(texts)
         ends = np.cumsum([len(words) if tokens else 1 for words in given], dtype=int)
         starts = [0, *ends[:-1].tolist()]  # of the text's first row in the result
-        population = self.population
         order = sorted(range(len(given)), key=lambda at: sum(map(len, given[at])))
-        shape = (int(ends[-1]) if len(ends) else 0, population.size, len(self.labels))
-        doubled = all(value.dtype == torch.float64 for value in population.values.values())
-        result = torch.full(shape, -math.log(len(self.labels)), dtype=torch.float64 if doubled else torch.float32)
+        shape = (int(ends[-1]) if len(ends) else 0, self._size, len(self.labels))
+        result = torch.full(shape, -math.log(len(self.labels)), dtype=self._dtype)
         read = told(self.source, "cannot compute these texts") if self.source is not None else nullcontext()
         with (
             read,
-            in_mode(population.module, training=False),
+            self._evaluating(),
             ProgressBar("predict", len(order), shown=self.progress) as bar,
         ):
             for at in range(0, len(order), batch_size):
@@ -301,10 +314,31 @@ class Classifier:
                 bar.advance(len(rows))
         return torch.cat(found)[np.argsort(order)].numpy() if found else np.empty((0, 0), np.float32)
 
+    @property
+    def _size(self) -> int:
+        """M, with those that do not vote."""
+        return self.population.size
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the outputs."""
+        doubled = all(value.dtype == torch.float64 for value in self.population.values.values())
+        return torch.float64 if doubled else torch.float32
+
+    def _evaluating(self) -> AbstractContextManager[None]:
+        """Inside, `_compute` predicts."""
+        return in_mode(self.population.module, training=False)
+
     def _moved(self, batch: Any) -> dict[str, Any]:
         """What the model takes of a batch, on its device."""
         moved = batch.to(next(iter(self.population.values.values())).device)
         return {name: value for name, value in moved.items() if self._accepted is None or name in self._accepted}
+
+    def inputs_of(self, texts: Sequence[Text]) -> dict[str, Tensor]:
+        """What the model is given for a batch of texts."""
+        batch = self._tokenized(texts)
+        batch.pop("overflow_to_sample_mapping", None)
+        return self._moved(batch)
 
     def _tokenized(self, texts: Sequence[Text]) -> Any:
         """Inputs of the model, `(B, T)`; where it encodes the texts of a pair separately `(B, T, 2)`."""

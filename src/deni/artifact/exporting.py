@@ -1,4 +1,4 @@
-"""Write an artifact as ordinary transformers models, as PEFT adapters, or as a model of sentence-transformers."""
+"""Write an artifact as ordinary transformers models, PEFT adapters, a model of sentence-transformers, or ONNX."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deni.artifact.calibration import fold_temperature, temperature_to_fold
+from deni.artifact.classifier import Classifier
 from deni.artifact.encoder_modules import why_no_modules, write_modules
 from deni.artifact.loading import load, read_info
+from deni.artifact.onnx.extra import check_packages
+from deni.artifact.onnx.writing import PACKAGES, GraphExport, work_folder
 from deni.errors import InputError
 from deni.models.fresh import outside_layers
 from deni.models.hugging_face import config_of, hugging_face, with_peft
 from deni.models.pairs import encodes_separately
 from deni.models.pooling import detach, pooling_of, says
 from deni.outputs import check_folder, check_room, write_folder, write_list
-from deni.population import mean_of_members
+from deni.population import Merge, mean_of_members
 from deni.tuning.lora import mean_of_products
 
-How = Literal["single", "members", "sentence-transformers"]
+How = Literal["single", "members", "sentence-transformers", "onnx"]
 HOW: tuple[How, ...] = get_args(How)
 
 # Layers that PEFT has put into a model, and those that it has put its own around.
@@ -37,18 +40,23 @@ def export(
     overwrite: bool = False,
     device: str = "cpu",
     calibrated: bool = True,
+    int8: bool = False,
+    mean: bool = False,
 ) -> list[Path]:
-    """Write an artifact as ordinary transformers models, as PEFT adapters, or as a model of sentence-transformers.
+    """Write an artifact as ordinary transformers models, PEFT adapters, a model of sentence-transformers, or ONNX.
 
     Args:
         folder: the artifact.
         out: the folder to write; with `members` it gets a folder for each member.
         how: `single`: the mean of the members; `members`: each of them; `sentence-transformers`: the mean as a folder
-            that `SentenceTransformer` of that package loads, whose `encode` returns the logits.
+            that `SentenceTransformer` of that package loads, whose `encode` returns the logits; `onnx`: the vote of the
+            members as one ONNX graph.
         adapter: as PEFT adapter(s) in place of whole models.
         merge_lora: how LoRA is averaged for one model, see `deni.schedule.Fork`.
         device: where to compute the mean, see `deni.models.devices.find_device`.
         calibrated: whether the output layer is divided by the temperature, where the artifact has one of that model.
+        int8: with `onnx`: the weights that the members share in int8.
+        mean: with `onnx`: the mean of the members as one model, in place of their vote.
 
     Returns:
         the folders of the models.
@@ -57,21 +65,31 @@ def export(
         SavedElsewhereError: the folder cannot be written, and the models are in the temporary directory.
         InputError: the target exists, holds the artifact or what deni did not write; adapters of a fully tuned model; a
             model with UniPELT, with a pooling that its class does not have, or with pairs that it encodes separately;
-            one that the modules of sentence-transformers cannot compute.
+            one that the modules of sentence-transformers, or ONNX, cannot compute.
     """
     if how not in HOW:
         raise InputError(f"unknown export {how!r}: choose {', '.join(HOW)}")
     modular = how == "sentence-transformers"
     if modular and adapter:
         raise InputError("a folder of sentence-transformers has no adapter: omit --adapter")
+    graph = how == "onnx"
+    if graph and adapter:
+        raise InputError("an ONNX graph has its adapters in it: omit --adapter")
+    if (int8 or mean) and not graph:
+        raise InputError(f"{'--int8' if int8 else '--mean'} is for --as onnx, not {how}: omit it")
+    if graph:
+        check_packages("--as onnx", *PACKAGES)
     check_folder(out, overwrite, [folder])
-    classifier = load(folder, device)
+    classifier = load(folder, "cpu" if graph else device)
     population = classifier.population
     if hasattr(population.model, "adapters_config"):
         raise InputError(
-            f"{folder} has gates that depend on the text, which no ordinary model and no PEFT adapter has: use it with "
-            "deni.load or deni predict"
+            f"{folder} has gates that depend on the text, which no ordinary model, no PEFT adapter and no graph has: "
+            "use it with deni.load or deni predict"
         )
+    of_members = mean_of_products if merge_lora == "product" else mean_of_members
+    if graph:
+        return [_export_graph(classifier, Path(folder), out, of_members if mean else None, int8, calibrated, overwrite)]
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
@@ -85,8 +103,7 @@ def export(
     if how == "members":
         models = {f"member-{member}": population.member(member) for member in range(population.size)}
     else:
-        mean = mean_of_products if merge_lora == "product" else mean_of_members
-        models = {"": population.full(mean(population.values))}
+        models = {"": population.full(of_members(population.values))}
     temperature = temperature_to_fold(classifier.info, population.size, how != "members") if calibrated else None
     size = _size(population.model, adapter)
     check_room(out, size * len(models), size)
@@ -110,6 +127,22 @@ def export(
 
     write_folder(out, write, overwrite, [folder], kept="the exported model is", checked=True)
     return [Path(out) / name for name in models]
+
+
+def _export_graph(
+    classifier: Classifier,
+    folder: Path,
+    out: str | Path,
+    mean: Merge | None,
+    int8: bool,
+    calibrated: bool,
+    overwrite: bool,
+) -> Path:
+    with work_folder() as work:
+        made = GraphExport(classifier, folder, mean, int8, calibrated, work)
+        size = made.size()
+        check_room(out, size, size)
+        return write_folder(out, made.write, overwrite, [folder], kept="the exported model is", checked=True)
 
 
 def _size(model: nn.Module, adapter: bool) -> int:

@@ -22,7 +22,7 @@ from deni.artifact.skeleton import Misfit, fill, skeleton
 from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
-from deni.errors import ArtifactError, SettingError, short
+from deni.errors import ArtifactError, InputError, SettingError, short
 from deni.inputs import check_model
 from deni.models.devices import find_device
 from deni.models.hugging_face import config_of
@@ -67,7 +67,9 @@ def load(
     tokenizer: PreTrainedTokenizerBase | None = None,
     calibrated: bool = True,
 ) -> Classifier:
-    """Load an artifact, or an ordinary model of transformers that classifies; never runs code from the folder.
+    """Load an artifact, its ONNX graph, or an ordinary model of transformers that classifies.
+
+    Code from the folder is never run.
 
     Args:
         folder: what `save` or `export` wrote, or another folder with a model for sequence or token classification.
@@ -88,6 +90,8 @@ def load(
     if is_plain(folder):
         return load_plain(folder, target, dtype)
     info = read_info(folder)
+    if "onnx" in info:
+        return _load_graph(folder, info, device, dtype, tokenizer, calibrated)
     if (needs := info.get("needs")) and model_init is None:
         raise ArtifactError(
             f"{folder} does not hold the code of its model ({needs}): give the function that makes it, "
@@ -107,6 +111,24 @@ def load(
         out_of_fold=read_out_of_fold(folder),
         labeled=read_scope(folder),
     )
+
+
+def _load_graph(
+    folder: Path,
+    info: dict[str, Any],
+    device: str | torch.device | None,
+    dtype: torch.dtype | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    calibrated: bool,
+) -> Classifier:
+    """An exported ONNX graph, see `deni.artifact.onnx`."""
+    from deni.artifact.onnx.reading import load_graph
+
+    if device is not None and str(device) not in ("cpu", "auto"):
+        raise InputError(f"{folder} is an ONNX graph, which is computed on cpu, not on {device}: omit the device")
+    if dtype is not None:
+        raise InputError(f"{folder} is an ONNX graph, whose weights have their type: omit dtype")
+    return load_graph(folder, info, tokenizer or _tokenizer(folder), calibrated)
 
 
 def load_folds(

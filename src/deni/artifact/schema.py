@@ -87,6 +87,13 @@ def _temperature(value: Any) -> bool:
     return _is(int, float)(value) and math.isfinite(value) and value > 0
 
 
+def _graph(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("int8"), bool):
+        return False
+    digests = value.get("sha256")
+    return _each(_text, 1)(value.get("inputs")) and isinstance(digests, dict) and all(map(_text, digests.values()))
+
+
 def _abstention(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
@@ -103,6 +110,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "task": (_text, "the name of a task"),
     "dtype": (_one_of(*DTYPES), "float32 or null"),
     "needs": (_text, "a text"),
+    "onnx": (_graph, "inputs, int8 and sha256"),
     "files": (_sizes, "bytes by name"),
     "strategy": (_named, "name and settings"),
     "tuning": (_named, "name and settings"),

@@ -1,4 +1,4 @@
-"""`deni export`: a model as ordinary transformers folders, or as one of sentence-transformers."""
+"""`deni export`: a model as ordinary transformers folders, as one of sentence-transformers, or as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from deni.terminal import say
 @click.option(
     "--as",
     "how",
-    type=Choice(["single", "members", "sentence-transformers"]),
+    type=Choice(["single", "members", "sentence-transformers", "onnx"]),
     default="single",
     show_default=True,
-    help="The mean of the members as one model, each member, or the mean as a model of sentence-transformers.",
+    help="The mean of the members as one model, each member, the mean for sentence-transformers, or an ONNX graph.",
 )
 @click.option("--adapter", is_flag=True, help="Write PEFT adapters instead of whole models.")
 @click.option(
@@ -34,16 +34,28 @@ from deni.terminal import say
 @click.option(
     "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
 )
+@click.option("--int8", is_flag=True, help="With --as onnx: the weights that the members share in int8.")
+@click.option("--mean", is_flag=True, help="With --as onnx: the mean of the members in place of their vote.")
 @CALIBRATED
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 def command(
-    model: str, out: str, how: str, adapter: bool, merge_lora: str, device: str, calibrated: bool, overwrite: bool
+    model: str,
+    out: str,
+    how: str,
+    adapter: bool,
+    merge_lora: str,
+    device: str,
+    int8: bool,
+    mean: bool,
+    calibrated: bool,
+    overwrite: bool,
 ) -> None:
     """Write MODEL to OUT as folders that load without deni.
 
     That is the mean of its members as one model, or each member. With sentence-transformers it is the mean as a folder
-    that this package loads: encoder, pooling and head; its encode gives the logits. The temperature of a calibrated
-    model is in the output layer, so that the softmax of the logits is calibrated.
+    that this package loads: encoder, pooling and head; its encode gives the logits. With onnx it is one graph of the
+    vote, with the tokenizer, which onnxruntime computes and deni predict reads. The temperature of a calibrated model
+    is in its output, so that the softmax of the logits is calibrated.
     """
     check_folder(out, overwrite, [model])
     check_model(model)
@@ -52,5 +64,17 @@ def command(
     from deni.artifact import export
 
     disable_progress_bar()  # one for each member, for less than a second
-    for folder in export(model, out, how, adapter, merge_lora, overwrite, device, calibrated):  # type: ignore[arg-type]
+    folders = export(
+        model,
+        out,
+        how,  # type: ignore[arg-type]
+        adapter,
+        merge_lora,  # type: ignore[arg-type]
+        overwrite,
+        device,
+        calibrated,
+        int8,
+        mean,
+    )
+    for folder in folders:
         say(folder)

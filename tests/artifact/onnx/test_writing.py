@@ -1,0 +1,150 @@
+"""An exported graph predicts what its artifact does: through deni, and with onnxruntime and tokenizers alone."""
+
+import json
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+import deni
+from deni.artifact import export
+from deni.errors import InputError
+from tests.helpers.graphs import MEMBERS, TEXTS, make_artifact, population_of
+
+COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+LONG = " ".join(["parcel invoice late"] * 9)  # more than max_length
+
+
+def run(folder, texts, **options):
+    """The logits, without deni."""
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    batch = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(texts, **options)
+    feed = {each.name: np.array([getattr(text, COLUMNS[each.name]) for text in batch]) for each in session.get_inputs()}
+    return session.run(["logits"], feed)[0]
+
+
+@torch.no_grad()
+def by_hand(artifact, texts, temperature):
+    """The calibrated vote, member by member in plain PyTorch and NumPy."""
+    classifier = deni.load(artifact, "cpu")
+    inputs = AutoTokenizer.from_pretrained(artifact)(
+        texts, padding=True, truncation=True, max_length=12, return_tensors="pt"
+    )
+    probabilities = []
+    for member in range(MEMBERS):
+        with classifier.population.alone(member) as model:
+            probabilities.append(model(**inputs).logits.softmax(-1).numpy())
+    scaled = np.mean(probabilities, axis=0) ** (1 / temperature)
+    return scaled / scaled.sum(-1, keepdims=True)
+
+
+def test_runtime_and_tokenizers_alone_give_the_calibrated_vote(vote_graph):
+    artifact, graph = vote_graph
+    for texts in (TEXTS, TEXTS[:1], [*TEXTS, LONG]):
+        expected = by_hand(artifact, texts, 2.5)
+        assert len(texts) == 1 or np.ptp(expected, axis=0).max() > 1e-3  # texts differ
+        np.testing.assert_allclose(np.exp(run(graph, texts)), expected, rtol=0, atol=1e-5)
+
+
+def test_loading_gives_the_predictions_of_the_artifact(vote_graph):
+    artifact, graph = (deni.load(each, "cpu") for each in vote_graph)
+    texts = [*TEXTS, LONG]
+    np.testing.assert_allclose(graph.members(texts), artifact.members(texts), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(graph.votes(texts), artifact.votes(texts), rtol=0, atol=1e-5)
+    for found, expected in zip(graph(texts), artifact(texts), strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert graph.temperature == 2.5
+    assert deni.load(vote_graph.graph, calibrated=False).temperature is None
+
+
+def test_the_frozen_weights_are_in_the_graph_once(vote_graph):
+    import onnx
+
+    artifact, graph = vote_graph
+    model = onnx.load(graph / "model.onnx")
+    elements = sum(int(np.prod(each.dims)) for each in model.graph.initializer)
+    population = deni.load(artifact, "cpu").population
+    own = sum(value[0].numel() for value in population.values.values())
+    with population.plain() as plain:
+        total = sum(value.numel() for value in plain.parameters())
+    assert elements == pytest.approx(total + (MEMBERS - 1) * own, rel=0.01)  # but for small constants
+
+
+def test_the_mean_of_words_has_its_own_temperature(mean_graph, tmp_path):
+    (single,) = export(mean_graph.artifact, tmp_path / "single", "single")  # with the temperature in its output layer
+    expected, found = deni.load(single, "cpu"), deni.load(mean_graph.graph)
+    words = [text.split() for text in TEXTS]
+    np.testing.assert_allclose(found.votes(words), expected.votes(words), rtol=0, atol=1e-5)
+    assert found.members(words).shape[1] == 1
+    assert [each["words"] for each in found(words)] == words
+    logits = run(mean_graph.graph, words[:1], is_pretokenized=True)[0, 1 : len(words[0]) + 1]
+    np.testing.assert_allclose(logits, expected.votes(words[:1]), rtol=0, atol=1e-5)
+
+
+def test_an_export_can_be_replaced_and_says_what_it_is(vote_graph):
+    info = json.loads((vote_graph.graph / "deni.json").read_text())
+    assert info["onnx"]["form"] == "stacked"
+    assert info["onnx"]["int8"] is False
+    assert info["members"] == MEMBERS
+    assert "plain" not in info
+    config = json.loads((vote_graph.graph / "config.json").read_text())
+    assert config["id2label"] == {"0": "label 0", "1": "label 1", "2": "label 2"}
+    with pytest.raises(InputError, match="exists: choose another folder or give --overwrite"):
+        export(vote_graph.artifact, vote_graph.graph, "onnx")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"how": "onnx", "adapter": True}, "an ONNX graph has its adapters in it: omit --adapter"),
+        ({"int8": True}, "--int8 is for --as onnx, not single: omit it"),
+        ({"how": "members", "mean": True}, "--mean is for --as onnx, not members: omit it"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(vote_graph, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        export(vote_graph.artifact, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_vote_that_shares_no_weights_has_no_int8(model_folder, tmp_path):
+    artifact = make_artifact(tmp_path / "model", model_folder, population_of("full"))
+    with pytest.raises(InputError, match="fully tuned ones share none: add --mean, or train with --tuning lora"):
+        export(artifact, tmp_path / "out", "onnx", int8=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_graph_cannot_be_exported_again(vote_graph, tmp_path):
+    with pytest.raises(InputError, match="is an ONNX graph, whose members cannot be taken out: use the artifact"):
+        export(vote_graph.graph, tmp_path / "out", "single")
+
+
+def test_without_the_extra_one_line_says_what_to_install(vote_graph, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    message = r'--as onnx needs the package onnxscript: pip install "deni\[onnx\]"'
+    with pytest.raises(InputError, match=message):
+        export(vote_graph.artifact, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_cannot_be_traced_is_refused(model_folder, tmp_path):
+    population = population_of(members=1)
+
+    def by_value(module, args, output):
+        return output if float(output.sum()) > 0 else -output
+
+    with population.plain() as model:
+        model.base_model.model.bert.pooler.register_forward_hook(by_value)
+    artifact = make_artifact(tmp_path / "model", model_folder, population_of(members=1))
+    classifier = deni.load(artifact, "cpu")
+    classifier.population = population
+    from deni.artifact.onnx.writing import GraphExport
+
+    (tmp_path / "work").mkdir()
+    with pytest.raises(InputError, match=r"cannot be exported as onnx: .*: use deni.load or deni predict") as refusal:
+        GraphExport(classifier, artifact, None, False, True, tmp_path / "work")
+    assert "\n" not in str(refusal.value)
