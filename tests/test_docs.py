@@ -226,8 +226,9 @@ def test_links_inside_the_repository_lead_somewhere(page: Path, link: str) -> No
         assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
-def test_the_readme_shows_the_commands_of_the_makefile() -> None:
-    readme = (ROOT / "README.md").read_text().replace(".venv/bin/", "BIN/").replace("python3 -m venv .venv", "VENV")
+def test_readme_and_contributing_show_the_commands_of_the_makefile() -> None:
+    pages = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    readme = pages.replace(".venv/bin/", "BIN/").replace("python3 -m venv .venv", "VENV")
     makefile = (ROOT / "Makefile").read_text().replace("$(BIN)/", "BIN/").replace(" --quiet", "")
     defaults = dict(re.findall(r"^(CONSTRAINTS|EXTRAS|TESTS) \?= ?(.*)$", makefile, flags=re.M))
     assert len(defaults) == 3
@@ -235,7 +236,7 @@ def test_the_readme_shows_the_commands_of_the_makefile() -> None:
         makefile = makefile.replace(f" $({name})" if not value else f"$({name})", value)
     makefile = makefile.replace("$(PYTHON) -m venv $(VENV)", "VENV")
     commands = re.findall(r"^\t((?:BIN/python -m|BIN/deni|VENV).*)$", makefile, flags=re.M)
-    assert len(commands) == 5
+    assert len(commands) == 8
     assert [command for command in commands if command not in readme] == []
 
 

@@ -42,7 +42,7 @@ def pins(name: str) -> dict[str, Version]:
 
 
 def lower_bounds() -> dict[str, Version]:
-    """Package -> the oldest version that pyproject.toml allows, for what the library and the extras of `test` import."""
+    """Package -> the oldest version that pyproject.toml allows, for what the library and the extras import."""
     extras = PROJECT["optional-dependencies"]
     lines = [
         *PROJECT["dependencies"],
@@ -130,7 +130,7 @@ def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
     checkout = tmp_path / "checkout"
     ignored = shutil.ignore_patterns("*.egg-info", "__pycache__")
     shutil.copytree(ROOT / "src", checkout / "src", ignore=ignored)
-    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, checkout)
     for name in ("scripts", "tests"):  # they must not get in
         (checkout / name).mkdir()

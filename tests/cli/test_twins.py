@@ -75,7 +75,7 @@ FUNCTIONS = {
 SHOWN = {
     "augment": {"yes"},
     "compare": {"as_json"},
-    "demo": {"json_file", "overwrite"},
+    "demo": {"json_file", "output", "overwrite"},
     "diagnose": {"dry_run", "as_json", "no_baselines"},
     "distil": {"as_json"},
     "evaluate": {"as_json"},

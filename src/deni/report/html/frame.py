@@ -53,12 +53,30 @@ def render_page(name: str, title: str, data: Any, script_of: str = "", **values:
         data: what scripts get, as JSON.
         values: what the template needs.
     """
-    import jinja2
     import vl_convert
 
     vega = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub has no default
     vega = vega.replace("</script", "<\\/script")
     script = _read("shared.js") + _read(f"{script_of or name}.js")
+    scripts = f"script-src {_digest(vega)} {_digest(script)}; "
+    return _render(name, title, scripts, vega=vega, script=script, data=_json(data), **values)
+
+
+def render_still(name: str, title: str, **values: Any) -> str:
+    """A page without scripts, which needs jinja2 alone; every name in it is escaped.
+
+    Args:
+        name: of its template.
+        title: its head.
+        values: what the template needs.
+    """
+    return _render(name, title, **values)
+
+
+def _render(name: str, title: str, scripts: str = "", **values: Any) -> str:
+    """The page as HTML; `scripts` is the part of its policy that lets some run."""
+    import jinja2
+
     environment = jinja2.Environment(
         autoescape=True,
         trim_blocks=True,
@@ -68,12 +86,9 @@ def render_page(name: str, title: str, data: Any, script_of: str = "", **values:
     )
     return environment.get_template(f"{name}.html").render(
         title=title,
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src {_digest(vega)} {_digest(script)}; "
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; {scripts}"
         "img-src data:; base-uri 'none'; form-action 'none'",
         style=_read("page.css"),
-        vega=vega,
-        script=script,
-        data=_json(data),
         version=__version__,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         **values,
