@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -509,3 +511,12 @@ def test_a_label_is_what_a_strategy_is_called_and_no_part_of_its_keys(study):
 def test_a_label_that_does_not_tell_strategies_apart_is_refused(study, strategies, said):
     with pytest.raises(InputError, match=re.escape(said)):
         study(f"datasets: tickets.csv\nmodels: MODEL\nstrategies: {strategies}\nseeds: 1\n")
+
+
+def test_a_fresh_process_reads_a_file_that_names_distilled(tmp_path):
+    """The command reads the file before anything that trains is imported."""
+    text = "datasets: [trec]\nmodels: [minilm]\nseeds: 1\nstrategies: [{name: distilled, pool_size: 8}]\n"
+    (tmp_path / "study.yaml").write_text(text)
+    read = "import sys; from deni.study.spec.grid import read_grid; print(read_grid(sys.argv[1]).axes)"
+    done = subprocess.run([sys.executable, "-c", read, tmp_path / "study.yaml"], capture_output=True, text=True)
+    assert "distilled" in done.stdout, done.stderr

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+import deni.study.distilled  # noqa: F401, a row of its own among the baselines
 from deni.baselines import BASELINES, make_strategy_or_baseline, strategy_or_baseline
 from deni.data import DATASETS
 from deni.data.hub import is_hub_id
