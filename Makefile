@@ -15,7 +15,8 @@ endif
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test test-oldest test-without-data check gpu-bundle docs docs-serve package install clean
+.PHONY: demo test test-oldest test-without-data check gpu-bundle docs docs-serve docs-version package \
+	package-test install clean
 
 # Installs what the demo needs, and nothing else.
 demo: $(VENV)/.demo
@@ -51,6 +52,12 @@ docs: install
 docs-serve: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
+# This version of the documentation on the branch gh-pages, beside earlier ones, as the latest; `git push` is yours.
+docs-version: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --config-file mkdocs.versions.yml --update-aliases \
+		"$$($(BIN)/python -c 'from deni import __version__ as v; print(v.rpartition(".")[0])')" latest
+	$(BIN)/mike set-default --config-file mkdocs.versions.yml latest
+
 # What a release uploads, in dist/: the source and the wheel, checked by twine.
 package:
 	$(PYTHON) -m venv .venv-package
@@ -58,6 +65,13 @@ package:
 	rm -rf dist
 	.venv-package/bin/python -m build
 	.venv-package/bin/python -m twine check --strict dist/*
+
+# The wheel of make package in an environment of its own, away from the checkout, runs the demo on little.
+package-test: package
+	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	wheel=$$(ls $(CURDIR)/dist/*.whl) && .venv-wheel/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) "deni[demo] @ file://$$wheel"
+	cd .venv-wheel && bin/deni demo --overwrite --seeds 2 --labeled 48 --epochs 2
 
 # Bytecode is compiled for what is imported, not for all: 0.3 GB less.
 $(VENV)/.demo: pyproject.toml $(CONSTRAINTS)
@@ -75,4 +89,4 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	@touch $@ $(VENV)/.demo
 
 clean:
-	rm -rf $(VENV) .venv-oldest .venv-package build dist site benchmarks/gpu/bundle *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-package .venv-wheel build dist site benchmarks/gpu/bundle *.egg-info

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -17,7 +18,8 @@ from packaging.version import Version
 import deni
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT_FILE = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PROJECT_FILE["project"]
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 FORMS = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))
@@ -72,6 +74,8 @@ def test_the_workflow_runs_what_ci_runs():
 def test_the_workflow_tests_the_python_versions_that_the_package_names():
     named = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", line)]
     newest = parsed(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["newest"]
+    package = parsed(ROOT / ".github" / "workflows" / "ci.yml")["jobs"]["package"]
+    assert package["strategy"]["matrix"]["python"] == named
     assert newest["strategy"]["matrix"]["python"] == named == ["3.11", "3.12", "3.13"]
     assert PROJECT["requires-python"] == f">={named[0]}"
 
@@ -122,6 +126,21 @@ def test_the_newest_versions_that_are_tested_are_allowed():
     assert refused == []
 
 
+def test_the_conda_recipe_needs_what_pyproject_needs():
+    recipe = parsed(ROOT / "recipe" / "recipe.yaml")
+    python, *run = recipe["requirements"]["run"]
+    assert python == f"python {PROJECT['requires-python']}"
+    wanted = [Requirement(line.replace("pytorch ", "torch ")) for line in run]
+    assert wanted == [Requirement(line) for line in PROJECT["dependencies"]]
+    assert f"setuptools {PROJECT_FILE['build-system']['requires'][0].removeprefix('setuptools')}" in str(recipe)
+    assert recipe["context"]["version"] == deni.__version__
+    scripts = [f"{name} = {function}" for name, function in PROJECT["scripts"].items()]
+    assert recipe["build"]["python"]["entry_points"] == scripts
+    about = {name: recipe["about"][name] for name in ("summary", "license", "homepage", "documentation", "repository")}
+    urls = [PROJECT["urls"][name] for name in ("Homepage", "Documentation", "Source")]
+    assert list(about.values()) == [PROJECT["description"], PROJECT["license"], *urls]
+
+
 def test_every_dependency_has_a_lower_bound():
     assert {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]} <= set(lower_bounds())
 
@@ -138,7 +157,29 @@ def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
     code = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=checkout, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
-    packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    names = zipfile.ZipFile(wheel).namelist()
+    packed = {name for name in names if ".dist-info/" not in name}
     files = {path.relative_to(checkout / "src").as_posix() for path in (checkout / "src").rglob("*") if path.is_file()}
     assert packed == {name for name in files if ".egg-info/" not in name}
     assert {"deni/py.typed", "deni/report/html/page.css", "deni/data/demo/support_train.csv"} <= packed
+    (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+    check_page(zipfile.ZipFile(wheel).read(metadata).decode())
+
+
+def check_page(metadata: str) -> None:
+    """Each link of the README leads to the same file in the repository at this version, from any page."""
+    body = metadata.partition("\n\n")[2]
+    assert "Description-Content-Type: text/markdown" in metadata
+    before, after = (links(text) for text in ((ROOT / "README.md").read_text(encoding="utf-8"), body))
+    assert [link for link in after if not link.startswith("https://")] == []
+    source = re.escape(f"{PROJECT['urls']['Source']}/") + f"(?:blob|raw)/v{re.escape(deni.__version__)}/"
+    assert [re.sub(source, "", link) for link in after] == before
+    assert f"{PROJECT['urls']['Source']}/raw/v{deni.__version__}/docs/images/demo.png" in after
+
+
+def links(text: str) -> list[str]:
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inline = [child for token in tokens for child in token.children or ()]
+    return [
+        str(child.attrs.get("href") or child.attrs["src"]) for child in inline if child.type in ("link_open", "image")
+    ]

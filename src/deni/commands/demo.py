@@ -132,7 +132,7 @@ def run_demo(
         a row for each strategy, and the same as JSON values with versions.
     """
     train, _, test = demo_texts(labelled)
-    recipe = {"model": model, "epochs": EPOCHS if epochs is None else epochs}
+    recipe: dict[str, Any] = {"model": model, "epochs": EPOCHS if epochs is None else epochs}
     rows: list[Row] = []
     for strategy in strategies:
         if strategy in BASELINES:
