@@ -12,6 +12,7 @@ import click
 import pytest
 
 from deni.cli import COMMANDS, main
+from tests.helpers.access import serious
 
 ROOT = Path(__file__).parents[1]
 FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src", "object": "data"}
@@ -115,3 +116,40 @@ def test_opened_as_files_the_site_asks_for_nothing_else_and_its_search_finds_wor
     assert [each for each in asked if not each.startswith(("file:", "data:", "blob:"))] == []
     assert said == []
     context.close()
+
+
+READ = ["index", "five_minutes", "strategies/deni", "commands/train"]
+
+
+@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe_playwright_python")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_on_a_page_keeps_people_from_reading_it(chromium, site, scheme):
+    page = chromium.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    for name in READ:
+        page.goto((site / f"{name}.html").as_uri())
+        assert serious(page) == [], name
+    page.close()
+
+
+def test_axe_finds_what_is_wrong(chromium, tmp_path):
+    pytest.importorskip("axe_playwright_python", reason="needs axe_playwright_python")
+    file = tmp_path / "page.html"
+    file.write_text(
+        '<html lang="en"><title>t</title><main><h1 style="color:#ccc;background:#fff">pale</h1><img src="">'
+    )
+    page = chromium.new_page()
+    page.goto(file.as_uri())
+    assert {each.partition(":")[0] for each in serious(page)} == {"color-contrast", "image-alt"}
+    page.close()
+
+
+def test_a_page_is_read_with_the_keyboard(chromium, site):
+    page = chromium.new_page()
+    page.goto((site / "five_minutes.html").as_uri())
+    page.keyboard.press("Tab")
+    assert "md-skip" in page.evaluate("document.activeElement.className").split()
+    focused = "getComputedStyle(document.activeElement).outlineStyle"
+    page.locator("article a").nth(1).focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "solid"
+    page.close()

@@ -10,6 +10,7 @@ import pytest
 from deni.report import write_report
 from deni.study.cell import NamedSettings
 from deni.study.spec.axes import LONGEST_LABEL
+from tests.helpers.access import serious
 from tests.helpers.made import make, runs
 
 SCRIPT = "<script>alert(1)</script>"
@@ -70,6 +71,12 @@ def test_the_page_opens_without_a_request_or_an_error(opened, page_file):
     ):
         assert page.locator(f"#cards-{name} svg").count() == cards, name
     assert page.locator("#cards-seeds svg").first.locator("path[aria-roledescription=point]").count() == 18
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_on_the_page_keeps_people_from_reading_it(opened, page_file, scheme):
+    pytest.importorskip("axe_playwright_python", reason="needs axe_playwright_python")
+    assert serious(opened(page_file, scheme=scheme)) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,6 +17,7 @@ from deni.report.training import PAGE, TrainingReport, page
 from deni.report.training.summary import list_wrong_labels
 from deni.report.training.verdict import state_verdict
 from deni.tasks import TASKS
+from tests.helpers.access import serious
 from tests.helpers.tiny import toy_rows, write_csv
 
 SCRIPT = "<script>alert(1)</script>"
@@ -60,6 +61,12 @@ def test_the_page_opens_without_a_request_or_an_error_and_texts_are_text(opened,
     assert "\x1b" not in file.read_text()
     for name in (SCRIPT, HOSTILE["login"]):
         assert name not in file.read_text()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_nothing_on_the_page_keeps_people_from_reading_it(opened, hostile, width, scheme):
+    pytest.importorskip("axe_playwright_python", reason="needs axe_playwright_python")
+    assert serious(opened(hostile[0], width, scheme)) == []
 
 
 def test_the_page_shows_the_numbers_of_the_training(opened, hostile):

@@ -16,7 +16,13 @@ function framed(title, spec, datasets) {
 function embed({ chart, spec }) {
   // Errors only: a front of strategies that are all filtered away has no extent, and that is no mistake.
   const options = { logLevel: 1, renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { theme: "page", disableDefaultStyle: true } };
-  return vegaEmbed(chart, spec, options);
+  return vegaEmbed(chart, spec, options).then((drawn) => {
+    for (const marks of chart.querySelectorAll("g[role=graphics-symbol]:not([aria-label])")) {  // each mark has a name, their group none
+      marks.removeAttribute("role");
+      marks.removeAttribute("aria-roledescription");
+    }
+    return drawn;
+  });
 }
 
 function leading(text) {
