@@ -50,8 +50,6 @@ class TrainingReport:
 
     def __call__(self, done: TrainingRun) -> Mapping[str, bytes]:
         """The files that belong into the artifact."""
-        from deni.report.training.page import build_page
-
         generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
         self.summary = summarize_training(done, generator, self.command, self.model, self.baselines)
         try:
@@ -59,6 +57,8 @@ class TrainingReport:
         except InputError as error:
             self.left_out = str(error)
             return {}
+        from deni.report.training.page import build_page  # with altair, which the summary does without
+
         return {PAGE: as_utf8(build_page(self.summary, self.title))}
 
     def print_on(self, table: Table, console: Console) -> None:
