@@ -80,6 +80,10 @@ def test_the_demo_in_the_readme_is_what_a_demo_printed():
 def test_the_demo_costs_what_the_readme_says():
     rows = json.loads((BENCHMARKS / "results" / "demo.json").read_text())["rows"]
     readme = (BENCHMARKS.parent / "README.md").read_text()
+    size = json.loads((BENCHMARKS / "results" / "install_size.json").read_text())
+    download, installed = (size[name] / 1e9 for name in ("download_bytes", "installed_bytes"))
+    assert f"It downloads {download:.1f} GB (with torch for CPUs) and takes {installed:.1f} GB of disk." in readme
+    assert (download < 0.6, installed < 1.7) == (True, True)
     assert f"trained for {sum(row['seconds'] for row in rows):.0f} seconds" in readme
     assert [row["strategy"] for row in rows if row["strategy"] != "frozen" and row["member_steps"] < 40] == []
 
