@@ -29,7 +29,7 @@ recipe
 auto
 finetune
 cross_validation adaptation
-sklearn augmentation labeling distillation
+sklearn augmentation labeling distillation serving
 study
 analysis diagnose
 commands

@@ -81,6 +81,8 @@ CALLS = {
     ),
     "suggest, no labeled file": (("suggest", "model", "new.csv", "--labeled", "no.csv"), "no.csv: no such file"),
     "export, no model": (("export", "nothing", "out"), "nothing is not a folder"),
+    "serve, no model": (("serve", "nothing"), "nothing is not a folder"),
+    "serve, no token file": (("serve", "model", "--token-file", "no.txt"), "no.txt: no such file"),
     "forecast, no file": (("forecast", "missing.csv"), "missing.csv: no such file"),
     "forecast, a page that is there": (("forecast", "new.csv", "--output", "file"), "file exists"),
     "inspect, no file": (("inspect", "missing.csv"), "missing.csv: no such file"),

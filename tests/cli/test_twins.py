@@ -21,6 +21,7 @@ from deni.commands.inspect import inspect_file
 from deni.commands.models import compare_models
 from deni.commands.parts import read_parts
 from deni.commands.predict import predict_file
+from deni.commands.serve import serve
 from deni.commands.show import show_auto
 from deni.commands.strategies import show_strategies
 from deni.commands.study import damaged_cells, export_cells, merge_stores, plan_study, retry_cells, study_status
@@ -66,6 +67,7 @@ FUNCTIONS = {
     "study retry": (retry_cells,),
     "study run": (plan_study, Run),
     "study status": (study_status,),
+    "serve": (serve,),
     "suggest": (suggest_file,),
     "train": (train_file, Recipe.of),
     "tunings list": (lambda: None,),  # it prints what the classes say

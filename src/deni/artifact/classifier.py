@@ -225,7 +225,7 @@ class Classifier:
     def outputs(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """As `members`, whatever they are."""
         for at, text in enumerate(texts):
-            if why := self._why_unfit(text):
+            if why := self.why_unfit(text):
                 raise InputError(f"text {at} is {short(text)}: {why}")
         tokens = self._task.of_words
         given: list[Any] = [words_of(text) for text in texts] if tokens else list(texts)
@@ -294,7 +294,7 @@ class Classifier:
         if self._task.of_words:
             raise InputError(f"a model of {self.task} has a vector for each token, not for each text")
         for at, text in enumerate(texts):
-            if why := self._why_unfit(text):
+            if why := self.why_unfit(text):
                 raise InputError(f"text {at} is {short(text)}: {why}")
         first = 0 if self.voters is None else self.voters[0]
         order = sorted(range(len(texts)), key=lambda at: sum(map(len, texts[at])))
@@ -386,7 +386,7 @@ class Classifier:
                 found.setdefault(starts[text] + word, row * tokens + at)
         return list(found), list(found.values())
 
-    def _why_unfit(self, text: Any) -> str | None:
+    def why_unfit(self, text: Any) -> str | None:
         """The reason why this is not an input of the model; None if it is one."""
         if self._task.of_words and not isinstance(text, str):
             listed = isinstance(text, list | tuple)

@@ -27,6 +27,7 @@ COMMANDS = (
     "suggest",
     "distil",
     "export",
+    "serve",
     "strategies",
     "tunings",
     "show",

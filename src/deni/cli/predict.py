@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from deni.cli import example
-from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL
+from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL, say_selection
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.numbers import Number
@@ -16,9 +16,6 @@ from deni.errors import InputError
 from deni.inputs import check_file, check_model
 from deni.outputs import check_output
 from deni.terminal import say
-
-if TYPE_CHECKING:
-    from deni.measures import Selection
 
 
 @click.command("predict", epilog=example("deni predict model/ new.csv --output out.csv"))
@@ -80,18 +77,8 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
         **given,
         overwrite=overwrite,
         progress=True,
-        on_selection=_say_selection,
+        on_selection=say_selection,
         on_sets=lambda sets: say(sets.sentence(), err=True),
     )
     if output != "-":
         say(f"{count} texts labeled: {output}")
-
-
-def _say_selection(selection: Selection) -> None:
-    """Print where answers are given, on standard error: the output may be standard output."""
-    say(
-        f"Accuracy {selection.target:g}: answers where the confidence is above {selection.threshold:.3f}, expected for "
-        f"{100 * selection.coverage:.0f} % of the texts ({selection.answered} of {selection.texts} labeled texts, "
-        f"{selection.errors} wrong)",
-        err=True,
-    )

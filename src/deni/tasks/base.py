@@ -60,7 +60,7 @@ class Task:
         chance: `compared` of a model that always gives the same answer, where that is the same for all texts.
         uneven: what to do about classes of very different size.
         answer: the key of a prediction with what was chosen.
-        keys: the keys of a prediction.
+        prediction_types: the keys of a prediction, and the type of each.
         pipeline: the tag of a model's pipeline on the hub.
         model_is: what a model of it is, for the model card.
         outputs_are: what the C outputs are called there.
@@ -92,7 +92,7 @@ class Task:
 
     uneven: ClassVar[str] = "look at F1 of each"
     answer: ClassVar[str] = "labels"
-    keys: ClassVar[tuple[str, ...]]
+    prediction_types: ClassVar[Mapping[str, Any]] = {}
     pipeline: ClassVar[Literal["text-classification", "token-classification"]] = "text-classification"
     model_is: ClassVar[str]
     outputs_are: ClassVar[str]
@@ -100,6 +100,11 @@ class Task:
     unsure: ClassVar[str] = "Test texts with the highest predictive entropy, in nats"
     unsure_because: ClassVar[str] = "their labels may be wrong, or their classes may overlap"
     unsure_unit: ClassVar[str] = "entropy"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of a prediction."""
+        return tuple(self.prediction_types)
 
     @property
     def takes_soft(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -32,7 +32,7 @@ class MultiLabel(Task):
     metrics = ("micro_f1", "macro_f1")
     headline = "micro_f1"
     compared = best = "macro_f1"
-    keys = ("labels", "probabilities")
+    prediction_types: ClassVar = {"labels": list[str], "probabilities": dict[str, float]}
     model_is = "A classifier that gives a text none, one or several labels,"
     outputs_are = "Labels"
     examples = "labels of texts"

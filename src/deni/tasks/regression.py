@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Regression(Task):
     least = -1.0
     in_points = False
     answer = "value"
-    keys = ("value", "standard_deviation")
+    prediction_types: ClassVar = {"value": float | list[float], "standard_deviation": float | list[float]}
     model_is = "A model that gives a text a number (regression),"
     outputs_are = "Outputs"
     unsure = "Test texts on which the members' numbers are farthest apart"

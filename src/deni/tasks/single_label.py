@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class SingleLabel(Task):
     headline = compared = best = "macro_f1"
     uneven = "look at macro F1, and try --class-weights"
     answer = "label"
-    keys = ("label", "confidence", "agreement", "entropy")
+    prediction_types: ClassVar = {"label": str, "confidence": float, "agreement": float, "entropy": float}
     model_is = "A text classifier"
     outputs_are = "Classes"
 

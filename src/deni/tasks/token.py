@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -30,7 +30,13 @@ class Token(Task):
     distribution = True
     metrics = ("entity_f1", "entity_precision", "entity_recall", "accuracy")
     headline = best = "entity_f1"
-    keys = ("words", "labels", "confidences", "agreements", "entities")
+    prediction_types: ClassVar = {
+        "words": list[str],
+        "labels": list[str],
+        "confidences": list[float],
+        "agreements": list[float],
+        "entities": list[dict[str, str | int | float]],
+    }
     pipeline = "token-classification"
     model_is = "A model that labels the words of a text (token classification),"
     outputs_are = "Tags"
