@@ -10,6 +10,7 @@ import deni
 ROWS = """
 _version errors written
 outputs terminal
+hub
 inputs
 registry
 __init__ deprecation

@@ -11,7 +11,10 @@ FOLDER = "api"
 SOURCE = Path(__file__).parents[1] / "src"
 # Page -> what it is about, and the modules on it, in this order; a package stands for all modules in it.
 PAGES = {
-    "Models": ("Load, predict, export, serve; the estimator of scikit-learn.", "artifact sklearn models serving"),
+    "Models": (
+        "Load, predict, export, push, serve; the estimator of scikit-learn.",
+        "artifact sklearn models hub serving",
+    ),
     "Training": (
         "The trainer, and training from a file or from texts.",
         "training recipe finetune cross_validation adaptation distillation commands",

@@ -16,6 +16,7 @@ from deni._version import __version__ as __version__
 if TYPE_CHECKING:
     from deni.adaptation import adapt as adapt
     from deni.artifact import load as load
+    from deni.artifact import push as push
     from deni.deprecation import Renamed
     from deni.errors import InputError as InputError
     from deni.errors import SettingError as SettingError
@@ -66,6 +67,7 @@ _PUBLIC = {
     "training.trainer": "PopulationTrainer",
     "sklearn": "DeniClassifier",
     "artifact.loading": "load",
+    "artifact.publishing": "push",
     "finetune.running": "fine_tune",
     "adaptation.running": "adapt",
     "recipe": "Recipe",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deni.errors import ArtifactError, InputError
+from deni.hub.names import is_model_id
 from deni.outputs import INFO
 
 
@@ -36,6 +37,18 @@ def check_store(path: str | Path) -> None:
         raise InputError(f"{path}: no such store: check the path; `deni study run` makes one")
 
 
+def check_named_model(model: str | Path, revision: str | None = None) -> None:
+    """As `check_model`; a model of the hub is looked for when it is loaded.
+
+    Args:
+        revision: of a model of the hub, see `deni.hub.fetching.local_folder`.
+    """
+    if not is_model_id(model):
+        if revision is not None:
+            raise InputError(f"--revision is of a model of the hub, and {model} is none: omit it")
+        check_model(model)
+
+
 def check_model(folder: str | Path, files: Sequence[str] = (INFO, "config.json")) -> None:
     """Raise ArtifactError where a folder is missing, or has no trained model.
 
@@ -44,9 +57,18 @@ def check_model(folder: str | Path, files: Sequence[str] = (INFO, "config.json")
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
-        raise ArtifactError(f"{folder} is not a folder: give the folder that `deni train --output` wrote")
+        raise ArtifactError(
+            f"{folder} is not a folder: give the folder that `deni train --output` wrote{_or_a_hub_id(folder)}"
+        )
     if not any((folder / name).is_file() for name in files):
         raise ArtifactError(f"{folder} has no {INFO}{_hint(folder)}")
+
+
+def _or_a_hub_id(folder: Path) -> str:
+    """What else a missing folder may be meant as."""
+    if len(folder.parts) != 2 or not os.path.exists(folder.parent):
+        return ""
+    return f" (the hub is not asked, since there is a folder {folder.parent})"
 
 
 def _hint(folder: Path) -> str:

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from deni.artifact import export
+from deni.artifact import export, push
 from deni.augmentation import AUGMENTERS
 from deni.baselines import BASELINES
 from deni.cli import COMMANDS, main
@@ -56,6 +56,7 @@ FUNCTIONS = {
     "forecast": (forecast_file, Recipe.of),
     "inspect": (inspect_file,),
     "predict": (predict_file,),
+    "push": (push,),
     "report": (write_report,),
     "models": (compare_models, Recipe.of),
     "show auto": (show_auto, Recipe.of),

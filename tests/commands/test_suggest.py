@@ -86,7 +86,7 @@ def test_what_cannot_be_is_one_line_and_code_2(pool, tmp_path, monkeypatch, word
 def test_one_model_of_numbers_is_refused_before_anything_is_written(pool, tmp_path, monkeypatch):
     classifier = load(ARTIFACTS / "regression", "cpu")
     classifier.voters = [0]
-    monkeypatch.setattr("deni.commands.suggest.load", lambda *_: classifier)
+    monkeypatch.setattr("deni.commands.suggest.load", lambda *_, **__: classifier)
     with pytest.raises(InputError, match="one model of numbers does not tell how sure it is"):
         suggest_file(ARTIFACTS / "regression", pool, tmp_path / "next.csv")
     assert not (tmp_path / "next.csv").exists()

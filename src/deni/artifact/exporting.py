@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deni.artifact.calibration import fold_temperature, temperature_to_fold
 from deni.artifact.classifier import Classifier
 from deni.artifact.encoder_modules import why_no_modules, write_modules
-from deni.artifact.loading import load, read_info
+from deni.artifact.loading import load
 from deni.artifact.onnx.extra import check_packages
 from deni.artifact.onnx.writing import PACKAGES, GraphExport, work_folder
 from deni.errors import InputError
@@ -42,11 +42,12 @@ def export(
     calibrated: bool = True,
     int8: bool = False,
     mean: bool = False,
+    revision: str | None = None,
 ) -> list[Path]:
     """Write an artifact as ordinary transformers models, PEFT adapters, a model of sentence-transformers, or ONNX.
 
     Args:
-        folder: the artifact.
+        folder: the artifact, as `deni.load` takes it.
         out: the folder to write; with `members` it gets a folder for each member.
         how: `single`: the mean of the members; `members`: each of them; `sentence-transformers`: the mean as a folder
             that `SentenceTransformer` of that package loads, whose `encode` returns the logits; `onnx`: the vote of the
@@ -57,6 +58,7 @@ def export(
         calibrated: whether the output layer is divided by the temperature, where the artifact has one of that model.
         int8: with `onnx`: the weights that the members share in int8.
         mean: with `onnx`: the mean of the members as one model, in place of their vote.
+        revision: of a model of the hub, see `deni.load`.
 
     Returns:
         the folders of the models.
@@ -80,7 +82,7 @@ def export(
     if graph:
         check_packages("--as onnx", *PACKAGES)
     check_folder(out, overwrite, [folder])
-    classifier = load(folder, "cpu" if graph else device)
+    classifier = load(folder, "cpu" if graph else device, revision=revision)
     population = classifier.population
     if hasattr(population.model, "adapters_config"):
         raise InputError(
@@ -89,7 +91,7 @@ def export(
         )
     of_members = mean_of_products if merge_lora == "product" else mean_of_members
     if graph:
-        return [_export_graph(classifier, Path(folder), out, of_members if mean else None, int8, calibrated, overwrite)]
+        return [_export_graph(classifier, classifier.source or Path(folder), out, of_members if mean else None, int8, calibrated, overwrite)]
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
@@ -121,7 +123,7 @@ def export(
             for name, values in models.items():
                 model = population.copy_of(values)
                 fold_temperature(model, temperature)
-                _export_one(model, target / name, adapter, Path(folder), classifier.tokenizer)
+                _export_one(model, target / name, adapter, classifier)
                 classifier.tokenizer.save_pretrained(target / name)
         write_list(target)
 
@@ -172,16 +174,16 @@ def _check_pooling(model: nn.Module, folder: str | Path, tokenizer: Any, adapter
         raise InputError(f"{folder} has {way}, which {what} does not do: {instead}")
 
 
-def _export_one(model: nn.Module, target: Path, adapter: bool, folder: Path, tokenizer: Any) -> None:
+def _export_one(model: nn.Module, target: Path, adapter: bool, classifier: Classifier) -> None:
     config: Any = config_of(model)
     if (pooling := pooling_of(model)) is not None:
-        for name, value in (says(pooling, config, tokenizer.padding_side) or {}).items():
+        for name, value in (says(pooling, config, classifier.tokenizer.padding_side) or {}).items():
             setattr(config, name, value)
         detach(model)
     if adapter:
         from deni.models.loading import MINILM
 
-        base = read_info(folder).get("recipe", {}).get("model")
+        base = classifier.info.get("recipe", {}).get("model")
         for config in with_peft(model).peft_config.values():
             # PEFT writes the artifact's folder, which is not the base model; a Hub id works on other machines, too.
             config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path

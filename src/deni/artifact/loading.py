@@ -23,6 +23,7 @@ from deni.engine.active_tokens import activate
 from deni.engine.fold import trainable_slots
 from deni.engine.layers import Unstackable
 from deni.errors import ArtifactError, InputError, SettingError, short
+from deni.hub.fetching import local_folder
 from deni.inputs import check_model
 from deni.models.devices import find_device
 from deni.models.hugging_face import config_of
@@ -66,19 +67,22 @@ def load(
     model_init: Callable[[], nn.Module] | None = None,
     tokenizer: PreTrainedTokenizerBase | None = None,
     calibrated: bool = True,
+    revision: str | None = None,
 ) -> Classifier:
     """Load an artifact, its ONNX graph, or an ordinary model of transformers that classifies.
 
     Code from the folder is never run.
 
     Args:
-        folder: what `save` or `export` wrote, or another folder with a model for sequence or token classification.
+        folder: what `save` or `export` wrote, or another folder with a model for sequence or token classification; or
+            such a model of the hub, `user/name` or `user/name@revision`. A folder that is here comes first.
         device: where to compute, see `deni.models.devices.find_device`; None for a GPU if there is one.
         dtype: of the weights; None as they were trained.
         model_init: makes the model, where that is one of the user's own, whose class no folder holds; the weights are
             those of the artifact.
         tokenizer: of the model, where it was saved without one.
         calibrated: whether its probabilities are calibrated, where it was trained so that they can be.
+        revision: a branch, a tag or a commit of a model of the hub.
 
     Raises:
         ArtifactError: a folder that is not an artifact, is damaged, was written by a later version, or needs
@@ -86,7 +90,8 @@ def load(
 
     Example: `deni.load("model/")("where is my parcel")`.
     """
-    folder, target = Path(folder), find_device(device)
+    target = find_device(device)
+    folder = local_folder(folder, revision)
     if is_plain(folder):
         return load_plain(folder, target, dtype)
     info = read_info(folder)

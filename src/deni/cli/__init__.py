@@ -27,6 +27,7 @@ COMMANDS = (
     "suggest",
     "distil",
     "export",
+    "push",
     "serve",
     "strategies",
     "tunings",

@@ -11,7 +11,7 @@ from deni.cli import example
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
 from deni.data import check_data
-from deni.inputs import check_model, check_store
+from deni.inputs import check_named_model, check_store
 from deni.outputs import check_output
 from deni.terminal import console, say
 
@@ -49,14 +49,14 @@ def command(
 ) -> None:
     """Show which answers change from MODEL_A to MODEL_B.
 
-    FILE has labels or not; it may be - for standard input, or a dataset as in `deni train`. With labels it is tested
-    whether MODEL_B is better. What another seed would change is measured by members or folds of the models, or by a
-    study.
+    The models are folders, or user/name of the hub; user/name@v1 is its revision v1. FILE has labels or not; it may be
+    - for standard input, or a dataset as in `deni train`. With labels it is tested whether MODEL_B is better. What
+    another seed would change is measured by members or folds of the models, or by a study.
     """
     if output is not None:
         check_output(output, overwrite, inputs=[file, model_a, model_b, study])
-    check_model(model_a)
-    check_model(model_b)
+    check_named_model(model_a)
+    check_named_model(model_b)
     check_data(file)
     if study is not None:
         check_store(study)

@@ -19,7 +19,7 @@ from deni.cli.options.fields import complete
 from deni.cli.options.groups import GroupedCommand
 from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.data import check_data
-from deni.inputs import check_file, check_model, check_pretrained
+from deni.inputs import check_file, check_named_model, check_pretrained
 from deni.outputs import check_folder
 from deni.strategies import STRATEGIES
 from deni.terminal import console, say
@@ -104,7 +104,7 @@ def command(teacher: str, texts: str, output: str, overwrite: bool, as_json: boo
     """
     read = [texts, *(given[name] for name in ("labeled", "test", "dev", "augmented", "model"))]
     check_folder(output, overwrite, [teacher, *read])
-    check_model(teacher)
+    check_named_model(teacher)
     check_data(texts)
     for name in ("labeled", "test", "dev", "augmented"):
         check_file(given[name])

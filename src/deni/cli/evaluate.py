@@ -10,8 +10,9 @@ from deni.cli import example
 from deni.cli.options.calibration import CALIBRATED
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.hub import REVISION
 from deni.data import check_data
-from deni.inputs import check_model
+from deni.inputs import check_named_model
 from deni.terminal import console, say
 
 
@@ -19,22 +20,26 @@ from deni.terminal import console, say
 @click.argument("model")
 @click.argument("file")
 @data_options
+@REVISION
 @DEVICE
 @CALIBRATED
 @LABEL
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(model: str, file: str, calibrated: bool, as_json: bool, **columns: str | None) -> None:
+def command(
+    model: str, file: str, calibrated: bool, revision: str | None, as_json: bool, **columns: str | None
+) -> None:
     """Measure MODEL on the labeled texts of FILE.
 
-    FILE may be - for standard input, the name of a dataset, or user/dataset of the hub.
+    MODEL is a folder or user/name of the hub. FILE may be - for standard input, the name of a dataset, or user/dataset
+    of the hub.
     """
-    check_model(model)
+    check_named_model(model, revision)
     check_data(file)
     from rich.table import Table
 
     from deni.commands.evaluate import evaluate_file
 
-    result = evaluate_file(model, file, **columns, calibrated=calibrated, progress=True)
+    result = evaluate_file(model, file, **columns, calibrated=calibrated, revision=revision, progress=True)
     if as_json:
         say(json.dumps(result, indent=1, ensure_ascii=False))
         return

@@ -7,7 +7,8 @@ import click
 from deni.cli import example
 from deni.cli.options.calibration import CALIBRATED
 from deni.cli.options.choice import Choice
-from deni.inputs import check_model
+from deni.cli.options.hub import REVISION
+from deni.inputs import check_named_model
 from deni.outputs import check_folder
 from deni.terminal import say
 
@@ -37,6 +38,7 @@ from deni.terminal import say
 @click.option("--int8", is_flag=True, help="With --as onnx: the weights that the members share in int8.")
 @click.option("--mean", is_flag=True, help="With --as onnx: the mean of the members in place of their vote.")
 @CALIBRATED
+@REVISION
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 def command(
     model: str,
@@ -48,6 +50,7 @@ def command(
     int8: bool,
     mean: bool,
     calibrated: bool,
+    revision: str | None,
     overwrite: bool,
 ) -> None:
     """Write MODEL to OUT as folders that load without deni.
@@ -58,7 +61,7 @@ def command(
     is in its output, so that the softmax of the logits is calibrated.
     """
     check_folder(out, overwrite, [model])
-    check_model(model)
+    check_named_model(model, revision)
     from transformers.utils.logging import disable_progress_bar
 
     from deni.artifact import export
@@ -75,6 +78,7 @@ def command(
         calibrated,
         int8,
         mean,
+        revision,
     )
     for folder in folders:
         say(folder)

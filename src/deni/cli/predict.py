@@ -10,10 +10,11 @@ from deni.cli import example
 from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL, say_selection
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.hub import REVISION
 from deni.cli.options.numbers import Number
 from deni.data import check_data
 from deni.errors import InputError
-from deni.inputs import check_file, check_model
+from deni.inputs import check_file, check_named_model
 from deni.outputs import check_output
 from deni.terminal import say
 
@@ -43,9 +44,10 @@ from deni.terminal import say
 @CALIBRATION_LABEL
 @CALIBRATED
 @click.option("--scope", is_flag=True, help="Add out_of_scope: how unlike the labeled texts a text is, from 0 to 100.")
+@REVISION
 @DEVICE
 def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -> None:
-    """Label the texts of FILE with MODEL.
+    """Label the texts of FILE with MODEL, a folder or user/name of the hub.
 
     The output has label, confidence, agreement of the members and entropy. FILE may be - for standard input, or a
     dataset as in `deni train`.
@@ -62,7 +64,7 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
     """
     read = [file, model, given["calibration"]]
     check_output(output, overwrite, words=True, inputs=read)  # before seconds of imports, as the rest
-    check_model(model)
+    check_named_model(model, given["revision"])
     check_data(file)
     check_file(given["calibration"])
     for name, usual in (("accuracy", 0.95), ("sets", 0.9)):

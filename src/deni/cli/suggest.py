@@ -7,9 +7,10 @@ import click
 from deni.cli import example
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
+from deni.cli.options.hub import REVISION
 from deni.cli.options.numbers import COUNT
 from deni.data import check_data
-from deni.inputs import check_model
+from deni.inputs import check_named_model
 from deni.outputs import check_output
 from deni.terminal import say
 
@@ -32,6 +33,7 @@ from deni.terminal import say
 @click.option("--apart", metavar="FILE", help="File for the texts that are left out, each with why.")
 @click.option("--overwrite", is_flag=True, help="Replace the output files.")
 @data_options
+@REVISION
 @DEVICE
 def command(
     model: str,
@@ -48,12 +50,12 @@ def command(
     They are texts about which MODEL is unsure, and which differ from each other. The output has the columns of POOL,
     and rank, score (1 for what MODEL cannot decide, 0 for what it is sure of) and why.
 
-    POOL may be - for standard input, or a dataset as in `deni train`.
+    MODEL is a folder or user/name of the hub. POOL may be - for standard input, or a dataset as in `deni train`.
     """
     for each in (output, apart):  # before seconds of imports, as the rest
         if each is not None:
             check_output(each, overwrite, inputs=[pool, model, labeled])
-    check_model(model)
+    check_named_model(model, columns["revision"])
     check_data(pool, labeled)
     from deni.commands.suggest import suggest_file
     from deni.tasks.remarks import many

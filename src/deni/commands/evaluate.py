@@ -21,6 +21,7 @@ def evaluate_file(
     label_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    revision: str | None = None,
     device: str | None = None,
     calibrated: bool = True,
     progress: bool = False,
@@ -32,13 +33,14 @@ def evaluate_file(
 
     Args:
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
+        revision: of a model of the hub, see `deni.load`.
         device: where to compute, see `deni.models.devices.find_device`.
         calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
 
     Raises:
         InputError: a label that training never saw, or a file that cannot be read.
     """
-    classifier = load(model, device, calibrated=calibrated)
+    classifier = load(model, device, calibrated=calibrated, revision=revision)
     classifier.progress = progress
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns)

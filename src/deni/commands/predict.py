@@ -35,6 +35,7 @@ def predict_file(
     label_column: str | None = None,
     calibrated: bool = True,
     scope: bool = False,
+    revision: str | None = None,
     device: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -60,6 +61,7 @@ def predict_file(
             out-of-fold predictions; `label_column` is its column of labels.
         calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
         scope: add `out_of_scope`: how unlike the labeled texts each text is, see `deni.artifact.Classifier.scope`.
+        revision: of a model of the hub, see `deni.load`.
         device: where to compute, see `deni.models.devices.find_device`.
         on_selection, on_sets: called before the texts are predicted, with where answers are given, and with what sets
             promise.
@@ -79,7 +81,7 @@ def predict_file(
         raise InputError("standard input cannot be both the texts and the file of --calibration: name one of them")
     if label_column is not None and calibration is None:
         raise InputError("--label-column is of the file of --calibration: omit it")
-    classifier = load(model, device, calibrated=calibrated)
+    classifier = load(model, device, calibrated=calibrated, revision=revision)
     classifier.progress = progress
     check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=read)
     if scope:

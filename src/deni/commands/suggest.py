@@ -47,6 +47,7 @@ def suggest_file(
     text_pair_column: str | None = None,
     split: str | None = None,
     config_name: str | None = None,
+    revision: str | None = None,
     device: str | None = None,
     overwrite: bool = False,
     progress: bool = False,
@@ -62,6 +63,7 @@ def suggest_file(
         labeled: the texts that the model was trained on, with the same columns: texts of the pool that repeat them are
             left out. What an artifact trained with cross-validation was trained on is left out without it.
         apart: a file for the texts that are left out, each with why; None for none.
+        revision: of a model of the hub, see `deni.load`.
         device: where to compute, see `deni.models.devices.find_device`.
 
     Raises:
@@ -73,7 +75,7 @@ def suggest_file(
             check_output(each, overwrite, inputs=inputs)
     if apart is not None and Path(apart).absolute() == Path(output).absolute():
         raise InputError(f"{apart}: --output and --apart name the same file: name two")
-    classifier = load(model, device)
+    classifier = load(model, device, revision=revision)
     classifier.progress = progress
     columns = {"text_column": text_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, pool, text_pair_column, **columns, labels=False)
@@ -86,7 +88,7 @@ def suggest_file(
     known = None
     if labeled is not None:
         known = read_for_model(classifier, labeled, text_pair_column, text_column=text_column, labels=False)
-    kept = None if classifier.info.get("plain") else read_out_of_fold(model)
+    kept = None if classifier.info.get("plain") else read_out_of_fold(classifier.source or model)
     found = suggest(classifier, texts, n, known, () if kept is None else kept.digests)
     new = {"rank": range(1, len(found.rows) + 1), "score": found.scores, "why": found.why}
     write_table(_written(texts, found.rows, new, output), output, overwrite, kept="the table is")

@@ -57,6 +57,7 @@ from deni.training.heads import without_vote
 from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
+from deni.training.pushing import push_trained
 from deni.training.runs import FreshModels, RunSeeds, populate
 from deni.training.saving import Artifacts, before_fork, cut_at, origin_of, save_checkpoint, save_trained
 from deni.training.seed_metrics import follow_seeds
@@ -464,6 +465,11 @@ class PopulationTrainer(Trainer):
         if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
             save_trained(self, folder_of(self.args))  # Trainer copies files of its own names
         super()._push_from_checkpoint(checkpoint_folder)
+
+    def push_to_hub(self, *args: Any, **options: Any) -> Any:
+        """Push the artifact with a model card, see `deni.training.pushing`; as Trainer if predictions have no vote."""
+        push = partial(push_trained, self) if self.ballots.task.known() else super().push_to_hub
+        return push(*args, **options)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
