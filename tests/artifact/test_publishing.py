@@ -17,6 +17,7 @@ import deni
 from deni.artifact import OutOfFold, digests_of, export, push
 from deni.cli import main
 from deni.errors import ArtifactError, InputError, SettingError
+from deni.hub.fetching import local_folder
 from deni.hub.names import hub_id
 from tests.helpers.hub_client import TOKENS, client_of
 from tests.helpers.hub_server import Hub, Model
@@ -122,7 +123,7 @@ def test_a_single_model_is_read_by_transformers_and_by_its_name(hub, artifact, t
     push(tmp_path / "one", NAME)
     (expected,) = np.exp(deni.load(tmp_path / "one", "cpu").votes(TEXTS[:1]))
     assert np.array_equal(np.exp(deni.load(NAME, "cpu").votes(TEXTS[:1])[0]), expected)
-    found = pipeline("text-classification", NAME, device="cpu", top_k=None)(TEXTS[0])
+    (found,) = pipeline("text-classification", NAME, device="cpu", top_k=None)([TEXTS[0]])
     scores = {each["label"]: each["score"] for each in found}
     assert [scores[label] for label in ("billing", "delivery", "login")] == pytest.approx(expected, abs=1e-6)
     card = ModelCard(hub.files(NAME)["README.md"].decode())
@@ -149,7 +150,7 @@ def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, m
     exec(code, scope)  # as the card says
     assert type(scope["model"]).__name__ == "PeftModelForSequenceClassification"
     assert scope["AutoPeftModelForSequenceClassification"] is AutoPeftModelForSequenceClassification
-    tokens = AutoTokenizer.from_pretrained(NAME)(TEXTS, padding=True, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(local_folder(NAME))(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = scope["model"].eval()(**tokens).logits
     assert torch.allclose(logits.log_softmax(-1), torch.tensor(deni.load(source, "cpu").votes(TEXTS)), atol=1e-5)

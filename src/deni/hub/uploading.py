@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitInfo
 
 LARGE = 2**20  # bytes from which on a file is uploaded by itself, so that it can be seen how far an upload is
-PICKLES = ("training_args.bin",)  # of `transformers.Trainer`, with the token in it
+# What earlier pushes may have left: a pickle of `transformers.Trainer`, with the token in it, and a page with texts.
+REMOVED = ("training_args.bin", "report.html")
 
 
 def upload(
@@ -79,5 +80,5 @@ def upload(
 
 
 def _is_of_a_model(path: str) -> bool:
-    """Whether a file of an earlier push would be read with the new ones, or is a pickle: the commit removes it."""
-    return "/" not in path and (path in PICKLES or any(fnmatch(path, pattern) for pattern in FILES))
+    """Whether a file of an earlier push would be read with the new ones, or should not be there at all."""
+    return "/" not in path and (path in REMOVED or any(fnmatch(path, pattern) for pattern in FILES))
