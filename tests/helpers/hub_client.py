@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download
 
 from tests.helpers.hub_server import Hub, HubServer
 
@@ -32,7 +32,9 @@ def client_of(hub: Hub, cache: Path, monkeypatch: Any, token: str | None = "hf_w
 def point_to(url: str, cache: Path, patch: Any) -> None:
     """Have the client ask another server, without waiting before it asks again."""
     patch.setattr(constants, "ENDPOINT", url)
-    patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    for module in (constants, file_download):  # version 0 of the latter has a copy
+        template = url + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))

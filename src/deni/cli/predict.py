@@ -47,10 +47,10 @@ from deni.terminal import say
 @REVISION
 @DEVICE
 def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -> None:
-    """Label the texts of FILE with MODEL, a folder or user/name of the hub.
+    """Label the texts of FILE with MODEL.
 
-    The output has label, confidence, agreement of the members and entropy. FILE may be - for standard input, or a
-    dataset as in `deni train`.
+    The output has label, confidence, agreement of the members and entropy. MODEL is a folder, or user/name of the hub.
+    FILE may be - for standard input, or a dataset as in `deni train`.
 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
