@@ -36,6 +36,7 @@ def point_to(url: str, cache: Path, patch: Any) -> None:
         template = url + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr("transformers.utils.hub._is_offline_mode", False, raising=False)  # a copy of transformers 4
     patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     patch.setattr(constants, "HF_HUB_CACHE", str(cache))
     patch.setattr(constants, "HF_TOKEN_PATH", str(cache / "no token"))

@@ -103,6 +103,13 @@ def push(trainer: Trainer, checkpoint: str) -> None:
     trainer._push_from_checkpoint(checkpoint)
 
 
+def announce_push(trainer: Trainer) -> None:
+    """Tell the callbacks that a push begins; those of transformers 4 have no such event."""
+    begin = getattr(trainer.callback_handler, "on_push_begin", None)
+    if begin is not None:
+        begin(trainer.args, trainer.state, trainer.control)
+
+
 @contextmanager
 def writing_to(
     trainer: Trainer, folder: str, guarded: Callable[[Callable[..., Any]], Callable[..., None]]

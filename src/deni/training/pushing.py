@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deni.errors import SettingError
 from deni.hub.failures import check_online, pushing
-from deni.training.compat import folder_of
+from deni.training.compat import announce_push, folder_of
 
 if TYPE_CHECKING:
     from deni.training.trainer import PopulationTrainer
@@ -42,7 +42,7 @@ def push_trained(
     if isinstance(about.get("language"), str):
         about["language"] = [about["language"]]
     check_online(args.hub_model_id or "the model")
-    trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
+    announce_push(trainer)
     trainer.save_model()
     if not trainer.is_world_process_zero():
         return None
