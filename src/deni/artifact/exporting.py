@@ -91,7 +91,17 @@ def export(
         )
     of_members = mean_of_products if merge_lora == "product" else mean_of_members
     if graph:
-        return [_export_graph(classifier, classifier.source or Path(folder), out, of_members if mean else None, int8, calibrated, overwrite)]
+        return [
+            _export_graph(
+                classifier,
+                classifier.source or Path(folder),
+                out,
+                of_members if mean else None,
+                int8,
+                calibrated,
+                overwrite,
+            )
+        ]
     if adapter and not hasattr(population.model, "peft_config"):
         raise InputError(f"{folder} is fully fine-tuned and has no adapter: omit --adapter")
     if not adapter and hasattr(population.model, "peft_config") and not hasattr(population.model, "merge_and_unload"):
