@@ -11,7 +11,7 @@ from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LA
 from deni.cli.options.device import DEVICE
 from deni.cli.options.numbers import COUNT, Number
 from deni.errors import InputError
-from deni.inputs import check_file, check_model
+from deni.inputs import check_file, check_named_model
 from deni.serving.extra import check_extra
 from deni.serving.limits import Limits
 from deni.terminal import say
@@ -67,7 +67,7 @@ def command(model: str, **given: Any) -> None:
     the command line, which others can see.
     """
     check_extra()  # before seconds of imports, as the rest
-    check_model(model)
+    check_named_model(model)
     for each in (given["token_file"], given["calibration"]):
         check_file(each)
     if given["accuracy"] is not None and not 0 < given["accuracy"] < 1:
