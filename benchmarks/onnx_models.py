@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import environment
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CONFIG_MAPPING, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -29,14 +30,13 @@ from deni.models.architectures import HEADS, auto_class
 from deni.models.pairs import encode_separately
 from deni.models.pooling import Pooling, attach
 from deni.population import Population
-from deni.provenance import versions
 from deni.randomness import Sources, generator, global_generators
 from deni.tuning import make_tuning
 
 SIZES = {
     "vocab_size": 60,
     "hidden_size": 32,
-    "num_hidden_layers": 2,
+    "num_hidden_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 48,
     "max_position_embeddings": 40,
@@ -46,12 +46,12 @@ SIZES = {
 }
 OWN: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
+    "distilbert": {"dim": 32, "n_layers": 1, "n_heads": 4, "hidden_dim": 48},
     "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
     "deberta-v2": {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8},
     "electra": {"embedding_size": 16},
     "gemma": {"head_dim": 8, "num_key_value_heads": 2},
-    "gpt2": {"n_inner": 48, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 4},
+    "gpt2": {"n_inner": 48, "n_positions": 40, "n_embd": 32, "n_layer": 1, "n_head": 4},
     "llama": {"num_key_value_heads": 2},
     "mistral": {"head_dim": 8, "num_key_value_heads": 2},
     "modernbert": {"cls_token_id": 2, "sep_token_id": 3},
@@ -61,6 +61,8 @@ OWN: dict[str, dict[str, Any]] = {
 }
 DECODERS = ("gemma", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3")
 SMALL: dict[str, dict[str, Any]] = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
+# Which members training computes one after another (docs/models.md), by architecture: with these tunings.
+LOOP = {"deberta": ("full", "lora"), "deberta-v2": ("full", "lora"), "mpnet": ("full",), "opt": ("full", "lora")}
 WORDS = [f"w{at}" for at in range(50)]
 MEMBERS = 3
 
@@ -114,7 +116,7 @@ def artifact(
     population.module.eval()
     info = {
         "vote": {"combine": combine},
-        "engine": "stacked",
+        "engine": "loop" if tuning in LOOP.get(architecture, ()) else "stacked",
         "task": task,
         "max_length": 16,
         "padding": "longest",
@@ -178,12 +180,12 @@ CASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "numbers": ("distilbert", {"task": "regression"}),
     "ordered classes": ("bert", {"task": "ordinal"}),
     "words": ("bert", {"task": "token"}),
-    "words, decoder": ("qwen2", {"task": "token"}),
+    "words of a decoder": ("qwen2", {"task": "token"}),
     "pairs": ("roberta", {"pairs": "cross"}),
-    "pairs, encoded separately": ("bert", {"pairs": "bi", "pooling": "mean"}),
+    "pairs encoded separately": ("bert", {"pairs": "bi", "pooling": "mean"}),
     "hard vote": ("electra", {"combine": "hard", "temperature": None}),
-    "full members, deberta-v2": ("deberta-v2", {"tuning": "full"}),
-    "full members, llama": ("llama", {"tuning": "full"}),
+    "full members of deberta-v2": ("deberta-v2", {"tuning": "full"}),
+    "full members of llama": ("llama", {"tuning": "full"}),
 }
 
 
@@ -214,8 +216,7 @@ def main() -> None:
         cases[name] = row
         if arguments.output:
             content = {
-                "command": "python benchmarks/onnx_models.py --output benchmarks/results/onnx_models.json",
-                "versions": versions(),
+                **environment(),
                 "cases": {each: cases[each] for each in CASES if each in cases},
             }
             arguments.output.write_text(f"{json.dumps(content, indent=1)}\n")

@@ -513,6 +513,27 @@ def abstention(result: dict[str, Any]) -> str:
 
 
 # Which tables are on which page; each is of the result of its own name.
+def onnx_models(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| what | architecture | tuning | form | largest difference |"]
+    lines.append("| --- | --- | --- | --- | ---: |")
+    for name, row in result["cases"].items():
+        what = "one class" if name == row["architecture"] else name
+        outcome = f"{row['form']} | {max(row['differences'].values()):.0e}"
+        lines.append(f"| {what} | {row['architecture']} | {row.get('tuning', 'lora')} | {outcome} |")
+    return "\n".join(lines)
+
+
+def onnx_int8(result: dict[str, Any]) -> str:
+    lines = [where(result), ""]
+    lines.append("| dataset | test texts | PyTorch | ONNX | int8 | labels that int8 changes | MB, ONNX | MB, int8 |")
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for name, row in result["datasets"].items():
+        scores = " | ".join(f"{100 * row['macro_f1'][form]:.2f}" for form in ("torch", "onnx", "int8"))
+        sizes = " | ".join(f"{row['bytes'][form] / 1e6:.0f}" for form in ("onnx", "int8"))
+        lines.append(f"| {name} | {row['test']} | {scores} | {row['changed_labels']} | {sizes} |")
+    return "\n".join(lines)
+
+
 PAGES = {
     HERE / "README.md": (
         member_step,
@@ -537,8 +558,10 @@ PAGES = {
         cluster,
         kills_of_commands,
         fuzz,
+        onnx_int8,
         startup,
     ),
+    HERE.parent / "docs" / "onnx.md": (onnx_models, onnx_int8),
     HERE.parent / "docs" / "forecast.md": (forecast,),
     HERE.parent / "docs" / "calibration.md": (calibration,),
     HERE.parent / "docs" / "strategies" / "contrastive.md": (few_shot,),

@@ -9,6 +9,7 @@ import pytest
 
 from deni.commands.demo import EPOCHS, LABELED, LABELS
 from deni.measures.folds import WIDENED
+from deni.models.architectures import HEADS
 from deni.tuning import TUNINGS
 from scripts.demo_texts.choose import TASKS
 
@@ -57,6 +58,23 @@ def test_default_learning_rates_are_the_chosen_ones():
     assert chosen.keys() <= TUNINGS.keys()
     for name, tuning in TUNINGS.items():  # those that no benchmark compared have the paper's
         assert tuning.learning_rate == chosen.get(name, tuning.paper_learning_rate)
+
+
+def test_every_architecture_has_a_graph_that_predicts_the_same():
+    cases = json.loads((BENCHMARKS / "results" / "onnx_models.json").read_text())["cases"]
+    assert {row["architecture"] for row in cases.values()} == set(HEADS)
+    for name, row in cases.items():
+        assert max(row["differences"].values()) < 1e-4 < row["members_differ_by"], name
+
+
+def test_a_graph_scores_as_its_artifact_and_int8_is_measured_on_two_datasets():
+    datasets = json.loads((BENCHMARKS / "results" / "onnx_int8.json").read_text())["datasets"]
+    assert len(datasets) == 2
+    for row in datasets.values():
+        f1 = row["macro_f1"]
+        assert abs(f1["onnx"] - f1["torch"]) < 1e-9
+        assert abs(f1["int8"] - f1["torch"]) < 0.02  # more than that would be a fault, not rounding
+        assert row["bytes"]["int8"] < 0.7 * row["bytes"]["onnx"]
 
 
 def test_the_demo_in_the_readme_is_what_a_demo_printed():

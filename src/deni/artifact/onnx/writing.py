@@ -56,11 +56,6 @@ class Source:
     values: Mapping[str, Tensor]
     forms: tuple[Form, ...]
 
-    @property
-    def members(self) -> int:
-        """M."""
-        return len(next(iter(self.values.values()))) if self.values else 1
-
     def base(self) -> list[Tensor]:
         """The matrices of the encoder that all members share."""
         named = encoder_of(self.model).named_parameters()
@@ -115,6 +110,8 @@ class GraphExport:
                 with _quiet(), torch.no_grad():
                     self._convert(graph, batches[0], source)
                 found = [self._computed(batch) for batch in batches]
+            except (MemoryError, OSError):  # of the machine, not of the model
+                raise
             except Unstackable as error:
                 why = str(error)
                 continue
