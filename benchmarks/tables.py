@@ -77,6 +77,26 @@ def startup(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def serving(result: dict[str, Any]) -> str:
+    loss = "lost none" if not result["lost"] else f"lost {result['lost']}"
+    return "\n".join(
+        [
+            where(result),
+            "",
+            f"{result['clients']} clients, each with a text of {result['words']} words at a time, for "
+            f"{result['seconds']:g} s; the load average of the machine, clients included, was {result['load_average']}.",
+            "",
+            "| requests a second | p50, ms | p99, ms | texts a batch | refused |",
+            "| ---: | ---: | ---: | ---: | ---: |",
+            f"| {result['throughput']} | {result['p50_ms']} | {result['p99_ms']} | {result['texts_a_batch']} | "
+            f"{result['failed']} |",
+            "",
+            f"SIGTERM under this load {loss}: {result['answered_after_sigterm']} requests were answered after it, and "
+            f"the server ended within {result['stop_seconds']} s.",
+        ]
+    )
+
+
 def interval_coverage(result: dict[str, Any]) -> str:
     lines = [
         where(result),
@@ -560,6 +580,7 @@ PAGES = {
         fuzz,
         onnx_int8,
         startup,
+        serving,
     ),
     HERE.parent / "docs" / "onnx.md": (onnx_models, onnx_int8),
     HERE.parent / "docs" / "forecast.md": (forecast,),
