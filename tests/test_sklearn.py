@@ -1,9 +1,12 @@
+import json
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import f1_score
@@ -15,6 +18,7 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+import deni
 from deni.errors import TrainingDivergedError
 from deni.sklearn import DeniClassifier, as_texts
 from deni.strategies import DENI
@@ -40,8 +44,8 @@ class Worded(DeniClassifier):
         tags.input_tags.two_d_array, tags.input_tags.one_d_array = True, False
         return tags
 
-    def fit(self, X, y):
-        return super().fit(worded(X), y)
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(worded(X), y, sample_weight)
 
     def predict_log_proba(self, X):
         return super().predict_log_proba(worded(X))
@@ -79,7 +83,7 @@ def fitted(estimator):
 
 @pytest.mark.slow
 def test_scikit_learns_own_checks_pass_but_for_those_in_the_docstring(folder):
-    estimator = Worded(folder, "default", epochs=1)
+    estimator = Worded(folder, "default", epochs=1, learning_rate=3e-3)
     results = check_estimator(estimator, expected_failed_checks=OTHERS, on_fail=None, on_skip=None)
     assert [(each["check_name"], each["exception"]) for each in results if each["status"] == "failed"] == []
     assert {each["check_name"] for each in results if each["status"] == "xfail"} == OTHERS.keys()
@@ -124,6 +128,85 @@ def test_a_pickled_estimator_predicts_the_same(fitted):
     assert np.array_equal(loaded.predict_proba(TEXTS), fitted.predict_proba(TEXTS))
     assert np.array_equal(pickle.loads(pickle.dumps(loaded)).predict_proba(TEXTS), fitted.predict_proba(TEXTS))
     np.testing.assert_array_equal(loaded.classifier_.scope(TEXTS), fitted.classifier_.scope(TEXTS))
+
+
+@pytest.fixture(scope="module")
+def steady(folder, tmp_path_factory):
+    """The tiny BERT without dropout."""
+    path = shutil.copytree(folder, tmp_path_factory.mktemp("steady") / "model")
+    config = json.loads((path / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (path / "config.json").write_text(json.dumps(config))
+    return str(path)
+
+
+WEIGHTS = np.where(np.array(LABELS) == "delivery", 3, np.arange(24) % 2)  # some texts do not count
+
+
+def test_a_weight_of_two_is_a_row_that_is_there_twice(steady):
+    """Exactly so where one batch has all rows."""
+    alone = DeniClassifier(steady, "default", "full", epochs=6, learning_rate=3e-3, batch_size=64, dropout=0.0)
+    weighted = clone(alone).fit(TEXTS, LABELS, sample_weight=WEIGHTS)
+    repeated = clone(alone).fit(np.repeat(TEXTS, WEIGHTS), np.repeat(LABELS, WEIGHTS))
+    np.testing.assert_allclose(weighted.predict_proba(TEXTS), repeated.predict_proba(TEXTS), atol=1e-5)
+    plain = alone.fit(TEXTS, LABELS)
+    assert np.abs(plain.predict_proba(TEXTS) - repeated.predict_proba(TEXTS)).max() > 1e-3
+
+
+def test_class_weights_are_those_of_torch_and_multiply_sample_weights(steady):
+    """`balanced` is the weight of `torch.nn.functional.cross_entropy`, a dictionary weighs rows: both agree."""
+    estimator = DeniClassifier(steady, "default", "full", epochs=2, learning_rate=3e-3)
+    labels = ["few" if at < 5 else "many" for at in range(24)]
+    numbers = {"few": 24 / (2 * 5), "many": 24 / (2 * 19)}
+    balanced = clone(estimator).set_params(class_weight="balanced").fit(TEXTS, labels)
+    assert balanced.fitted_.trainer.class_weights.tolist() == pytest.approx(list(numbers.values()))
+    given = clone(estimator).set_params(class_weight=numbers).fit(TEXTS, labels)
+    np.testing.assert_allclose(given.predict_proba(TEXTS), balanced.predict_proba(TEXTS), atol=1e-5)
+    both = clone(estimator).set_params(class_weight={"few": 2, "many": 1}).fit(TEXTS, labels, WEIGHTS)
+    product = WEIGHTS * np.where(np.array(labels) == "few", 2, 1)
+    expected = estimator.fit(TEXTS, labels, product)
+    assert np.array_equal(both.predict_proba(TEXTS), expected.predict_proba(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "sample_weight", "message"),
+    [
+        (None, [1.0], r"sample_weight has shape \(1,\), not \(24,\)"),
+        (None, [-1.0] * 24, r"sample_weight\[0\] is -1.0: give a finite number"),
+        (None, [0] * 24, "sample_weight is zero for every text"),
+        (None, ["much"] * 24, "sample_weight must be numbers"),
+        ("even", None, "class_weight is 'even': give a dictionary, balanced, or None"),
+        ({"other": 2}, None, "class_weight does not fit y"),
+        ({"delivery": 0, "refund": 1}, None, "leave one class only"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(estimator, class_weight, sample_weight, message):
+    with pytest.raises(ValueError, match=message):
+        clone(estimator).set_params(class_weight=class_weight).fit(TEXTS, LABELS, sample_weight)
+
+
+def test_a_decision_is_the_log_odds_of_two_classes(fitted):
+    odds = fitted.decision_function(TEXTS)
+    probabilities = fitted.predict_proba(TEXTS)
+    assert odds.shape == (24,)
+    assert expit(odds) == pytest.approx(probabilities[:, 1], abs=1e-6)
+    assert (fitted.classes_[(odds > 0).astype(int)] == fitted.predict(TEXTS)).all()
+
+
+def test_a_saved_estimator_is_an_artifact_with_the_labels_of_y(folder, tmp_path):
+    labels = [3, 1, 2] * 8
+    settings = {"epochs": 1, "learning_rate": 3e-3, "cv": 2}
+    model = DeniClassifier(folder, "ensemble", "full", strategy_settings={"members": 2}, **settings).fit(TEXTS, labels)
+    assert softmax(model.decision_function(TEXTS), 1) == pytest.approx(model.predict_proba(TEXTS), abs=1e-6)
+    loaded = deni.load(model.save(tmp_path / "model"), device="cpu")
+    assert loaded.labels == loaded.out_of_fold.labels == ["1", "2", "3"]
+    assert loaded.predict(TEXTS) == [str(label) for label in model.predict(TEXTS)]
+    assert np.array_equal(loaded.predict_log_probabilities(TEXTS), model.predict_log_proba(TEXTS))
+    again = pickle.loads(pickle.dumps(model)).save(tmp_path / "again")
+    assert deni.load(again, device="cpu").labels == loaded.labels
+    with pytest.raises(deni.InputError, match="exists"):
+        model.save(tmp_path / "model")
+    assert model.save(tmp_path / "model", overwrite=True) == tmp_path / "model"
 
 
 def test_it_works_in_a_pipeline_and_a_grid_search(estimator):

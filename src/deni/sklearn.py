@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 import tarfile
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
@@ -39,11 +41,13 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
 
     - check_n_features_in, check_n_features_in_after_fitting: texts have no features that could be counted;
     - check_fit1d, check_fit2d_predict1d: they ask that an X of one dimension is refused, but texts have one;
-    - check_classifiers_train: it asks for an accuracy that needs the numbers themselves.
+    - check_classifiers_train: it asks for an accuracy that needs the numbers themselves;
+    - check_sample_weight_equivalence_on_dense_data: a row that is repeated fills other batches than one of weight 2. In
+      a single batch both are the same.
 
     Args:
-        model, epochs, learning_rate, batch_size, max_length, pooling, normalize_features, pairs, engine: as in
-            `deni.recipe.Recipe`.
+        model, epochs, learning_rate, batch_size, max_length, dropout, pooling, normalize_features, pairs, engine: as
+            in `deni.recipe.Recipe`.
         task: one in which each text has one class, see `deni.tasks.TASKS`.
         label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
             of numbers.
@@ -55,6 +59,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         cv: how many folds estimate the score, such as 5; None for no cross-validation. The model is trained on all
             texts either way.
         cv_seeds: how many times the texts are divided into folds anew, each time with other seeds.
+        class_weight: how much each class counts in the loss: a dictionary, or `balanced`, inversely to its number of
+            texts; None: all texts alike. The weight of a text is that of its class times its `sample_weight`.
         device: where to train and predict: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         progress: show a progress bar.
 
@@ -83,6 +89,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float | None = None,
         batch_size: int = 8,
         max_length: int | None = None,
+        dropout: float | None = None,
         pooling: str | None = None,
         normalize_features: bool | None = None,
         pairs: str = "cross",
@@ -94,6 +101,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         source_seeds: Mapping[str, int] | None = None,
         cv: int | None = None,
         cv_seeds: int = 1,
+        class_weight: Mapping[Any, float] | str | None = None,
         device: str = "auto",
         progress: bool = False,
     ) -> None:
@@ -106,6 +114,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_length = max_length
+        self.dropout = dropout
         self.pooling = pooling
         self.normalize_features = normalize_features
         self.pairs = pairs
@@ -117,6 +126,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.source_seeds = source_seeds
         self.cv = cv
         self.cv_seeds = cv_seeds
+        self.class_weight = class_weight
         self.device = device
         self.progress = progress
 
@@ -126,11 +136,14 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.one_d_array = True
         return tags
 
-    def fit(self, X: Any, y: Any, *, unlabelled: Any = None, unlabeled: Any = None) -> DeniClassifier:
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, unlabelled: Any = None, unlabeled: Any = None
+    ) -> DeniClassifier:
         """Train on texts X `(N,)` with labels y `(N,)`.
 
         Args:
             X, y: see above.
+            sample_weight: how much each text counts in the mean loss of its batch, `(N,)`, at least 0; None: all alike.
             unlabelled, unlabeled: two spellings of one argument: texts without labels, as X has them. Then a teacher is
                 trained whose members vote, and what predicts is its student, see `deni.fine_tune`.
 
@@ -149,10 +162,15 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         classes, numbers = self._classes(labels)
         if len(classes) < 2:
             raise InputError(f"y has one class only ({short(classes.tolist()[0])}): a classifier needs 2 or more")
+        weights, balanced = self._weights(sample_weight, labels)
+        if weights is not None and len(np.unique(numbers[weights > 0])) < 2:
+            raise InputError("sample_weight and class_weight leave one class only: a classifier needs 2 or more")
+        if weights is not None and pool is not None:
+            raise InputError("sample_weight and class_weight are not for training with unlabelled: give one of them")
         width = len(str(len(classes)))  # names that sort as the classes do
         names = [f"{number:0{width}d}" for number in range(len(classes))]
         order = names if find_task(self.task).ordered else ()
-        named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order)
+        named = Texts(texts, [names[number] for number in numbers], "X", None, self.task, order, weights=weights)
         if "data_split" in (self.source_seeds or {}) and self.cv is None:
             raise InputError("source_seeds names data_split, but fit trains on all of X: omit it")
         seed = self.random_state
@@ -172,10 +190,12 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             learning_rate=self.learning_rate,
             batch_size=self.batch_size,
             max_length=self.max_length,
+            dropout=self.dropout,
             pooling=self.pooling,
             normalize_features=self.normalize_features,
             pairs=self.pairs,
             engine=self.engine,
+            class_weights=balanced,
             seed=int(seed),
             source_seeds=self.source_seeds,
         )
@@ -227,6 +247,27 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"y[{wrong[0]}] is {short(labels[wrong[0]].item())}, which is not in label_order: add it")
         return classes, numbers
 
+    def _weights(self, sample_weight: Any, labels: np.ndarray) -> tuple[np.ndarray | None, bool]:
+        """How much each text counts, None for all alike; and whether the recipe balances the classes.
+
+        Raises:
+            InputError: what is no weight of a text or class.
+        """
+        weights = None if sample_weight is None else as_weights(sample_weight, len(labels))
+        if self.class_weight is None:
+            return weights, False
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            if find_task(self.task).class_weights:
+                return weights, True
+        elif not isinstance(self.class_weight, Mapping):
+            raise InputError(f"class_weight is {short(self.class_weight)}: give a dictionary, balanced, or None")
+        try:
+            of_class = compute_sample_weight(self.class_weight, labels)
+        except ValueError as error:
+            raise InputError(f"class_weight does not fit y: {error}") from error
+        of_class = as_weights(of_class, len(labels), "class_weight")
+        return of_class if weights is None else weights * of_class, False
+
     def _texts(self, X: Any, name: str = "X") -> list[Any]:
         return as_pairs(X, name) if self.pairs == "bi" else as_texts(X, name)
 
@@ -246,29 +287,65 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         probabilities = np.exp(self.predict_log_proba(X).astype(np.float64))
         return probabilities / probabilities.sum(1, keepdims=True)
 
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Of two classes the log odds of the second, `(N,)`; of more the log probabilities, `(N, C)`.
+
+        The class of the highest value, or of positive log odds the second, is what `predict` gives.
+        """
+        values = self.predict_log_proba(X).astype(np.float64)
+        return values[:, 1] - values[:, 0] if values.shape[1] == 2 else values
+
     def predict(self, X: Any) -> np.ndarray:
         """The label of each text, `(N,)`."""
         chosen = self.predict_log_proba(X).argmax(1)
         return self.classes_[chosen]
 
+    def save(self, folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the trained model as an artifact, as `deni train` does: `deni.load` and `deni predict` read it.
+
+        There labels are texts: `1` for the class 1.
+
+        Args:
+            folder: must not exist, unless `overwrite`.
+
+        Raises:
+            InputError: the folder exists, or cannot be written.
+        """
+        check_is_fitted(self, "classifier_")
+        from deni import artifact
+
+        names = [str(label) for label in self.classes_.tolist()]
+        files = {}
+        if (found := self.classifier_.out_of_fold) is not None:
+            files[artifact.OUT_OF_FOLD] = artifact.as_bytes(dataclasses.replace(found, labels=names))
+        return self._write(Path(folder), names, overwrite, True, files)
+
+    def _write(self, folder: Path, labels: list[str], overwrite: bool, kept: bool, files: Mapping[str, bytes]) -> Path:
+        """Write the artifact; see `deni.artifact.save`."""
+        from deni import artifact
+
+        classifier, fitted = self.classifier_, getattr(self, "fitted_", None)
+        scope = {} if classifier.labeled is None else {artifact.SCOPE: classifier.labeled.as_bytes()}
+        return artifact.save(
+            folder,
+            population=classifier.population,
+            tokenizer=classifier.tokenizer,
+            labels=labels,
+            info={**(classifier.info if fitted is None else fitted.info()), "labels": labels},
+            overwrite=overwrite,
+            kept=kept,
+            voters=classifier.voters,
+            extra_files={**scope, **files},
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the trained population as the bytes of its artifact."""
         state = dict(super().__getstate__())
-        fitted, classifier = state.pop("fitted_", None), state.pop("classifier_", None)
+        state.pop("fitted_", None)
+        classifier = state.pop("classifier_", None)
         if classifier is not None:
-            from deni import artifact
-
             with tempfile.TemporaryDirectory() as folder:
-                artifact.save(
-                    Path(folder, "model"),
-                    population=classifier.population,
-                    tokenizer=classifier.tokenizer,
-                    labels=classifier.labels,
-                    info=fitted.info() if fitted is not None else classifier.info,
-                    kept=False,
-                    voters=classifier.voters,
-                    extra_files={} if classifier.labeled is None else {artifact.SCOPE: classifier.labeled.as_bytes()},
-                )
+                self._write(Path(folder, "model"), classifier.labels, False, False, {})
                 archive = io.BytesIO()
                 with tarfile.open(fileobj=archive, mode="w") as tar:
                     tar.add(Path(folder, "model"), "model")
@@ -334,6 +411,28 @@ def as_pairs(X: Any, name: str = "X") -> list[tuple[str, str]]:
     if len(X) == 0:
         raise InputError(f"{name} has no texts")
     return [(str(first), str(second)) for first, second in X]
+
+
+def as_weights(sample_weight: Any, count: int, name: str = "sample_weight") -> np.ndarray:
+    """A weight for each of so many texts, `(N,)`.
+
+    Raises:
+        InputError: not one for each, what is no finite number of at least 0, or all are 0.
+
+    >>> as_weights([1, 2.5], 2)
+    array([1. , 2.5])
+    """
+    try:
+        weights = np.array(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} must be numbers, not {short(sample_weight)}") from None
+    if weights.shape != (count,):
+        raise InputError(f"{name} has shape {weights.shape}, not ({count},): give one weight for each text")
+    if (wrong := np.flatnonzero(~np.isfinite(weights) | (weights < 0))).size:
+        raise InputError(f"{name}[{wrong[0]}] is {weights[wrong[0]]}: give a finite number of at least 0")
+    if not weights.any():
+        raise InputError(f"{name} is zero for every text, so nothing is learned: give some text a weight")
+    return weights
 
 
 def as_labels(y: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from deni.artifact.abstention import select, why_no_abstention
 from deni.artifact.calibration import temperature_of
 from deni.artifact.out_of_fold import OutOfFold
 from deni.artifact.scope import Scope
+from deni.artifact.turns import in_turn
 from deni.data import Text, fed, why_no_text, why_no_words
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, InputError, short
@@ -66,6 +67,8 @@ class Classifier:
     is a list of texts. It gives `words`, `labels`, `confidences`, `agreements` (of each word) and `entities`:
     dictionaries with `type`, `text`, `start` and `stop` (words `start` to `stop - 1`), `confidence` (mean of its words)
     and `agreement` (the share of the members that find this very entity).
+
+    Several threads may use it: they take turns, and each gets what it would get alone.
     """
 
     def __init__(
@@ -221,6 +224,7 @@ class Classifier:
             raise ArtifactError(f"{where} predicts NaN: its weights or its configuration are damaged, train it again")
         return result
 
+    @in_turn("population")
     @torch.no_grad()
     def outputs(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """As `members`, whatever they are."""
@@ -284,6 +288,7 @@ class Classifier:
             raise InputError(f"{where} does not know where its labeled texts lie, which scope needs: {why}")
         return self.labeled
 
+    @in_turn("population")
     @torch.no_grad()
     def features(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """What the first member feeds into its output layer: one vector a text, `(N, D)` in float32.
@@ -340,6 +345,7 @@ class Classifier:
         batch.pop("overflow_to_sample_mapping", None)
         return self._moved(batch)
 
+    @in_turn("tokenizer")
     def _tokenized(self, texts: Sequence[Text]) -> Any:
         """Inputs of the model, `(B, T)`; where it encodes the texts of a pair separately `(B, T, 2)`."""
         if self._separately:
