@@ -1,4 +1,4 @@
-"""The curves of a training, read back as TensorBoard and Weights & Biases read them."""
+"""The curves of a training, read back as TensorBoard, Weights & Biases and MLflow read them."""
 
 import json
 
@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.commands.train import train_file
 from deni.data import read_texts
+from deni.errors import InputError
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
 from deni.training import loggers as curves
@@ -75,7 +76,7 @@ def test_nothing_is_written_unless_asked(tickets, model_folder, tmp_path):
     assert not (tmp_path / "model.runs").exists()
 
 
-@pytest.mark.parametrize("tool", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("tool", ["tensorboard", "wandb", "mlflow"])
 def test_a_tool_that_is_missing_is_said_before_anything_is_read(monkeypatch, tmp_path, tool):
     monkeypatch.setattr(curves, f"is_{tool}_available", lambda: False)
     (tmp_path / "no.csv").write_text("no table")
@@ -119,6 +120,40 @@ def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch
         want = [(each["step"], each[name]) for each in history if name in each]
         assert [(row["train/global_step"], row[f"train/{name}"]) for row in rows if f"train/{name}" in row] == want
     assert [row["test/macro_f1"] for row in rows if "test/macro_f1" in row] == [done.metrics["macro_f1"]]
+
+
+def test_mlflow_gets_the_same_curves_the_settings_and_the_test_scores_in_one_run(
+    tickets, model_folder, tmp_path, monkeypatch
+):
+    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tickets")
+    monkeypatch.chdir(tmp_path)
+    done = train(tickets, model_folder, tmp_path / "model", report_to="mlflow")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("tickets").experiment_id])
+    assert mlflow.active_run() is None
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "model")
+    given = {"recipe.strategy.name": "deni", "recipe.strategy.settings.members": "3", "recipe.epochs": "2"}
+    assert {name: run.data.params[name] for name in given} == given
+    assert float(run.data.params["learning_rate"]) == done.result.recipe.rate
+    history = done.result.trainer.state.log_history
+    for name in ("loss", "members", "phase", "members_distance", "members_excess_loss", "eval_macro_f1"):
+        want = [(each["step"], each[name]) for each in history if name in each]
+        found = sorted(client.get_metric_history(run.info.run_id, name), key=lambda each: each.step)
+        assert [(each.step, each.value) for each in found] == pytest.approx(want)
+        assert want
+    assert run.data.metrics["test_macro_f1"] == done.metrics["macro_f1"]
+
+
+def test_a_store_of_mlflow_that_cannot_be_used_is_said_before_the_first_step(
+    tickets, model_folder, tmp_path, monkeypatch
+):
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://here")
+    with pytest.raises(InputError, match="--report-to mlflow cannot log to nowhere://here"):
+        train(tickets, model_folder, tmp_path / "model", report_to="mlflow")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_progress_bar_shows_the_last_values_and_prints_no_dictionaries(tickets, model_folder, capfd, monkeypatch):

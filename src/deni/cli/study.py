@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from deni.study.store.rows import Row
 
 GROUPS = {
-    "What everyone needs": "store dry_run minutes trunks",
+    "What everyone needs": "store dry_run minutes trunks report_to",
     "Compute": "device runner workers pack threads address gpus_per_worker progress",
 }
 FORMATS = ("csv", "parquet", "jsonl")
@@ -49,6 +49,13 @@ def command() -> None:
     help="Minutes after which no pack begins; those that train are finished.  [default: no limit]",
 )
 @click.option("--trunks", help="Folder for what strategies that differ only in their forks share; it is trained once.")
+@click.option(
+    "--report-to",
+    type=Choice(("none", "mlflow")),
+    default="none",
+    show_default=True,
+    help="Tool that gets the cells that are done, one run each.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and print the cost, without training.")
 def run(file: str, store: str, dry_run: bool, **how: Any) -> None:
     """Train the cells of the study FILE that STORE has not yet.

@@ -26,7 +26,7 @@ from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
 from deni.training import manifest
 from deni.training.curves import Tool, curves_folder
-from deni.training.loggers import curves_to
+from deni.training.loggers import check_tool, curves_to
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def train_file(
     check_beside(manifest.checkpoint_folder(output))
     if report_to == "tensorboard":
         check_beside(curves_folder(output, resume).parent)
-    callbacks = curves_to(report_to, curves_folder(output, resume))
+    check_tool(report_to)
     train, tested, developed = read_parts(
         file,
         recipe,
@@ -187,6 +187,7 @@ def train_file(
     recipe = decide(recipe, train, device=device, progress=progress)
     if on_recipe is not None:
         on_recipe(recipe)
+    callbacks = curves_to(report_to, curves_folder(output, resume), Path(output).name, recipe.settings())
     lesson = None
     if unlabelled is not None:
         columns = {"text_column": text_column, "split": split, "config_name": config_name}

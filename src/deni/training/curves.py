@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-Tool = Literal["none", "tensorboard", "wandb"]
-TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb")
+Tool = Literal["none", "tensorboard", "wandb", "mlflow"]
+TOOLS: tuple[Tool, ...] = ("none", "tensorboard", "wandb", "mlflow")
 
 
 def curves_folder(output: str | Path, resume: bool) -> Path:

@@ -1,15 +1,18 @@
-"""Where training curves are logged: TensorBoard, Weights & Biases, or nowhere."""
+"""Where training curves are logged: TensorBoard, Weights & Biases, MLflow, or nowhere."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations import (
+    MLflowCallback,
     TensorBoardCallback,
     WandbCallback,
+    is_mlflow_available,
     is_tensorboard_available,
     is_wandb_available,
 )
@@ -32,21 +35,82 @@ class _InFolder(TensorBoardCallback):
         self.tb_writer = self._SummaryWriter(log_dir=str(self.folder))
 
 
+class _OneRun(MLflowCallback):
+    """Transformers' callback for MLflow, with the settings of the recipe; test scores go into the run of the training.
+
+    Args:
+        name: of the run.
+        settings: JSON values, which become parameters.
+    """
+
+    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.name, self.settings = name, settings
+        self.run: str | None = None  # of the training, once that has begun
+
+    def setup(self, args: Any, state: Any, model: Any) -> None:
+        mlflow = self._ml_flow
+        try:
+            super().setup(args, state, model)
+            active = mlflow.active_run()
+            if active is not None:
+                self.run = active.info.run_id
+                if self._auto_end_run:
+                    mlflow.set_tag("mlflow.runName", self.name)
+                mlflow.log_params(dict(parameters(self.settings, "recipe")))
+                mlflow.flush_async_logging()
+        except mlflow.exceptions.MlflowException as error:
+            raise InputError(
+                f"--report-to mlflow cannot log to {mlflow.get_tracking_uri()}: {' '.join(str(error).split()):.200}"
+            ) from error
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, model: Any = None, **_: Any) -> None:
+        if self.run is None or self._ml_flow.active_run() is not None:
+            super().on_log(args, state, control, logs, model=model)
+            return
+        with self._ml_flow.start_run(run_id=self.run):  # which has ended: what follows the training belongs to it
+            super().on_log(args, state, control, logs, model=model)
+            self._ml_flow.flush_async_logging()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._ml_flow.flush_async_logging()
+        super().on_train_end(args, state, control)
+
+
+def parameters(settings: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as MLflow takes them: names with dots, and values that are given.
+
+    >>> dict(parameters({"strategy": {"name": "deni", "members": 3}, "seed": None}, "recipe"))
+    {'recipe.strategy.name': 'deni', 'recipe.strategy.members': 3}
+    """
+    for key, value in settings.items():
+        path = f"{name}.{key}" if name else str(key)
+        if isinstance(value, Mapping):
+            yield from parameters(value, path)
+        elif value is not None:
+            yield path, value
+
+
 def check_tool(tool: str) -> None:
     """Raise InputError for a tool that does not exist or is not installed."""
     if tool not in TOOLS:
         raise InputError(f"unknown --report-to {tool!r}: choose from {', '.join(TOOLS)}")
     has = {"none": True, "tensorboard": is_tensorboard_available(), "wandb": is_wandb_available()}
+    has["mlflow"] = is_mlflow_available()
     if not has[tool]:
         raise InputError(f'--report-to {tool} needs the package {tool}: pip install "deni[{tool}]"')
 
 
-def curves_to(tool: str, folder: str | Path) -> list[TrainerCallback]:
+def curves_to(
+    tool: str, folder: str | Path, name: str = "deni", settings: Mapping[str, Any] | None = None
+) -> list[TrainerCallback]:
     """The callbacks that write the curves.
 
     Args:
         tool: one of `deni.training.curves.TOOLS`.
-        folder: for TensorBoard's files; Weights & Biases has its own environment variables.
+        folder: for TensorBoard's files; Weights & Biases and MLflow have their own environment variables.
+        name: of the run, for MLflow.
+        settings: of the recipe, for MLflow.
 
     Raises:
         InputError: see `check_tool`.
@@ -54,6 +118,8 @@ def curves_to(tool: str, folder: str | Path) -> list[TrainerCallback]:
     check_tool(tool)
     if tool == "none":
         return []
+    if tool == "mlflow":
+        return [_OneRun(name, settings or {})]
     return [_InFolder(Path(folder))] if tool == "tensorboard" else [WandbCallback()]
 
 

@@ -15,14 +15,17 @@ from deni.errors import InputError, short
 from deni.models.devices import find_device
 from deni.outputs import check_name
 from deni.study.execution.calibrate import Calibration
-from deni.study.execution.driver import packs_of, run_packs
+from deni.study.execution.driver import News, packs_of, run_packs
 from deni.study.execution.job import Job
 from deni.study.execution.progress import Progress
 from deni.study.execution.runners import OnRay, Processes, Runner, Serial
 from deni.study.plan import Study
 from deni.study.store.database import Store
+from deni.study.tracking import CellLog
 
 RUNNERS = ("serial", "processes", "ray")
+REPORTS = ("none", "mlflow")
+EVERY = 20  # seconds between two looks at which cells are done
 
 
 class Run:
@@ -39,6 +42,7 @@ class Run:
         address, gpus_per_worker: of Ray.
         trunks: a folder where packs leave what they share before their first fork for each other; None for none.
         minutes: after which no pack is begun any more, counted from the first one; None for no end.
+        report_to: `mlflow`: each cell that is done becomes a run there, see `deni.study.tracking`; or `none`.
         progress: whether to show how far it is.
 
     Raises:
@@ -59,8 +63,13 @@ class Run:
         gpus_per_worker: float | None = None,
         trunks: str | None = None,
         minutes: float | None = None,
+        report_to: str = "none",
         progress: bool = True,
     ) -> None:
+        if report_to not in REPORTS:
+            raise InputError(f"unknown --report-to {report_to!r}: choose {' or '.join(REPORTS)}")
+        self.log = CellLog(study.name) if report_to == "mlflow" else None
+        self._reported = time.monotonic()
         if runner != "ray" and (address is not None or gpus_per_worker is not None):
             raise InputError("--address and --gpus-per-worker need --runner ray: give it, or omit them")
         if runner not in RUNNERS:
@@ -105,15 +114,29 @@ class Run:
         have = store.statuses(each.key for each in self.study.jobs)
         left = [each for each in self.left if have[each.key] == "waiting"]
         progress = Progress(left, sum(status == "done" for status in have.values()), self.progress)
+
+        def tell(news: News) -> None:
+            progress.tell(news)
+            if news.what == "done" and time.monotonic() - self._reported > EVERY:
+                self._report(store)
+
         try:
             if left:
                 packs, runner = packs_of(left, self._size), self._started()
                 end = time.monotonic() + 60 * self.minutes
-                run_packs(packs, store, runner, progress.tell, lambda: time.monotonic() >= end)
+                run_packs(packs, store, runner, tell, lambda: time.monotonic() >= end)
         finally:
             progress.close()
+            self._report(store)
         have = store.statuses(each.key for each in self.study.jobs)
         return sum(status == "failed" for status in have.values())
+
+    def _report(self, store: Store) -> None:
+        """Log the cells of the study that are done, where that was asked."""
+        if self.log is not None:
+            keys = {each.key for each in self.study.jobs}
+            self.log.log(row for row in store.results("done") if row.key in keys)
+            self._reported = time.monotonic()
 
     def _size(self, jobs: Sequence[Job]) -> int:
         return self._pack or self._calibration.size(jobs)
