@@ -79,8 +79,9 @@ def test_a_store_of_mlflow_that_cannot_be_used_is_one_line(tmp_path, tickets, mo
     assert not (tmp_path / "study.db").exists()
 
 
-def test_what_mlflow_does_not_take_later_is_a_warning(tracked, monkeypatch):
-    log = CellLog("any")
+def test_what_mlflow_does_not_take_later_is_a_warning(monkeypatch):
+    log = object.__new__(CellLog)
+    log._logged = set()
 
     def fail(row):
         raise mlflow.exceptions.MlflowException("gone")

@@ -141,7 +141,7 @@ def test_mlflow_gets_the_same_curves_the_settings_and_the_test_scores_in_one_run
     for name in ("loss", "members", "phase", "members_distance", "members_excess_loss", "eval_macro_f1"):
         want = [(each["step"], each[name]) for each in history if name in each]
         found = sorted(client.get_metric_history(run.info.run_id, name), key=lambda each: each.step)
-        assert [(each.step, each.value) for each in found] == pytest.approx(want)
+        assert np.array([(each.step, each.value) for each in found]) == pytest.approx(np.array(want))
         assert want
     assert run.data.metrics["test_macro_f1"] == done.metrics["macro_f1"]
 

@@ -33,10 +33,10 @@ class CellLog:
         from mlflow import MlflowClient, get_tracking_uri
         from mlflow.exceptions import MlflowException
 
-        self.study, self._client = study, MlflowClient()
         self._name, self._experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or study, ""
         self._logged: set[str] = set()
         try:
+            self._client = MlflowClient()
             found = self._client.get_experiment_by_name(self._name)
             if found is not None:
                 self._experiment = found.experiment_id
