@@ -84,7 +84,7 @@ def serving(result: dict[str, Any]) -> str:
             where(result),
             "",
             f"{result['clients']} clients, each with a text of {result['words']} words at a time, for "
-            f"{result['seconds']:g} s; the load average of the machine, clients included, was {result['load_average']}.",
+            f"{result['seconds']:g} s; the load average of the machine was {result['load_average']}.",
             "",
             "| requests a second | p50, ms | p99, ms | texts a batch | refused |",
             "| ---: | ---: | ---: | ---: | ---: |",
