@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deni.errors import ArtifactError, InputError
 from deni.hub.names import is_model_id
@@ -118,3 +119,21 @@ def distinct_models(names: Sequence[str]) -> list[str]:
     if twice := next((name for at, name in enumerate(found) if name in found[:at]), None):
         raise InputError(f"model {twice!r} is named twice: name each once")
     return found
+
+
+def check_one_training(given: Mapping[str, Any], pool: str) -> None:
+    """Refuse what only one training can have, where texts without labels make it several.
+
+    Args:
+        given: arguments or flags by their names; None where they were not given.
+        pool: the name of the argument or flag that gives the pool.
+
+    Raises:
+        InputError: something was given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise InputError(
+                f"{name} is for one training, and {pool} has several (teacher, folds, student): omit it, or "
+                "train the teacher alone (deni train), and the student with deni distil"
+            )

@@ -35,7 +35,7 @@ from deni.terminal import say
 @click.option(
     "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
 )
-@click.option("--int8", is_flag=True, help="With --as onnx: the weights that the members share in int8.")
+@click.option("--int8", is_flag=True, help="The weights that members share as int8, for --as onnx.")
 @click.option("--mean", is_flag=True, help="With --as onnx: the mean of the members in place of their vote.")
 @CALIBRATED
 @REVISION

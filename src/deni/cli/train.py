@@ -20,9 +20,8 @@ from deni.cli.options.distillation import distillation_options, take_distillatio
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
 from deni.data import check_data, check_split
-from deni.data.pool import check_one_training
 from deni.errors import SettingError
-from deni.inputs import check_file, check_pretrained
+from deni.inputs import check_file, check_one_training, check_pretrained
 from deni.outputs import check_folder
 from deni.randomness import SOURCES
 from deni.strategies import ARGUMENTS, STRATEGIES

@@ -15,13 +15,13 @@ from deni.commands.parts import read_parts
 from deni.cross_validation import cross_validate, fit_added
 from deni.data import Texts, check_trainable, local_file
 from deni.data.partition import HELD_OUT
-from deni.data.pool import check_one_training, read_pool
+from deni.data.pool import read_pool
 from deni.distillation import Distillation
 from deni.distillation.measuring import compare_on_test
 from deni.distillation.teaching import TEACHERS, teach
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, check_cross_validation, fine_tune
-from deni.inputs import candidates
+from deni.inputs import candidates, check_one_training
 from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
 from deni.training import manifest

@@ -115,24 +115,6 @@ def make_pool(
     return Pool(pool.select(kept), read, {name: counts[name] for name in REASONS if counts[name]})
 
 
-def check_one_training(given: Mapping[str, Any], pool: str) -> None:
-    """Refuse what only one training can have, where texts without labels make it several.
-
-    Args:
-        given: arguments or flags by their names; None where they were not given.
-        pool: the name of the argument or flag that gives the pool.
-
-    Raises:
-        InputError: something was given.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise InputError(
-                f"{name} is for one training, and {pool} has several (teacher, folds, student): omit it, or "
-                "train the teacher alone (deni train), and the student with deni distil"
-            )
-
-
 def read_pool(file: str | Path, labeled: Texts, **options: Any) -> tuple[Texts, int]:
     """The texts of a file as labeled ones are, pairs or words, and how many rows have none.
 

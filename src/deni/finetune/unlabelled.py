@@ -10,9 +10,10 @@ import numpy as np
 
 from deni.auto import decide
 from deni.data import Texts, why_no_text
-from deni.data.pool import check_one_training, read_pool
+from deni.data.pool import read_pool
 from deni.data.texts import Text
 from deni.errors import InputError, SettingError, short
+from deni.inputs import check_one_training
 from deni.recipe import Recipe
 from deni.tasks import TASKS
 
@@ -93,12 +94,11 @@ def as_pool(unlabelled: Unlabelled, train: Texts, text_pair_column: str | None =
         return unlabelled, 0
     if isinstance(unlabelled, str | Path):
         return read_pool(unlabelled, train, text_pair_column=text_pair_column)
-    if hasattr(unlabelled, "__array__"):  # of NumPy, or a column of a table
-        unlabelled = np.asarray(unlabelled).tolist()
+    texts: Any = np.asarray(unlabelled).tolist() if hasattr(unlabelled, "__array__") else unlabelled
     of_words = TASKS[train.task].of_words
     kind = "a tuple of words" if of_words else "a pair of texts" if train.pairs else "a text"
     kept: list[Text] = []
-    for at, given in enumerate(unlabelled):
+    for at, given in enumerate(texts):
         parts = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
         whole = not isinstance(given, str) if of_words or train.pairs else isinstance(given, str)
         fits = whole and (of_words or len(parts) == 1 + train.pairs) and all(isinstance(part, str) for part in parts)
@@ -111,4 +111,4 @@ def as_pool(unlabelled: Unlabelled, train: Texts, text_pair_column: str | None =
         kept.append(given if isinstance(given, str) else tuple(parts))
     if not kept:
         raise InputError("unlabelled has no texts: omit it, or give some")
-    return Texts(kept, None, "unlabelled", None, train.task), len(unlabelled) - len(kept)
+    return Texts(kept, None, "unlabelled", None, train.task), len(texts) - len(kept)
