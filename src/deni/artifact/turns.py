@@ -24,7 +24,7 @@ def in_turn(name: str) -> Callable[[Method], Method]:
     def decorate(method: Method) -> Method:
         @wraps(method)
         def wrapped(self: Any, *args: Any, **options: Any) -> Any:
-            with _lock_of(getattr(self, name, self)):
+            with _lock_of(vars(self).get(name, self)):
                 return method(self, *args, **options)
 
         return wrapped  # type: ignore[return-value]

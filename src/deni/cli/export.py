@@ -35,8 +35,8 @@ from deni.terminal import say
 @click.option(
     "--device", metavar="NAME", default="cpu", show_default=True, help="Device to compute on: cpu, cuda, cuda:1 or mps."
 )
-@click.option("--int8", is_flag=True, help="The weights that members share as int8, for --as onnx.")
-@click.option("--mean", is_flag=True, help="With --as onnx: the mean of the members in place of their vote.")
+@click.option("--int8", is_flag=True, help="Weights that members share as int8, for --as onnx.")
+@click.option("--mean", is_flag=True, help="Mean of the members in place of their vote, for --as onnx.")
 @CALIBRATED
 @REVISION
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
