@@ -7,7 +7,7 @@ ARG TORCH_INDEX=""
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin deni
 
 WORKDIR /source
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt pyproject.toml setup.py README.md LICENSE ./
 COPY src ./src
 RUN python -m pip install --no-cache-dir --constraint constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
     && python -m pip install --no-cache-dir --constraint constraints.txt ".[serve]"

@@ -221,7 +221,7 @@ def test_links_inside_the_repository_lead_somewhere(page: Path, link: str) -> No
     path, _, anchor = link.partition("#")
     target = (page.parent / path).resolve() if path else page
     assert target.exists()
-    if anchor:
+    if anchor and target.suffix == ".md":  # of a picture it names a color scheme
         titles = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.M)
         assert anchor in [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 

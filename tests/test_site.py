@@ -63,7 +63,7 @@ def test_no_page_fetches_anything_from_another_host_or_anything_that_is_not_ther
     for name, page in pages.items():
         for address in page.fetched:
             assert not re.match(r"(\w+:)?//", address), f"{name} fetches {address}"
-            assert (site / name).parent.joinpath(address.partition("?")[0]).exists(), f"{name}: no {address}"
+            assert (site / name).parent.joinpath(re.split(r"[?#]", address)[0]).exists(), f"{name}: no {address}"
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8"))
 

@@ -80,7 +80,7 @@ def hub_card(
         body = card(name, info).split("---\n", 2)[2].strip()
     else:
         body = "\n".join(_plain_body(name, model, kind.model_is, labels, outputs))
-    parts = [body, _intended_use(kind.name, info.get("labels") or labels, language), _origin(model, base_card)]
+    parts = [body, _intended_use(kind.chooses, info.get("labels") or labels, language), _origin(model, base_card)]
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n"))
 
 
@@ -171,11 +171,11 @@ def _plain_body(
     yield "```"
 
 
-def _intended_use(task: str, labels: Sequence[str], language: Any) -> str:
+def _intended_use(chooses: bool, labels: Sequence[str], language: Any) -> str:
     """What the model is for, as far as its training tells."""
     languages = [language] if isinstance(language, str) else list(language)
     spoken = f", in {', '.join(map(escaped, languages))}" if languages else ""
-    what = "values" if task == "regression" else "the labels above" if labels else "labels"
+    what = "values" if not chooses else "the labels above" if labels else "labels"
     return (
         "## Intended use\n\n"
         f"To give new texts {what}, where they are like those it was trained on{spoken}. Other texts get an answer, "

@@ -1,4 +1,4 @@
-"""The shared weights of a graph as int8: those of the base, never those of single members.
+"""The shared weights of a graph in 8 bits: those of the base, never those of single members.
 
 Dynamic quantization: activations are quantized while it computes, so no texts are needed. Each output of a layer has
 its own scale. Per-member weights stay in float32: adapters are small, and one scale would have to serve all of them.
@@ -20,7 +20,7 @@ _LAYERS = ("MatMul", "Gemm")
 
 
 def quantize(source: Path, target: Path, weights: Iterable[Tensor], external: bool) -> int:
-    """Write a graph with these weights in int8; returns in how many layers.
+    """Write a graph with these weights in 8 bits; returns in how many layers.
 
     Args:
         source: the graph in float32.
@@ -46,9 +46,7 @@ def quantize(source: Path, target: Path, weights: Iterable[Tensor], external: bo
             # A Gemm becomes a MatMul of this name first.
             nodes_to_quantize=[*layers, *(f"{name}_MatMul" for name in layers)],
             per_channel=True,
-            # Products of int8 by uint8 overflow on CPUs without VNNI; of 7 bits they do not.
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,  # products of int8 by uint8 overflow on CPUs without VNNI, these do not
             use_external_data_format=external,
             extra_options={"MatMulConstBOnly": True},
         )
