@@ -297,7 +297,7 @@ def test_blocks_that_are_not_run_are_few_have_a_reason_and_are_parsed() -> None:
     assert len(blocks) <= 6
     for block in blocks:
         assert len(block.reason.split()) >= 5, f"{block}: say why"
-        for words in block.commands():
+        for words in block.commands() if block.language == "bash" else ():
             assert words[0] in ("deni", "hf", "ray", "torchrun", "export")
             if words[0] == "deni":
                 parse(words[1:])
