@@ -52,7 +52,7 @@ docs: install
 docs-serve: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-# This version of the documentation on the branch gh-pages, beside earlier ones, as the latest; `git push` is yours.
+# Adds the documentation of this version to the branch gh-pages, as the latest; it does not push.
 docs-version: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mike deploy --config-file mkdocs.versions.yml --update-aliases \
 		"$$($(BIN)/python -c 'from deni import __version__ as v; print(v.rpartition(".")[0])')" latest
@@ -66,7 +66,7 @@ package:
 	.venv-package/bin/python -m build
 	.venv-package/bin/python -m twine check --strict dist/*
 
-# The wheel of make package in an environment of its own, away from the checkout, runs the demo on little.
+# Installs the wheel of make package in a new environment outside the checkout, and runs a small demo.
 package-test: package
 	rm -rf .venv-wheel && $(PYTHON) -m venv .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --constraint $(CONSTRAINTS) torch

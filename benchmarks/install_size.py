@@ -1,4 +1,4 @@
-"""What `make demo` downloads and how much disk it takes: the same packages, in an environment of their own.
+"""What `make demo` downloads and how much disk it takes: the same packages, in a new environment.
 
     python benchmarks/install_size.py --output benchmarks/results/install_size.json
 

@@ -1,4 +1,4 @@
-"""What int8 costs: macro F1 of an ONNX graph with the base's weights in int8 beside float32, on two datasets.
+"""What int8 costs: macro F1 of an ONNX graph with the base's weights in int8 and in float32, on two datasets.
 
 Frozen MiniLM with a fitted output layer, 300 labels, 1,000 test texts: others than the 500 by which the way to quantize
 was chosen.
