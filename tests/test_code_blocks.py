@@ -30,6 +30,7 @@ from deni.randomness import global_generators
 from deni.strategies import has_setting
 from tests.helpers.chat_server import serving
 from tests.helpers.code_blocks import Block, blocks_of
+from tests.helpers.generators import save_generator
 from tests.helpers.made import cell_of, make, result_of
 from tests.helpers.registered import forgotten_afterwards
 from tests.helpers.translators import save
@@ -59,6 +60,7 @@ HERE = {
     '"roberta-base"': repr(locate("minilm")),
     "minilm,bert-base-uncased": f"minilm,{locate('minilm')}",
     "num_train_epochs=10": "num_train_epochs=1, use_cpu=True",  # else torch warns where there is no GPU
+    "num_train_epochs=12": "num_train_epochs=12, use_cpu=True",
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
     "strategy=DENI()": "strategy=DENI(members=2)",
     "Ensemble(members=10)": "Ensemble(members=2)",
@@ -118,7 +120,12 @@ def translation(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Hub id -> folder of a tiny model of that kind."""
     root = tmp_path_factory.mktemp("translation")
     marian = {f"Helsinki-NLP/opus-mt-{pair}": save(root / pair, "Marian", 0) for pair in ("en-de", "de-en")}
-    return {**marian, "facebook/nllb-200-distilled-600M": save(root / "many", "M2M100", 2, "eng_Latn", "deu_Latn")}
+    qwen = {"Qwen/Qwen2.5-0.5B": save_generator(root / "qwen2", "qwen2")}
+    return {
+        **marian,
+        **qwen,
+        "facebook/nllb-200-distilled-600M": save(root / "many", "M2M100", 2, "eng_Latn", "deu_Latn"),
+    }
 
 
 @pytest.fixture(scope="module")

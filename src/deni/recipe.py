@@ -138,6 +138,8 @@ class Recipe:
         if self.optim != Recipe.optim:
             _check_optim(self.optim)
         task = find_task(self.task)
+        if task.generates:
+            raise SettingError(f"the task {self.task} is for PopulationTrainer, see docs/trainer.md: choose another")
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
             raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: omit it")

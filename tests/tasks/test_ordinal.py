@@ -470,7 +470,9 @@ def test_no_file_outside_asks_for_a_task_by_name():
 def test_tasks_are_found_and_unknown_ones_named():
     assert next(iter(TASKS)) == "single_label"
     assert all(isinstance(task, Task) for task in TASKS.values())
-    with pytest.raises(ValueError, match="unknown task 'singing': choose from single_label, multi_label, ordinal"):
+    with pytest.raises(
+        ValueError, match="unknown task 'singing': choose from single_label, generation, multi_label, ordinal"
+    ):
         find_task("singing")
 
 

@@ -95,6 +95,8 @@ def load(
     if is_plain(folder):
         return load_plain(folder, target, dtype)
     info = read_info(folder)
+    if TASKS[info["task"]].generates:
+        raise ArtifactError(f"{folder} generates texts, which is not classifying: read it with load_population")
     if "onnx" in info:
         return _load_graph(folder, info, device, dtype, tokenizer, calibrated)
     if (needs := info.get("needs")) and model_init is None:
@@ -178,10 +180,12 @@ def _built(
         bi = info.get("pairs") == "bi"
         try:
             with told(folder):
-                model = skeleton(folder, TASKS[info["task"]].of_words, info.get("files"), bi)
+                task = TASKS[info["task"]]
+                model = skeleton(folder, task.of_words, info.get("files"), bi, task.generates)
         except SettingError as error:
             raise ArtifactError(f"{folder / INFO}: pairs does not fit the model ({error}): {AGAIN}") from error
-        _check_labels(model, info, folder)
+        if not task.generates:
+            _check_labels(model, info, folder)
     else:
         with global_generators(0):
             model = model_init()

@@ -89,7 +89,7 @@ def save(
             pooling, pairs = pooling_of(model), encodes_separately(model)
             if ordinary and population.size == 1 and pooling is None:  # no class would pool so
                 write_ordinary(model, {**shared, **population.member(0)}, target)
-            write_description(model, dict(enumerate(labels)), target)
+            write_description(model, dict(enumerate(labels)) or None, target)
         members = {**population.values, **population.module.held_values()}
         chosen = (
             {name: value[written] for name, value in members.items()} if len(written) < population.size else members
@@ -152,17 +152,18 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
         task: None for the one that the model shows.
 
     Raises:
-        InputError: a language model, which has no vote.
+        InputError: a language model in another task than one that generates.
     """
     from deni.training.heads import language_model
 
+    answers = bool(task) and TASKS[task].generates
     with population.plain() as model:
-        if name := language_model(model):
+        if not answers and (name := language_model(model)):
             raise InputError(f"{name} is a language model, whose predictions have no vote: save it by save_pretrained")
         quantized = any(hasattr(value, "quant_state") for value in model.parameters())
         of_words = TASKS[task].of_words if task else for_tokens(model)
         shared, _ = _shared(model, population)
-    return try_reading(population, tokenizer, of_words, shared, quantized)
+    return try_reading(population, tokenizer, of_words, shared, quantized, answers)
 
 
 def weight_sizes(population: Population, members: int) -> tuple[int, int]:
@@ -209,10 +210,12 @@ def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor]
         for module, _ in places:
             if isinstance(module, ActiveEmbedding):
                 shared[name], ids[name + IDS] = module.table, module.ids
-    # A tied parameter has several names in a state dict; the members hold it under the first.
+    # A tied parameter has several names in a state dict; the members hold it under the first, and so does the rest.
+    first = {name for name, _ in model.named_parameters()}
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - first
     held = {views[0].data_ptr() for views in population.views.values()}
     held |= {value.data_ptr() for value in population.module.held.values()}
-    return {name: value for name, value in shared.items() if value.data_ptr() not in held}, ids
+    return {name: value for name, value in shared.items() if value.data_ptr() not in held and name not in tied}, ids
 
 
 def _dequantized(value: Any, name: str) -> Tensor:

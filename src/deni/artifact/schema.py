@@ -147,7 +147,7 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
 
 # What must be there, in today's format.
 _NEEDED: dict[str, tuple[Check, str]] = {
-    "labels": (_each(_text, 1), "a list of at least one name"),
+    "labels": (_each(_text), "a list of at least one name"),
     "runs": (_count(1), f"a whole number from 1 to {MOST}"),
     "members": (_count(1), f"a whole number from 1 to {MOST}"),
     "vote": (_OBJECT, "an object"),
@@ -183,6 +183,8 @@ def check_info(info: Mapping[str, Any], file: Path) -> None:
     if info["padding"] == "max_length" and info["max_length"] is None:
         raise ArtifactError(f"{file}: max_length is null, which padding = max_length needs: {AGAIN}")
     task = TASKS.get(info.get("task", ""))
+    if not info["labels"] and not (task is not None and task.generates):
+        raise _wrong(file, "labels", info, "a list of at least one name")
     if task is not None and task.of_words and info["text_pair_column"] is not None:
         raise ArtifactError(f"{file}: text_pair_column is there, but the task {task.name} has no pairs: {AGAIN}")
 

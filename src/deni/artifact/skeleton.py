@@ -76,13 +76,18 @@ def write_description(model: nn.Module, labels: Mapping[int, str] | None, target
 
 
 def skeleton(
-    folder: Path, of_words: bool, files: Collection[str] | None = None, separate_pairs: bool = False
+    folder: Path,
+    of_words: bool,
+    files: Collection[str] | None = None,
+    separate_pairs: bool = False,
+    answers: bool = False,
 ) -> nn.Module:
     """The model that a folder describes; its parameters are on the meta device, its buffers are real.
 
     Args:
         files: those of the folder that count; None for all.
         separate_pairs: whether it encodes the texts of a pair separately, see `deni.models.pairs`.
+        answers: whether it is a language model that generates.
 
     Raises:
         ArtifactError: a description that cannot be read, or of which no model can be made.
@@ -95,7 +100,7 @@ def skeleton(
         warnings.simplefilter("ignore")
         config = read_config(folder)
         with told(folder / CONFIG):
-            model = auto_class(of_words).from_config(config, dtype=torch.float32)
+            model = auto_class(of_words, answers, config).from_config(config, dtype=torch.float32)
             if separate_pairs:
                 encode_separately(model)
         if has(ADAPTER):
@@ -195,6 +200,7 @@ def try_reading(
     of_words: bool,
     shared: Mapping[str, Tensor],
     quantized: bool,
+    answers: bool = False,
 ) -> Reading:
     """Make the model as `deni.load` would, from a description alone, and compare it with the one that there is.
 
@@ -203,6 +209,7 @@ def try_reading(
         of_words: whether the model has an output for each token.
         shared: what the members share, under the plain model's names.
         quantized: whether weights of it are, which are saved as what they stand for.
+        answers: see `skeleton`.
     """
     with population.plain() as model, in_mode(model, training=False), torch.no_grad():
         inputs = [] if tokenizer is None else _inputs(model, tokenizer)
@@ -218,7 +225,7 @@ def try_reading(
         try:
             with tempfile.TemporaryDirectory(prefix="deni.") as folder:
                 write_description(model, None, Path(folder))
-                made = skeleton(Path(folder), of_words, separate_pairs=encodes_separately(model))
+                made = skeleton(Path(folder), of_words, separate_pairs=encodes_separately(model), answers=answers)
                 made = attach(made, pooling_of(model)).eval()
             fill(made, {**shared, **population.member(0)}, population.slots.keys())
         except Exception as error:  # as above: of a class that only its author knows
@@ -252,6 +259,8 @@ def _inputs(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> list[dict[s
         cut = {"truncation": True, "max_length": 16, "return_tensors": "pt"}
         made = [tokenizer([" ".join(part)], **cut) for part in (chosen, chosen[:5])]
     taken = [{name: value for name, value in each.items() if known is None or name in known} for each in made]
+    if known is not None and "decoder_input_ids" in known:
+        taken = [{**each, "decoder_input_ids": each["input_ids"]} for each in taken]
     return [{name: (side_by_side(value) if bi else value).to(device) for name, value in each.items()} for each in taken]
 
 

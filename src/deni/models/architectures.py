@@ -62,10 +62,21 @@ def for_tokens(model: nn.Module) -> bool:
     return getattr(model, "loss_type", None) == "ForTokenClassification"
 
 
-def auto_class(tokens: bool) -> Any:
-    """The class of transformers that makes a model for texts, or for their tokens."""
-    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+def auto_class(tokens: bool, answers: bool = False, config: PretrainedConfig | None = None) -> Any:
+    """The class of transformers that makes a model for texts, for their tokens, or one that generates answers.
 
+    Args:
+        config: of a model that generates: causal, or an encoder with a decoder.
+    """
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
+
+    if answers:
+        return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
     return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
 
 

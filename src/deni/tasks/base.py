@@ -45,6 +45,7 @@ class Task:
         problem_type: what transformers calls it in `config.problem_type`, which decides the loss of a plain model.
         loss_type: what transformers calls the loss of the class of models, where the class alone tells the task.
         of_words: whether a text is a list of words, each with a label.
+        generates: whether a label is a text that a language model generates, token by token.
         distribution: whether the C outputs are one distribution over classes; gold is then a class number.
         chooses: whether a prediction is right or wrong; numbers are near or far.
         ordered: whether the classes have an order, which the user may give.
@@ -75,6 +76,7 @@ class Task:
     problem_type: ClassVar[str | None] = None
     loss_type: ClassVar[str | None] = None
     of_words: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
     distribution: ClassVar[bool] = False
     chooses: ClassVar[bool] = True
     ordered: ClassVar[bool] = False
@@ -111,6 +113,11 @@ class Task:
         """Whether its loss takes soft targets and weights of rows; that of a task of the user's may not."""
         loss = (self.member_losses, self.difference, self.items)
         return all("soft" in inspect.signature(each).parameters for each in loss)
+
+    @property
+    def by_token(self) -> bool:
+        """Whether the outputs of a model have an axis of tokens."""
+        return self.of_words or self.generates
 
     @property
     def one_class(self) -> bool:

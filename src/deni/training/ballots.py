@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deni.engine.answers import ANSWERS
 from deni.tasks.losses import Soft
 from deni.training.alone import Alone, Step
 from deni.training.losses import Losses, first_output, rows_of_member
@@ -113,6 +114,10 @@ class Ballots:
         self.soft_of(inputs)
         return labels_of(inputs, self.label_names)
 
+    def asking(self, inputs: dict[str, Any], labels: Any) -> dict[str, Any]:
+        """The inputs of a forward pass: a language model puts out what its labels ask for."""
+        return {**inputs, ANSWERS: labels} if self.losses.answers and labels is not None else inputs
+
     def soft_of(self, inputs: dict[str, Any]) -> Soft | None:
         """The soft targets and weights of a batch, which has none afterwards."""
         return taken_from(inputs, self.losses.soft_columns)
@@ -169,7 +174,7 @@ class Ballots:
         with torch.no_grad(), self.context():
             for chunk in module.chunks:
                 module.focus(chunk)
-                outputs = model(**module.fold(inputs, groups))
+                outputs = model(**module.fold(self.asking(inputs, labels), groups))
                 main = first_output(outputs)
                 task = self.task.find(labels, main)
                 parts.append(main.unflatten(0, (len(chunk), -1)))

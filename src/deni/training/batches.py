@@ -121,13 +121,15 @@ class PackedCollator:
     def __call__(self, features: list[list[Any]]) -> dict[str, Any]:
         runs = [self.collate([row[run] for row in features]) for run in range(len(features[0]))]
         lengths = torch.tensor([tokens(run) for run in runs])
-        longest = int(lengths.max())
-        batch = {key: torch.cat([self._lengthen(key, run, longest) for run in runs]) for key in runs[0]}
+        batch = {key: torch.cat([self._lengthen(key, run[key], runs) for run in runs]) for key in runs[0]}
         return {**batch, LENGTHS: lengths}
 
-    def _lengthen(self, key: str, batch: Mapping[str, Tensor], longest: int) -> Tensor:
-        value, length = batch[key], tokens(batch)
-        if key in self.whole or value.dim() < 2 or value.shape[1] != length or length == longest:
+    def _lengthen(self, key: str, value: Tensor, runs: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """As long as the longest of all runs: T, or of an encoder with a decoder the length of the answers."""
+        if key in self.whole or value.dim() < 2:
+            return value
+        length, longest = value.shape[1], max(run[key].shape[1] for run in runs)
+        if length == longest:
             return value
         more = [longest - length, 0] if self.side == "left" else [0, longest - length]
         more = [0, 0] * (value.dim() - 2) + more

@@ -101,7 +101,7 @@ class Loading:
         pad = getattr(tokenizer, "pad_token_id", None)
         if pad is None:
             pad = getattr(config, "pad_token_id", None)
-        self.padding = {"input_ids": pad or 0, "labels": -100}
+        self.padding = {"input_ids": pad or 0, "decoder_input_ids": pad or 0, "labels": -100}
         self.padding_side = getattr(tokenizer, "padding_side", "right")
 
     def packed(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deni.engine import memory, passes
+from deni.engine.answers import ANSWERS
 from deni.engine.buffers import kept_buffers
 from deni.engine.module import Compute, in_mode, in_one_pass
 from deni.engine.probe import why_not_stacked
@@ -69,10 +70,12 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
     left_out = () if losses.alone else (*trainer.label_names, *soft)
     if LENGTHS in batch and loading.padding_side == "left" and not losses.alone:
         check_left_padding(trainer.population, batch, (*trainer.label_names, *soft, LENGTHS), loading.padding)
-    logits_alone = losses.function is None  # the user's loss may ask for more
+    logits_alone = losses.function is None and not losses.answers  # the user's loss may ask for more
+    labels = trainer.ballots.labels_of(dict(batch))
+    inputs = {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)}
     return choose_engine(
         trainer.population,
-        {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)},
+        trainer.ballots.asking(inputs, labels),
         alone=losses.alone,
         compute=lambda model, inputs: trainer.compute_loss(model, copied(inputs), return_outputs=True),
         engine=trainer.engine,
@@ -80,7 +83,7 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
         peak=peak,
         rows=trainer.args.per_device_train_batch_size,
         longest=memory.most_tokens(trainer.train_dataset),
-        padding=loading.padding,
+        padding={**loading.padding, ANSWERS: -100},
         forward_passes=trainer.strategy.passes,
         divisible=trainer.runs > 1 and logits_alone and loading.padding_side == "right",
     )

@@ -100,8 +100,8 @@ class VotingModel(nn.Module):
         """The vote of the members as `logits`, and with labels its `loss`."""
         with torch.no_grad(), in_mode(self.members, training=False):
             loss, votes = self.voting.one_vote(inputs)
-        of_words = self.voting.ballots.task.find().of_words
-        return (TokenClassifierOutput if of_words else SequenceClassifierOutput)(loss=loss, logits=votes)
+        by_token = self.voting.ballots.task.find().by_token
+        return (TokenClassifierOutput if by_token else SequenceClassifierOutput)(loss=loss, logits=votes)
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise SettingError(

@@ -140,7 +140,7 @@ class ForkMonitor:
                 measure.total_variation = float(np.mean([total_variation(likely[:, at]) for at in each]))
         losses = predicted.losses  # (M,)
         if losses is None and labels is not None and task is not None:
-            expected = (outputs[:, 0, ..., 0] if task.distribution else outputs[:, 0]).numel()
+            expected = (outputs[:, 0, ..., 0] if task.distribution or task.generates else outputs[:, 0]).numel()
             if labels.numel() == expected:
                 folded = labels.repeat(population.size, *[1] * (labels.dim() - 1))  # (M*N, ...)
                 losses = task.member_losses(outputs.transpose(0, 1).flatten(0, 1), folded, population.size)

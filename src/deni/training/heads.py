@@ -11,6 +11,7 @@ from torch import nn
 from transformers.loss.loss_utils import LOSS_MAPPING
 from transformers.models.auto import modeling_auto
 
+from deni.engine.answers import AnswerForward
 from deni.models.hugging_face import unwrapped, with_peft
 from deni.models.pairs import PairForward
 
@@ -23,6 +24,7 @@ VOTING = {
     "VIDEO_CLASSIFICATION": "ForVideoClassification",
     "TOKEN_CLASSIFICATION": "ForTokenClassification",
 }
+GENERATING = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM")
 HEADLESS = ("TEXT_ENCODING", "BACKBONE", "IMAGE", "RETRIEVAL")
 
 
@@ -42,7 +44,7 @@ def why_own_loss(model: nn.Module) -> str:
     for part in dict.fromkeys(parts):
         owner = _owner(type(part), "forward")
         own = vars(part).get("forward")
-        replaced = own is not None and not isinstance(own, PairForward) and "_hf_hook" not in vars(part)
+        replaced = own is not None and not isinstance(own, PairForward | AnswerForward) and "_hf_hook" not in vars(part)
         if part._forward_hooks or replaced:
             return f"the output of {type(part).__name__} is changed by a hook"
         if not owner.__module__.startswith(LIBRARIES):
@@ -73,6 +75,11 @@ def language_model(model: nn.Module) -> str:
 def has_head(model: nn.Module) -> bool:
     """Whether the class of a model says what kind of head it has: one of transformers, or derived from one."""
     return _kind(unwrapped(model)) is not None
+
+
+def generates(model: nn.Module) -> bool:
+    """Whether a model is a causal or encoder-decoder language model, of which texts are generated."""
+    return _kind(unwrapped(model)) in GENERATING
 
 
 def is_causal(model: nn.Module) -> bool:

@@ -131,10 +131,17 @@ class Losses:
         return overridden(type(trainer), self.base, "compute_loss") or "compute_loss" in vars(trainer)
 
     @property
+    def answers(self) -> bool:
+        """Whether the loss is that of the answers of a language model, see `deni.engine.answers`."""
+        return self.task is not None and self.task.generates
+
+    @property
     def alone(self) -> str:
         """Why each member is computed by itself; empty where the loss follows from outputs and labels."""
         if self.overridden:
             return "compute_loss is overridden"
+        if self.answers:
+            return ""
         if name := without_vote(self.model):
             return f"predictions of {name} have no vote"
         if self.weight is not None or (self.task is not None and self.task.own_loss):
@@ -173,7 +180,7 @@ class Losses:
                 f"{found} cannot be combined with an overridden compute_loss: remove the column, or read it there "
                 "(remove_unused_columns=False)"
             )
-        if why := alone or without_vote(self.model):
+        if why := alone or ("" if self.answers else without_vote(self.model)):
             why = why if alone else f"predictions of {why} have no vote"
             raise SettingError(f"{found} need a loss that follows from outputs and targets, and {why}")
         if task is not None and not task.takes_soft:
@@ -189,7 +196,8 @@ class Losses:
             batch: on the device; without labels it shows nothing.
         """
         names = [name for name in self.trainer.label_names if batch.get(name) is not None]
-        if self._returned is not None or not names or not self.alone or self.overridden or without_vote(self.model):
+        known = self._returned is not None or not self.alone
+        if known or not names or self.overridden or without_vote(self.model):
             return
         rows = {key: each[:2] if isinstance(each, Tensor) and each.dim() else each for key, each in batch.items()}
         left_out = (LENGTHS, *self.soft_columns)
@@ -231,7 +239,26 @@ class Losses:
             return losses_by(partial(self.trainer.label_smoother, **shift), outputs, labels, members)
         logits = first_output(outputs)
         weight = None if self.weight is None else self.weight.to(logits)
-        return task().member_losses(logits, labels, members, weight, **given(soft))
+        losses = task().member_losses(logits, labels, members, weight, **given(soft))
+        return losses * self._of_processes(labels, members) if counted and self.answers else losses
+
+    def _of_processes(self, labels: Tensor, members: int) -> Tensor | float:
+        """What a member's mean loss is multiplied by, so that the tokens of all processes count alike, `(M,)` or 1."""
+        if not self._of_all_processes:
+            return 1.0
+        each = labels.unflatten(0, (members, -1)).unbind(0)
+        alone = [self._labels_that_count(own).ne(-100).sum() for own in each]
+        of_all = [torch.as_tensor(self.items({"labels": own})) for own in each]
+        return torch.stack(alone) / torch.stack(of_all).to(labels.device) * self.trainer.args.world_size
+
+    def _labels_that_count(self, labels: Tensor) -> Tensor:
+        """Without the first token, which nothing predicts in a causal language model."""
+        return labels[..., 1:] if is_causal(self.model) else labels
+
+    @property
+    def _of_all_processes(self) -> bool:
+        """Whether tokens of answers are counted in all processes."""
+        return self.answers and self._averages_tokens and self.trainer.args.world_size > 1
 
     @property
     def _averages_tokens(self) -> bool:
@@ -261,11 +288,17 @@ class Losses:
             task, soft: see `of_members`.
         """
         alone = self.alone
-        counted = self.function is not None or (alone and (self.overridden or not self._smooths_by_itself))
+        counted = (
+            self.function is not None
+            or self._of_all_processes
+            or (alone and (self.overridden or not self._smooths_by_itself))
+        )
         if counted and (items := self.items(rows)) is not None:
             return torch.as_tensor(items)
         if not isinstance(labels, Tensor):
             return torch.tensor(len(next(value for value in rows.values() if isinstance(value, Tensor))))
+        if self.answers:
+            return task().items(self._labels_that_count(labels)).sum()
         if not alone and self.function is None and self.trainer.label_smoother is None:
             weight = None if self.weight is None else self.weight.to(labels.device)
             return task().items(labels, weight, **given(soft)).sum()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deni.engine.active_tokens import activate, input_table
+from deni.engine.answers import answer
 from deni.errors import SettingError
 from deni.models.architectures import has_adapter
 from deni.population import Population
@@ -117,6 +118,8 @@ def populate(trainer: PopulationTrainer, model: nn.Module, trial: Any = None) ->
     """Give a trainer the population of which this is the model of run 0; returns the module that Trainer sees."""
     plan = trainer.engine_plan or EnginePlan(at_a_time=trainer.at_a_time)
     rank, device = trainer.args.process_index, trainer.args.device
+    if trainer.losses.answers:
+        answer(model)
     population = trainer.fresh.population(model, plan, device, rank, trainer.active_ids, trial)
     trainer.population = trainer.phases.population = population
     return population.module

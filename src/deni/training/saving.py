@@ -18,6 +18,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from deni.models.hugging_face import config_of
 from deni.population import Population
 from deni.strategies import Strategy
+from deni.tasks import find_task
 from deni.training import checkpoint, weights
 from deni.training.compat import model_name, save_processor, tokenizer_of
 from deni.training.phases import Phases
@@ -137,6 +138,7 @@ class Artifacts:
         info = describe(task=task, tuning=tuning, recipe={"model": name} if name else {})
         named: dict[Any, str] = {} if config is None else dict(config.id2label or {})
         known = len(named) if reading.outputs is None else reading.outputs
+        known = 0 if find_task(task).generates else known
         labels = [str(named.get(at, f"LABEL_{at}")) if len(named) == known else f"LABEL_{at}" for at in range(known)]
         shared, written = _fingerprint(population), None
         if self._last and self._last[0] is population and self._last[1] == shared:

@@ -35,17 +35,17 @@ class OfSeeds:
 
     Args:
         seeds: R.
-        of_words: whether the task has labels of tokens.
+        by_token: whether the task has labels of tokens.
     """
 
-    def __init__(self, seeds: int, of_words: Callable[[], bool]) -> None:
-        self.seeds, self.of_words = seeds, of_words
+    def __init__(self, seeds: int, by_token: Callable[[], bool]) -> None:
+        self.seeds, self.by_token = seeds, by_token
 
     def take(self, nested: Any, seed: int) -> Any:
         """Those of one seed, without the axis of seeds."""
 
         def one(value: Any) -> Any:
-            return value[:, :, seed] if self.of_words() and value.ndim > 2 else value[:, seed]
+            return value[:, :, seed] if self.by_token() and value.ndim > 2 else value[:, seed]
 
         return each_array(one, nested)
 
@@ -53,7 +53,7 @@ class OfSeeds:
         """Tensors of all seeds, each without the axis of seeds, as tensors with it."""
         if isinstance(values[0], list | tuple):
             return type(values[0])(self.join(list(parts)) for parts in zip(*values, strict=True))
-        return torch.stack(values, 2 if self.of_words() and values[0].ndim > 1 else 1)
+        return torch.stack(values, 2 if self.by_token() and values[0].ndim > 1 else 1)
 
 
 class PreprocessEachSeed:
@@ -106,9 +106,9 @@ class MeanOverSeeds:
         return EvalPrediction(take(prediction.predictions, seed), take(prediction.label_ids, seed), **more)
 
 
-def follow_seeds(trainer: PopulationTrainer, of_words: Callable[[], bool]) -> None:
+def follow_seeds(trainer: PopulationTrainer, by_token: Callable[[], bool]) -> None:
     """Have a trainer with several seeds call the user's functions of metrics for each of them."""
-    of_seeds = OfSeeds(len(trainer.seeds), of_words)
+    of_seeds = OfSeeds(len(trainer.seeds), by_token)
     if len(trainer.seeds) > 1 and trainer.compute_metrics is not None:
         trainer.compute_metrics = MeanOverSeeds(trainer.compute_metrics, of_seeds)
         trainer.voting.loss_of_each = "loss" in trainer.args.include_for_metrics

@@ -159,6 +159,7 @@ class Steps:
             raise SettingError(f"training needs labels: the batch has none of {names}")
         population = self.phases.population
         focus = population.module.in_focus
+        inputs = self.ballots.asking(inputs, labels)
         passes = MemberPasses(partial(model, **inputs), labels, soft, len(focus), self.losses, self.ballots, counted)
         losses = self.phases.strategy.losses(population, passes)
         return self.phases.total(self.parts.shared(losses, focus, population.size), self.phases.step), passes.first

@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from deni.errors import SettingError
-from deni.models.hugging_face import hugging_face
+from deni.models.hugging_face import hugging_face, unwrapped
 from deni.tasks import Task, find_task, task_of
-from deni.training.heads import has_head, language_model, takes_soft_labels, without_vote
+from deni.training.heads import generates, has_head, language_model, takes_soft_labels, without_vote
 from deni.training.losses import Losses, first_output
 
 
@@ -48,6 +48,19 @@ def task_fitting(labels: Any, outputs: Tensor) -> Task | None:
     return find_task("token" if labels.dim() > 1 and outputs.dim() > labels.dim() else "single_label")
 
 
+def check_generation(losses: Losses) -> None:
+    """Raise SettingError where a task that generates has another model, or another loss than its own."""
+    name, model = losses.task.name if losses.task else "", losses.model
+    if not generates(model):
+        raise SettingError(
+            f"task {name} needs a causal or encoder-decoder language model (AutoModelForCausalLM or "
+            f"AutoModelForSeq2SeqLM), not {type(unwrapped(model)).__name__}"
+        )
+    if losses.function is not None or losses.trainer.label_smoother is not None:
+        other = "compute_loss_func" if losses.function is not None else "label smoothing"
+        raise SettingError(f"task {name} has its own loss, not {other}: omit the task, or that")
+
+
 class TrainingTask:
     """The task of a training.
 
@@ -60,7 +73,9 @@ class TrainingTask:
 
     def __init__(self, losses: Losses) -> None:
         self.losses = losses
-        if losses.task is not None and (name := language_model(losses.model)):
+        if losses.answers:
+            check_generation(losses)
+        elif losses.task is not None and (name := language_model(losses.model)):
             raise SettingError(
                 f"task cannot be {losses.task.name!r}: {name} is a language model, whose predictions have no vote; "
                 "omit task, and it trains as with Trainer"
@@ -78,6 +93,8 @@ class TrainingTask:
         if given is None and without_vote(model):
             return None
         labels = labels if self.losses.function is None else None
+        if self.losses.answers:
+            return given
         if has_head(model) or (given is not None and hasattr(model, "config")):
             shown = labels if isinstance(labels, Tensor) else None
             self._check_soft(model, shown)
@@ -113,7 +130,7 @@ class TrainingTask:
         task = self.known(labels, None if outputs is None else first_output(outputs))
         if task is None:
             model = self.losses.model
-            if name := without_vote(model):
+            if name := without_vote(model):  # of no task that generates
                 raise SettingError(
                     f"predictions of {name} have no vote: members of a model for sequence "
                     "or token classification vote; evaluate() gives their mean loss, and trainer.model.save_pretrained "
@@ -123,7 +140,7 @@ class TrainingTask:
         return task
 
     @property
-    def of_words(self) -> bool:
+    def by_token(self) -> bool:
         """Whether predictions are known to be of tokens."""
         task = self.known()
-        return task is not None and task.of_words
+        return task is not None and task.by_token

@@ -182,14 +182,14 @@ class PopulationTrainer(Trainer):
         """Make what loads rows, computes members and collects what they predict."""
         task = TrainingTask(self.losses)
         known, config = task.known(), getattr(self.population.model, "config", None)
-        whole = () if known is None or known.of_words else (*self.label_names, *COLUMNS)
+        whole = () if known is None or known.by_token else (*self.label_names, *COLUMNS)
         self.loading = Loading(self.columns, self.sets, self.run_seeds, self.processing_class, config, whole)
         alone = Alone(self.phases, self.loading, self.losses, self.parts, lambda: self.accelerator)
         context, step = self.compute_loss_context_manager, super().prediction_step
         self.ballots = Ballots(self.phases, self.label_names, self.losses, alone, task, context, step)
         self.voting = Voting(self.ballots, self.run_seeds)
         self.steps = Steps(self.ballots, self.columns, self.loading, self.parts)
-        follow_seeds(self, lambda: task.of_words)
+        follow_seeds(self, lambda: task.by_token)
         self.checkpoints = Checkpoints(self, self.artifacts.moved)
         self.callback_handler = Events(self.callback_handler, self.phases, self.checkpoints)
 
@@ -411,7 +411,7 @@ class PopulationTrainer(Trainer):
                     output = super().predict(*args, **options)
         finally:
             self.compute_metrics, self.preprocess_logits_for_metrics = users
-        return tokens_last(output) if self.ballots.task.of_words else output
+        return tokens_last(output) if self.ballots.task.by_token else output
 
     # ---- data ------------------------------------------------------------------------------------------------------
 

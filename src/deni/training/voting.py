@@ -156,7 +156,7 @@ class Voting:
             votes = votes[:, 0] if task is not None else votes
             labels = nested(lambda each: each[:, 0], labels) if labels is not None else None
         outputs = members if self.of_members else votes
-        if task is not None and task.of_words:
+        if task is not None and task.by_token:
             outputs, labels = tokens_first(outputs, labels)
         if predicted.others and not self.of_members:
             if models == 1:
@@ -170,7 +170,7 @@ class Voting:
         loss, votes, _ = self.step(replace(self.ballots.called(inputs), others=()), packed=False)
         if len(self.seeds.seeds) > 1:
             task = self.ballots.task.find()
-            members = votes.transpose(1, 2) if task.of_words else votes  # (B, R, C) or (B, R, T, C)
+            members = votes.transpose(1, 2) if task.by_token else votes  # (B, R, C) or (B, R, T, C)
             votes = vote(members, self.phases.strategy.combine, task.name)
         return loss, votes
 

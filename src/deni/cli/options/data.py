@@ -14,6 +14,7 @@ def _names(context: click.Context, option: click.Parameter, value: str | None) -
     return tuple(name.strip() for name in value.split(",")) if value else ()
 
 
+_LABELING = [name for name, task in TASKS.items() if not task.generates]
 TEXT = click.option("--text-column", help="Column of the texts.  [default: the dataset's own, or text]")
 PAIR = click.option(
     "--text-pair-column", help="Column of the second texts of pairs.  [default: the dataset's own, or none]"
@@ -31,8 +32,8 @@ ORDER = click.option(
 )
 TASK = click.option(
     "--task",
-    type=Choice(list(TASKS)),
-    help=f"What a text has: {'; '.join(task.help for task in TASKS.values())}.  [default: {DEFAULT}]",
+    type=Choice(_LABELING),
+    help=f"What a text has: {'; '.join(TASKS[name].help for name in _LABELING)}.  [default: {DEFAULT}]",
 )
 SPLIT = click.option("--split", help="Split of a dataset of the hub, such as test or train+test.  [default: train]")
 CONFIG = click.option("--config-name", help="Configuration of a dataset of the hub that has several.")
