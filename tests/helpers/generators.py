@@ -47,10 +47,10 @@ MODELS = {
 TARGETS = {"gpt2": ["c_attn"], "t5": ["q", "v"], "granite": ["q_proj", "v_proj"]}
 
 
-def make_generator(name, seed=0, dtype=torch.float64, dropout=False):
+def make_generator(name, seed=0, dtype=torch.float64, dropout=False, vocabulary=60):
     """A tiny random model; its weights are far enough from 0 that soft-capping and scaling matter."""
     family, head, sizes = MODELS[name]
-    config = getattr(transformers, f"{family}Config")(**sizes)
+    config = getattr(transformers, f"{family}Config")(**{**sizes, "vocab_size": vocabulary})
     if not dropout:
         for key in ("dropout", "dropout_rate", "attention_dropout", "activation_dropout", "resid_pdrop", "embd_pdrop"):
             if getattr(config, key, None):

@@ -1,13 +1,17 @@
 """Several processes train one population."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from deni.errors import ArtifactError
-from deni.strategies import DENI
+from deni.strategies import DENI, DelayedEnsemble
+from deni.training.trainer import PopulationTrainer
+from tests.helpers.generators import answered_rows, collate_answers, make_generator
 from tests.helpers.tiny import TRANSFORMERS_5
 from tests.helpers.trainers import make
 
@@ -185,3 +189,60 @@ def test_processes_write_one_whole_checkpoint_or_none_and_resume_from_it(tmp_pat
     one = make(tmp_path, DENI(members=2))
     with pytest.raises(ArtifactError, match=r"checkpoint-12 is not .*the number of processes was 2, not 1"):
         one.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-12"))
+
+
+# ---- answers of language models --------------------------------------------------------------------------------------
+
+ANSWERS = """
+import os
+import sys
+import torch
+from safetensors.torch import save_file
+from tests.training.test_processes import answering
+trainer = answering(sys.argv[1], 4, int(sys.argv[2]))
+if os.environ["RANK"] == "0":
+    save_file({name: value.clone() for name, value in trainer.population.values.items()}, sys.argv[1] + ".values")
+torch.distributed.destroy_process_group()  # without it gloo's threads may abort the interpreter at its end
+"""
+
+
+def answering(folder, batch, parts):
+    """A training of a language model whose answers have very different lengths."""
+    options = {"per_device_train_batch_size": batch // parts, "gradient_accumulation_steps": parts}
+    args = TrainingArguments(
+        str(folder),
+        num_train_epochs=1,
+        learning_rate=0.3,
+        optim="sgd",
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        use_cpu=True,
+        max_grad_norm=0.0,
+        ddp_backend="gloo" if "RANK" in os.environ else None,
+        **options,
+    )
+    rows = answered_rows(32)
+    trainer = PopulationTrainer(
+        make_generator("gpt2"),
+        args,
+        strategy=DelayedEnsemble(members=2, variance=0.15),
+        train_dataset=rows,
+        data_collator=collate_answers,
+        task="generation",
+        engine="stacked",
+    )
+    trainer.train()
+    return trainer
+
+
+def test_tokens_of_all_processes_count_alike(tmp_path):
+    one = answering(tmp_path / "one", 8, 1).population.values
+    (tmp_path / "train.py").write_text(ANSWERS)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, str(tmp_path / "train.py"), str(tmp_path / "two"), "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = load_file(tmp_path / "two.values")
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-10

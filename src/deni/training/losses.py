@@ -240,16 +240,17 @@ class Losses:
         logits = first_output(outputs)
         weight = None if self.weight is None else self.weight.to(logits)
         losses = task().member_losses(logits, labels, members, weight, **given(soft))
-        return losses * self._of_processes(labels, members) if counted and self.answers else losses
+        share = self._of_processes(labels, members) if counted and self.answers else None
+        return losses if share is None else losses * share.to(losses)
 
-    def _of_processes(self, labels: Tensor, members: int) -> Tensor | float:
-        """What a member's mean loss is multiplied by, so that the tokens of all processes count alike, `(M,)` or 1."""
+    def _of_processes(self, labels: Tensor, members: int) -> Tensor | None:
+        """What a member's mean loss is multiplied by, so that the tokens of all processes count alike, `(M,)`."""
         if not self._of_all_processes:
-            return 1.0
+            return None
         each = labels.unflatten(0, (members, -1)).unbind(0)
         alone = [self._labels_that_count(own).ne(-100).sum() for own in each]
         of_all = [torch.as_tensor(self.items({"labels": own})) for own in each]
-        return torch.stack(alone) / torch.stack(of_all).to(labels.device) * self.trainer.args.world_size
+        return torch.stack(alone).double() / torch.stack(of_all).to(labels.device) * self.trainer.args.world_size
 
     def _labels_that_count(self, labels: Tensor) -> Tensor:
         """Without the first token, which nothing predicts in a causal language model."""
