@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import pty
-import re
 import shlex
 import shutil
 import subprocess
@@ -27,7 +26,6 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images" / "gallery"
 COLUMNS = 88
-BAR = re.compile(r"\w+ (\x1b\[[\d;]*m)*\u2501")  # of progress, which a terminal erases
 COLORS = 48  # of a screenshot's palette
 WIDTH, HEIGHT = 1000, 1250
 # In place of rich's own frame, which fetches its font from another host.
@@ -75,8 +73,9 @@ PICTURES = (
         "compare",
         "deni compare auto/ model/ test.csv --output changed.csv",
         before="deni train tickets.csv --test test.csv --output auto/ --no-progress --overwrite",
-        hidden="--overwrite",
+        hidden="--no-progress --overwrite",
     ),
+    Picture("diagnose", "deni diagnose messages.csv --labeled 60 --epochs 5", hidden="--no-progress"),
     Picture("study", "deni report results/confirmation.parquet --output study.html", "study.html"),
 )
 
@@ -86,6 +85,7 @@ def write_files(folder: Path) -> None:
     from deni.data.demo import demo_files
 
     tickets, test = (pd.read_csv(file) for file in demo_files())
+    tickets.to_csv(folder / "messages.csv", index=False)
     tickets.head(60).to_csv(folder / "tickets.csv", index=False)
     test.to_csv(folder / "test.csv", index=False)
     (folder / "results").mkdir(exist_ok=True)
@@ -107,8 +107,7 @@ def run(command: str, folder: Path) -> str:
         os.close(slave)
         output = b"".join(iter(lambda: _read(master), b""))
     os.close(master)
-    lines = output.decode().replace("\r\n", "\n").split("\n")
-    text = "\n".join(line for line in lines if not BAR.search(line))
+    text = output.decode().replace("\r\n", "\n")
     if process.returncode:
         raise SystemExit(f"{command}: {text}")
     return text

@@ -115,7 +115,8 @@ def distinct_models(names: Sequence[str]) -> list[str]:
     """The names without blanks; raises InputError where there are fewer than two, or one twice."""
     found = [name.strip() for name in names if name.strip()]
     if len(found) < 2:
-        raise InputError(f"{len(found)} models to choose among: name two or more, with commas between them")
+        given = f"only {found[0]!r}" if found else "none"
+        raise InputError(f"{given} to choose among: name two models or more, with commas between them")
     if twice := next((name for at, name in enumerate(found) if name in found[:at]), None):
         raise InputError(f"model {twice!r} is named twice: name each once")
     return found

@@ -44,7 +44,7 @@ def test_the_table_and_the_json_are_what_the_function_finds(model_folder, other,
     ("args", "message"),
     [
         (["missing.csv", "--models", "a,b"], "missing.csv: no such file"),
-        (["{tickets}", "--models", "minilm"], "1 models to choose among"),
+        (["{tickets}", "--models", "minilm"], "only 'minilm' to choose among"),
         (["{tickets}", "--models", "minilm,minilm"], "named twice"),
         (["{tickets}", "--models", "minilm,./nothing"], "no such folder"),
         (["{tickets}", "--models", "minilm,bert", "--output", "{tickets}"], "is what is read"),
