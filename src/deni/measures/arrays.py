@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 
 from deni.errors import InputError, short
 
@@ -107,7 +107,7 @@ def as_log_probabilities(name: str, values: ArrayLike, axes: str = "... N C") ->
             f"{name} of shape {array.shape} must be log probabilities, classes last: they add up to {worst:.4g}, not 1;"
             " apply a log-softmax to logits, a logarithm to probabilities"
         )
-    return array - logsumexp(array, axis=-1, keepdims=True)
+    return array - scipy.special.logsumexp(array, axis=-1, keepdims=True)
 
 
 def with_gold(log_probabilities: ArrayLike, gold: ArrayLike) -> tuple[Floats, Ints]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, as_log_probabilities, check_least, check_positive, with_gold
@@ -157,7 +156,9 @@ def temper(log_probabilities: ArrayLike, temperature: float) -> Floats:
     array([[0.75, 0.25]])
     """
     check_positive("temperature", temperature)
-    return log_softmax(as_log_probabilities("log_probabilities", log_probabilities) / temperature, axis=-1)
+    return scipy.special.log_softmax(
+        as_log_probabilities("log_probabilities", log_probabilities) / temperature, axis=-1
+    )
 
 
 def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike, doubtful: float = 0.0) -> float:
@@ -185,11 +186,11 @@ def fit_temperature(log_probabilities: ArrayLike, gold: ArrayLike, doubtful: flo
 
     # The loss is convex in 1 / T, so that the search on a log scale has one minimum.
     def loss(at: float) -> float:
-        scaled = log_softmax(array / np.exp(at), axis=-1)
+        scaled = scipy.special.log_softmax(array / np.exp(at), axis=-1)
         likely = float(negative_log_likelihood(scaled, right))
         return likely - doubtful / len(right) * float(scaled.mean()) if doubtful else likely
 
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         loss,
         bounds=tuple(np.log(TEMPERATURES)),
         method="bounded",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from deni.errors import InputError
 from deni.measures.arrays import Estimate, Floats, as_pairs, check_share
@@ -27,7 +27,7 @@ def sign_test(better: int, worse: int) -> float:
     """
     if better < 0 or worse < 0:
         raise InputError(f"better and worse count texts: at least 0, not {better} and {worse}")
-    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return float(scipy.stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
@@ -40,7 +40,7 @@ def signed_rank_test(first: ArrayLike, second: ArrayLike) -> float:
     0.0312
     """
     one, other = as_pairs(first, second, least=1, axes="N")
-    return 1.0 if np.array_equal(one, other) else float(stats.wilcoxon(one, other).pvalue)
+    return 1.0 if np.array_equal(one, other) else float(scipy.stats.wilcoxon(one, other).pvalue)
 
 
 def share_with_interval(count: int, total: int, confidence: float = 0.95) -> Estimate:
@@ -53,7 +53,7 @@ def share_with_interval(count: int, total: int, confidence: float = 0.95) -> Est
     check_share("confidence", confidence)
     if not 0 <= count <= total or total < 1:
         raise InputError(f"a share of texts needs 0 <= count <= total and one text, not {count} of {total}")
-    ends = stats.binomtest(count, total).proportion_ci(confidence, method="exact")
+    ends = scipy.stats.binomtest(count, total).proportion_ci(confidence, method="exact")
     return Estimate(count / total, float(ends.low), float(ends.high))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import t
 
 from deni.errors import InputError
 from deni.measures.arrays import (
@@ -187,9 +187,9 @@ def pitman_morgan(
     above, rest = variances - ratio**2, 4 * ratio**2 * variances * (1 - correlation**2)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(above == 0, 0.0, above * np.sqrt(degrees / rest))
-    tails = {"less": t.cdf(statistic, degrees), "greater": t.sf(statistic, degrees)}
-    p_value = tails.get(alternative, 2 * t.sf(np.abs(statistic), degrees))
-    middle = 1 + 2 * (1 - correlation**2) * t.ppf((1 + confidence) / 2, degrees) ** 2 / degrees
+    tails = {"less": scipy.stats.t.cdf(statistic, degrees), "greater": scipy.stats.t.sf(statistic, degrees)}
+    p_value = tails.get(alternative, 2 * scipy.stats.t.sf(np.abs(statistic), degrees))
+    middle = 1 + 2 * (1 - correlation**2) * scipy.stats.t.ppf((1 + confidence) / 2, degrees) ** 2 / degrees
     width = np.sqrt(middle**2 - 1)
     # middle - width = 1 / (middle + width): no cancellation.
     return PairedSpread(

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import chi2, f, nct, t
+import scipy
 
 from deni.errors import InputError
 from deni.measures.arrays import check_least, check_positive, check_share
@@ -45,16 +44,16 @@ def sd_ratio_power(
     check_positive("ratio", ratio)
     degrees, tail = seeds - blocks, alpha if one_sided else alpha / 2
     if correlation is None:
-        above, below = f.isf(tail, degrees, degrees), f.ppf(tail, degrees, degrees)
-        power = f.sf(above / ratio**2, degrees, degrees)
-        return float(power if one_sided else power + f.cdf(below / ratio**2, degrees, degrees))
+        above, below = scipy.stats.f.isf(tail, degrees, degrees), scipy.stats.f.ppf(tail, degrees, degrees)
+        power = scipy.stats.f.sf(above / ratio**2, degrees, degrees)
+        return float(power if one_sided else power + scipy.stats.f.cdf(below / ratio**2, degrees, degrees))
     if not -1 < correlation < 1:
         raise InputError(f"correlation must be between -1 and 1, not {correlation}")
     slope = (ratio**2 - 1) / (2 * ratio * np.sqrt(1 - correlation**2))
-    centers = slope * np.sqrt(chi2.ppf((np.arange(_PARTS) + 0.5) / _PARTS, degrees))
-    critical = t.isf(tail, degrees - 1)
-    power = nct.sf(critical, degrees - 1, centers).mean()
-    return float(power if one_sided else power + nct.sf(critical, degrees - 1, -centers).mean())
+    centers = slope * np.sqrt(scipy.stats.chi2.ppf((np.arange(_PARTS) + 0.5) / _PARTS, degrees))
+    critical = scipy.stats.t.isf(tail, degrees - 1)
+    power = scipy.stats.nct.sf(critical, degrees - 1, centers).mean()
+    return float(power if one_sided else power + scipy.stats.nct.sf(critical, degrees - 1, -centers).mean())
 
 
 def detectable_sd_ratio(
@@ -120,12 +119,12 @@ def detectable_difference(
     _check(seeds, alpha, blocks)
     check_positive("sd", sd)
     degrees, tail = seeds - blocks, alpha if one_sided else alpha / 2
-    critical = t.isf(tail, degrees)
+    critical = scipy.stats.t.isf(tail, degrees)
 
     def power_at(effect: float) -> float:
         center = effect * np.sqrt(seeds)
-        found = nct.sf(critical, degrees, center)
-        return float(found if one_sided else found + nct.sf(critical, degrees, -center))
+        found = scipy.stats.nct.sf(critical, degrees, center)
+        return float(found if one_sided else found + scipy.stats.nct.sf(critical, degrees, -center))
 
     return sd * _smallest(power_at, power, alpha)
 
@@ -137,7 +136,7 @@ def _smallest(power_at: Callable[[float], float], power: float, alpha: float) ->
     high = 0.5
     while power_at(high) < power:
         high *= 2
-    return float(brentq(lambda effect: power_at(effect) - power, 0.0, high, xtol=1e-6))
+    return float(scipy.optimize.brentq(lambda effect: power_at(effect) - power, 0.0, high, xtol=1e-6))
 
 
 def _check(seeds: int, alpha: float, blocks: int) -> None:

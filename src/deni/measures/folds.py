@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from deni.errors import SettingError
 from deni.measures.arrays import Estimate
@@ -81,5 +81,5 @@ def over_folds(differences: ArrayLike, test_share: float, confidence: float = 0.
     if each.ndim != 1 or len(each) < 2:
         raise SettingError(f"an interval over folds needs two or more of them, not {each.shape}")
     mean, variance = each.mean(), each.var(ddof=1)
-    half = stats.t.ppf((1 + confidence) / 2, len(each) - 1) * np.sqrt((1 / len(each) + test_share) * variance)
+    half = scipy.stats.t.ppf((1 + confidence) / 2, len(each) - 1) * np.sqrt((1 / len(each) + test_share) * variance)
     return Estimate(mean, mean - half, mean + half)

@@ -7,8 +7,8 @@ on other texts.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, Ints, as_classes, as_log_probabilities, check_least
@@ -98,4 +98,4 @@ def jensen_shannon(log_probabilities: ArrayLike) -> float:
 
 
 def _entropy(probabilities: Floats) -> Floats:
-    return entr(probabilities).sum(-1)
+    return scipy.special.entr(probabilities).sum(-1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import norm
 
 from deni.errors import InputError
 from deni.measures.arrays import Estimate, Floats, as_numbers, check_share
@@ -127,7 +127,7 @@ def forecast(
     else:  # how far the scores are from the law says how much a training varies
         between = REPEATS**2 * curves.var(0).mean() + ((repeats[0] - law.at(sizes)) ** 2).mean()
     common = (SHAPE * gain) ** 2 + between + rare**2
-    quantile = norm.ppf((1 + confidence) / 2)
+    quantile = scipy.stats.norm.ppf((1 + confidence) / 2)
     of_gain = quantile * np.sqrt((others[:, 1:] - others[:, :1]).var(0) + common)
     of_score = LEVEL * quantile * np.sqrt(others.var(0)[1:] + common)
     top = np.minimum(value[1:] + of_score, highest)

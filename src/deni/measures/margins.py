@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import t
 
 from deni.errors import InputError
 from deni.measures.arrays import as_pairs, check_positive, check_share
@@ -68,10 +68,12 @@ def non_inferior_mean(
     value = float((np.bincount(block, weights=difference) / sizes).mean())
     error = float(standard_deviation(difference, block) * np.sqrt((1 / sizes).sum())) / len(sizes)
     degrees = len(one) - len(sizes)
-    bound = value - float(t.ppf(1 - alpha, degrees)) * error
+    bound = value - float(scipy.stats.t.ppf(1 - alpha, degrees)) * error
     if error == 0:
         return NonInferiority(value, bound, margin, 0.0 if value > -margin else 1.0, value > -margin)
-    return NonInferiority(value, bound, margin, float(t.sf((value + margin) / error, degrees)), bound > -margin)
+    return NonInferiority(
+        value, bound, margin, float(scipy.stats.t.sf((value + margin) / error, degrees)), bound > -margin
+    )
 
 
 def non_inferior_sd(

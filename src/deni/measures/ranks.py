@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import friedmanchisquare, rankdata, studentized_range
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, as_numbers, check_share
@@ -49,10 +49,10 @@ def critical_difference(scores: ArrayLike, *, alpha: float = 0.05, lower_is_bett
         )
     if strategies < 3:
         raise InputError(f"ranks need at least 3 strategies, not {strategies}: compare two of them directly")
-    ranks = rankdata(table if lower_is_better else -table, axis=1)
+    ranks = scipy.stats.rankdata(table if lower_is_better else -table, axis=1)
     tied = (ranks == ranks[:, :1]).all()  # Friedman's statistic is 0 / 0
-    p_value = 1.0 if tied else float(friedmanchisquare(*ranks.T).pvalue)
-    quantile = studentized_range.ppf(1 - alpha, strategies, np.inf) / np.sqrt(2)
+    p_value = 1.0 if tied else float(scipy.stats.friedmanchisquare(*ranks.T).pvalue)
+    quantile = scipy.stats.studentized_range.ppf(1 - alpha, strategies, np.inf) / np.sqrt(2)
     return CriticalDifference(
         ranks.mean(0), p_value, float(quantile * np.sqrt(strategies * (strategies + 1) / (6 * datasets)))
     )

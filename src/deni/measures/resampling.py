@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import norm, t
 
 from deni.errors import InputError, short
 from deni.measures.arrays import Estimate, Floats, Ints, as_numbers, check_least, check_share
@@ -44,9 +44,9 @@ def expanded_percentiles(drawn: Floats, value: float, confidence: float, seeds: 
     `_OUTERMOST` the distance from the value is stretched instead, as in a normal distribution.
     """
     degrees, least = sum(seeds) - len(seeds), min(seeds)
-    deviations = float(np.sqrt(least / (least - 1)) * t.ppf((1 + confidence) / 2, degrees))
-    reached = min(deviations, float(norm.isf(_OUTERMOST)))
-    tail = float(norm.cdf(-reached))
+    deviations = float(np.sqrt(least / (least - 1)) * scipy.stats.t.ppf((1 + confidence) / 2, degrees))
+    reached = min(deviations, float(scipy.stats.norm.isf(_OUTERMOST)))
+    tail = float(scipy.stats.norm.cdf(-reached))
     low, high = value + (np.quantile(drawn, [tail, 1 - tail]) - value) * deviations / reached
     return float(low), float(high)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.sparse import csr_array
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, Ints, as_classes, as_numbers, as_predictions, as_scores, check_share
@@ -34,7 +34,7 @@ def _counts(predictions: ArrayLike, gold: ArrayLike, weights: ArrayLike | None) 
     def by_class(each: Ints, counts: Floats) -> Floats:
         place = each + classes * np.arange(len(each))[:, None]  # (S, N)
         index = (place.ravel(), np.tile(np.arange(examples), len(each)))
-        table = csr_array((counts.ravel(), index), shape=(len(each) * classes, examples))
+        table = scipy.sparse.csr_array((counts.ravel(), index), shape=(len(each) * classes, examples))
         return (table @ columns).T.reshape(-1, len(each), classes)
 
     return (

@@ -6,8 +6,8 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import beta
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, Ints, as_numbers, check_share
@@ -64,7 +64,7 @@ def accuracy_bound(answered: ArrayLike, errors: ArrayLike, risk: float = RISK) -
     array([0.9497, 0.9505, 0.9495, 0.95  ])
     """
     total, wrong = np.asarray(answered, dtype=float), np.asarray(errors, dtype=float)
-    return np.where(wrong < total, beta.ppf(risk, np.maximum(total - wrong, 1), wrong + 1), 0.0)
+    return np.where(wrong < total, scipy.stats.beta.ppf(risk, np.maximum(total - wrong, 1), wrong + 1), 0.0)
 
 
 @cache

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, t
 
 from deni.errors import InputError
 from deni.measures.arrays import Estimate, Floats, as_scores, check_share
@@ -48,7 +48,7 @@ def mean_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike
     sizes = np.bincount(block)
     mean = np.stack([each[block == place].mean(0) for place in range(len(sizes))]).mean(0)
     error = standard_deviation(each, block) * np.sqrt((1 / sizes).sum()) / len(sizes)
-    width = t.ppf((1 + confidence) / 2, len(each) - len(sizes)) * error
+    width = scipy.stats.t.ppf((1 + confidence) / 2, len(each) - len(sizes)) * error
     return Estimate(mean, mean - width, mean + width)
 
 
@@ -69,7 +69,7 @@ def sd_interval(scores: ArrayLike, confidence: float = 0.95, blocks: ArrayLike |
     check_share("confidence", confidence)
     each = as_scores("scores", scores, least=2)
     spread, (_, degrees) = standard_deviation(each, blocks), within_blocks(each, blocks)
-    low, high = chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
+    low, high = scipy.stats.chi2.ppf([(1 + confidence) / 2, (1 - confidence) / 2], degrees)
     return Estimate(spread, spread * np.sqrt(degrees / low), spread * np.sqrt(degrees / high))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.special import entr
 
 from deni.errors import InputError
 from deni.measures.arrays import Floats, as_log_probabilities, as_numbers
@@ -35,7 +35,7 @@ def predictive_entropy(log_probabilities: ArrayLike) -> Floats:
     >>> predictive_entropy(np.log([[[0.5, 0.5], [0.5, 0.5]]])).round(3)
     array([0.693])
     """
-    return entr(_members(log_probabilities).mean(1)).sum(-1)
+    return scipy.special.entr(_members(log_probabilities).mean(1)).sum(-1)
 
 
 def mutual_information(log_probabilities: ArrayLike) -> Floats:
@@ -53,8 +53,8 @@ def mutual_information(log_probabilities: ArrayLike) -> Floats:
     array([0.   , 0.637])
     """
     probabilities = _members(log_probabilities)
-    mean = entr(probabilities.mean(1)).sum(-1)
-    return np.maximum(mean - entr(probabilities).sum(-1).mean(1), 0)
+    mean = scipy.special.entr(probabilities.mean(1)).sum(-1)
+    return np.maximum(mean - scipy.special.entr(probabilities).sum(-1).mean(1), 0)
 
 
 def risk_coverage(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
