@@ -96,7 +96,10 @@ def load(
         return load_plain(folder, target, dtype)
     info = read_info(folder)
     if TASKS[info["task"]].generates:
-        raise ArtifactError(f"{folder} generates texts, which is not classifying: read it with load_population")
+        raise ArtifactError(
+            f"{folder} holds members that generate texts, and deni.load reads those that label texts: save one model "
+            "by trainer.model.save_pretrained"
+        )
     if "onnx" in info:
         return _load_graph(folder, info, device, dtype, tokenizer, calibrated)
     if (needs := info.get("needs")) and model_init is None:
