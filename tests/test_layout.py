@@ -23,6 +23,7 @@ data
 models
 engine
 population
+generation
 strategies
 tuning baselines
 training artifact

@@ -21,7 +21,10 @@ PAGES = {
     ),
     "Strategies": ("When members exist, what auto becomes, and what stands beside them.", "strategies auto baselines"),
     "Tunings": ("Which parameters train.", "tuning"),
-    "Population": ("Schedule, randomness, noise, members, engines.", "schedule randomness noise population engine"),
+    "Population": (
+        "Schedule, randomness, noise, members, engines.",
+        "schedule randomness noise population generation engine",
+    ),
     "Tasks": ("What a text has, and how members vote on it.", "tasks"),
     "Data": ("Texts, splits, checks, augmented texts, labels.", "data augmentation labeling chat"),
     "Studies": ("Grid, cells, store, runners, diagnosis.", "study diagnose"),
