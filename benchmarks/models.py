@@ -16,51 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+from architectures import architectures, tiny, tuned, why_in_a_loop
 from transformers.utils import logging
 
-from deni.engine.probe import why_not_stacked
-from deni.models.architectures import HEADS, auto_class, head_dropout_key
-from deni.randomness import generator, global_generators
-from deni.tuning import TUNINGS, make_tuning
+from deni.models.architectures import head_dropout_key
+from deni.tuning import TUNINGS
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-PADDING = 1
-SIZES = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": 40,
-    "num_labels": 3,
-    "pad_token_id": PADDING,
-    "bos_token_id": 2,
-    "eos_token_id": 3,
-}
-# What an architecture needs beside these sizes to be small and as its published models are.
-OWN: dict[str, dict[str, object]] = {
-    "albert": {"embedding_size": 16},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
-    "deberta": {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
-    "deberta-v2": {
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_buckets": 8,
-        "share_att_key": True,
-        "norm_rel_ebd": "layer_norm",
-    },
-    "electra": {"embedding_size": 16},
-    "gemma": {"head_dim": 8, "num_key_value_heads": 2},
-    "gpt2": {"n_inner": 48},
-    "llama": {"num_key_value_heads": 2},
-    "mistral": {"head_dim": 8, "num_key_value_heads": 2},
-    "modernbert": {"cls_token_id": 2, "sep_token_id": 3},
-    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
-    "qwen2": {"num_key_value_heads": 2},
-    "qwen3": {"head_dim": 8, "num_key_value_heads": 2},
-}
 INTRODUCTION = """\
 # Models
 
@@ -79,24 +41,6 @@ Where the last column is none, the encoder's own dropout is used in front of the
 TABLE = """
 | architecture | tunings | engine | why not stacked | dropout in front of the head |
 | --- | --- | --- | --- | --- |"""
-SMALL: dict[str, dict] = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
-
-
-def tiny(architecture: str, tuning: str, tokens: bool) -> nn.Module:
-    """A random model of this architecture in float64, tuned, with an output for each text or for each token."""
-    config = CONFIG_MAPPING[architecture](**{**SIZES, **OWN.get(architecture, {})})
-    with global_generators(0):
-        model = auto_class(tokens).from_config(config)
-        tuned = make_tuning(tuning, **SMALL.get(tuning, {})).apply(model)
-    return tuned.to(torch.float64)
-
-
-def batch(side: str) -> dict[str, torch.Tensor]:
-    """Texts of different lengths, padded on this side."""
-    mask = (torch.arange(7) < torch.tensor([7, 5, 4, 6])[:, None]).long()
-    mask = mask.flip(1) if side == "left" else mask
-    ids = torch.randint(5, 60, mask.shape, generator=generator(0))
-    return {"input_ids": torch.where(mask.bool(), ids, PADDING), "attention_mask": mask}
 
 
 def short(reason: str) -> str:
@@ -111,14 +55,11 @@ def short(reason: str) -> str:
 
 def rows(tokens: bool) -> Iterator[str]:
     """A line for each architecture; several where its tunings differ."""
-    there = [
-        name for name in sorted(HEADS) if not tokens or CONFIG_MAPPING[name] in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
-    ]
-    for architecture in there:
+    for architecture in architectures(tokens):
         lines: dict[tuple[str, ...], list[str]] = {}  # engine, reason and dropout -> the tunings that have them
         for tuning in (each for each in TUNINGS if each not in (["unipelt", "prompt"] if tokens else ["unipelt"])):
-            model = tiny(architecture, tuning, tokens)
-            right, left = (why_not_stacked(model, batch(side), {"input_ids": PADDING}) for side in ("right", "left"))
+            model = tuned(tiny(architecture, tokens), tuning).to(torch.float64)
+            right, left = (why_in_a_loop(model, side) for side in ("right", "left"))
             reason = short(right)
             assert reason == short(left), (
                 f"{architecture}, {tuning}: {right} with padding on the right, {left} on the left"

@@ -7,14 +7,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from click.testing import CliRunner
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 import deni
 from deni.artifact import export
+from deni.cli import main
 from deni.errors import InputError
 from tests.helpers.graphs import MEMBERS, TEXTS, make_artifact, population_of
 
+AS_INT8 = ["--as", "onnx", "--int8"]
 COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
 LONG = " ".join(["parcel invoice late"] * 9)  # more than max_length
 
@@ -27,9 +30,15 @@ def run(folder, texts, **options):
     return session.run(["logits"], feed)[0]
 
 
-@torch.no_grad()
 def by_hand(artifact, texts, temperature):
-    """The calibrated vote, member by member in plain PyTorch and NumPy."""
+    """The calibrated vote, in plain PyTorch and NumPy."""
+    scaled = of_members(artifact, texts).mean(0) ** (1 / temperature)
+    return scaled / scaled.sum(-1, keepdims=True)
+
+
+@torch.no_grad()
+def of_members(artifact, texts):
+    """Probabilities, member by member, `(M, B, C)`."""
     classifier = deni.load(artifact, "cpu")
     inputs = AutoTokenizer.from_pretrained(artifact)(
         texts, padding=True, truncation=True, max_length=12, return_tensors="pt"
@@ -38,8 +47,7 @@ def by_hand(artifact, texts, temperature):
     for member in range(MEMBERS):
         with classifier.population.alone(member) as model:
             probabilities.append(model(**inputs).logits.softmax(-1).numpy())
-    scaled = np.mean(probabilities, axis=0) ** (1 / temperature)
-    return scaled / scaled.sum(-1, keepdims=True)
+    return np.array(probabilities)
 
 
 def test_runtime_and_tokenizers_alone_give_the_calibrated_vote(vote_graph):
@@ -59,6 +67,34 @@ def test_loading_gives_the_predictions_of_the_artifact(vote_graph):
         assert found == pytest.approx(expected, abs=1e-5)
     assert graph.temperature == 2.5
     assert deni.load(vote_graph.graph, calibrated=False).temperature is None
+
+
+@pytest.mark.parametrize(
+    ("tuning", "task", "combine"),
+    [("ia3", "ordinal", "soft"), ("lora", "single_label", "hard")],
+)
+def test_each_kind_of_vote_is_in_the_graph(tuning, task, combine, model_folder, tmp_path):
+    population = population_of(tuning)
+    artifact = make_artifact(tmp_path / "model", model_folder, population, task, vote={"combine": combine})
+    export(artifact, tmp_path / "out", "onnx")
+    probabilities = of_members(artifact, TEXTS)
+    assert np.ptp(probabilities, axis=0).max() > 1e-2  # members differ
+    chosen = np.eye(3)[probabilities.argmax(-1)]
+    expected = (chosen if combine == "hard" else probabilities).mean(0)
+    np.testing.assert_allclose(np.exp(run(tmp_path / "out", TEXTS)), expected, rtol=0, atol=1e-5)
+    loaded = deni.load(tmp_path / "out")
+    np.testing.assert_allclose(np.exp(loaded.votes(TEXTS)), expected, rtol=0, atol=1e-5)
+    assert [each["label"] for each in loaded(TEXTS)] == [each["label"] for each in deni.load(artifact, "cpu")(TEXTS)]
+
+
+def test_the_command_writes_a_graph_in_int8_that_both_ways_read_alike(vote_graph, tmp_path):
+    done = CliRunner().invoke(main, ["export", str(vote_graph.artifact), str(tmp_path / "out"), *AS_INT8])
+    assert done.exit_code == 0, done.output
+    loaded = deni.load(tmp_path / "out")
+    assert loaded.info["onnx"]["int8"] is True
+    np.testing.assert_allclose(np.exp(run(tmp_path / "out", TEXTS)), np.exp(loaded.votes(TEXTS)), rtol=0, atol=1e-5)
+    exact = by_hand(vote_graph.artifact, TEXTS, 2.5)
+    assert 0 < np.abs(np.exp(loaded.votes(TEXTS)) - exact).max() < 0.05
 
 
 def test_the_frozen_weights_are_in_the_graph_once(vote_graph):
