@@ -1,6 +1,9 @@
 """The curves of a training, read back as TensorBoard, Weights & Biases and MLflow read them."""
 
 import json
+import os
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from deni.recipe import Recipe
 from deni.training import loggers as curves
 from deni.training.curves import curves_folder
 from deni.training.manifest import checkpoint_folder
+from deni.training.trainer import PopulationTrainer
 
 SETTINGS = {"strategy_settings": {"members": 3}, "epochs": 2}
 
@@ -122,16 +126,35 @@ def test_wandb_gets_the_same_curves(tickets, model_folder, tmp_path, monkeypatch
     assert [row["test/macro_f1"] for row in rows if "test/macro_f1" in row] == [done.metrics["macro_f1"]]
 
 
-def test_mlflow_gets_the_same_curves_the_settings_and_the_test_scores_in_one_run(
-    tickets, model_folder, tmp_path, monkeypatch
-):
-    mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/runs.db")
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "tickets")
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """MLflow's database, which takes seconds to make."""
+    pytest.importorskip("mlflow", reason="mlflow is not installed")
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/runs.db"
+
+
+@pytest.fixture
+def client(store, tmp_path, monkeypatch):
+    """A client of MLflow; trainings log to the same database, in an experiment with the name of the test's folder."""
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", tmp_path.name)
     monkeypatch.chdir(tmp_path)
+    return mlflow.MlflowClient(store)
+
+
+def runs_of(client, tmp_path):
+    return client.search_runs([client.get_experiment_by_name(tmp_path.name).experiment_id])
+
+
+def test_mlflow_gets_the_same_curves_the_settings_and_the_test_scores_in_one_run(
+    tickets, model_folder, tmp_path, client
+):
+    import mlflow
+
     done = train(tickets, model_folder, tmp_path / "model", report_to="mlflow")
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/runs.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("tickets").experiment_id])
+    (run,) = runs_of(client, tmp_path)
     assert mlflow.active_run() is None
     assert (run.info.status, run.info.run_name) == ("FINISHED", "model")
     given = {"recipe.strategy.name": "deni", "recipe.strategy.settings.members": "3", "recipe.epochs": "2"}
@@ -144,6 +167,35 @@ def test_mlflow_gets_the_same_curves_the_settings_and_the_test_scores_in_one_run
         assert np.array([(each.step, each.value) for each in found]) == pytest.approx(np.array(want))
         assert want
     assert run.data.metrics["test_macro_f1"] == done.metrics["macro_f1"]
+
+
+def test_a_resumed_training_goes_on_in_its_run_of_mlflow(tickets, model_folder, tmp_path, client, monkeypatch):
+    with monkeypatch.context() as patch:
+        step, steps = PopulationTrainer.training_step, []
+
+        def interrupted(*arguments, **options):
+            steps.append(1)
+            if len(steps) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            return step(*arguments, **options)
+
+        patch.setattr(PopulationTrainer, "training_step", interrupted)
+        assert train(tickets, model_folder, tmp_path / "model", report_to="mlflow").result.interrupted
+    (begun,) = runs_of(client, tmp_path)
+    shutil.copytree(tmp_path / "model.checkpoints", tmp_path / "kept")
+    done = train(tickets, model_folder, tmp_path / "model", report_to="mlflow", resume=True)
+    (run,) = runs_of(client, tmp_path)
+    assert (run.info.run_id, run.info.status, run.data.params) == (begun.info.run_id, "FINISHED", begun.data.params)
+    found = [(each.step, each.value) for each in client.get_metric_history(run.info.run_id, "loss")]
+    history = done.result.trainer.state.log_history
+    assert sorted(found) == [(each["step"], each["loss"]) for each in history if "loss" in each]
+    assert [step for step, _ in sorted(found)] == list(range(1, done.result.schedule.steps + 1))
+    assert run.data.metrics["test_macro_f1"] == done.metrics["macro_f1"]
+    client.delete_run(run.info.run_id)  # then there is none to go on in
+    shutil.copytree(tmp_path / "kept", tmp_path / "other.checkpoints")
+    train(tickets, model_folder, tmp_path / "other", report_to="mlflow", resume=True)
+    (fresh,) = runs_of(client, tmp_path)
+    assert (fresh.info.run_name, fresh.info.status) == ("other", "FINISHED")
 
 
 def test_a_store_of_mlflow_that_cannot_be_used_is_said_before_the_first_step(

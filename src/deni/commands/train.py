@@ -187,7 +187,7 @@ def train_file(
     recipe = decide(recipe, train, device=device, progress=progress)
     if on_recipe is not None:
         on_recipe(recipe)
-    callbacks = curves_to(report_to, curves_folder(output, resume), Path(output).name, recipe.settings())
+    callbacks = curves_to(report_to, curves_folder(output, resume), Path(output).name, recipe.settings(), resume)
     lesson = None
     if unlabelled is not None:
         columns = {"text_column": text_column, "split": split, "config_name": config_name}

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from transformers import TrainerCallback
@@ -16,12 +20,17 @@ from transformers.integrations import (
     is_tensorboard_available,
     is_wandb_available,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from deni.errors import InputError
+from deni.models.reading import read_json
+from deni.outputs import write_bytes
 from deni.progress import ProgressBar
 from deni.strategies import Strategy
 from deni.training.curves import TOOLS
 from deni.training.pace import Pace
+
+_RUN = "mlflow.json"  # in a checkpoint: the id of its run
 
 
 class _InFolder(TensorBoardCallback):
@@ -41,28 +50,58 @@ class _OneRun(MLflowCallback):
     Args:
         name: of the run.
         settings: JSON values, which become parameters.
+        resumed: whether the run of the checkpoint goes on.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, settings: Mapping[str, Any], resumed: bool = False) -> None:
         super().__init__()
-        self.name, self.settings = name, settings
+        self.name, self.settings, self.resumed = name, settings, resumed
         self.run: str | None = None  # of the training, once that has begun
 
     def setup(self, args: Any, state: Any, model: Any) -> None:
         mlflow = self._ml_flow
         try:
-            super().setup(args, state, model)
+            before = self._run_before(args, state)
+            if before is None:
+                super().setup(args, state, model)
+            else:
+                mlflow.start_run(run_id=before)
+                # Its parameters are there, and MLflow lets none change.
+                super().setup(SimpleNamespace(run_name=self.name, to_dict=dict), state, None)
+                self._auto_end_run = True
             active = mlflow.active_run()
             if active is not None:
                 self.run = active.info.run_id
-                if self._auto_end_run:
-                    mlflow.set_tag("mlflow.runName", self.name)
-                mlflow.log_params(dict(parameters(self.settings, "recipe")))
+                if before is None:
+                    if self._auto_end_run:
+                        mlflow.set_tag("mlflow.runName", self.name)
+                    mlflow.log_params(dict(parameters(self.settings, "recipe")))
                 mlflow.flush_async_logging()
         except mlflow.exceptions.MlflowException as error:
             raise InputError(
                 f"--report-to mlflow cannot log to {mlflow.get_tracking_uri()}: {' '.join(str(error).split()):.200}"
             ) from error
+
+    def _run_before(self, args: Any, state: Any) -> str | None:
+        """The run of the checkpoint, unless MLflow has lost it or its own variable names another."""
+        file = _checkpoint(args, state) / _RUN
+        if not self.resumed or not state.is_world_process_zero or os.environ.get("MLFLOW_RUN_ID") or not file.is_file():
+            return None
+        run = read_json(file).get("run")
+        try:
+            found = self._ml_flow.MlflowClient().get_run(run)
+        except self._ml_flow.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+        return run if found.info.lifecycle_stage == "active" else None
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        super().on_save(args, state, control)
+        folder = _checkpoint(args, state)
+        if self.run is not None and folder.is_dir():
+            with suppress(InputError):  # without it a resumed training begins a run
+                write_bytes(folder / _RUN, json.dumps({"run": self.run}).encode(), overwrite=True)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, model: Any = None, **_: Any) -> None:
         if self.run is None or self._ml_flow.active_run() is not None:
@@ -75,6 +114,11 @@ class _OneRun(MLflowCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._ml_flow.flush_async_logging()
         super().on_train_end(args, state, control)
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """The checkpoint of this step, or the one that the training has just gone on from."""
+    return Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
 
 
 def parameters(settings: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
@@ -102,7 +146,11 @@ def check_tool(tool: str) -> None:
 
 
 def curves_to(
-    tool: str, folder: str | Path, name: str = "deni", settings: Mapping[str, Any] | None = None
+    tool: str,
+    folder: str | Path,
+    name: str = "deni",
+    settings: Mapping[str, Any] | None = None,
+    resumed: bool = False,
 ) -> list[TrainerCallback]:
     """The callbacks that write the curves.
 
@@ -111,6 +159,7 @@ def curves_to(
         folder: for TensorBoard's files; Weights & Biases and MLflow have their own environment variables.
         name: of the run, for MLflow.
         settings: of the recipe, for MLflow.
+        resumed: whether MLflow's run of the checkpoint goes on.
 
     Raises:
         InputError: see `check_tool`.
@@ -119,7 +168,7 @@ def curves_to(
     if tool == "none":
         return []
     if tool == "mlflow":
-        return [_OneRun(name, settings or {})]
+        return [_OneRun(name, settings or {}, resumed)]
     return [_InFolder(Path(folder))] if tool == "tensorboard" else [WandbCallback()]
 
 
