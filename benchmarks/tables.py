@@ -532,13 +532,13 @@ def abstention(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-# Which tables are on which page; each is of the result of its own name.
 def onnx_models(result: dict[str, Any]) -> str:
     lines = [where(result), "", "| what | architecture | tuning | form | largest difference |"]
     lines.append("| --- | --- | --- | --- | ---: |")
     for name, row in result["cases"].items():
         what = "one class" if name == row["architecture"] else name
-        outcome = f"{row['form']} | {max(row['differences'].values()):.0e}"
+        refused = "refused" in row
+        outcome = "refused | -" if refused else f"{row['form']} | {max(row['differences'].values()):.0e}"
         lines.append(f"| {what} | {row['architecture']} | {row.get('tuning', 'lora')} | {outcome} |")
     return "\n".join(lines)
 
@@ -554,6 +554,7 @@ def onnx_int8(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+# Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
         member_step,
