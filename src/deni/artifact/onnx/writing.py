@@ -117,6 +117,7 @@ class GraphExport:
                 continue
             except Exception as error:  # torch.export, onnxscript and onnxruntime have errors of their own
                 why = reason(error)
+                _leave_vmap()
                 continue
             off = max(_difference(*pair) for pair in zip(found, expected, strict=True))
             if off <= _CLOSE:
@@ -305,6 +306,14 @@ def _difference(found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...])
     with np.errstate(invalid="ignore"):
         apart = [np.where(one == other, 0.0, np.abs(one - other)) for one, other in zip(found, expected, strict=True)]
     return max(float(np.nan_to_num(each, nan=np.inf).max()) for each in apart)
+
+
+def _leave_vmap() -> None:
+    """Leave the levels of vmap in which a trace has failed; torch would compute all that follows inside them."""
+    from torch._C._functorch import peek_interpreter_stack, pop_dynamic_layer_stack
+
+    while peek_interpreter_stack() is not None:
+        pop_dynamic_layer_stack()
 
 
 @contextmanager
