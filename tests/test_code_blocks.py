@@ -97,6 +97,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short_texts(demo_files()[0], 9)[["text"]].drop_duplicates().to_csv(folder / "pool.csv", index=False)
     labelled.assign(stars=[1 + at % 5 for at in range(len(labelled))]).to_csv(folder / "reviews.csv", index=False)
     labelled.assign(question=labelled["text"], answer="Yes.").to_csv(folder / "questions.csv", index=False)
+    sums = [{"prompt": f"{a} + {b} =", "completion": f" {a + b}"} for a in range(6) for b in range(4)]
+    (folder / "qa.jsonl").write_text("\n".join(map(json.dumps, sums)))
     (folder / "news.conll").write_text("Anna B-PER\nleft O\nBerlin B-LOC\n. O\n\nIt O\nrains O\n. O\n\n" * 14)
     study = {"datasets": ["tickets.csv"], "tunings": ["lora"], "strategies": ["default", "swa"], "labelled": 12}
     (folder / "study.yaml").write_text(yaml.safe_dump({**study, "seeds": 2, "recipe": {"epochs": 1}, "test_size": 6}))

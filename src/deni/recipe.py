@@ -139,7 +139,7 @@ class Recipe:
             _check_optim(self.optim)
         task = find_task(self.task)
         if task.generates:
-            raise SettingError(f"the task {self.task} is for PopulationTrainer, see docs/trainer.md: choose another")
+            self._check_generation()
         if self.class_weights and not task.class_weights:
             weighing = " or ".join(name for name, each in TASKS.items() if each.class_weights)
             raise SettingError(f"class_weights needs the task {weighing}, not {self.task}: omit it")
@@ -164,7 +164,7 @@ class Recipe:
     def _fill(self) -> None:
         """Give what is left open its plain value, and remember what was given where that is still to be decided."""
         given = set()
-        for name, plain in open_fields(Recipe).items():
+        for name, plain in {**open_fields(Recipe), **find_task(self.task).plain}.items():
             value = getattr(self, name)
             # In a recipe that was made from another one, what differs from the plain value was given.
             if value is not None and (self.given is None or value != plain):
@@ -172,6 +172,26 @@ class Recipe:
             object.__setattr__(self, name, plain if value is None else value)
         open_still = isinstance(self.strategy, Auto)
         object.__setattr__(self, "given", tuple(sorted({*given, *(self.given or ())})) if open_still else ())
+
+    def _check_generation(self) -> None:
+        """Raise SettingError for what makes no sense for a language model that generates."""
+        if isinstance(self.strategy, Auto):
+            raise SettingError(
+                f"auto has no evidence for the task {self.task}: name a strategy, such as default or deni"
+            )
+        if name := next((part.name for part in self.strategy.parts if not part.generates), None):
+            raise SettingError(f"{name} is for models that label texts, not for the task {self.task}: choose another")
+        given = {
+            "dropout": self.dropout is not None,
+            "pooling": self.pooling != "auto",
+            "normalize_features": self.normalize_features,
+            "pairs": self.pairs != "cross",
+            "head_lr_scale": self.head_lr_scale != 1,
+        }
+        if name := next((name for name, wanted in given.items() if wanted), None):
+            raise SettingError(f"{name} is of models that label texts, not of the task {self.task}: omit it")
+        if not self.tuning.generates:
+            raise SettingError(f"tuning {self.tuning.name} is not for the task {self.task}: choose lora, ia3 or full")
 
     def _check_bi(self, of_words: bool) -> None:
         """Raise SettingError for what cannot encode two texts separately."""
@@ -233,7 +253,10 @@ class Recipe:
     @property
     def rate(self) -> float:
         """The peak learning rate."""
-        return self.tuning.learning_rate if self.learning_rate is None else self.learning_rate
+        if self.learning_rate is not None:
+            return self.learning_rate
+        rates = find_task(self.task).rates
+        return self.tuning.learning_rate if rates is None else rates[self.tuning.adapter]
 
     def chosen_pooling(self) -> tuple[Literal["auto", "pooler", "cls", "mean", "last"], bool]:
         """What `deni.models.pooling.resolve` makes of pooling and normalization; words have none."""

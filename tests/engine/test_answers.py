@@ -8,10 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-from deni.artifact import load
 from deni.engine import answers
 from deni.engine.answers import ANSWERS, COUNTED, HIT, LIKELIHOOD, answer
-from deni.errors import ArtifactError
 from deni.strategies import Default, DelayedEnsemble, Ensemble
 from deni.training.compat import renamed
 from deni.training.trainer import PopulationTrainer
@@ -243,11 +241,3 @@ def test_dropout_and_gradient_checkpointing_give_the_same_members_in_both_engine
         trained.append(ours.population.values)
     for other in trained[1:]:
         assert all(torch.allclose(value, other[key], rtol=1e-9, atol=1e-12) for key, value in trained[0].items())
-
-
-def test_what_is_saved_of_members_that_generate_is_not_taken_for_a_classifier(tmp_path):
-    ours = trainer_of(tmp_path / "run", "llama", lora=True)
-    ours.train()
-    ours.save_model(str(tmp_path / "model"))
-    with pytest.raises(ArtifactError, match=r"generate texts.* save one model by trainer\.model\.save_pretrained"):
-        load(tmp_path / "model")

@@ -16,6 +16,7 @@ from deni.artifact.loading import load
 from deni.artifact.onnx.extra import check_packages
 from deni.artifact.onnx.writing import PACKAGES, GraphExport, work_folder
 from deni.errors import InputError
+from deni.models.architectures import generates
 from deni.models.fresh import outside_layers
 from deni.models.hugging_face import config_of, hugging_face, with_peft
 from deni.models.pairs import encodes_separately
@@ -84,6 +85,8 @@ def export(
     check_folder(out, overwrite, [folder])
     classifier = load(folder, "cpu" if graph else device, revision=revision)
     population = classifier.population
+    if generates(population.model) and (graph or modular):
+        raise InputError(f"{folder} generates texts, which is not written as {how}: export it as single or members")
     if hasattr(population.model, "adapters_config"):
         raise InputError(
             f"{folder} has gates that depend on the text, which no ordinary model, no PEFT adapter and no graph has: "
@@ -198,7 +201,7 @@ def _export_one(model: nn.Module, target: Path, adapter: bool, classifier: Class
             # PEFT writes the artifact's folder, which is not the base model; a Hub id works on other machines, too.
             config.base_model_name_or_path = MINILM if base == "minilm" else base or config.base_model_name_or_path
             config.inference_mode = True
-        rest = _rest(model)
+        rest = {} if generates(model) else _rest(model)
         hugging_face(model).save_pretrained(target)
         file = target / "adapter_model.safetensors"
         save_file({**load_file(file), **rest}, file, metadata={"format": "pt"})

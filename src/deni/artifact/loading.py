@@ -95,11 +95,6 @@ def load(
     if is_plain(folder):
         return load_plain(folder, target, dtype)
     info = read_info(folder)
-    if TASKS[info["task"]].generates:
-        raise ArtifactError(
-            f"{folder} holds members that generate texts, and deni.load reads those that label texts: save one model "
-            "by trainer.model.save_pretrained"
-        )
     if "onnx" in info:
         return _load_graph(folder, info, device, dtype, tokenizer, calibrated)
     if (needs := info.get("needs")) and model_init is None:
@@ -111,6 +106,10 @@ def load(
         raise ArtifactError(f"{folder / 'config.json'} is missing: {AGAIN}")
     file = folder / MEMBERS
     population = _built(folder, info, _read(file, info), file, target, dtype, model_init)
+    if TASKS[info["task"]].generates:
+        from deni.artifact.generator import TextGenerator
+
+        return TextGenerator(population, tokenizer or _tokenizer(folder), info, folder)  # type: ignore[return-value]
     return Classifier(
         population,
         tokenizer or _tokenizer(folder),

@@ -27,6 +27,10 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} = {value}" for key, value in strategy.get("settings", {}).items())
     labels = ", ".join(in_code(label) for label in info["labels"])
     example = '"a text"' if info.get("text_pair_column") is None else '("a text", "another")'
+    use = f"classifier = deni.load({_quoted(name)})\nclassifier([{example}])  # a dictionary for each text: "
+    use += ", ".join(task.keys)
+    if task.generates:
+        use = f'model = deni.load({_quoted(name)})\nmodel(["a prompt"])  # an answer for each prompt'
     pooling = info.get("pooling")
     pooled = f"\n- Pooling: {pooling['kind']}{', normalized' if pooling['normalize'] else ''}" if pooling else ""
     if info.get("pairs") == "bi":
@@ -53,7 +57,7 @@ tags: [deni, {task.pipeline}]
 {task.model_is} fine-tuned with [deni](https://arxiv.org/abs/2406.12471): {info["runs"] * info["members"]} member(s)
 of one model that vote.
 
-- {task.outputs_are}: {labels}
+{f"- {task.outputs_are}: {labels}" if labels else "- Outputs: text"}
 - Base model: {escaped(info.get("recipe", {}).get("model", "not stated"))}{best_of}
 - Tuning: {escaped(tuning)}{pooled}
 - Strategy: {escaped(strategy.get("name", "not stated"))}{f" ({escaped(settings)})" if settings else ""}{by_auto}{sure}
@@ -65,8 +69,7 @@ of one model that vote.
 ```python
 import deni
 
-classifier = deni.load({_quoted(name)})
-classifier([{example}])  # a dictionary for each text: {", ".join(task.keys)}
+{use}
 ```
 {exported}"""
 

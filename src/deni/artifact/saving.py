@@ -156,7 +156,7 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
     """
     from deni.training.heads import language_model
 
-    answers = bool(task) and TASKS[task].generates
+    answers = task is not None and TASKS[task].generates
     with population.plain() as model:
         if not answers and (name := language_model(model)):
             raise InputError(f"{name} is a language model, whose predictions have no vote: save it by save_pretrained")

@@ -141,6 +141,8 @@ _OPTIONAL: dict[str, tuple[Check, str]] = {
     "sets": (_OBJECT, "settings and results by name"),
     "scope": (_OBJECT, "settings and results by name"),
     "distillation": (_OBJECT, "settings and results by name"),
+    "generation": (_OBJECT, "settings by name"),
+    "generation.max_new_tokens": (_count(1), f"a whole number from 1 to {MOST}"),
     "max_length": (_maybe(_count(1)), f"null or a whole number from 1 to {MOST}"),
     "text_pair_column": (_maybe(_text), "null or the name of a column"),
 }

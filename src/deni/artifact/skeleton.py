@@ -21,12 +21,21 @@ from deni.artifact.own_code import own_code
 from deni.engine.active_tokens import ActiveEmbedding
 from deni.engine.module import in_mode
 from deni.errors import short
-from deni.models.architectures import auto_class
+from deni.models.architectures import auto_class, generates
 from deni.models.hugging_face import accepted_inputs, config_of, logits_of, with_peft
 from deni.models.pair_rows import side_by_side
 from deni.models.pairs import encode_separately, encodes_separately
 from deni.models.pooling import attach, pooling_of
-from deni.models.reading import ADAPTER, CONFIG, read_adapter_config, read_config, read_json, told
+from deni.models.reading import (
+    ADAPTER,
+    CONFIG,
+    GENERATION,
+    read_adapter_config,
+    read_config,
+    read_generation_config,
+    read_json,
+    told,
+)
 from deni.models.tokenizing import settings_kept
 from deni.population import Population
 from deni.randomness import global_generators
@@ -67,6 +76,8 @@ def write_description(model: nn.Module, labels: Mapping[int, str] | None, target
         for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
             vars(config).pop(name, None)
         config.save_pretrained(target)
+    if generates(model):
+        model.generation_config.save_pretrained(target)  # type: ignore[union-attr, operator]
     if hasattr(model, "peft_config"):
         with_adapter = with_peft(model)
         with_adapter.peft_config[with_adapter.active_adapter].save_pretrained(target)
@@ -103,6 +114,8 @@ def skeleton(
             model = auto_class(of_words, answers, config).from_config(config, dtype=torch.float32)
             if separate_pairs:
                 encode_separately(model)
+            if answers and has(GENERATION):
+                model.generation_config = read_generation_config(folder)
         if has(ADAPTER):
             peft_config = read_adapter_config(folder)
             with told(folder / ADAPTER):

@@ -13,7 +13,7 @@ from deni.cli import example
 from deni.cli.options import training
 from deni.cli.options.baselines import baseline_options, take_baselines
 from deni.cli.options.choice import Choice
-from deni.cli.options.data import LABEL, data_options, task_options
+from deni.cli.options.data import LABEL, data_options, trained_task_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.distillation import NAMES as DISTILLED
 from deni.cli.options.distillation import distillation_options, take_distillation
@@ -155,7 +155,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @distillation_options
 @data_options
 @LABEL
-@task_options
+@trained_task_options
 @training.EPOCHS
 @training.LEARNING_RATE
 @training.HEAD_LR_SCALE
@@ -287,6 +287,8 @@ def command(
     rest["source_seeds"] = {name: seed for name, seed in seeds.items() if seed is not None}
     plan = Recipe.of(preset, strategy, tuning, fields[0], fields[1], data=file, **rest)
 
+    if TASKS[plan.task].generates and chosen:
+        raise SettingError(f"baselines are for models that label texts, not for the task {plan.task}: omit --baselines")
     baselines = None if chosen is None else [make_baseline(name, **own) for name, own in chosen.items()]
     for each in baselines or ():
         if why := each.why_unfit(TASKS[plan.task], False):
@@ -337,7 +339,10 @@ def command(
         say(f"\n{done.result.trainer.diagnostics.story()}\n")
     if one_model := report.next_step():
         say(one_model)
-    say(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")
+    if TASKS[plan.task].generates:
+        say(f"Next, in Python: deni.load({str(done.output)!r}).generate([...]), of prompts")
+    else:
+        say(f"Next: deni predict {done.output} FILE --output out.csv, where FILE has new texts")
 
 
 def _typed(*spellings: str) -> str:

@@ -79,6 +79,8 @@ def augment_file(
         raise SettingError(f"n must be at least 1, not {n}")
     if find_task(task).of_words:
         raise InputError(f"--task {task}: a new text would have no tag for each word; words cannot be augmented")
+    if find_task(task).generates:
+        raise InputError(f"--task {task}: the answer to another prompt may be another; prompts cannot be augmented")
     _check_file(file, output, overwrite)
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = read_data(file, **columns, pairs=False, task=task, label_order=label_order)  # type: ignore[arg-type]

@@ -173,6 +173,8 @@ def forecast_texts(
         SettingError: a task without a frozen baseline, or a number below 1.
     """
     began, task, labels = time.perf_counter(), TASKS[texts.task], names(texts)
+    if task.generates:
+        raise SettingError(f"a forecast is for models that label texts, not for the task {texts.task}")
     repeats = seeds if seeds is not None else 1 if fine_tune else REPEATS
     if repeats < 1 or any(each < 1 for each in more):
         raise SettingError(f"seeds and more are at least 1, not {min([repeats, *more])}")

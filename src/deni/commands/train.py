@@ -21,9 +21,11 @@ from deni.distillation.measuring import compare_on_test
 from deni.distillation.teaching import TEACHERS, teach
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, check_cross_validation, fine_tune
+from deni.finetune.generating import refuse_for_generation
 from deni.inputs import candidates, check_one_training
 from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
+from deni.tasks import TASKS
 from deni.training import manifest
 from deni.training.curves import Tool, curves_folder
 from deni.training.loggers import check_tool, curves_to
@@ -181,6 +183,9 @@ def train_file(
         preset=preset,
         protocol=protocol,
     )
+    task = TASKS[recipe.task]
+    if task.generates:
+        refuse_for_generation(recipe.task, cv=cv, unlabelled=unlabelled, preset=preset)
     check_trainable(train, tested, developed)
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds or 1, developed is not None)
@@ -248,7 +253,7 @@ def train_file(
     try:
         if cv is not None:  # after the model, which is saved if this fails or is interrupted
             cross_validate(result, train, cv, cv_seeds or 1, block, progress, keep_folds)
-        if lesson is None:
+        if lesson is None and not task.generates:
             fit_added(result, train, developed, progress)
         evaluation = None if tested is None else result.test(tested, progress)
         if lesson is not None and evaluation is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from deni.data.conversations import as_prompts
 from deni.data.texts import Text, Texts
 from deni.data.values import has_surrogate, row_of, why_no_words
 from deni.errors import InputError, short, shown
@@ -38,6 +39,11 @@ def texts_of(
     chosen = find_task(task)
     if chosen.of_words and text_pair_column is not None:
         raise InputError(f"--task {task} has one text a row, not pairs: omit {PAIR_FLAG}")
+    if chosen.generates:
+        if text_pair_column is not None:
+            raise InputError(f"--task {task} has one prompt a row, not pairs: omit {PAIR_FLAG}")
+        wanted = label_column if labels_required or label_column in frame.columns else None
+        frame = as_prompts(frame, source, text_column, wanted)
     texts = _column(frame, text_column, TEXT_FLAG, source).tolist()
     if on_blank is not None:
         frame = _without_blanks(frame, [text_column, *([text_pair_column] if text_pair_column else [])], source)

@@ -57,8 +57,9 @@ def read_data(
         "label_order": label_order,
         **({} if on_blank is None else {"on_blank": on_blank}),
     }
-    given = {"text_column": text_column or "text", "text_pair_column": text_pair_column, **both}
-    given["label_column"] = (label_column or "label") if labels else None
+    of_texts, of_labels = find_task(task).columns
+    given = {"text_column": text_column or of_texts, "text_pair_column": text_pair_column, **both}
+    given["label_column"] = (label_column or of_labels) if labels else None
     dataset = DATASETS.get(name)
     if dataset is None and not is_hub_id(name):
         if split or config_name:

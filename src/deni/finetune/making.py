@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from transformers import (
+    DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
     EvalPrediction,
@@ -23,10 +25,11 @@ from transformers import (
 
 from deni.data import Texts
 from deni.errors import SettingError
-from deni.models.loading import load_config, load_model
+from deni.models.loading import load_config, load_generator, load_model
 from deni.models.pair_rows import PairCollator
 from deni.models.pairs import encode_separately
 from deni.models.pooling import attach, choose
+from deni.models.prompts import Prompting, answer_rows, encoded
 from deni.models.tokenizing import tokenize
 from deni.recipe import Recipe
 from deni.tasks import TASKS, Task
@@ -54,12 +57,22 @@ class Reads:
         labels: class names in the order of the outputs.
         max_length: tokens after which a text is cut.
         weights: of each class in the loss, `(C,)`; None where all count alike.
+        prompting: how a language model reads prompts and writes answers; None for a model that labels texts.
+        longest_answer: tokens of the longest answer of the training texts.
     """
 
     tokenizer: PreTrainedTokenizerBase
     labels: list[str]
     max_length: int
     weights: torch.Tensor | None = None
+    prompting: Prompting | None = None
+    longest_answer: int = 0
+
+    def tokenized(self, texts: Texts, bi: bool = False) -> Dataset:
+        """The rows that the trainer loads; with `bi` the texts of a pair lie beside each other."""
+        if self.prompting is not None:
+            return answer_rows(texts, encoded(texts, self.prompting), self.prompting)
+        return tokenize(texts, self.tokenizer, self.max_length, self.labels, bi)
 
 
 def make_trainer(
@@ -85,12 +98,15 @@ def make_trainer(
     pooling = choose(*recipe.chosen_pooling(), load_config(recipe.model), virtual, side)
     padding = padding_of(recipe)
     collator: Any = DataCollatorForTokenClassification if task.of_words else DataCollatorWithPadding
-    collator = PairCollator if bi else collator
+    collator = PairCollator if bi else DataCollatorForSeq2Seq if task.generates else collator
+    shapes: dict[str, Any] = {"padding": padding, "max_length": reads.max_length if padding == "max_length" else None}
 
     def model_init() -> nn.Module:
         with warnings.catch_warnings():
             # PEFT asks transformers under a name that transformers will drop.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            if task.generates:
+                return recipe.tuning.apply(load_generator(recipe.model))
             model = load_model(recipe.model, labels, recipe.dropout, recipe.task)
             if bi:
                 encode_separately(model)
@@ -103,7 +119,7 @@ def make_trainer(
                 raise SettingError(f"the initial values are those of another model or tuning: {why:.200}") from error
         return model
 
-    datasets = [tokenize(texts, tokenizer, reads.max_length, labels, bi) for texts in train]
+    datasets = [reads.tokenized(texts, bi) for texts in train]
     trainer = PopulationTrainer(
         args=args,
         model_init=model_init,
@@ -116,9 +132,9 @@ def make_trainer(
         task=recipe.task,
         origin=origin,
         train_dataset=datasets if len(datasets) > 1 else datasets[0],
-        eval_dataset=tokenize(dev, tokenizer, reads.max_length, labels, bi) if dev is not None else None,
+        eval_dataset=reads.tokenized(dev, bi) if dev is not None else None,
         processing_class=tokenizer,
-        data_collator=collator(tokenizer, padding, reads.max_length if padding == "max_length" else None),
+        data_collator=collator(tokenizer, **shapes),
         compute_metrics=lambda prediction: _scored(prediction, task, labels),
         callbacks=list(callbacks),
     )

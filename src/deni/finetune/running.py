@@ -19,6 +19,7 @@ from deni.auto import decide
 from deni.data import Texts, names
 from deni.data.values import has_surrogate
 from deni.errors import InputError, SettingError, TrainingDivergedError
+from deni.finetune.generating import GeneratorResult, reads_for, refuse_for_generation
 from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
 from deni.finetune.result import FineTuneResult
 from deni.finetune.stopping import Patience, StopOnInterrupt
@@ -105,6 +106,8 @@ def fine_tune(
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
     unlabelled = one_spelling(unlabelled, unlabeled)
+    if TASKS[recipe.task].generates:
+        refuse_for_generation(recipe.task, cv=cv, unlabelled=unlabelled, labels=labels)
     if unlabelled is not None:
         return fine_tune_with_pool(
             train,
@@ -161,12 +164,15 @@ def fine_tune(
             raise InputError(f"{checkpoints} has no checkpoint to resume from: omit --resume")
     tokenizer = load_tokenizer(recipe.model, recipe.task)
     limit = token_limit(recipe.model, tokenizer) - recipe.tuning.virtual_tokens
-    max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
-    weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
+    if task.generates:
+        reads = reads_for(train, recipe, tokenizer, limit)
+    else:
+        max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
+        weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
+        reads = Reads(tokenizer, labels, max_length, weights)
 
     if bi:
         check_architecture(load_config(recipe.model))
-    reads = Reads(tokenizer, labels, max_length, weights)
     with _run_folder(checkpoints) as folder:
         args = make_arguments(recipe, folder, save_steps, dev is not None, progress, target)
         interrupt = StopOnInterrupt(saves=checkpoints is not None)
@@ -176,7 +182,7 @@ def fine_tune(
             recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev, labels, initial), initial
         )
         trainer.reads = {
-            "max_length": max_length,
+            "max_length": reads.max_length,
             "padding": padding_of(recipe),
             "text_pair_column": pair,
         }  # checkpoints
@@ -187,7 +193,8 @@ def fine_tune(
             trainer.train(resume_from_checkpoint=str(checkpoints) if resume else start_from and str(start_from))
     seconds = time.perf_counter() - began
     last = manifest.newest(checkpoints)
-    result = FineTuneResult(recipe, labels, trainer, tokenizer, max_length, seconds, interrupt.stopped, last, pair)
+    made = (recipe, labels, trainer, tokenizer, reads.max_length, seconds, interrupt.stopped, last, pair)
+    result = GeneratorResult(*made, reads=reads) if task.generates else FineTuneResult(*made)
     result.note_diverged(train)
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"

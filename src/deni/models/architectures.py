@@ -62,6 +62,16 @@ def for_tokens(model: nn.Module) -> bool:
     return getattr(model, "loss_type", None) == "ForTokenClassification"
 
 
+def generates(model: nn.Module) -> bool:
+    """Whether texts can be generated with a model: a causal language model, or an encoder with a decoder."""
+    return bool(getattr(model, "can_generate", lambda: False)())
+
+
+def has_encoder(config: Any) -> bool:
+    """Whether a language model is an encoder with a decoder; else it is a causal one."""
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
 def auto_class(tokens: bool, answers: bool = False, config: PretrainedConfig | None = None) -> Any:
     """The class of transformers that makes a model for texts, for their tokens, or one that generates answers.
 
@@ -76,7 +86,7 @@ def auto_class(tokens: bool, answers: bool = False, config: PretrainedConfig | N
     )
 
     if answers:
-        return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
+        return AutoModelForSeq2SeqLM if has_encoder(config) else AutoModelForCausalLM
     return AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
 
 

@@ -30,13 +30,13 @@ def fresh_layers(model: nn.Module) -> list[str]:
     None for a model that was not loaded, or was copied since: nothing is known of it. Nor is it of one that
     transformers 4 loaded for somebody else than `deni.models.loading.load_model`.
     """
-    loaded = {name for name, parameter in model.named_parameters() if getattr(parameter, _LOADED, False)}
+    loaded = {id(parameter) for parameter in model.parameters() if getattr(parameter, _LOADED, False)}
     if not loaded:
         return []
     return [
         path
         for path, module in outside_layers(model)
-        if any(f"{path}.{key}" not in loaded for key, _ in module.named_parameters(recurse=False))
+        if any(id(parameter) not in loaded for parameter in module.parameters(recurse=False))
     ]
 
 

@@ -11,12 +11,19 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoModel, AutoModelForMaskedLM, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+    AutoModel,
+    AutoModelForMaskedLM,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from deni.errors import InputError
 from deni.inputs import check_pretrained
-from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, head_dropout_key, set_head_dropout
+from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, has_encoder, head_dropout_key, set_head_dropout
 from deni.models.fresh import mark
 from deni.models.places import MINILM as MINILM
 from deni.models.places import locate as locate
@@ -93,6 +100,33 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
         )
     mark(loaded, set(info["missing_keys"]))
     return loaded
+
+
+def load_generator(model: str) -> nn.Module:
+    """A causal language model, or an encoder with a decoder, in float32; raises InputError for any other."""
+    config = check_generator(model)
+    with _named(model), quiet_loading():
+        loaded, info = read_model(
+            auto_class(False, True, config), locate(model), config, dtype=torch.float32, output_loading_info=True
+        )
+    if info["missing_keys"]:
+        raise InputError(f"model {model!r} is incomplete: its files lack {min(info['missing_keys'])}")
+    mark(loaded, set())
+    return loaded
+
+
+def check_generator(model: str) -> Any:
+    """The configuration of a language model that generates; raises InputError for a model without such a head."""
+    config = load_config(model)
+    mapping = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING if has_encoder(config) else MODEL_FOR_CAUSAL_LM_MAPPING
+    named = next(iter(config.architectures or []), "")
+    known = {getattr(each, "__name__", "") for each in mapping.values()} if type(config) in mapping else set()
+    if named not in known:
+        raise InputError(
+            f"model {model!r} is {named or config.model_type}, which does not generate texts: take a causal language "
+            "model, such as Qwen2ForCausalLM, or an encoder with a decoder, such as T5ForConditionalGeneration"
+        )
+    return config
 
 
 def load_encoder(model: str) -> tuple[nn.Module, set[str]]:

@@ -26,6 +26,7 @@ _FETCHED = ("_attn_implementation", "_experts_implementation")
 
 AGAIN = "copy or train the model again"
 CONFIG, ADAPTER, TOKENIZER = "config.json", "adapter_config.json", "tokenizer.json"
+GENERATION = "generation_config.json"
 _OF_TOKENIZERS = ("tokenizer_config.json", TOKENIZER, "special_tokens_map.json", "added_tokens.json", "vocab.json")
 _OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOMEM)
 _DEEPEST = 100  # levels of nested JSON
@@ -243,6 +244,22 @@ def forget_kernels(config: Any) -> None:
     for value in vars(config).values():
         if isinstance(value, PretrainedConfig):
             forget_kernels(value)
+
+
+def read_generation_config(folder: Path) -> Any:
+    """How a model generates unless it is told otherwise, such as the tokens that end a text; None where no file says.
+
+    Raises:
+        ArtifactError: a file that cannot be read.
+    """
+    from transformers import GenerationConfig
+
+    file = folder / GENERATION
+    if not file.is_file():
+        return None
+    check_sizes(read_json(file), file)
+    with told(file):
+        return GenerationConfig.from_pretrained(folder)
 
 
 def read_tokenizer(source: str | Path, kind: Any = None, **options: Any) -> Any:

@@ -25,6 +25,7 @@ class Augmentation(Strategy, name="augmentation", paper_row=11):
         epochs: passes over all texts; 12 in the paper. None leaves the training arguments unchanged.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = (
         "When paraphrases are available: from a language model, from back-translation, or written by hand."
     )

@@ -135,6 +135,7 @@ class Strategy:
     renamed: ClassVar[Mapping[str, Renamed]] = {}  # old names of settings, see `deni.deprecation`
     presets: ClassVar[dict[str, dict[str, Any]]] = {}  # preset -> the settings that differ from the defaults
     finishes_last: ClassVar[bool] = False  # whether it needs what those that it is combined with keep
+    generates: ClassVar[bool] = True  # whether it makes sense for a language model that generates texts
     of_forks: ClassVar[tuple[str, ...]] = ()  # settings of a class that decide nothing before the first fork
 
     def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:

@@ -33,6 +33,7 @@ class InputNoise(Periodic, name="input_noise", paper_row=5):
             tokens of D features (NEFTune, Jain et al. 2023, who use 5 to 15); only on embeddings.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = "As a mitigation at the cost of one model that does not perturb weights."
 
     variance: float = 0.15

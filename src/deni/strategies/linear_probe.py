@@ -55,6 +55,7 @@ class LinearProbe(Strategy, name="linear_probe"):
             it is, the less the encoder moves (arXiv 2405.16747).
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = (
         "When the random initialization of the output layer makes runs differ, or distorts the pre-trained "
         "model in the first steps."

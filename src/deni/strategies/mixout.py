@@ -33,6 +33,7 @@ class Mixout(Strategy, name="mixout", paper_row=10):
             off, as in Lee et al.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = "When fine-tuning should stay close to the initial weights, at the cost of one model."
 
     mixout: float = 0.9

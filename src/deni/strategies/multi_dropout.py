@@ -28,6 +28,7 @@ class MultiDropout(Strategy, name="multi_dropout"):
         dropout_samples: how many masks, at least 1; Inoue takes 8 in most experiments.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = "When the dropout in front of the output layer makes training noisy, at next to no cost."
 
     dropout_samples: int = 5

@@ -28,6 +28,7 @@ class RDrop(Strategy, name="r_drop"):
             take 0.1, 0.5 or 1 for fine-tuning.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = "When few texts are labeled and training may cost twice as much, but prediction may not."
 
     r_drop_alpha: float = 1.0

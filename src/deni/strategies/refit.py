@@ -33,6 +33,7 @@ class Refit(Strategy, name="refit"):
             large a C, for the encoder has seen the labels of all texts.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = (
         "When training ends before the output layer has caught up with the encoder: few epochs, or many classes."
     )

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from deni.tasks.voting import Combine
 
 DEFAULT = "single_label"
+Pipeline = Literal["text-classification", "token-classification", "text-generation"]
 ByWeight = Callable[[Any], Any]  # arrays: how often each text counts, (R, N) -> scores (R,)
 
 
@@ -62,6 +63,9 @@ class Task:
         uneven: what to do about classes of very different size.
         answer: the key of a prediction with what was chosen.
         prediction_types: the keys of a prediction, and the type of each.
+        columns: what the columns of texts and labels are called, unless they are named.
+        rates: the learning rates of full fine-tuning and of adapters; None for those of the tuning.
+        plain: values of open fields of `deni.recipe.Recipe` that are others than its plain ones.
         pipeline: the tag of a model's pipeline on the hub.
         model_is: what a model of it is, for the model card.
         outputs_are: what the C outputs are called there.
@@ -95,7 +99,10 @@ class Task:
     uneven: ClassVar[str] = "look at F1 of each"
     answer: ClassVar[str] = "labels"
     prediction_types: ClassVar[Mapping[str, Any]] = {}
-    pipeline: ClassVar[Literal["text-classification", "token-classification"]] = "text-classification"
+    columns: ClassVar[tuple[str, str]] = ("text", "label")
+    rates: ClassVar[tuple[float, float] | None] = None
+    plain: ClassVar[Mapping[str, Any]] = {}
+    pipeline: ClassVar[Pipeline] = "text-classification"
     model_is: ClassVar[str]
     outputs_are: ClassVar[str]
     examples: ClassVar[str] = "texts"

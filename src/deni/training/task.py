@@ -51,6 +51,8 @@ def task_fitting(labels: Any, outputs: Tensor) -> Task | None:
 def check_generation(losses: Losses) -> None:
     """Raise SettingError where a task that generates has another model, or another loss than its own."""
     name, model = losses.task.name if losses.task else "", losses.model
+    if other := next((part.name for part in losses.trainer.strategy.parts if not part.generates), None):
+        raise SettingError(f"{other} is for models that label texts, not for the task {name}: choose another")
     if not generates(model):
         raise SettingError(
             f"task {name} needs a causal or encoder-decoder language model (AutoModelForCausalLM or "

@@ -30,6 +30,7 @@ class Tuning:
     learning_rate: ClassVar[float]  # the default, chosen in benchmarks/learning_rates.py where it is in its results
     paper_learning_rate: ClassVar[float]  # arXiv 2406.12471
     paper_learning_rates: ClassVar[Mapping[str, float]] = {}  # of families (`model_type`) where it is another
+    generates: ClassVar[bool] = True  # whether it is for language models that generate, too
     adapter: ClassVar[bool] = True  # whether it trains what it adds to the model, and not the model
     separate_pairs: ClassVar[bool] = True  # whether the two texts of a pair can be encoded one by one
     pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
@@ -77,10 +78,13 @@ class Tuning:
 
 
 def task_type(model: nn.Module) -> TaskType:
-    """What PEFT calls the task of a model; with it the output layer trains, too."""
+    """What PEFT calls the task of a model; with it the output layer of a model that labels texts trains, too."""
     from peft import TaskType
 
-    from deni.models.architectures import for_tokens
+    from deni.models.architectures import for_tokens, generates, has_encoder
+
+    if generates(model):
+        return TaskType.SEQ_2_SEQ_LM if has_encoder(model.config) else TaskType.CAUSAL_LM
 
     return TaskType.TOKEN_CLS if for_tokens(model) else TaskType.SEQ_CLS
 

@@ -20,6 +20,7 @@ class Prompt(Tuning, name="prompt"):
         prompt_tokens: how many virtual tokens, at least 1; 100 in Lester et al. They count towards the model's limit.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = (
         "When the model must stay as it is; the result is an adapter, and --task token is not possible."
     )

@@ -31,6 +31,7 @@ class UniPELT(Tuning, name="unipelt", paper_row=4):
         unipelt_reduction: the hidden size divided by that of the bottleneck, at least 1; 16 in the paper.
     """
 
+    generates: ClassVar[bool] = False
     when: ClassVar[str] = "To repeat the paper; it needs deni[unipelt] with transformers 4.57."
 
     separate_pairs: ClassVar[bool] = False

@@ -30,11 +30,14 @@ ORDER = click.option(
     help="Classes from the lowest to the highest, for --task "
     f"{' or '.join(name for name, task in TASKS.items() if task.ordered)}.  [default: that of the numbers]",
 )
-TASK = click.option(
-    "--task",
-    type=Choice(_LABELING),
-    help=f"What a text has: {'; '.join(TASKS[name].help for name in _LABELING)}.  [default: {DEFAULT}]",
-)
+
+
+def _task(names: list[str]) -> Any:
+    what = "; ".join(TASKS[name].help for name in names)
+    return click.option("--task", type=Choice(names), help=f"What a text has: {what}.  [default: {DEFAULT}]")
+
+
+TASK, TRAINED_TASK = _task(_LABELING), _task(list(TASKS))
 SPLIT = click.option("--split", help="Split of a dataset of the hub, such as test or train+test.  [default: train]")
 CONFIG = click.option("--config-name", help="Configuration of a dataset of the hub that has several.")
 
@@ -52,3 +55,8 @@ def single_text_options(function: Any) -> Any:
 def task_options(function: Any) -> Any:
     """What the labels are."""
     return TASK(ORDER(function))
+
+
+def trained_task_options(function: Any) -> Any:
+    """The same, and texts that are generated."""
+    return TRAINED_TASK(ORDER(function))
