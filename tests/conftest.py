@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles all that it imports
 
 import functools
 import gc
@@ -29,6 +30,7 @@ from tests.helpers.registered import forgotten_afterwards
 from tests.helpers.tiny import SIZES, SMALL_TUNINGS, make_batch, make_tiny, toy_rows, write_csv
 
 torch.set_num_threads(1)
+sys.dont_write_bytecode = False
 collect_ignore = ["artifact/format_1/write.py"]  # it runs with the code of an earlier version
 
 

@@ -1,8 +1,6 @@
 """What predicts is in the artifact: neither the strategies nor the tunings of the process that loads it matter."""
 
 import json
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +13,7 @@ from deni.data import read_texts
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
 from deni.strategies import Ensemble
+from tests.helpers.forked import run
 
 TEXTS = ["invoice money charged", "parcel late courier the box", "why"]
 LOAD = """
@@ -50,9 +49,7 @@ def saved(trained, tmp_path):
 
 def load_elsewhere(folder: Path) -> dict:
     """Load and predict in a process of its own."""
-    command = [sys.executable, "-c", LOAD, str(folder), json.dumps(TEXTS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(run(LOAD, folder, json.dumps(TEXTS)).stdout.splitlines()[-1])
 
 
 def test_a_model_of_a_strategy_of_the_users_own_predicts_where_nobody_knows_it(trained, saved):

@@ -13,6 +13,7 @@ from deni.artifact.turns import in_turn
 from deni.data import Texts
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
+from tests.helpers.forked import FORKED
 from tests.helpers.tiny import toy_rows
 
 TEXTS = [text for text, _ in toy_rows(6, seed=3)]
@@ -88,9 +89,9 @@ def test_threads_take_turns_where_they_share_something():
     assert Counts.most == 2
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_processes_of_a_pool_load_it(folder, method):
+@pytest.mark.parametrize("context", [multiprocessing.get_context("fork"), FORKED], ids=["fork", "new"])
+def test_the_processes_of_a_pool_load_it(folder, context):
     expected = votes(folder, TEXTS)
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
         found = list(pool.map(votes, [folder] * 2, [TEXTS[:9], TEXTS[9:]]))
     assert np.concatenate(found) == pytest.approx(expected, abs=1e-6)

@@ -1,8 +1,8 @@
 """A training that is killed anywhere in a checkpoint, or at its end, is resumed and ends as one that was not."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.helpers.forked import run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -73,9 +73,7 @@ print(len(seen), kills, resumed)
 
 
 def test_a_training_that_is_killed_anywhere_is_resumed_to_the_same_end(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(ROOT / "benchmarks"), str(tmp_path), "6"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = run(SCRIPT, ROOT / "benchmarks", tmp_path, 6)
     operations, kills, resumed = map(int, done.stdout.split())
     assert operations > 200
     assert kills >= 5

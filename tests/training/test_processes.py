@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from socket import socket
 
 import pytest
 from safetensors.torch import load_file
@@ -11,6 +12,7 @@ from transformers import TrainingArguments
 from deni.errors import ArtifactError
 from deni.strategies import DENI, DelayedEnsemble
 from deni.training.trainer import PopulationTrainer
+from tests.helpers.forked import start
 from tests.helpers.generators import answered_rows, collate_answers, make_generator
 from tests.helpers.tiny import TRANSFORMERS_5
 from tests.helpers.trainers import make
@@ -96,13 +98,14 @@ if torch.distributed.is_initialized():
 
 def run_as_one_and_as_two(folder, script, *arguments):
     """Run a script in one process with batch 8 and in two with batch 4; its arguments: values, output, batch, more."""
-    file = folder / "train.py"
-    file.write_text(script)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    for name, before, batch in (("one", [], "8"), ("two", launch, "4")):
-        command = [sys.executable, *before, str(file), str(folder / name), str(folder / f"{name}.out"), batch]
-        done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        two = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [{**two, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    started = [start(script, folder / "one", folder / "one.out", 8, *arguments)]
+    started += [start(script, folder / "two", folder / "two.out", 4, *arguments, **rank) for rank in ranks]
+    for each in started:
+        assert each.wait() == 0, each.stderr[-3000:]
 
 
 @pytest.mark.parametrize(("engine", "order"), [("stacked", "shared"), ("loop", "shared"), ("stacked", "own")])

@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import time
 import warnings
 from contextlib import suppress
@@ -30,6 +28,7 @@ from deni.study.execution.runners.work import work
 from deni.study.library import Library
 from deni.study.plan import read_study
 from deni.study.store.database import Store
+from tests.helpers.forked import FORKED, run, start
 from tests.helpers.studies import RECIPE, jobs_of, writer
 
 
@@ -38,8 +37,10 @@ def study(tmp_path, tickets, model_folder):
     return writer(tmp_path / "study.yaml", tickets, model_folder)
 
 
-def command(*arguments):
-    return [sys.executable, "-c", "from deni.cli import main; main()", "study", "run", *arguments]
+@pytest.fixture
+def quick_processes(monkeypatch):
+    """Workers are forked from a server that has imported what they need."""
+    monkeypatch.setattr(processes, "SPAWN", FORKED)
 
 
 def integrity(path):
@@ -285,6 +286,7 @@ def test_an_address_without_a_ray_cluster_is_said_at_once(address):
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.usefixtures("quick_processes")
 def test_a_study_goes_on_after_a_worker_is_killed(study, tmp_path, monkeypatch):
     file = study(seeds=4)
     whole = read_study(file)
@@ -318,7 +320,8 @@ def test_a_study_goes_on_after_a_worker_is_killed(study, tmp_path, monkeypatch):
 def test_a_killed_study_is_finished_by_the_same_command(study, tmp_path):
     file, path = study(seeds=6), tmp_path / "study.db"
     how = (file, "--store", str(path), "--runner", "processes", "--workers", "1", "--pack", "1", "--threads", "1")
-    driver = subprocess.Popen(command(*how), stderr=subprocess.DEVNULL)
+    command = "from deni.cli import main; main()"
+    driver = start(command, "study", "run", *how)
     deadline = time.monotonic() + 120
     done = 0
     while not done and time.monotonic() < deadline:
@@ -326,14 +329,13 @@ def test_a_killed_study_is_finished_by_the_same_command(study, tmp_path):
         if path.exists():
             with Store(path) as store:
                 done = store.status()["done"]
-    driver.kill()
+    driver.process.kill()
     driver.wait()
     assert integrity(path) == "ok"
     with Store(path) as store:
         before = {row.key: row.finished for row in store.results()}
     assert 0 < len(before) < 6
-    again = subprocess.run(command(*how), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    run(command, "study", "run", *how)
     with Store(path) as store:
         after = {row.key: row.finished for row in store.results()}
     assert len(after) == 6

@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from deni.cli import main
 from deni.strategies import DelayedEnsemble, Denials, make_strategy
 from deni.study.execution.pack import run_pack
+from deni.study.execution.runners import processes
 from deni.study.execution.trunks import SECONDS, trunk_of
 from deni.study.library import Library
 from deni.study.store.database import Store
+from tests.helpers.forked import FORKED
 from tests.helpers.studies import RECIPE, jobs_of, writer
 
 OWN = {"members": 3, "ensemble_from": 0.5, "variance": 0.15}
@@ -122,7 +124,8 @@ def test_settings_that_are_not_of_forks_count_before_them():
                                   "delayed_ensemble": {}}  # fmt: skip
 
 
-def test_a_study_in_processes_shares_trunks(study, tmp_path):
+def test_a_study_in_processes_shares_trunks(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "SPAWN", FORKED)
     file = study(strategies=["default", named(**OWN), named(**{**OWN, "variance": 1.0})])
     stores = [str(tmp_path / name) for name in ("plain.db", "shared.db")]
     options = ["--runner", "processes", "--workers", "1", "--threads", "1", "--pack", "3", "--no-progress"]
