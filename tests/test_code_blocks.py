@@ -28,6 +28,7 @@ from deni.data.demo import demo_files
 from deni.models.loading import locate
 from deni.randomness import global_generators
 from deni.strategies import has_setting
+from tests.helpers import small_minilm
 from tests.helpers.chat_server import serving
 from tests.helpers.code_blocks import Block, blocks_of
 from tests.helpers.generators import save_generator
@@ -57,8 +58,6 @@ WRITING = ("--output", "--markdown", "--latex", "--csv", "--json")
 # And what is replaced in code: by names that are there without a network, and by less work.
 HERE = {
     'forecast_file("tickets.csv"': 'forecast_file("many_tickets.csv"',
-    '"roberta-base"': repr(locate("minilm")),
-    "minilm,bert-base-uncased": f"minilm,{locate('minilm')}",
     "num_train_epochs=10": "num_train_epochs=1, use_cpu=True",  # else torch warns where there is no GPU
     "num_train_epochs=12": "num_train_epochs=12, use_cpu=True",
     'test.to_csv("test.csv"': 'test.head(12).to_csv("test.csv"',
@@ -85,7 +84,7 @@ def short_texts(file: Path, each: int) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(tmp_path_factory: pytest.TempPathFactory, minilm: dict[str, str]) -> Path:
     """A folder with small files under the names of the documentation."""
     folder = tmp_path_factory.mktemp("files")
     labelled, test = (short_texts(file, each) for file, each in zip(demo_files(), (4, 2), strict=True))
@@ -145,6 +144,15 @@ def address() -> Iterator[str]:
     with serving() as server:
         server.always = answers
         yield server.url
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands for MiniLM here, also under the names of models that are not there without a network."""
+    with pytest.MonkeyPatch.context() as patch:
+        small_minilm.use(small_minilm.write(tmp_path_factory.mktemp("minilm")), patch)
+        found = locate("minilm")
+        yield {'"roberta-base"': repr(found), "minilm,bert-base-uncased": f"minilm,{found}"}
 
 
 class Page:
@@ -264,7 +272,12 @@ def check_command(words: list[str]) -> None:
 
 @pytest.fixture
 def page(
-    files: Path, translation: dict[str, str], address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: Path,
+    minilm: dict[str, str],
+    translation: dict[str, str],
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Page]:
     folder = tmp_path / "page"
     shutil.copytree(files, folder)
@@ -276,7 +289,7 @@ def page(
     monkeypatch.setattr("deni.study.execution.calibrate.STEPS", 1)  # for a guess that nobody looks at
     wordnet = Thesaurus("a WordNet without words", lambda word: [])
     monkeypatch.setattr(synonyms, "LIBRARIES", {"nltk": lambda: wordnet, "wn": lambda: None})
-    made = Page({**HERE, **translation, "http://localhost:8000/v1": address})
+    made = Page({**HERE, **minilm, **translation, "http://localhost:8000/v1": address})
     monkeypatch.setitem(sys.modules, made.module.__name__, made.module)  # dataclasses look their module up
     with forgotten_afterwards(), global_generators(0):
         yield made

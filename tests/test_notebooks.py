@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import small_minilm
+
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat")
 jupyter_client = pytest.importorskip("jupyter_client", reason="needs jupyter_client")
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient")
@@ -42,10 +44,13 @@ def code(notebook):
 
 
 @pytest.fixture(scope="module")
-def kernel():
+def kernel(tmp_path_factory):
+    small = small_minilm.write(tmp_path_factory.mktemp("minilm"))
     manager = jupyter_client.KernelManager(kernel_name="python3")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("PYTHONPATH", os.pathsep.join([str(FOLDER.parent / "src"), os.environ.get("PYTHONPATH", "")]))
+        patched.setenv(
+            "PYTHONPATH", os.pathsep.join([str(small), str(FOLDER.parent / "src"), os.environ.get("PYTHONPATH", "")])
+        )
         patched.setenv("OMP_NUM_THREADS", "1")
         manager.start_kernel()
     yield manager

@@ -18,7 +18,16 @@ from types import ModuleType
 FORKED = multiprocessing.get_context("forkserver")
 FORKED.set_forkserver_preload(
     [
-        *("torch", "torch.distributed", "peft", "accelerate", "datasets", "pandas", "scipy.stats", "sklearn.linear_model"),
+        *(
+            "torch",
+            "torch.distributed",
+            "peft",
+            "accelerate",
+            "datasets",
+            "pandas",
+            "scipy.stats",
+            "sklearn.linear_model",
+        ),
         *("transformers.trainer", "transformers.models.auto.modeling_auto", "transformers.models.bert.modeling_bert"),
     ]
 )
