@@ -1,4 +1,4 @@
-"""A stand-in for the packaged MiniLM: its files and its vocabulary, with one layer of 32 features and random weights."""
+"""A stand-in for the packaged MiniLM: its files and vocabulary, one layer of 32 features, random weights."""
 
 import json
 import shutil
