@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import pty
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images" / "gallery"
 COLUMNS = 88
+BAR = re.compile("\u2501.* left\\b")  # of progress, which a terminal erases
 COLORS = 48  # of a screenshot's palette
 WIDTH, HEIGHT = 1000, 1250
 # In place of rich's own frame, which fetches its font from another host.
@@ -73,7 +75,7 @@ PICTURES = (
         "compare",
         "deni compare auto/ model/ test.csv --output changed.csv",
         before="deni train tickets.csv --test test.csv --output auto/ --no-progress --overwrite",
-        hidden="--no-progress --overwrite",
+        hidden="--overwrite",
     ),
     Picture("diagnose", "deni diagnose messages.csv --labeled 60 --epochs 5", hidden="--no-progress"),
     Picture("study", "deni report results/confirmation.parquet --output study.html", "study.html"),
@@ -107,7 +109,8 @@ def run(command: str, folder: Path) -> str:
         os.close(slave)
         output = b"".join(iter(lambda: _read(master), b""))
     os.close(master)
-    text = output.decode().replace("\r\n", "\n")
+    lines = output.decode().replace("\r\n", "\n").split("\n")
+    text = "\n".join(line for line in lines if not BAR.search(line))
     if process.returncode:
         raise SystemExit(f"{command}: {text}")
     return text
