@@ -3,6 +3,9 @@ import pytest
 from deni.registry import Registry
 from deni.strategies import STRATEGIES
 from deni.tuning import TUNINGS
+from tests.helpers.hub_fixtures import hub
+
+__all__ = ["hub", "nothing_registered"]
 
 
 @pytest.fixture

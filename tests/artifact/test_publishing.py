@@ -19,20 +19,13 @@ from deni.cli import main
 from deni.errors import ArtifactError, InputError, SettingError
 from deni.hub.fetching import local_folder
 from deni.hub.names import hub_id
-from tests.helpers.hub_client import TOKENS, client_of
-from tests.helpers.hub_server import Hub, Model
+from tests.helpers.hub_server import Model
 from tests.helpers.tiny import toy_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 NAME = "someone/tickets"
 TEXTS = [text for text, _ in toy_rows(2)]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with client_of(Hub(tokens=dict(TOKENS)), tmp_path / "cache", monkeypatch) as hub:
-        yield hub
 
 
 @pytest.fixture

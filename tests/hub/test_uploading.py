@@ -4,20 +4,14 @@ import pytest
 
 from deni.errors import InputError
 from deni.hub.uploading import LARGE, upload
-from tests.helpers.hub_client import TOKENS, client_of, point_to
-from tests.helpers.hub_server import Fault, Hub
+from tests.helpers.hub_client import point_to
+from tests.helpers.hub_server import Fault
 
 # httpx says how the client should upload.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 NAME = "someone/model"
 FILES = {"README.md": b"---\ntags: [a]\n---\n", "config.json": b"{}", "a.safetensors": b"a" * 40, "b.safetensors": b"b"}
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with client_of(Hub(tokens=dict(TOKENS)), tmp_path / "cache", monkeypatch) as hub:
-        yield hub
 
 
 def test_what_is_uploaded_is_there(hub):

@@ -7,20 +7,12 @@ from huggingface_hub import ModelCard
 import deni
 from deni.errors import InputError, SettingError
 from deni.strategies import DelayedEnsemble
-from tests.helpers.hub_client import TOKENS, client_of
-from tests.helpers.hub_server import Hub
 from tests.helpers.tiny import toy_rows
 from tests.helpers.trainers import make
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 TEXTS = [text for text, _ in toy_rows(2)]
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with client_of(Hub(tokens=dict(TOKENS)), tmp_path / "cache", monkeypatch) as hub:
-        yield hub
 
 
 @pytest.fixture
