@@ -224,11 +224,11 @@ def test_pairs_as_one_input_are_encoded_so(trained, tmp_path):
     np.testing.assert_allclose(found, deni.load(folder, "cpu").members(pairs)[:, 0], rtol=0, atol=1e-5)
 
 
-def test_the_folder_holds_json_and_safetensors_and_is_replaced_as_others_are(trained, tmp_path):
+def test_the_folder_holds_no_pickles_and_is_replaced_as_others_are(trained, tmp_path):
     folder, out = trained(pooling="mean"), tmp_path / "out"
     export(folder, out, "sentence-transformers")
     names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert {name.rpartition(".")[2] for name in names} == {"json", "safetensors"}
+    assert {name.rpartition(".")[2] for name in names} == {"json", "md", "safetensors"}
     listed = json.loads((out / "modules.json").read_text())
     assert [each["path"] for each in listed] == ["", "1_Pooling", "2_Dense"]
     with pytest.raises(InputError, match="exists: choose another folder or give --overwrite"):

@@ -124,6 +124,42 @@ def test_a_single_model_is_read_by_transformers_and_by_its_name(hub, artifact, t
     assert "`billing`, `delivery`, `login`" in card.text
 
 
+@pytest.mark.parametrize("how", ["single", "adapter", "sentence-transformers"])
+def test_the_card_of_an_export_has_what_was_measured_of_that_model(hub, fitted, tmp_path, how):
+    estimated = {"folds": 5, "metric": "macro_f1", "score": 0.7, "low": 0.6, "high": 0.8, "confidence": 0.95}
+    merged = {"score": 0.65, "low": 0.5, "high": 0.75}
+    estimated |= {"trained_on": 0.8, "merged": merged}
+    metrics = {"macro_f1": 0.75, "test_texts": 50}
+    options = {"adapter": True} if how == "adapter" else {"how": how}
+    found = {}
+    for members in (1, 2):
+        strategy = {"strategy": "delayed_ensemble", "members": 2} if members == 2 else {}
+        result = dataclasses.replace(fitted(tuning="lora", **strategy), added={"cross_validation": estimated})
+        source = result.save(tmp_path / f"model{members}", metrics=metrics)
+        made = tmp_path / f"out{members}"
+        export(source, made, **options)
+        own = metadata_load(made / "README.md")["model-index"]
+        push(made, NAME, base_model="org/base", dataset="org/tickets")
+        card = ModelCard(hub.files(NAME)["README.md"].decode())
+        assert own[0]["results"][0]["dataset"]["type"] == "local"
+        assert {each.dataset_type for each in card.data.eval_results} == {"org/tickets"}
+        found[members] = [
+            (each.dataset_split, each.metric_value, each.metric_args.get("interval")) for each in card.data.eval_results
+        ]
+        assert [each["metrics"][0]["value"] for each in own[0]["results"]] == [value for _, value, _ in found[members]]
+    folds = "cross-validation in 5 folds"
+    assert found == {1: [("test", 0.75, None), (folds, 0.7, [0.6, 0.8])], 2: [(folds, 0.65, [0.5, 0.75])]}
+
+
+def test_members_of_several_and_cards_that_were_not_exported_have_no_metrics(hub, artifact, tmp_path):
+    export(artifact, tmp_path / "each", how="members")
+    assert "model-index" not in metadata_load(tmp_path / "each" / "member-0" / "README.md")
+    export(artifact, tmp_path / "one")
+    (tmp_path / "one" / "README.md").write_text("---\nmodel-index: 3\n---\n")
+    push(tmp_path / "one", NAME)
+    assert ModelCard(hub.files(NAME)["README.md"].decode()).data.eval_results is None
+
+
 def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, model_folder):
     source = fitted("default", "lora").save(tmp_path / "model")
     export(source, tmp_path / "adapter", adapter=True)

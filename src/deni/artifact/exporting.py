@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from deni.artifact.calibration import fold_temperature, temperature_to_fold
 from deni.artifact.classifier import Classifier
 from deni.artifact.encoder_modules import why_no_modules, write_modules
+from deni.artifact.folder import CARD
+from deni.artifact.hub_card import hub_card, of_export
 from deni.artifact.loading import load
 from deni.artifact.onnx.extra import check_packages
 from deni.artifact.onnx.writing import PACKAGES, GraphExport, work_folder
+from deni.artifact.publishable import Kind, Publishable, base_of
 from deni.errors import InputError
 from deni.models.architectures import generates
 from deni.models.fresh import outside_layers
@@ -129,19 +132,36 @@ def export(
         if why := why_no_modules(merged, classifier.tokenizer):
             raise InputError(f"{folder} cannot be exported as sentence-transformers: {why}")
 
+    measured: dict[str, Any] = {}
+    if population.size == 1 or (how != "members" and merge_lora == "factors"):
+        measured = of_export(classifier.info, merged=population.size > 1)
+    kind: Kind = "adapter" if adapter else "model"
+
     def write(target: Path) -> None:
         if modular:
             write_modules(merged, classifier.tokenizer, target, classifier.max_length)
+            _write_card(target, Path(out).name, "modules", classifier, measured)
         else:
             for name, values in models.items():
                 model = population.copy_of(values)
                 fold_temperature(model, temperature)
                 _export_one(model, target / name, adapter, classifier)
                 classifier.tokenizer.save_pretrained(target / name)
+                if not generates(model):
+                    _write_card(target / name, name or Path(out).name, kind, classifier, measured)
         write_list(target)
 
     write_folder(out, write, overwrite, [folder], kept="the exported model is", checked=True)
     return [Path(out) / name for name in models]
+
+
+def _write_card(target: Path, name: str, kind: Kind, classifier: Classifier, measured: dict[str, Any]) -> None:
+    """The model card, with what was measured of this model."""
+    base = base_of(target, "artifact", classifier.info)
+    model = Publishable(kind, {}, [], {}, base)
+    outputs = len(classifier.labels)
+    text = hub_card(name, model, labels=classifier.labels, task=classifier.task, outputs=outputs, measured=measured)
+    (target / CARD).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _export_graph(

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deni.artifact.folder import CARD
 from deni.artifact.model_card import card, escaped, in_code
+from deni.artifact.publishable import is_of_this_machine
 from deni.data import DATASETS
 from deni.hub.names import hub_id
+from deni.outputs import LIST
+from deni.outputs.folders import listed
 from deni.tasks import DEFAULT, TASKS
 from deni.tasks.metrics import called
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
+    from huggingface_hub import EvalResult, ModelCardData
 
     from deni.artifact.publishable import Publishable
 
@@ -45,6 +50,8 @@ def hub_card(
     language: Sequence[str] = (),
     license: str | None = None,
     base_card: Mapping[str, Any] | None = None,
+    measured: Mapping[str, Any] | None = None,
+    exported: ModelCardData | None = None,
 ) -> str:
     """The card, in Markdown with YAML above.
 
@@ -56,15 +63,22 @@ def hub_card(
         language: codes, such as `en`; none for those of the base model.
         license: of the model; None for that of the base model.
         base_card: the data of the base model's card.
+        measured: of what the artifact of an exported model says in `deni.json`, what holds for that model.
+        exported: the data of the card that was exported with the model.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
     base_card, info = base_card or {}, model.info
+    about = info or measured or {}
     kind = TASKS[info.get("task") or task or DEFAULT]
     language = list(language) or base_card.get("language") or []
     licenses = {key: base_card[key] for key in _LICENSE if base_card.get(key)}
-    known = dataset or _dataset_of(info)
-    results = list(_results(info, known))
+    known = dataset or _dataset_of(about) or _dataset_on(exported)
+    results = list(_results(about, known))
+    for each in (exported and exported.eval_results) or ():
+        if dataset is not None:
+            each.dataset_type = each.dataset_name = dataset
+        results.append(each)
     data = ModelCardData(
         model_name=name.rpartition("/")[2] if results else None,
         library_name=_LIBRARY[model.kind],
@@ -84,6 +98,35 @@ def hub_card(
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(filter(None, parts)) + "\n"))
 
 
+def of_export(info: Mapping[str, Any], merged: bool) -> dict[str, Any]:
+    """Of `deni.json`, what was measured and on which texts, as far as it holds for one model.
+
+    Args:
+        merged: whether that is the mean of several members, of which the folds of a cross-validation tell alone.
+    """
+    kept = {name: info[name] for name in ("task", "seeds", "metrics", "cross_validation") if name in info}
+    kept["data"] = {name: value for name, value in info.get("data", {}).items() if not is_of_this_machine(value)}
+    if merged:
+        kept.pop("metrics", None)
+        estimated = kept.pop("cross_validation", {})
+        if "merged" in estimated:
+            of_folds = {name: estimated[name] for name in ("folds", "metric", "confidence", "trained_on")}
+            kept["cross_validation"] = {**of_folds, **estimated["merged"]}
+    return kept
+
+
+def exported_card(folder: Path) -> ModelCardData | None:
+    """The data of the card that was exported with a model; None for what deni did not export, or a damaged card."""
+    from huggingface_hub import ModelCard
+
+    if CARD not in listed(folder, LIST):
+        return None
+    try:
+        return ModelCard.load(folder / CARD).data
+    except Exception:  # whoever has edited it may have left anything
+        return None
+
+
 def _dataset_of(info: Mapping[str, Any]) -> str | None:
     """The hub id of the dataset of an artifact; None for a file."""
     named = info.get("data", {}).get("data")
@@ -93,9 +136,16 @@ def _dataset_of(info: Mapping[str, Any]) -> str | None:
     return found if found and "/" in found else None
 
 
+def _dataset_on(card: ModelCardData | None) -> str | None:
+    """The dataset that a card names."""
+    named = card.datasets if card is not None else None
+    return hub_id(named[0]) if isinstance(named, list) and named else None
+
+
 def _results(info: Mapping[str, Any], dataset: str | None) -> Iterator[EvalResult]:
     """What was measured, as the hub's `model-index` has it."""
-
+    if info.get("onnx", {}).get("int8"):  # measured before the weights were rounded
+        return
     task, data, metrics = TASKS[info.get("task") or DEFAULT], info.get("data", {}), info.get("metrics", {})
     of_all = {
         "task_type": task.pipeline,
@@ -150,7 +200,7 @@ def _plain_body(
 ) -> Iterator[str]:
     """What a model is that deni has exported, or that another library has made, and how to load it."""
     what = {"adapter": "A PEFT adapter of", "modules": "A sentence-transformers model,", "model": f"{model_is},"}
-    made = f"{model.base}, " if model.kind == "adapter" else ""
+    made = f"{model.base or 'the model that adapter_config.json names'}, " if model.kind == "adapter" else ""
     yield f"# {escaped(name)}\n"
     yield f"{what[model.kind]} {made}fine-tuned with [deni](https://arxiv.org/abs/2406.12471).\n"
     if labels:

@@ -64,7 +64,7 @@ def publishable(folder: Path, base: str | None = None, everything: bool = False)
     """
     kind = kind_of(folder)
     info = read_info(folder) if kind == "artifact" else {}
-    base = _base(folder, kind, info) if base is None else base
+    base = base_of(folder, kind, info) if base is None else base
     if kind == "adapter" and base is None:
         raise InputError(
             f"{folder} is an adapter of a model in a folder of this machine, which others do not have: give the hub id "
@@ -110,7 +110,8 @@ def is_of_this_machine(value: Any) -> bool:
     return absolute or value.startswith(("~", "./", "../")) or value.endswith(_SUFFIXES) or os.path.exists(value)
 
 
-def _base(folder: Path, kind: Kind, info: Mapping[str, Any]) -> str | None:
+def base_of(folder: Path, kind: Kind, info: Mapping[str, Any]) -> str | None:
+    """The hub id of a model's base model, as its folder names it; None where that is a path, or not said."""
     named = info.get("recipe", {}).get("model")
     if kind == "adapter":
         named = read_adapter_config(folder).base_model_name_or_path

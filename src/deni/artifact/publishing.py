@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from deni.artifact.folder import CARD
-from deni.artifact.hub_card import hub_card
+from deni.artifact.hub_card import exported_card, hub_card
 from deni.artifact.publishable import Publishable, check_name, publishable, with_info
 from deni.errors import SettingError, short
 from deni.hub.fetching import read_card
@@ -101,6 +101,7 @@ def push(
         language=language,
         license=license,
         base_card=about,
+        exported=None if found.kind == "artifact" else exported_card(folder),
     )
     files = {**found.files, CARD: text.encode()}
     if found.kind == "artifact":

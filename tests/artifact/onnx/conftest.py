@@ -29,6 +29,9 @@ def mean_graph(tmp_path_factory, model_folder):
     folder = tmp_path_factory.mktemp("mean")
     calibration = {"vote": {"temperature": 0.5}, "merged": {"temperature": 3.0}}
     population = population_of("full", "Token")
-    artifact = make_artifact(folder / "model", model_folder, population, "token", calibration=calibration)
+    folds = {"folds": 5, "metric": "entity_f1", "score": 0.7, "low": 0.6, "high": 0.8, "confidence": 0.95}
+    folds |= {"trained_on": 0.8, "merged": {"score": 0.65, "low": 0.5, "high": 0.75}}
+    known = {"calibration": calibration, "cross_validation": folds, "metrics": {"entity_f1": 0.9}}
+    artifact = make_artifact(folder / "model", model_folder, population, "token", **known)
     (graph,) = export(artifact, folder / "out", "onnx", mean=True)
     return Exported(artifact, graph)

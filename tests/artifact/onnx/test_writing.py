@@ -121,6 +121,12 @@ def test_the_mean_of_words_has_its_own_temperature(mean_graph, tmp_path):
     np.testing.assert_allclose(logits, expected.votes(words[:1]), rtol=0, atol=1e-5)
 
 
+def test_the_mean_is_told_by_its_own_cross_validation(mean_graph):
+    info = json.loads((mean_graph.graph / "deni.json").read_text())
+    assert [info["cross_validation"][name] for name in ("score", "low", "high")] == [0.65, 0.5, 0.75]
+    assert "metrics" not in info
+
+
 def test_an_export_can_be_replaced_and_says_what_it_is(vote_graph):
     info = json.loads((vote_graph.graph / "deni.json").read_text())
     assert info["onnx"]["form"] == "stacked"

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from deni.artifact.calibration import temperature_of
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import FOLDS, FORMAT, GRAPH, GRAPH_DATA
+from deni.artifact.hub_card import of_export
 from deni.artifact.onnx.graph import Form, VoteGraph
 from deni.artifact.onnx.int8 import quantize
 from deni.artifact.out_of_fold import FILE as OUT_OF_FOLD
@@ -84,6 +85,7 @@ class GraphExport:
         self.classifier, self.folder, self.int8, self.work = classifier, folder, int8, work
         size = classifier.population.size
         self.merged = mean is not None and size > 1
+        self.of_folds = mean is mean_of_members  # as the folds' members were merged
         predictor = MERGED if self.merged else VOTE
         self.temperature = temperature_of(classifier.info, predictor) if calibrated else None
         batches = [classifier.inputs_of(texts) for texts in _texts(classifier)]
@@ -225,6 +227,8 @@ class GraphExport:
         kept = {name: value for name, value in classifier.info.items() if name not in gone}
         if self.merged and self.temperature is not None:
             kept["calibration"] = {VOTE: classifier.info["calibration"][MERGED]}
+        if self.merged and self.of_folds and "cross_validation" in (of_mean := of_export(classifier.info, merged=True)):
+            kept["cross_validation"] = of_mean["cross_validation"]
         runs, members = (1, 1) if self.merged else (classifier.info["runs"], classifier.info["members"])
         return {
             **kept,
