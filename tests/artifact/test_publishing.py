@@ -160,7 +160,7 @@ def test_members_of_several_and_cards_that_were_not_exported_have_no_metrics(hub
     assert ModelCard(hub.files(NAME)["README.md"].decode()).data.eval_results is None
 
 
-def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, model_folder):
+def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, model_folder, tickets):
     source = fitted("default", "lora").save(tmp_path / "model")
     export(source, tmp_path / "adapter", adapter=True)
     with pytest.raises(InputError, match=r"adapter of a model in a folder of this machine, .* with --base-model"):
@@ -183,6 +183,11 @@ def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, m
     with torch.no_grad():
         logits = scope["model"].eval()(**tokens).logits
     assert torch.allclose(logits.log_softmax(-1), torch.tensor(deni.load(source, "cpu").votes(TEXTS)), atol=1e-5)
+    for model in (tmp_path / "adapter", NAME):
+        with pytest.raises(ArtifactError, match=r"a PEFT adapter, .*: export the model without --adapter, or .*PEFT"):
+            deni.load(model, "cpu")
+    done = CliRunner().invoke(main, ["predict", str(tmp_path / "adapter"), tickets])
+    assert (done.exit_code, done.output.count("\n")) == (2, 1)
 
 
 def test_an_artifact_with_an_adapter_has_no_path_of_its_base(hub, fitted, tmp_path, model_folder):

@@ -196,6 +196,14 @@ def test_a_resumed_training_goes_on_in_its_run_of_mlflow(tickets, model_folder, 
     train(tickets, model_folder, tmp_path / "other", report_to="mlflow", resume=True)
     (fresh,) = runs_of(client, tmp_path)
     assert (fresh.info.run_name, fresh.info.status) == ("other", "FINISHED")
+    named = client.create_run(fresh.info.experiment_id).info.run_id
+    shutil.copytree(tmp_path / "kept", tmp_path / "named.checkpoints")
+    monkeypatch.setenv("MLFLOW_RUN_ID", named)  # comes before that of the checkpoint
+    train(tickets, model_folder, tmp_path / "named", report_to="mlflow", resume=True)
+    assert {each.info.run_id for each in runs_of(client, tmp_path)} == {fresh.info.run_id, named}
+    steps = sorted(each.step for each in client.get_metric_history(named, "loss"))
+    assert steps == sorted(step for step, _ in found)[-len(steps) :]
+    assert 0 < len(steps) < len(found)
 
 
 def test_a_store_of_mlflow_that_cannot_be_used_is_said_before_the_first_step(
