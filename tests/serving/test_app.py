@@ -4,6 +4,8 @@ import json
 import logging
 from unittest.mock import Mock
 
+import httpx
+import numpy as np
 import pytest
 import schemathesis
 from fastapi.testclient import TestClient
@@ -11,12 +13,18 @@ from hypothesis import given, settings
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 from schemathesis import GenerationMode
+from scipy.special import softmax
 
+from deni import load
+from deni.commands.train import train_file
 from deni.errors import ArtifactError, SettingError
 from deni.measures import Selection
+from deni.recipe import Recipe
 from deni.serving import Limits
 from deni.serving.app import create_app
 from deni.tasks import TASKS
+from tests.helpers.serving import served
+from tests.helpers.tiny import toy_rows, write_csv
 
 TEXT = "my parcel is late"
 ASKED = {  # artifact -> one text, many texts
@@ -72,6 +80,31 @@ def test_texts_of_which_the_confidence_is_low_have_no_answer(artifact, asked):
     for each, other in zip(found, want, strict=True):
         assert each == pytest.approx(other)
     assert metrics(client)["deni_abstained_total"] == 2
+
+
+def test_a_model_trained_with_folds_answers_with_its_calibrated_probabilities_and_abstains(model_folder, tmp_path):
+    tickets = write_csv(tmp_path / "tickets.csv", toy_rows(20))
+    plan = Recipe.of(None, "ensemble", "full", {"members": 2}, model=model_folder, epochs=5, learning_rate=1e-2)
+    folder = tmp_path / "model"
+    train_file(tickets, recipe=plan, output=folder, cv=3, progress=False)
+    rows = toy_rows(5, seed=3)
+    halves = [one.split()[:3] for one, _ in rows]
+    texts = [" ".join([*one, *other]) for one in halves for other in halves]  # of one class, or of two
+    temperature = json.loads((folder / "deni.json").read_text())["calibration"]["vote"]["temperature"]
+    logits = load(folder, "cpu", calibrated=False).members(texts).astype(np.float64)  # by hand from here on
+    shares = softmax(np.log(softmax(logits, -1).mean(1)) / temperature, -1)
+    classifier = load(folder, "cpu")
+    selection = classifier.selection(0.9)
+    with served(create_app(classifier, accuracy=selection)) as (address, _):
+        found = httpx.post(f"{address}/predict", json={"texts": texts}).json()["predictions"]
+    assert [each["confidence"] for each in found] == [each["confidence"] for each in classifier(texts)]
+    assert abs(temperature - 1) > 0.01
+    assert [each["confidence"] for each in found] == pytest.approx(shares.max(1), abs=1e-5)
+    low = shares.max(1) <= selection.threshold
+    assert 0 < low.sum() < len(texts)
+    assert [each["abstained"] for each in found] == low.tolist()
+    best = [classifier.labels[at] for at in shares.argmax(1)]
+    assert [each["label"] for each in found] == [None if left else label for left, label in zip(low, best, strict=True)]
 
 
 REFUSED = {
