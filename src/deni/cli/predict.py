@@ -8,10 +8,11 @@ import click
 
 from deni.cli import example
 from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL, say_selection
+from deni.cli.options.choice import Choice
 from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.hub import REVISION
-from deni.cli.options.numbers import Number
+from deni.cli.options.numbers import COUNT, Number
 from deni.data import check_data
 from deni.errors import InputError
 from deni.inputs import check_file, check_named_model
@@ -44,6 +45,17 @@ from deni.terminal import say
 @CALIBRATION_LABEL
 @CALIBRATED
 @click.option("--scope", is_flag=True, help="Add out_of_scope: how unlike the labeled texts a text is, from 0 to 100.")
+@click.option(
+    "--vote",
+    type=Choice(["tokens", "answers"]),
+    help="How members that generate agree: on each token together, or by the majority of their whole answers."
+    "  [default: tokens]",
+)
+@click.option(
+    "--max-new-tokens",
+    type=COUNT,
+    help="Tokens of an answer that is generated, at most.  [default: those of the longest answer in training]",
+)
 @REVISION
 @DEVICE
 def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -> None:
@@ -54,6 +66,9 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
 
     A model of several labels gives them and their probabilities; one of numbers the value and its standard deviation;
     one of words their labels, with confidence and agreement of each.
+
+    A model of the task generation answers the column prompt, or messages, as JSON lines: the answer, its log
+    probability, how far members disagree on its tokens; with --vote answers the answer of each, and their agreement.
 
     With --accuracy, texts without an answer have no label and True in the column abstained. A model trained with --cv
     knows where to answer, others need --calibration FILE.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pandas as pd
 from deni.artifact import Conformal, load
 from deni.commands.calibration import read_calibration
 from deni.commands.reading import read_for_model
-from deni.data import Texts, check_table, is_conll, write_table
+from deni.data import Texts, check_table, is_conll, read_data, write_table
 from deni.data.columns import given_name
+from deni.data.write import bytes_of
 from deni.errors import InputError, short
+from deni.generation.generator import Vote
 from deni.measures import Selection
 from deni.outputs import check_output, format_of
 from deni.tasks import TASKS
+from deni.terminal import write_data
 
 
 def predict_file(
@@ -37,6 +41,8 @@ def predict_file(
     scope: bool = False,
     revision: str | None = None,
     device: str | None = None,
+    vote: Vote | None = None,
+    max_new_tokens: int | None = None,
     overwrite: bool = False,
     progress: bool = False,
     on_selection: Callable[[Selection], None] | None = None,
@@ -47,6 +53,8 @@ def predict_file(
     In regression: value and standard_deviation (of the members). With several labels: labels, separated by `;`, and
     probability_LABEL of each. Of words: labels, confidences and agreements, lists where the words are a list, else
     separated by blanks.
+
+    A model that generates answers prompts: what `deni.generation.generator.Answer.row` has of each.
 
     Args:
         file: a file, `-` for standard input (CSV), or a dataset as in `deni.commands.train.train_file`.
@@ -63,6 +71,8 @@ def predict_file(
         scope: add `out_of_scope`: how unlike the labeled texts each text is, see `deni.artifact.Classifier.scope`.
         revision: of a model of the hub, see `deni.load`.
         device: where to compute, see `deni.models.devices.find_device`.
+        vote: of members that generate, see `deni.generation.generator.Generator.generate`; None for `tokens`.
+        max_new_tokens: tokens of an answer, at most; None for those of the longest answer in training.
         on_selection, on_sets: called before the texts are predicted, with where answers are given, and with what sets
             promise.
 
@@ -81,12 +91,22 @@ def predict_file(
         raise InputError("standard input cannot be both the texts and the file of --calibration: name one of them")
     if label_column is not None and calibration is None:
         raise InputError("--label-column is of the file of --calibration: omit it")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise InputError(f"--max-new-tokens must be at least 1, not {max_new_tokens}")
     classifier = load(model, device, calibrated=calibrated, revision=revision)
+    columns = {"text_column": text_column, "split": split, "config_name": config_name}
+    generation = {"--vote": vote, "--max-new-tokens": max_new_tokens}
+    if TASKS[classifier.task].generates:
+        of_labels = {"--accuracy": accuracy, "--sets": sets, "--text-pair-column": text_pair_column, "--scope": scope}
+        _refuse(f"{model} generates texts and labels none", {**of_labels, "--uncalibrated": not calibrated})
+        check_output(output, overwrite, inputs=read)
+        options = {"vote": vote or "tokens", "max_new_tokens": max_new_tokens, "progress": progress}
+        return _answer(classifier, file, output, overwrite, columns, options)
+    _refuse(f"{model} labels texts and generates none", generation)
     classifier.progress = progress
     check_output(output, overwrite, words=TASKS[classifier.task].of_words, inputs=read)
     if scope:
         classifier.check_scope()
-    columns = {"text_column": text_column, "split": split, "config_name": config_name}
     labeled = selection = conformal = None
     if calibration is not None:
         of_labels = {"text_column": text_column, "label_column": label_column}
@@ -101,9 +121,7 @@ def predict_file(
             on_selection(selection)
     texts = read_for_model(classifier, file, text_pair_column, **columns, labels=False)
     frame = texts.frame.reset_index(drop=True)
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise InputError(f"{texts.source}: several columns are named {short(twice[0])}; rename all but one")
+    _refuse_twice(frame, texts.source)
     check_table(frame, output)
     found = classifier(texts.texts, accuracy=selection)
     predictions = TASKS[classifier.task].table(found, classifier.labels)
@@ -113,8 +131,7 @@ def predict_file(
         predictions = predictions.assign(**_columns(conformal, texts, format_of(output)))
     if scope:
         predictions["out_of_scope"] = classifier.scope(texts.texts).round(1)
-    own = [name for name in predictions.columns if name in frame.columns]
-    frame = frame.rename(columns={name: given_name(name, frame.columns) for name in own})
+    frame = _renamed(frame, predictions)
     if TASKS[classifier.task].of_words:
         given = frame["label"] if is_conll(file) and "label" in frame else None
         table = _tagged(frame, predictions, texts, given, format_of(output))
@@ -122,6 +139,48 @@ def predict_file(
         table = pd.concat([frame, predictions], axis=1)
     write_table(table, output, overwrite, kept="the table is")
     return len(texts)
+
+
+def _refuse(why: str, given: Mapping[str, Any]) -> None:
+    """Raise InputError where an option is given that the model has no use for."""
+    if flags := [flag for flag, value in given.items() if value is not None and value is not False]:
+        raise InputError(f"{why}: omit {' and '.join(flags)}")
+
+
+def _answer(
+    generator: Any,
+    file: str | Path,
+    output: str | Path,
+    overwrite: bool,
+    columns: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> int:
+    """Write the answer to each prompt next to the file's columns."""
+    texts = read_data(file, task=generator.task, labels=False, **columns)
+    frame = texts.frame.reset_index(drop=True)
+    _refuse_twice(frame, texts.source)
+    found = pd.DataFrame([each.row() for each in generator.generate(texts.texts, **options)])
+    lines = str(output) == "-" or format_of(output) in (".jsonl", ".parquet")
+    if "answers" in found and not lines:
+        found["answers"] = [json.dumps(each, ensure_ascii=False) for each in found["answers"]]
+    table = pd.concat([_renamed(frame, found), found], axis=1)
+    if str(output) == "-":
+        write_data(bytes_of(table, ".jsonl").decode())
+    else:
+        write_table(table, output, overwrite, kept="the table is")
+    return len(texts)
+
+
+def _refuse_twice(frame: pd.DataFrame, source: str) -> None:
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise InputError(f"{source}: several columns are named {short(twice[0])}; rename all but one")
+
+
+def _renamed(frame: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """The table with other names for columns that are named as new ones."""
+    own = [name for name in new.columns if name in frame.columns]
+    return frame.rename(columns={name: given_name(name, frame.columns) for name in own})
 
 
 def _columns(conformal: Conformal, texts: Texts, suffix: str) -> dict[str, list[Any]]:
