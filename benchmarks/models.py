@@ -33,6 +33,18 @@ before training; the log gives the reason if one falls back to `loop`. The last 
 `--dropout` sets. UniPELT is not listed: it needs transformers 4.57.
 """
 TOKENS = """
+## Language models that generate
+
+The [task `generation`](language_models.md) takes folders of `AutoModelForCausalLM` and `AutoModelForSeq2SeqLM`.
+Their members were compared with plain PyTorch, in float64 (`tests/engine/test_answers.py`):
+
+| | LoRA | all weights |
+| --- | --- | --- |
+| Llama, Qwen2, Gemma 2, GPT-2 | stacked | stacked |
+| T5, BART | stacked | one by one |
+
+Tied embeddings, soft-capping (Gemma 2) and scales of logits (Cohere, Granite, T5) are those of the model.
+
 ## Token classification
 
 The same for models with an output per token. Prompt tuning does not support them, and transformers has none for OPT.

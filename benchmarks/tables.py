@@ -554,6 +554,18 @@ def onnx_int8(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def onnx_speed(result: dict[str, Any]) -> str:
+    lines = [where(result), "", f"Texts a second, the best of {result['rounds']} rounds."]
+    lines += ["", "| members | batch | PyTorch | ONNX | int8 |", "| ---: | ---: | ---: | ---: | ---: |"]
+    for row in result["rows"]:
+        cells = [
+            f"{row['torch']:.0f}",
+            *(f"{row[form]:.0f} ({row[form] / row['torch']:.1f})" for form in ("onnx", "int8")),
+        ]
+        lines.append(f"| {row['members']} | {row['batch']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
@@ -580,10 +592,11 @@ PAGES = {
         kills_of_commands,
         fuzz,
         onnx_int8,
+        onnx_speed,
         startup,
         serving,
     ),
-    HERE.parent / "docs" / "onnx.md": (onnx_models, onnx_int8),
+    HERE.parent / "docs" / "onnx.md": (onnx_models, onnx_int8, onnx_speed),
     HERE.parent / "docs" / "forecast.md": (forecast,),
     HERE.parent / "docs" / "calibration.md": (calibration,),
     HERE.parent / "docs" / "strategies" / "contrastive.md": (few_shot,),

@@ -89,7 +89,8 @@ def files(tmp_path_factory: pytest.TempPathFactory, minilm: dict[str, str]) -> P
     folder = tmp_path_factory.mktemp("files")
     labelled, test = (short_texts(file, each) for file, each in zip(demo_files(), (4, 2), strict=True))
     labelled.to_csv(folder / "tickets.csv", index=False)
-    short_texts(demo_files()[0], 9).to_csv(folder / "many_tickets.csv", index=False)
+    for name in ("many_tickets.csv", "messages.csv"):
+        short_texts(demo_files()[0], 9).to_csv(folder / name, index=False)
     test.to_csv(folder / "test.csv", index=False)
     test.to_csv(folder / "held_out.csv", index=False)
     test[["text"]].to_csv(folder / "new.csv", index=False)

@@ -27,7 +27,7 @@ import pandas as pd
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images" / "gallery"
 COLUMNS = 88
-BAR = re.compile("\u2501.* left\\b")  # of progress, which a terminal erases
+BAR = re.compile(r"\w+ *(\x1b\[[\d;]*m)*\u2501")  # of progress, which a terminal erases
 COLORS = 48  # of a screenshot's palette
 WIDTH, HEIGHT = 1000, 1250
 # In place of rich's own frame, which fetches its font from another host.

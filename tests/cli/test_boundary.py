@@ -266,6 +266,7 @@ def test_a_fault_of_a_plug_in_is_not_called_ours(install, monkeypatch, tmp_path)
 CAUGHT = {
     "population.py": "values that do not fit the model: checkpoint and artifact say of which file",
     "engine/optimizer.py": "state that does not fit: the checkpoint says of which folder",
+    "models/prompts.py": "a chat template that rewrites what stands: the reader says of which row",
     "models/pooling.py": "deni.json: the artifact says of which file",
     "study/cell.py": "a result of our own making",
 }

@@ -61,10 +61,14 @@ def test_what_was_sent_before_a_stop_is_answered(artifact):
         begun = socket.create_connection((host, int(port)), timeout=10)
         begun.sendall(request[:60])
         time.sleep(0.2)  # both are accepted, and wait for more
-        server.stop()
+        held = threading.Event()
+        server.servers[0].get_loop().call_soon_threadsafe(held.wait)  # meanwhile it accepts nobody
+        time.sleep(0.1)
         sent = [socket.create_connection((host, int(port)), timeout=10) for _ in range(8)]
         for each in sent:
             each.sendall(request)
+        server.stop()
+        held.set()
         kept.sendall(request)
         begun.sendall(request[60:])
         for each in (kept, begun, *sent):

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import deni
@@ -53,3 +54,27 @@ def test_predictions_change_little(quantized, vote_graph):
 def test_a_graph_without_such_weights_is_not_written(vote_graph, tmp_path):
     assert quantize(vote_graph.graph / "model.onnx", tmp_path / "none.onnx", [], external=False) == 0
     assert not (tmp_path / "none.onnx").exists()
+
+
+def test_a_weight_that_a_node_transposes_is_stored_transposed(tmp_path):
+    draw = np.random.default_rng(0)
+    weight, text = draw.normal(size=(6, 16)).astype(np.float32), draw.normal(size=(5, 16)).astype(np.float32)
+    floats = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Transpose", ["weight"], ["turned"], perm=[1, 0]),
+            onnx.helper.make_node("MatMul", ["text", "turned"], ["scores"], name="layer"),
+        ],
+        "linear",
+        [onnx.helper.make_tensor_value_info("text", floats, ["batch", 16])],
+        [onnx.helper.make_tensor_value_info("scores", floats, ["batch", 6])],
+        [onnx.numpy_helper.from_array(weight, "weight")],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), tmp_path / "float.onnx")
+    layers = quantize(tmp_path / "float.onnx", tmp_path / "int8.onnx", [torch.from_numpy(weight)], external=False)
+    session = onnxruntime.InferenceSession(tmp_path / "int8.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {"text": text})
+    assert layers == 1
+    assert np.abs(scores - text @ weight.T).max() < 0.03 * np.abs(text @ weight.T).max()
+    stored = onnx.load(tmp_path / "int8.onnx").graph.initializer
+    assert not [each.name for each in stored if each.data_type == floats and len(each.dims) == 2]

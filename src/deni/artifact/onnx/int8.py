@@ -35,12 +35,13 @@ def quantize(source: Path, target: Path, weights: Iterable[Tensor], external: bo
     model = onnx.load(source)
     matrices = [each for each in model.graph.initializer if len(each.dims) == 2]
     names = {each.name for each in matrices if _digest(_array(each)) in wanted}
+    names |= _transpose(model.graph, names)
     layers = [node.name for node in model.graph.node if node.op_type in _LAYERS and names.intersection(node.input[1:2])]
     if not layers:
         return 0
     with _quiet():
         quantize_dynamic(
-            source,
+            model,
             target,
             op_types_to_quantize=list(_LAYERS),
             # A Gemm becomes a MatMul of this name first.
@@ -51,6 +52,22 @@ def quantize(source: Path, target: Path, weights: Iterable[Tensor], external: bo
             extra_options={"MatMulConstBOnly": True},
         )
     return len(layers)
+
+
+def _transpose(graph: Any, names: set[str]) -> set[str]:
+    """Transpose these weights where a node would; the names of the new ones. Only a stored matrix can be quantized."""
+    from onnx import numpy_helper
+
+    weights = {each.name: each for each in graph.initializer if each.name in names}
+    nodes = [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in names]
+    for node in nodes:
+        matrix = np.ascontiguousarray(_array(weights[node.input[0]]).T)
+        graph.initializer.append(numpy_helper.from_array(matrix, node.output[0]))
+        graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input}
+    for name in {node.input[0] for node in nodes} - read:
+        graph.initializer.remove(weights[name])
+    return {node.output[0] for node in nodes}
 
 
 def _array(initializer: Any) -> np.ndarray:
