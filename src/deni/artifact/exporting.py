@@ -83,13 +83,13 @@ def export(
         raise InputError("an ONNX graph has its adapters in it: omit --adapter")
     if (int8 or mean) and not graph:
         raise InputError(f"{'--int8' if int8 else '--mean'} is for --as onnx, not {how}: omit it")
-    if graph:
-        check_packages("--as onnx", *PACKAGES)
     check_folder(out, overwrite, [folder])
     classifier = load(folder, "cpu" if graph else device, revision=revision)
     population = classifier.population
     if generates(population.model) and (graph or modular):
         raise InputError(f"{folder} generates texts, which is not written as {how}: export it as single or members")
+    if graph:
+        check_packages("--as onnx", *PACKAGES)
     if hasattr(population.model, "adapters_config"):
         raise InputError(
             f"{folder} has gates that depend on the text, which no ordinary model, no PEFT adapter and no graph has: "
