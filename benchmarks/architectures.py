@@ -27,7 +27,7 @@ SIZES: dict[str, Any] = {
     "bos_token_id": 2,
     "eos_token_id": 3,
 }
-# What an architecture needs beside these sizes to be small and as its published models are.
+# Further settings of an architecture, by which a small model is like its published ones.
 OWN: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
     "distilbert": {"dim": 32, "n_heads": 4, "hidden_dim": 48},

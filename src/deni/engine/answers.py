@@ -22,28 +22,20 @@ from transformers.utils import ModelOutput
 
 from deni.engine.dropout import checkpoint_contexts
 from deni.models.hugging_face import unwrapped
+from deni.models.own_forward import OwnForward
 
 ANSWERS = "answers"  # key of the labels whose log-likelihoods are asked for, in place of the model's own loss
 PART = 2**25  # logits that are there at once, over all rows of all members: 128 MiB in float32
 LIKELIHOOD, HIT, COUNTED = range(3)  # of each label: its log-likelihood, whether it is the likeliest, whether it counts
 
 
-class AnswerForward:
+class AnswerForward(OwnForward):
     """The forward pass of a language model, which also takes `answers`; without them it is that of its class.
 
     With `answers`, labels `(B, T)` that are -100 where there is none, it returns as `logits` `(B, T, 3)`: of each label
     its log-likelihood, whether it is the likeliest token (in evaluation mode; else 0), and whether it counts. A causal
     model predicts the label of a token at the one before it, so nothing predicts the first one, which does not count.
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        """That of the class."""
-        signature = inspect.signature(type(self.model).forward)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def __call__(self, *args: Any, answers: Tensor | None = None, **kwargs: Any) -> Any:
         forward = partial(type(self.model).forward, self.model)

@@ -69,7 +69,7 @@ class Reads:
     longest_answer: int = 0
 
     def tokenized(self, texts: Texts, bi: bool = False) -> Dataset:
-        """The rows that the trainer loads; with `bi` the texts of a pair lie beside each other."""
+        """The rows that the trainer loads; with `bi` each has both texts of a pair."""
         if self.prompting is not None:
             return answer_rows(texts, encoded(texts, self.prompting), self.prompting)
         return tokenize(texts, self.tokenizer, self.max_length, self.labels, bi)

@@ -76,7 +76,7 @@ class MembersGenerator(nn.Module, GenerationMixin):
         raise NotImplementedError
 
     def _reordered(self, chunk: int, rows: Tensor) -> Tensor:
-        """The rows of a chunk's cache, where the batch takes these of its own rows."""
+        """Indices into a chunk's cache, `(m * B,)`, for indices into the batch, `(B,)`."""
         raise NotImplementedError
 
     def _join(self, parts: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from deni.errors import SettingError
 from deni.models.architectures import HEADS, for_tokens, head_dropout_key
 from deni.models.hugging_face import unwrapped
+from deni.models.own_forward import OwnForward
 from deni.models.pooling import OWN, encoder_of, pooling_of
 
 if TYPE_CHECKING:
@@ -96,17 +97,8 @@ def parts_of(u: Tensor, v: Tensor) -> Tensor:
     return torch.cat([u, v, (u - v).abs(), u * v], -1)
 
 
-class PairForward:
+class PairForward(OwnForward):
     """The forward pass of a model of pairs, in place of that of its class, whose arguments it takes."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        """That of the class, which says which inputs the encoder knows."""
-        signature = inspect.signature(type(self.model).forward)
-        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def __call__(self, *args: Any, **kwargs: Any) -> SequenceClassifierOutput:
         from torch import Tensor
