@@ -98,13 +98,17 @@ if torch.distributed.is_initialized():
 
 def run_as_one_and_as_two(folder, script, *arguments):
     """Run a script in one process with batch 8 and in two with batch 4; its arguments: values, output, batch, more."""
+    one = start(script, folder / "one", folder / "one.out", 8, *arguments)
+    run_as_two(script, folder / "two", folder / "two.out", 4, *arguments)
+    assert one.wait() == 0, one.stderr[-3000:]
+
+
+def run_as_two(script, *arguments):
+    """Run a script in two processes of one group."""
     with socket() as free:
         free.bind(("127.0.0.1", 0))
-        two = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [{**two, "RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    started = [start(script, folder / "one", folder / "one.out", 8, *arguments)]
-    started += [start(script, folder / "two", folder / "two.out", 4, *arguments, **rank) for rank in ranks]
-    for each in started:
+        group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    for each in [start(script, *arguments, **group, RANK=rank, LOCAL_RANK=rank) for rank in ("0", "1")]:
         assert each.wait() == 0, each.stderr[-3000:]
 
 
@@ -242,10 +246,6 @@ def answering(folder, batch, parts):
 
 def test_tokens_of_all_processes_count_alike(tmp_path):
     one = answering(tmp_path / "one", 8, 1).population.values
-    (tmp_path / "train.py").write_text(ANSWERS)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command = [*launch, str(tmp_path / "train.py"), str(tmp_path / "two"), "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_as_two(ANSWERS, tmp_path / "two", 2)
     two = load_file(tmp_path / "two.values")
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-10
