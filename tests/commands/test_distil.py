@@ -84,9 +84,8 @@ def test_json_has_what_deni_json_has(place, tmp_path):
 def test_augmented_texts_join_the_pool(place, tmp_path):
     augmented = tmp_path / "augmented.csv"
     test = pd.read_csv(place / "test.csv")["text"].tolist()
-    pd.DataFrame({"seed": ["a", "a", "b"], "text": ["new courier", "an invoice", test[0]]}).to_csv(
-        augmented, index=False
-    )
+    rows = [("a", "new courier"), ("a", "an invoice"), ("b", test[0]), (test[1], "some other words")]
+    pd.DataFrame(rows, columns=["seed", "text"]).to_csv(augmented, index=False)
     result = run(
         place,
         "--output",
@@ -100,7 +99,7 @@ def test_augmented_texts_join_the_pool(place, tmp_path):
         1,
     )
     found = json.loads(result.stdout)["pool"]
-    assert (found["read"], found["augmented"], found["left_out"]["test"]) == (35, 3, 5)
+    assert (found["read"], found["augmented"], found["left_out"]["test"]) == (36, 4, 6)
 
 
 @pytest.mark.parametrize(
@@ -157,9 +156,29 @@ def test_labeled_and_unlabeled_texts_become_one_model(place, model_folder, tmp_p
     assert f"{12 + folds} member-steps" in page
 
 
+def test_augmented_texts_join_those_without_labels(place, model_folder, tmp_path):
+    """With a strategy that takes them the teacher is trained on them, and they do not join."""
+    labeled, test = (pd.read_csv(place / f"{name}.csv")["text"].tolist() for name in ("labeled", "test"))
+    made = [(text, f"well, {text} then") for text in [*labeled, test[0]]]
+    pd.DataFrame(made, columns=["seed", "text"]).to_csv(tmp_path / "augmented.csv", index=False)
+    words = ["--test", place / "test.csv", "--teachers", 2, "--augmented", tmp_path / "augmented.csv"]
+    result = train(place, model_folder, *words, "--output", tmp_path / "joined")
+    assert result.exit_code == 0, result.output
+    info = json.loads((tmp_path / "joined" / "deni.json").read_text())
+    assert info["data"]["augmented"] == f"{tmp_path}/augmented.csv"
+    assert info["distillation"]["pool"]["augmented"] == len(made)
+    assert info["distillation"]["pool"]["left_out"]["test"] == 5
+    own = ["--strategy", "augmentation", "--output", tmp_path / "trained"]
+    assert train(place, model_folder, *words, *own).exit_code == 0
+    info = json.loads((tmp_path / "trained" / "deni.json").read_text())
+    assert info["distillation"]["pool"]["augmented"] == 0
+    assert info["distillation"]["teacher"]["strategy"] == "augmentation+ensemble"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--augmented", "{place}/labeled.csv"], "labeled.csv: no column 'seed'"),
         (["--cv", 2], "Error: --cv is for one training, and --unlabelled has several (teacher, folds, student)"),
         (["--save-steps", 2], "Error: --save-steps is for one training"),
         (["--resume"], "Error: --resume is for one training"),

@@ -46,19 +46,30 @@ def test_the_guard_finds_what_inspect_finds():
 
 
 def test_augmented_texts_join_the_pool_and_pass_the_guard():
-    pool = make_pool(texts("late courier"), LABELED, test=TEST, augmented=["my card, is charged", "a late one"])
+    augmented = {LABELED.texts[0]: ["my card, is charged", "a late one"]}
+    pool = make_pool(texts("late courier"), LABELED, test=TEST, augmented=augmented)
     assert pool.texts.texts == ["late courier", "a late one"]
     assert (pool.read, pool.left_out) == (3, {"test": 1})
 
 
+@pytest.mark.parametrize("split", ["test", "dev"])
+def test_what_was_made_from_a_text_that_is_measured_on_is_left_out(split):
+    measured = TEST.texts[0]
+    augmented = {measured.upper(): ["nothing like it", "nor this"], "late courier": ["too late"]}
+    pool = make_pool(texts(f"{measured} again"), LABELED, **{split: TEST}, augmented=augmented)
+    assert pool.texts.texts == [f"{measured} again", "too late"]
+    assert pool.left_out == {split: 2}
+
+
 def test_words_and_pairs():
     words = texts(("Anna", "left"), ("anna", "left"), ("it", "rains"), task="token")
-    found = make_pool(words, test=texts(("It", "rains"), labels=[("O", "O")], task="token"), augmented=["he left"])
+    test = texts(("It", "rains"), labels=[("O", "O")], task="token")
+    found = make_pool(words, test=test, augmented={"he leaves": ["he left"]})
     assert found.texts.texts == [("Anna", "left"), ("he", "left")]
     pairs = texts(("a b", "c"), ("a", "b c"), ("A b", "c!"))
     assert make_pool(pairs).texts.texts == [("a b", "c"), ("a", "b c")]  # one text in two places is not a copy
     with pytest.raises(SettingError, match="augmented texts are single ones"):
-        make_pool(pairs, augmented=["a"])
+        make_pool(pairs, augmented={"b": ["a"]})
     with pytest.raises(InputError, match=r"test.csv has single texts, and so must the pool"):
         make_pool(pairs, test=TEST)
 

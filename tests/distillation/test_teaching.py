@@ -80,6 +80,9 @@ def test_what_cannot_be_is_said_before_anything_is_trained(model_folder, monkeyp
     recipe = Recipe.of(None, "default", "full", model=model_folder, epochs=1)
     with pytest.raises(InputError, match=r"none of 12 texts can serve \(12 labeled already\)"):
         teach(train, train, recipe, **QUIET)
+    made = Recipe.of(None, "augmentation", "full", {"augmented": "a.csv"}, model=model_folder, epochs=1)
+    with pytest.raises(SettingError, match="augmentation trains the teacher on augmented texts, which it then knows"):
+        teach(train, toy_texts("single_label", 4, seed=5), made, augmented={"a": ["b"]}, **QUIET)
     numbers = Recipe.of(None, "default", "full", model=model_folder, task="regression")
     with pytest.raises(SettingError, match="vote_temperature is for probabilities"):
         teach(toy_texts("regression"), train, numbers, distillation=Distillation(vote_temperature=2.0), **QUIET)

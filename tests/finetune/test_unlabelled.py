@@ -10,7 +10,8 @@ from safetensors.numpy import load_file
 from deni import DeniClassifier, fine_tune
 from deni.commands.train import train_file
 from deni.data import Texts, read_data
-from deni.distillation import Distillation
+from deni.distillation import Distillation, make_student
+from deni.distillation.teaching import train_teacher
 from deni.errors import InputError, SettingError
 from deni.finetune.unlabelled import as_pool
 from deni.recipe import Recipe
@@ -66,6 +67,26 @@ def test_it_is_what_the_command_trains_to_the_bit(place, recipe, tmp_path):
     assert (list(pool.texts), empty) == (list(read.texts), left)
 
 
+def test_augmented_texts_are_as_texts_of_the_pool(place, recipe, tmp_path):
+    """Teacher, targets and student one after the other, with a pool that has the augmented texts in it."""
+    train, test = read_data(place / "labeled.csv"), read_data(place / "test.csv")
+    pool, options = [text for text, _ in toy_rows(4, seed=5)], Distillation(held_out=1)
+    augmented = {text: [f"well, {text}", f"{text} then"] for text in (*train.texts, *test.texts)}
+    table = [(seed, text) for seed, each in augmented.items() for text in each]
+    pd.DataFrame(table, columns=["seed", "text"]).to_csv(tmp_path / "augmented.csv", index=False)
+    given = {"unlabelled": pool, "test": test, "teachers": 2, "distillation": options, **QUIET}
+    result = fine_tune(train, recipe, augmented=tmp_path / "augmented.csv", **given)
+
+    teacher = train_teacher(train, recipe, members=2, **QUIET).classifier()
+    both = Texts([*pool, *(new for text in train.texts for new in augmented[text])], None, "both", None)
+    student = make_student(teacher, both, labeled=train, recipe=recipe, options=options)
+    expected = fine_tune(student.texts, student.recipe, labels=student.labels, **QUIET)
+    given, expected = values_of(result, tmp_path / "at_once"), values_of(expected, tmp_path / "in_turn")
+    assert all((given[name] == expected[name]).all() for name in expected)
+    found = result.added["distillation"]["pool"]
+    assert (found["augmented"], found["left_out"]) == (len(table), {"test": 2 * len(test)})
+
+
 def test_the_estimator_learns_from_it_as_fine_tune_does(place, recipe, model_folder):
     train = read_data(place / "labeled.csv")
     pool = [text for text, _ in toy_rows(4, seed=5)]
@@ -106,6 +127,8 @@ def test_pairs_and_words_are_read_as_the_labeled_ones():
         (["a", 3], {}, r"unlabelled\[1\] is 3, not a text, as the labeled texts are"),
         ([("a", "b")], {}, r"unlabelled\[0\] is \('a', 'b'\), not a text"),
         ([" ", ""], {}, "unlabelled has no texts"),
+        (["c"], {"augmented": "missing.csv"}, "missing.csv: no such file"),
+        (None, {"augmented": {"one text": ["a text"]}}, "augmented is for texts without labels"),
         (None, {"teachers": 3}, "teachers is for texts without labels: give unlabelled, too"),
         (None, {"distillation": Distillation()}, "distillation is for texts without labels"),
     ],

@@ -24,7 +24,7 @@ from deni.errors import SettingError
 from deni.inputs import check_file, check_one_training, check_pretrained
 from deni.outputs import check_folder
 from deni.randomness import SOURCES
-from deni.strategies import ARGUMENTS, STRATEGIES
+from deni.strategies import ARGUMENTS, STRATEGIES, has_setting
 from deni.tasks import TASKS
 from deni.terminal import console, say
 from deni.training.curves import TOOLS, curves_folder
@@ -50,7 +50,7 @@ GROUPS = {
     "Data": "data task label_order text_pair_column dev test_size cv_seeds keep_folds split config_name protocol",
     "Training": "epochs learning_rate head_lr_scale batch_size max_length dropout pooling normalize_features pairs "
     "optim weight_decay warmup_ratio max_grad_norm class_weights early_stopping_patience",
-    "Texts without labels": f"unlabelled teachers {' '.join(DISTILLED)}",
+    "Texts without labels": f"unlabelled augmented teachers {' '.join(DISTILLED)}",
     "Randomness": f"seed block {' '.join(f'seed_{source}' for source in SOURCES)}",
     "Compute, checkpoints and logs": "device engine members_at_a_time eval_batch_size gradient_accumulation_steps bf16 "
     "gradient_checkpointing save_steps report_to progress",
@@ -148,6 +148,12 @@ def _without_resuming(args: list[str]) -> list[str]:
     help="Texts without labels: an ensemble is trained, and the model learns to predict as it votes on them, too.",
 )
 @click.option(
+    "--augmented",
+    metavar="FILE",
+    help="Augmented texts, with the columns seed and text: a strategy that takes them trains on them; else they join "
+    "--unlabeled.",
+)
+@click.option(
     "--teachers",
     type=COUNT,
     help="Members of that ensemble, where --strategy does not end in several members by itself.  [default: 10]",
@@ -220,7 +226,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 )
 @click.option("--explain", is_flag=True, help="Print after training what the members did.")
 @click.option("--progress/--no-progress", default=True, help="Show a progress bar.")
-@field_options(STRATEGIES, skip=ARGUMENTS)
+@field_options(STRATEGIES, skip=(*ARGUMENTS, "augmented"))
 @field_options(TUNINGS)
 @baseline_options("majority, tfidf, frozen; of words majority, frequent_tag")
 def command(
@@ -274,6 +280,8 @@ def command(
     preset = preset or given["protocol"]
     chosen = take_baselines(given)
     seeds = {name: given.pop(_seed_name(name)) for name in SOURCES}
+    joins = given["unlabelled"] is not None and not has_setting(strategy, "augmented")
+    augmented = given.pop("augmented") if joins else None  # else the strategy trains on them
     own = {key: value for key, value in given.items() if key not in ARGUMENTS}
     fields = taken(own, STRATEGIES.values()), taken(given, TUNINGS.values())
     rest = {key: value for key, value in given.items() if key not in {**fields[0], **fields[1]}}
@@ -300,7 +308,7 @@ def command(
     if files["unlabelled"] is not None:
         from deni.distillation import Distillation
 
-        files["distillation"] = Distillation(**learned)
+        files |= {"distillation": Distillation(**learned), "augmented": augmented}
     from deni.commands.train import train_file  # seconds, for torch and transformers: what is wrong above is said first
     from deni.distillation.measuring import rows_of
     from deni.report.training import PAGE, TrainingReport

@@ -98,7 +98,7 @@ def distil_file(
     for part in parts.values():
         if part is not None and part.labels is None:
             raise InputError(f"{part.source} has no labels: name their column with --label-column")
-    more = [] if augmented is None else [text for each in read_augmented(augmented).values() for text in each]
+    more = None if augmented is None else read_augmented(augmented)
     student = make_student(classifier, pool, **parts, augmented=more, recipe=recipe, options=options, empty=sum(empty))
     if on_student is not None:
         on_student(student)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from deni.auto import decide
 from deni.commands.parts import read_parts
 from deni.cross_validation import cross_validate, fit_added
-from deni.data import Texts, check_trainable, local_file
+from deni.data import Texts, check_trainable, local_file, read_augmented
 from deni.data.partition import HELD_OUT
 from deni.data.pool import read_pool
 from deni.distillation import Distillation
@@ -73,6 +73,7 @@ def train_file(
     cv_seeds: int | None = None,
     keep_folds: bool = False,
     unlabelled: str | Path | None = None,
+    augmented: str | Path | None = None,
     teachers: int | None = None,
     distillation: Distillation | None = None,
     labelled: int | None = None,
@@ -111,6 +112,8 @@ def train_file(
         keep_folds: whether the artifact keeps the models of `cv`, for `deni predict --sets`.
         unlabelled: a file of texts without labels, or a dataset: then a teacher is trained as the recipe says, whose
             members vote, and the model is its student, see `deni.distillation.teaching.teach`.
+        augmented: a file with the columns `seed` and `text`, see `deni.data.read_augmented`: its texts join those
+            without labels. A strategy that trains on augmented texts names their file itself.
         teachers: members of the ensemble that teaches, where the strategy does not vote by itself; None for 10.
         distillation: how the student learns; None for the defaults.
         labelled: how many texts to train on, class-balanced; None for all.
@@ -158,9 +161,11 @@ def train_file(
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
-    augmented = [part.settings().get("augmented") for part in recipe.strategy.parts]
+    if unlabelled is None and augmented is not None:
+        raise InputError("augmented joins texts without labels: give unlabelled, too, or a strategy that takes it")
+    trained_on = [part.settings().get("augmented") for part in recipe.strategy.parts]
     models = candidates(recipe.model) or [recipe.model]
-    inputs = (file, local_file(str(file)), test, dev, *models, *augmented, start, unlabelled)
+    inputs = (file, local_file(str(file)), test, dev, *models, *trained_on, start, unlabelled, augmented)
     check_folder(output, overwrite, inputs)
     check_beside(manifest.checkpoint_folder(output))
     if report_to == "tensorboard":
@@ -205,6 +210,7 @@ def train_file(
             dev=developed,
             members=teachers or TEACHERS,
             distillation=distillation,
+            augmented=None if augmented is None else read_augmented(augmented),
             empty=empty,
             block=block,
             progress=progress,
@@ -233,7 +239,7 @@ def train_file(
     parts: dict[str, Any] = {"test": test, "test_size": test_size, "dev": dev, "labelled": labelled, "block": block}
     folds = {} if cv is None else {"cv": cv, "cv_seeds": cv_seeds or 1}
     if unlabelled is not None:
-        parts["unlabelled"] = str(unlabelled)
+        parts |= {"unlabelled": str(unlabelled), **({} if augmented is None else {"augmented": str(augmented)})}
     result.data = {**named, **parts, **folds, **({"label_order": list(label_order)} if label_order else {})}
     if result.interrupted:
         return TrainingRun(result, {}, None)

@@ -54,7 +54,7 @@ def make_pool(
     test: Texts | None = None,
     dev: Texts | None = None,
     digests: Iterable[str] = (),
-    augmented: Sequence[str] = (),
+    augmented: Mapping[str, Sequence[str]] | None = None,
     empty: int = 0,
 ) -> Pool:
     """Leave out what a model must not learn from, or would learn twice.
@@ -66,7 +66,8 @@ def make_pool(
         labeled: examples that are trained on with their labels.
         test, dev: examples that are measured on: the leak guard.
         digests: of further labeled texts, see `deni.data.keys.digest`; these are found where they are exactly equal.
-        augmented: further texts, which were made from labeled ones.
+        augmented: further texts, by the text that they were made from, see `deni.data.read_augmented`. What was made
+            from a text that is measured on is left out with it.
         empty: rows of the file that had no text, for the count.
 
     Raises:
@@ -81,17 +82,14 @@ def make_pool(
         if other is not None and other.pairs != texts.pairs:
             what = "pairs of texts" if other.pairs else "single texts"
             raise InputError(f"{texts.source}: {other.source} has {what}, and so must the pool: name its columns")
-    pool = dataclasses.replace(
-        texts,
-        texts=[*texts.texts, *_as_texts(augmented, texts)],
-        labels=None,
-        frame=texts.frame if not augmented else None,
-        order=(),
-    )
+    made = [(seed, text) for seed, each in (augmented or {}).items() for text in each]
+    unlabeled = dataclasses.replace(texts, labels=None, frame=None if made else texts.frame, order=())
+    pool = _with(unlabeled, [text for _, text in made])
+    sources = _with(unlabeled, [seed for seed, _ in made])  # of each text what it was made from, itself if from nothing
     known = set(digests)
     checks = {
-        TEST: copies(test, pool) if test is not None else None,
-        DEV: copies(dev, pool) if dev is not None else None,
+        TEST: copies(test, pool) | copies(test, sources) if test is not None else None,
+        DEV: copies(dev, pool) | copies(dev, sources) if dev is not None else None,
         LABELED: copies(labeled, pool) if labeled is not None else None,
     }
     own = [keys.digest(text) for text in pool.texts] if known else None
@@ -144,8 +142,9 @@ def told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[name]:,} {why}" for name, why in REASONS.items() if counts.get(name))
 
 
-def _as_texts(augmented: Sequence[str], texts: Texts) -> list[Text]:
-    """Augmented texts as the pool has its own."""
-    if augmented and texts.pairs:
+def _with(texts: Texts, more: Sequence[str]) -> Texts:
+    """Texts of a pool, and further ones as it has its own."""
+    if more and texts.pairs:
         raise SettingError("augmented texts are single ones, and the pool has pairs: omit them")
-    return [tuple(each.split()) for each in augmented] if TASKS[texts.task].of_words else list(augmented)
+    added: list[Text] = [tuple(each.split()) for each in more] if TASKS[texts.task].of_words else list(more)
+    return dataclasses.replace(texts, texts=[*texts.texts, *added])

@@ -66,7 +66,7 @@ def make_student(
     labeled: Texts | None = None,
     test: Texts | None = None,
     dev: Texts | None = None,
-    augmented: Sequence[str] = (),
+    augmented: Mapping[str, Sequence[str]] | None = None,
     recipe: Recipe | None = None,
     options: Distillation | None = None,
     empty: int = 0,
@@ -79,7 +79,7 @@ def make_student(
         labeled: examples that the teacher was trained on; their targets are their labels, mixed with the teacher's
             out-of-fold predictions where it has them, never with its own.
         test, dev: examples that are measured on, which are left out of all others.
-        augmented: further texts for the pool.
+        augmented: further texts for the pool, by the text that they were made from.
         recipe: of the student; None: see `deni.distillation.recipes.recipe_of`.
         options: how it learns; None for the defaults.
         empty: rows of the pool's file that had no text.
@@ -154,7 +154,7 @@ def make_student(
             "left_out": dict(pool.left_out),
             "used": len(used),
             "held_out": held,
-            "augmented": len(augmented),
+            "augmented": sum(map(len, (augmented or {}).values())),
         },
         "labeled": {
             "texts": rows,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from deni.distillation.training import train_student
 from deni.errors import SettingError
 from deni.finetune import FineTuneResult, check_cross_validation, fine_tune
 from deni.recipe import Recipe
+from deni.strategies.augmentation import Augmentation
 from deni.tasks import TASKS
 
 TEACHERS = 10  # members
@@ -51,7 +52,7 @@ def teach(
     dev: Texts | None = None,
     members: int = TEACHERS,
     distillation: Distillation | None = None,
-    augmented: Sequence[str] = (),
+    augmented: Mapping[str, Sequence[str]] | None = None,
     empty: int = 0,
     block: int = 0,
     progress: bool = True,
@@ -81,6 +82,11 @@ def teach(
     given: dict[str, Any] = {"labeled": train, "test": test, "dev": dev, "augmented": augmented, "empty": empty}
     if options.vote_temperature is not None and not TASKS[train.task].chooses:
         raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
+    if augmented and any(isinstance(part, Augmentation) for part in recipe.strategy.parts):
+        raise SettingError(
+            f"the strategy {recipe.strategy.name} trains the teacher on augmented texts, which it then knows: omit "
+            "augmented, or choose another strategy"
+        )
     make_pool(pool, **given)  # raises
     where: dict[str, Any] = {"progress": progress, "device": device, "text_pair_column": text_pair_column}
     result = train_teacher(train, recipe, members=members, dev=dev, block=block, **where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deni.artifact import Classifier
@@ -21,7 +21,7 @@ def distil(
     labeled: Texts | None = None,
     test: Texts | None = None,
     dev: Texts | None = None,
-    augmented: Sequence[str] = (),
+    augmented: Mapping[str, Sequence[str]] | None = None,
     recipe: Recipe | None = None,
     options: Distillation | None = None,
     progress: bool = True,

@@ -23,7 +23,8 @@ from deni.finetune.generating import GeneratorResult, reads_for, refuse_for_gene
 from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
 from deni.finetune.result import FineTuneResult
 from deni.finetune.stopping import Patience, StopOnInterrupt
-from deni.finetune.unlabelled import Unlabelled, fine_tune_with_pool, one_spelling
+from deni.finetune.unlabelled import Augmented, PoolArguments, Unlabelled, one_spelling
+from deni.inputs import check_one_training
 from deni.models.devices import find_device
 from deni.models.loading import load_config, load_tokenizer, token_limit
 from deni.models.pair_rows import check_pairs
@@ -62,6 +63,7 @@ def fine_tune(
     initial: Mapping[str, Tensor] | None = None,
     unlabelled: Unlabelled | None = None,
     unlabeled: Unlabelled | None = None,
+    augmented: Augmented | None = None,
     teachers: int | None = None,
     distillation: Distillation | None = None,
     test: Texts | None = None,
@@ -93,6 +95,8 @@ def fine_tune(
         unlabelled, unlabeled: two spellings of one argument: texts without labels, as `Texts`, a list, or a file. Then
             a teacher is trained as the recipe says, whose members vote, and the result is its student, see
             `deni.distillation.teaching.teach`: as with `deni train --unlabeled`, to the bit.
+        augmented: texts that join `unlabelled`, by the text that they were made from, or a file, see
+            `deni.data.read_augmented`. Those of texts that are measured on are left out.
         teachers: members of the ensemble that teaches, where the strategy does not vote by itself; None for 10.
         distillation: how the student learns; None for the defaults.
         test: examples that will be measured on: those among `unlabelled` are left out. Nothing else is done with them.
@@ -105,38 +109,18 @@ def fine_tune(
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
         raise InputError(f"{train.source}: labels of {train.task} for a recipe of {recipe.task}: choose one task")
-    unlabelled = one_spelling(unlabelled, unlabeled)
+    pool = PoolArguments(one_spelling(unlabelled, unlabeled), augmented, test, teachers, distillation)
+    pool.check()
     if TASKS[recipe.task].generates:
-        refuse_for_generation(recipe.task, cv=cv, unlabelled=unlabelled, labels=labels)
-    if unlabelled is not None:
-        return fine_tune_with_pool(
-            train,
-            recipe,
-            unlabelled,
-            test=test,
-            dev=dev,
-            teachers=teachers,
-            distillation=distillation,
-            block=block,
-            progress=progress,
-            device=device,
-            callbacks=callbacks,
-            text_pair_column=text_pair_column,
-            output=output,
-            one_training={
-                "cv": cv,
-                "checkpoints": checkpoints,
-                "save_steps": save_steps,
-                "resume": resume or None,
-                "start_from": start_from,
-                "seeds": seeds,
-                "labels": labels,
-                "initial": initial,
-            },
+        refuse_for_generation(recipe.task, cv=cv, unlabelled=pool.unlabelled, labels=labels)
+    if pool.unlabelled is not None:
+        of_one = {"cv": cv, "start_from": start_from, "seeds": seeds, "labels": labels, "initial": initial}
+        of_one |= {"checkpoints": checkpoints, "save_steps": save_steps, "resume": resume or None}
+        check_one_training(of_one, "unlabelled")
+        shared: dict[str, Any] = {"dev": dev, "block": block, "progress": progress, "device": device}
+        return pool.fine_tune(
+            train, recipe, **shared, callbacks=callbacks, text_pair_column=text_pair_column, output=output
         )
-    for name, value in (("teachers", teachers), ("distillation", distillation), ("test", test)):
-        if value is not None:
-            raise SettingError(f"{name} is for texts without labels: give unlabelled, too, or omit it")
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
     recipe = decide(recipe, train, device=device, progress=progress)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deni.auto import decide
-from deni.data import Texts, why_no_text
+from deni.data import Texts, read_augmented, why_no_text
 from deni.data.pool import read_pool
 from deni.data.texts import Text
 from deni.errors import InputError, SettingError, short
-from deni.inputs import check_one_training
 from deni.recipe import Recipe
 from deni.tasks import TASKS
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deni.finetune.result import FineTuneResult
 
 Unlabelled = Texts | Sequence[Text] | str | Path
+Augmented = Mapping[str, Sequence[str]] | str | Path
 
 
 def one_spelling(unlabelled: Any, unlabeled: Any) -> Any:
@@ -38,40 +39,57 @@ def one_spelling(unlabelled: Any, unlabeled: Any) -> Any:
     return unlabeled if unlabelled is None else unlabelled
 
 
-def fine_tune_with_pool(
-    train: Texts,
-    recipe: Recipe,
-    unlabelled: Unlabelled,
-    *,
-    test: Texts | None = None,
-    dev: Texts | None = None,
-    teachers: int | None = None,
-    distillation: Distillation | None = None,
-    block: int = 0,
-    progress: bool = True,
-    device: Any = None,
-    one_training: dict[str, Any],
-    **training: Any,
-) -> FineTuneResult:
-    """The student of a teacher that is trained as the recipe says, see `deni.distillation.teaching.teach`.
+@dataclass(frozen=True)
+class PoolArguments:
+    """The arguments of `deni.finetune.fine_tune` that are for texts without labels; None where not given.
 
     Args:
-        unlabelled: see `as_pool`.
-        one_training: arguments of `fine_tune` that are for one training; None where they were not given.
-        training: further arguments of `teach`.
-
-    Raises:
-        InputError: what only one training can have, or texts that cannot serve; before anything is trained.
+        unlabelled: the texts, see `as_pool`.
+        augmented: further texts, by the text that they were made from, or a file of them.
+        test: texts that are measured on, which are left out of the others.
+        teachers: members of the ensemble that teaches.
+        distillation: how the student learns.
     """
-    from deni.distillation.teaching import TEACHERS, teach
 
-    check_one_training(one_training, "unlabelled")
-    pool, empty = as_pool(unlabelled, train, training.get("text_pair_column"))
-    recipe = decide(recipe, train, device=device, progress=progress)
-    members = TEACHERS if teachers is None else teachers
-    shared: dict[str, Any] = {"test": test, "dev": dev, "block": block, "progress": progress, "device": device}
-    lesson = teach(train, pool, recipe, members=members, distillation=distillation, empty=empty, **shared, **training)
-    return lesson.student
+    unlabelled: Unlabelled | None
+    augmented: Augmented | None
+    test: Texts | None
+    teachers: int | None
+    distillation: Distillation | None
+
+    def check(self) -> None:
+        """Raise SettingError where there are no such texts, but something that is for them."""
+        for name in ("augmented", "test", "teachers", "distillation"):
+            if self.unlabelled is None and getattr(self, name) is not None:
+                raise SettingError(f"{name} is for texts without labels: give unlabelled, too, or omit it")
+
+    def fine_tune(self, train: Texts, recipe: Recipe, **training: Any) -> FineTuneResult:
+        """The student of a teacher that is trained as the recipe says, see `deni.distillation.teaching.teach`.
+
+        Args:
+            training: further arguments of `teach`.
+
+        Raises:
+            InputError: texts that cannot serve; before anything is trained.
+        """
+        from deni.distillation.teaching import TEACHERS, teach
+
+        assert self.unlabelled is not None
+        pool, empty = as_pool(self.unlabelled, train, training.get("text_pair_column"))
+        augmented = read_augmented(self.augmented) if isinstance(self.augmented, str | Path) else self.augmented
+        recipe = decide(recipe, train, device=training.get("device"), progress=training.get("progress", True))
+        lesson = teach(
+            train,
+            pool,
+            recipe,
+            test=self.test,
+            members=TEACHERS if self.teachers is None else self.teachers,
+            distillation=self.distillation,
+            augmented=augmented,
+            empty=empty,
+            **training,
+        )
+        return lesson.student
 
 
 def as_pool(unlabelled: Unlabelled, train: Texts, text_pair_column: str | None = None) -> tuple[Texts, int]:
