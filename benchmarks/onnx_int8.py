@@ -9,22 +9,17 @@ python benchmarks/onnx_int8.py --output benchmarks/results/onnx_int8.json
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from common import data, environment
 
 import deni
 from deni.artifact import export
-from deni.artifact.classifier import Classifier
-from deni.artifact.onnx.int8 import quantize
-from deni.artifact.onnx.writing import source_of
 from deni.data import names, read_data
 from deni.finetune import fine_tune
 from deni.models.tokenizing import encode
@@ -33,17 +28,6 @@ from deni.tasks import TASKS
 
 DATASETS = ("sst2", "trec")
 LABELED, SEEN, TEST = 300, 500, 1000
-
-
-def in_int8(artifact: Path, graph: Path, work: Path) -> Classifier:
-    """The same graph with the base's weights in int8."""
-    file = work / "int8.onnx"
-    quantize(graph / "model.onnx", file, source_of(deni.load(artifact, "cpu"), None).base(), external=False)
-    classifier: Any = copy.copy(deni.load(graph))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    classifier.session = onnxruntime.InferenceSession(file, options)
-    return classifier
 
 
 def scores(name: str) -> dict[str, Any]:
@@ -56,10 +40,12 @@ def scores(name: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         artifact = fine_tune(train, recipe, progress=False).save(work / "model")
-        (graph,) = export(artifact, work / "graph", "onnx")
-        models = {"torch": deni.load(artifact, "cpu"), "onnx": deni.load(graph), "int8": in_int8(artifact, graph, work)}
+        graphs = {"onnx": work / "graph", "int8": work / "int8"}
+        for form, graph in graphs.items():
+            export(artifact, graph, "onnx", int8=form == "int8")
+        models = {"torch": deni.load(artifact, "cpu"), **{form: deni.load(graph) for form, graph in graphs.items()}}
         votes = {form: model.votes(test.texts) for form, model in models.items()}
-        sizes = {"onnx": (graph / "model.onnx").stat().st_size, "int8": (work / "int8.onnx").stat().st_size}
+        sizes = {form: (graph / "model.onnx").stat().st_size for form, graph in graphs.items()}
     labels = names(train)
     gold = encode(test, labels)
     return {

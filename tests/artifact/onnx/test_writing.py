@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -15,7 +16,9 @@ import deni
 from deni.artifact import export
 from deni.cli import main
 from deni.errors import InputError
+from deni.randomness import global_generators
 from tests.helpers.graphs import MEMBERS, TEXTS, make_artifact, population_of
+from tests.helpers.tiny import SIZES
 
 AS_INT8 = ["--as", "onnx", "--int8"]
 COLUMNS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
@@ -110,6 +113,30 @@ def test_the_frozen_weights_are_in_the_graph_once(vote_graph):
     assert elements == pytest.approx(total + (MEMBERS - 1) * own, rel=0.01)  # but for small constants
 
 
+def test_words_of_a_decoder_that_pads_on_the_left_are_compared_where_there_are_tokens(model_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(model_folder, padding_side="left")
+    tokenizer.save_pretrained(tmp_path / "left")
+    sizes = {**SIZES, "vocab_size": 160, "num_hidden_layers": 2, "num_key_value_heads": 2}
+    config = transformers.Qwen2Config(**sizes, pad_token_id=tokenizer.pad_token_id, num_labels=3)
+    with global_generators(0):
+        model = transformers.Qwen2ForTokenClassification(config)
+    population = population_of(model=model, task="Token")
+    artifact = make_artifact(tmp_path / "model", tmp_path / "left", population, "token")
+    export(artifact, tmp_path / "out", "onnx")
+    words = [text.split() for text in TEXTS]
+    expected = []
+    for text in words:  # alone, without padding
+        inputs = tokenizer([text], is_split_into_words=True, truncation=True, max_length=12, return_tensors="pt")
+        first = [inputs.word_ids().index(word) for word in range(len(text)) if word in inputs.word_ids()]
+        logits = []
+        for member in range(MEMBERS):
+            with torch.no_grad(), population.alone(member) as plain:
+                logits.append(plain(**inputs).logits[0, first].log_softmax(-1))
+        expected.append(torch.stack(logits, 1))
+    found = deni.load(tmp_path / "out").members(words)
+    np.testing.assert_allclose(found, torch.cat(expected), rtol=0, atol=1e-4)
+
+
 def test_the_mean_of_words_has_its_own_temperature(mean_graph, tmp_path):
     (single,) = export(mean_graph.artifact, tmp_path / "single", "single")  # with the temperature in its output layer
     expected, found = deni.load(single, "cpu"), deni.load(mean_graph.graph)
@@ -190,3 +217,31 @@ def test_a_model_that_cannot_be_traced_is_refused(model_folder, tmp_path):
     with pytest.raises(InputError, match=r"cannot be exported as onnx: .*: use deni.load or deni predict") as refusal:
         GraphExport(classifier, artifact, None, False, True, tmp_path / "work")
     assert "\n" not in str(refusal.value)
+
+
+def test_after_a_trace_that_failed_within_vmap_torch_computes_outside_of_it():
+    from torch._C._functorch import _vmap_increment_nesting, peek_interpreter_stack
+
+    from deni.artifact.onnx.writing import _leave_vmap
+
+    for size in (2, 3):  # nested, as by the mask of a decoder
+        _vmap_increment_nesting(size, "error")
+    _leave_vmap()
+    assert peek_interpreter_stack() is None
+    torch.rand(2)  # within vmap: an error, for random numbers
+    _leave_vmap()  # nothing to leave
+
+
+def test_a_form_that_fails_within_vmap_leaves_the_next_one_as_it_would_be_alone(model_folder, tmp_path):
+    from torch._C._functorch import peek_interpreter_stack
+
+    sizes = {**SIZES, "vocab_size": 160, "num_hidden_layers": 1, "num_key_value_heads": 2}
+    with global_generators(0):
+        model = transformers.LlamaForSequenceClassification(
+            transformers.LlamaConfig(**sizes, pad_token_id=0, num_labels=3)
+        )
+    artifact = make_artifact(tmp_path / "model", model_folder, population_of("full", model=model))
+    export(artifact, tmp_path / "out", "onnx")
+    assert json.loads((tmp_path / "out" / "deni.json").read_text())["onnx"]["form"] == "unrolled"
+    assert peek_interpreter_stack() is None
+    np.testing.assert_allclose(np.exp(run(tmp_path / "out", TEXTS)), of_members(artifact, TEXTS).mean(0), atol=1e-5)

@@ -146,7 +146,18 @@ class GraphExport:
         form: Form = "unrolled" if source.values else "one"
         task, combine = TASKS[self.classifier.task], self.classifier.combine
         graph = VoteGraph(source.model, source.values, self.inputs, form, task, combine, self.temperature).eval()
-        return tuple(each.numpy() for each in graph(*(batch[name] for name in self.inputs)))
+        return self._of_tokens(tuple(each.numpy() for each in graph(*(batch[name] for name in self.inputs))), batch)
+
+    def _of_tokens(self, outputs: tuple[np.ndarray, ...], batch: Mapping[str, Tensor]) -> tuple[np.ndarray, ...]:
+        """The outputs that somebody reads: of words, not those of padding.
+
+        A decoder's padding on the left sees no token at all, and what attention makes of that is up to the kernel.
+        """
+        if not TASKS[self.classifier.task].of_words:
+            return outputs
+        token = batch["attention_mask"].numpy().astype(bool)[:, :, None]  # (B, T, 1)
+        votes, members = outputs
+        return np.where(token, votes, 0.0), np.where(token[:, None], members, 0.0)
 
     def _convert(self, graph: VoteGraph, batch: Mapping[str, Tensor], source: Source) -> None:
         arguments = tuple(batch[name] for name in self.inputs)
@@ -167,7 +178,8 @@ class GraphExport:
         import onnxruntime
 
         session = onnxruntime.InferenceSession(self.work / GRAPH, providers=["CPUExecutionProvider"])
-        return tuple(session.run(list(OUTPUTS), {name: batch[name].numpy() for name in self.inputs}))
+        found = tuple(session.run(list(OUTPUTS), {name: batch[name].numpy() for name in self.inputs}))
+        return self._of_tokens(found, batch)
 
     def _large(self, source: Source) -> bool:
         own = {id(value): value.nbytes for value in source.model.parameters()}
