@@ -1,7 +1,9 @@
 """The studies in `results/`, and the pages that are written of them."""
 
+import dataclasses
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,12 @@ DOCS = RESULTS.parent / "docs"
 
 def script(name):
     spec = importlib.util.spec_from_file_location(f"results_{name}", RESULTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-report, run, home = script("report"), script("run"), script("home")
+report, run, home, which = script("report"), script("run"), script("home"), script("which_strategy")
 
 
 def table(page, head):
@@ -66,6 +68,19 @@ def test_the_numbers_of_the_guide_to_strategies_are_those_of_the_studies():
         line = next(line for line in told.splitlines() if value in line and ratio in line)
         assert interval in line or (rows, name) == (four, "ensemble")
     assert gain(four["linear_probe+best_practices"]["minus ensemble"])[0] in told
+
+
+def test_the_page_of_texts_and_strategies_is_what_archives_and_auto_say(monkeypatch):
+    assert which.PAGE.read_text() == which.build_page()
+    found = {line for study in which.STUDIES for line in which.table_of(which.read_study(study)).splitlines()}
+    assert any("what auto takes | 96.2" in line for line in found)
+    pages = table("confirmation.md", "| strategy | ag_news |")
+    assert pages["linear_probe+best_practices"]["db_pedia"].startswith("96.2 ")
+    rows = [dataclasses.replace(row, strategy_settings={"probe_c": 0.5}) for row in which.ROWS]
+    monkeypatch.setattr(which, "ROWS", rows)
+    monkeypatch.setattr("deni.auto.table.ROWS", rows)
+    with pytest.raises(SystemExit, match="no study of STUDIES has what auto takes for pairs, classes: name one"):
+        which.build_page()
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.yaml")))
