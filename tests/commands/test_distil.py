@@ -180,8 +180,8 @@ def test_augmented_texts_join_those_without_labels(place, model_folder, tmp_path
     [
         (["--augmented", "{place}/labeled.csv"], "labeled.csv: no column 'seed'"),
         (["--cv", 2], "Error: --cv is for one training, and --unlabelled has several (teacher, folds, student)"),
-        (["--save-steps", 2], "Error: --save-steps is for one training"),
-        (["--resume"], "Error: --resume is for one training"),
+        (["--resume-from", "{place}/teacher"], "Error: --resume-from is for one training"),
+        (["--resume"], "s.checkpoints has no checkpoint to resume from: omit --resume"),
         (["--vote-temperature", -1], "vote_temperature must be above 0"),
         (["--test", "{place}/pool.csv", "--text-column", "other"], "no column 'other'"),
     ],

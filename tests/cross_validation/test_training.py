@@ -212,15 +212,15 @@ def test_a_dev_split_is_refused(texts, model_folder):
 def test_folds_that_cannot_be_a_pack_are_trained_one_by_one(texts, model_folder, monkeypatch, caplog):
     plan = recipe(model_folder)
     expected = fine_tune(texts, plan, cv=3, progress=False).out_of_fold
-    pack, asked = training._pack, []
+    train, asked = training.Packs.train, []
 
-    def refuse(result, texts, planned, progress, keep=False):
+    def refuse(packs, planned, *rest):
         asked.append(len(planned))
         if len(planned) > 1:
             raise SettingError("6 members need about 9 GiB, 1 GiB are free")
-        return pack(result, texts, planned, progress)
+        return train(packs, planned, *rest)
 
-    monkeypatch.setattr(training, "_pack", refuse)
+    monkeypatch.setattr(training.Packs, "train", refuse)
     found = fine_tune(texts, plan, cv=3, progress=False).out_of_fold
     assert asked == [3, 1, 1, 1]
     assert "9 GiB" in caplog.text
@@ -268,14 +268,14 @@ def test_models_of_folds_that_are_not_asked_for_are_not_kept(texts, model_folder
 
 
 def test_models_that_cannot_share_a_batch_are_not_kept_with_a_warning(texts, model_folder, monkeypatch):
-    plain = training._pack
+    train = training.Packs.train
 
-    def one_by_one(result, texts, planned, *rest):
+    def one_by_one(packs, planned, *rest):
         if len(planned) > 1:
             raise SettingError("they do not fit")
-        return plain(result, texts, planned, *rest)
+        return train(packs, planned, *rest)
 
-    monkeypatch.setattr(training, "_pack", one_by_one)
+    monkeypatch.setattr(training.Packs, "train", one_by_one)
     with pytest.warns(InputWarning, match="the models of the folds are not kept: they do not fit"):
         result = fine_tune(texts, recipe(model_folder, epochs=1), cv=3, keep_folds=True, progress=False)
     assert result.folds is None

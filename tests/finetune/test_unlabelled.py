@@ -122,7 +122,7 @@ def test_pairs_and_words_are_read_as_the_labeled_ones():
         (["a"], {"unlabeled": ["b"]}, "unlabelled and unlabeled are one argument"),
         (["a"], {"cv": 2}, "cv is for one training, and unlabelled has several"),
         (["a"], {"seeds": [1, 2]}, "seeds is for one training"),
-        (["a"], {"resume": True}, "resume is for one training"),
+        (["a"], {"start_from": "b"}, "start_from is for one training"),
         (["a"], {"initial": {}}, "initial is for one training"),
         (["a", 3], {}, r"unlabelled\[1\] is 3, not a text, as the labeled texts are"),
         ([("a", "b")], {}, r"unlabelled\[0\] is \('a', 'b'\), not a text"),

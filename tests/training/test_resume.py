@@ -27,6 +27,17 @@ def test_resumed_in_the_middle_of_an_epoch_with_gradient_accumulation_is_not_sto
     assert np.array_equal(whole.predict(rows(7)).predictions, resumed.predict(rows(7)).predictions)
 
 
+def test_a_checkpoint_of_the_last_step_has_the_engine_that_its_members_predict_with(tmp_path):
+    args = {"save_strategy": "steps", "save_steps": 40}
+    whole = make(tmp_path, DENI(members=3), args=args, at_a_time=2)
+    whole.train()
+    resumed = make(tmp_path, DENI(members=3), args=args, at_a_time=2)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out/checkpoint-40"))
+    for trainer in (whole, resumed):
+        assert (trainer.population.engine_name, trainer.population.module.at_a_time) == ("stacked", 2)
+    assert np.array_equal(whole.predict(rows(7)).predictions, resumed.predict(rows(7)).predictions)
+
+
 @pytest.mark.parametrize("strategy", [DENI(members=3), NoisyInterpolation(members=3)])
 def test_the_best_population_predicts_what_its_evaluation_gave(tmp_path, strategy):
     seen, held_out = [], rows(30, seed=5)

@@ -26,6 +26,18 @@ def read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]] | No
             raise ArtifactError(f"{file} is missing: {AGAIN}")
         return None
     check_listed(info, file)
+    return arrays_in(file)
+
+
+def arrays_in(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a file, by their names, and its metadata.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    check_regular(file)
+    if not file.is_file():
+        raise ArtifactError(f"{file} is missing: {AGAIN}")
     with told(file), safe_open(file, framework="numpy") as opened:
         arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
         return arrays, opened.metadata() or {}

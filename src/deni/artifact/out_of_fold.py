@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from deni.artifact.extra_files import read_arrays
+from deni.artifact.extra_files import arrays_in, read_arrays
 from deni.data import Text, keys
 from deni.errors import ArtifactError
 from deni.models.reading import AGAIN, told
@@ -74,9 +74,19 @@ def read_out_of_fold(folder: str | Path) -> OutOfFold | None:
     """
     file = Path(folder) / FILE
     found = read_arrays(file)
-    if found is None:
-        return None
-    tensors, metadata = found
+    return None if found is None else _checked(file, *found)
+
+
+def out_of_fold_in(file: Path) -> OutOfFold:
+    """What `as_bytes` has made, in a file of its own.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    return _checked(file, *arrays_in(file))
+
+
+def _checked(file: Path, tensors: dict[str, np.ndarray], metadata: Mapping[str, str]) -> OutOfFold:
     with told(file):
         labels = json.loads(metadata.get("labels", "null"))
     if why := _why_wrong(tensors, labels):

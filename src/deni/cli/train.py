@@ -262,8 +262,8 @@ def command(
     if given["unlabelled"] is None and (lost := [*learned, *(["teachers"] if given["teachers"] is not None else [])]):
         raise click.UsageError(f"--{lost[0].replace('_', '-')} is for texts without labels: give --unlabeled, too")
     if given["unlabelled"] is not None:
-        alone = {"--cv": given["cv"], "--save-steps": given["save_steps"], "--resume-from": given["resume_from"]}
-        check_one_training({**alone, "--resume": given["resume"] or None}, _typed("--unlabelled", "--unlabeled"))
+        of_one = {"--cv": given["cv"], "--resume-from": given["resume_from"]}
+        check_one_training(of_one, _typed("--unlabelled", "--unlabeled"))
     start = None if given["resume_from"] is None else named(given["resume_from"])
     read = (file, *(given[name] for name in ("test", "dev", "model", "augmented", "unlabelled")), start)
     check_folder(given["output"], given["overwrite"], read)

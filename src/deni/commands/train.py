@@ -156,8 +156,7 @@ def train_file(
     if test is None and test_size is not None and cv is not None:
         raise InputError("with cv there is no test split unless test is given: give test, too, or omit test_size")
     if unlabelled is not None:
-        several = {"cv": cv, "save_steps": save_steps, "resume": resume or None, "resume_from": resume_from}
-        check_one_training(several, "unlabelled")
+        check_one_training({"cv": cv, "resume_from": resume_from}, "unlabelled")
     if resume and resume_from is not None:
         raise InputError("give either resume or resume_from, not both")
     start = None if resume_from is None else manifest.named(resume_from)
@@ -218,6 +217,9 @@ def train_file(
             callbacks=callbacks,
             text_pair_column=text_pair_column,
             output=output,
+            checkpoints=manifest.checkpoint_folder(output),
+            save_steps=save_steps,
+            resume=resume,
         )
         result = lesson.student
     else:
@@ -262,7 +264,7 @@ def train_file(
         if lesson is None and not task.generates:
             fit_added(result, train, developed, progress)
         evaluation = None if tested is None else result.test(tested, progress)
-        if lesson is not None and evaluation is not None:
+        if lesson is not None and lesson.teacher is not None and evaluation is not None:
             result.added["distillation"]["test"] = compare_on_test(lesson.teacher, evaluation, recipe.seed)
         if evaluation is not None:
             metrics |= {**evaluation.metrics, "test_texts": len(evaluation.texts)}

@@ -115,12 +115,11 @@ def fine_tune(
         refuse_for_generation(recipe.task, cv=cv, unlabelled=pool.unlabelled, labels=labels)
     if pool.unlabelled is not None:
         of_one = {"cv": cv, "start_from": start_from, "seeds": seeds, "labels": labels, "initial": initial}
-        of_one |= {"checkpoints": checkpoints, "save_steps": save_steps, "resume": resume or None}
         check_one_training(of_one, "unlabelled")
+        saved: dict[str, Any] = {"checkpoints": checkpoints, "save_steps": save_steps, "resume": resume}
         shared: dict[str, Any] = {"dev": dev, "block": block, "progress": progress, "device": device}
-        return pool.fine_tune(
-            train, recipe, **shared, callbacks=callbacks, text_pair_column=text_pair_column, output=output
-        )
+        rest: dict[str, Any] = {"callbacks": callbacks, "text_pair_column": text_pair_column, "output": output}
+        return pool.fine_tune(train, recipe, **saved, **shared, **rest)
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
     recipe = decide(recipe, train, device=device, progress=progress)
@@ -152,18 +151,18 @@ def fine_tune(
         reads = reads_for(train, recipe, tokenizer, limit)
     else:
         max_length = choose_max_length(tokenizer, train, recipe.max_length, limit, bi)
-        weights = _class_weights(encode(train, labels), len(labels)) if recipe.class_weights else None
+        weights = class_weights(train, labels) if recipe.class_weights else None
         reads = Reads(tokenizer, labels, max_length, weights)
 
     if bi:
         check_architecture(load_config(recipe.model))
-    with _run_folder(checkpoints) as folder:
+    with run_folder(checkpoints) as folder:
         args = make_arguments(recipe, folder, save_steps, dev is not None, progress, target)
         interrupt = StopOnInterrupt(saves=checkpoints is not None)
         stopping = recipe.early_stopping_patience
         own = [*callbacks, *([Patience(stopping)] if stopping else []), interrupt]
         trainer = make_trainer(
-            recipe, [train], reads, args, own, dev, seeds, _origin(recipe, train, dev, labels, initial), initial
+            recipe, [train], reads, args, own, dev, seeds, make_origin(recipe, train, dev, labels, initial), initial
         )
         trainer.reads = {
             "max_length": reads.max_length,
@@ -208,7 +207,7 @@ def check_cross_validation(train: Texts, folds: int, divisions: int, dev: bool, 
 
 
 @contextmanager
-def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
+def run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
     """Where Trainer writes: the checkpoint folder, not left behind empty, or a temporary one if there is none."""
     if checkpoints is None:
         with tempfile.TemporaryDirectory(prefix="deni.") as temporary:
@@ -221,10 +220,10 @@ def _run_folder(checkpoints: str | Path | None) -> Iterator[Path]:
             Path(checkpoints).rmdir()
 
 
-def _origin(
+def make_origin(
     recipe: Recipe,
     train: Texts,
-    dev: Texts | None,
+    dev: Texts | None = None,
     labels: Sequence[str] | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
@@ -252,6 +251,7 @@ def _digest(texts: Texts, labels: Sequence[str] | None = None) -> str:
     return f"{len(texts)} with SHA-256 {digest_of_text(content)[:12]}"
 
 
-def _class_weights(gold: Sequence[int], classes: int) -> torch.Tensor:
-    counts = np.bincount(gold, minlength=classes)
-    return torch.tensor(len(gold) / (classes * counts), dtype=torch.float32)
+def class_weights(train: Texts, labels: Sequence[str]) -> torch.Tensor:
+    """A weight for each class, `(C,)`, so that all count alike in the loss."""
+    counts = np.bincount(encode(train, labels), minlength=len(labels))
+    return torch.tensor(len(train) / (len(labels) * counts), dtype=torch.float32)

@@ -81,16 +81,21 @@ def check(
     theirs, ours = state.get("origin"), _as_json(origin)
     same = state.get("before_fork") is not None and state["before_fork"] == _as_json(before_fork(state["step"]))
     if theirs != ours and not same:
-        theirs = theirs if isinstance(theirs, dict) else {}
-        keys = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
-        for kind in {"strategy", "tuning"} & set(keys):
-            keys = [key for key in keys if not key.startswith(f"{kind}'s ")]  # of course they differ
-        differ = ", ".join(f"{key} {short(theirs.get(key))}, not {short(ours.get(key))}" for key in keys)
-        raise ArtifactError(f"{folder} is of another run ({differ}): resume with the settings it was made with")
+        raise another_run(folder, theirs, ours)
     try:
         json.loads(written_text(folder / "trainer_state.json"))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder} is truncated ({error}): resume from an earlier checkpoint") from error
+
+
+def another_run(folder: Path, theirs: Any, ours: Mapping[str, Any]) -> ArtifactError:
+    """The error for what was made from another origin: says what differs."""
+    theirs = theirs if isinstance(theirs, dict) else {}
+    keys = [key for key in {**ours, **theirs} if theirs.get(key) != ours.get(key)]
+    for kind in {"strategy", "tuning"} & set(keys):
+        keys = [key for key in keys if not key.startswith(f"{kind}'s ")]  # of course they differ
+    differ = ", ".join(f"{key} {short(theirs.get(key))}, not {short(ours.get(key))}" for key in keys)
+    return ArtifactError(f"{folder} is of another run ({differ}): resume with the settings it was made with")
 
 
 def _as_json(value: Any) -> Any:

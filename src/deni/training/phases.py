@@ -88,6 +88,7 @@ class Phases(TrainerCallback):
         self.order: SampleOrder | None = None
         self.failures, self.monitor, self.member_steps = Failures(), monitor(), 0
         self.best_is_loaded = False
+        self.computed_with: tuple[Any, Any] | None = None  # the engine of a checkpoint, until a step chooses one
         self.head_lr_scale = 1.0  # the learning rate of the output layer as a multiple of that of all others
         self.step = 0  # under way, counted from 0
         self.around_step = ExitStack()  # what the strategy does around the passes of the step under way
@@ -118,19 +119,24 @@ class Phases(TrainerCallback):
     def walking(self) -> Iterator[None]:
         """Around one run of training: nothing is known of an earlier one."""
         self.failures, self.monitor, self.member_steps = Failures(), self.new_monitor(), 0
-        self.best_is_loaded = False
+        self.best_is_loaded, self.computed_with = False, None
         with ExitStack() as self.around_step:
             yield
 
     def state(self) -> dict[str, Any]:
         """The state for a checkpoint, as JSON values."""
         diagnostics = self.monitor.diagnostics.state()
-        return {"member_steps": self.member_steps, "diagnostics": diagnostics, "failures": self.failures.state()}
+        engine = [self.population.engine_name, self.population.module.at_a_time]
+        counted = {"member_steps": self.member_steps, "engine": engine}
+        return {**counted, "diagnostics": diagnostics, "failures": self.failures.state()}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Restore from the result of `state`."""
         self.member_steps, self.failures = state["member_steps"], Failures.of(state["failures"])
         self.monitor.diagnostics = Diagnostics.of(state.get("diagnostics", []))
+        match state.get("engine"):
+            case ["loop" | "stacked" as engine, None | int() as at_a_time]:
+                self.computed_with = engine, at_a_time
 
     def take(self, optimizer: Optimizer, plain: nn.Module, scheduled: bool) -> None:
         """Train the members with an optimizer over the plain model's parameters; `follow` points it at them.
@@ -256,6 +262,8 @@ class Phases(TrainerCallback):
             score: see `Strategy.finish`.
         """
         phase = self.planned.at(done - 1)
+        if self.computed_with is not None and self.population.size > 1:  # no step was left to choose an engine
+            self.population.module.choose(*self.computed_with)
         self.note_not_finite(done)
         # The best population stays at the size at which it was evaluated.
         if phase.merge and self.population.members > 1 and not self.best_is_loaded:
@@ -308,6 +316,7 @@ class Phases(TrainerCallback):
             self.order.set_epoch(int((state.epoch or 0) + 1e-6))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.computed_with = None
         self.begin_step(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
