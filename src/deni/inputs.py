@@ -75,7 +75,7 @@ def _or_a_hub_id(folder: Path) -> str:
 def _hint(folder: Path) -> str:
     if (folder / "adapter_config.json").is_file():
         return (
-            ", but a PEFT adapter, which does not say what its labels are: export the model without --adapter, or load "
+            " and no config.json, but a PEFT adapter, which does not say what its labels are: export it again, or load "
             "it with PEFT, AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=...)"
         )
     members = sorted(each.name for each in folder.glob("member-*"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,32 @@ def test_the_card_of_an_export_has_what_was_measured_of_that_model(hub, fitted, 
     assert found == {1: [("test", 0.75, None), (folds, 0.7, [0.6, 0.8])], 2: [(folds, 0.65, [0.5, 0.75])]}
 
 
+@pytest.mark.parametrize("options", [{}, {"mean": True}, {"int8": True}], ids=["vote", "mean", "int8"])
+def test_a_graph_is_pushed_with_what_was_measured_of_it(hub, fitted, tmp_path, options):
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    estimated = {"folds": 5, "metric": "macro_f1", "score": 0.7, "low": 0.6, "high": 0.8, "confidence": 0.95}
+    estimated |= {"trained_on": 0.8, "merged": {"score": 0.65, "low": 0.5, "high": 0.75}}
+    result = fitted("delayed_ensemble", "lora", members=2)
+    result = dataclasses.replace(result, added={"cross_validation": estimated})
+    source = result.save(tmp_path / "model", metrics={"macro_f1": 0.75, "test_texts": 50})
+    export(source, tmp_path / "graph", "onnx", **options)
+    push(tmp_path / "graph", NAME, base_model="org/base", dataset="org/tickets")
+    card = ModelCard(hub.files(NAME)["README.md"].decode())
+    found = [(each.dataset_split, each.metric_value) for each in card.data.eval_results or ()]
+    folds = "cross-validation in 5 folds"
+    of_vote, of_mean = [("test", 0.75), (folds, 0.7)], [(folds, 0.65)]
+    assert found == ([] if "int8" in options else of_mean if options else of_vote)
+    assert (card.data.base_model, card.data.library_name) == ("org/base", "deni")
+    assert 'deni.load("someone/tickets")' in card.text
+    pushed, local = deni.load(NAME), deni.load(tmp_path / "graph")
+    assert np.array_equal(pushed.votes(TEXTS), local.votes(TEXTS))
+    if "int8" not in options:
+        expected = deni.load(source, "cpu")
+        if options:
+            expected = deni.load(export(source, tmp_path / "single")[0], "cpu")
+        np.testing.assert_allclose(pushed.votes(TEXTS), expected.votes(TEXTS), rtol=0, atol=1e-5)
+
+
 def test_members_of_several_and_cards_that_were_not_exported_have_no_metrics(hub, artifact, tmp_path):
     export(artifact, tmp_path / "each", how="members")
     assert "model-index" not in metadata_load(tmp_path / "each" / "member-0" / "README.md")
@@ -174,20 +201,28 @@ def test_an_adapter_takes_a_base_model_that_others_have(hub, fitted, tmp_path, m
     assert model_folder.encode() not in b"".join(hub.files(NAME).values())
     card = ModelCard(hub.files(NAME)["README.md"].decode())
     assert (card.data.library_name, card.data.base_model) == ("peft", "org/base")
-    code = card.text.partition("```python\n")[2].partition("```")[0]
+    assert "`billing`, `delivery`, `login`" in card.text
     scope = {}
-    exec(code, scope)  # as the card says
+    for code in re.findall(r"```python\n(.*?)```", card.text, flags=re.S):  # as the card says
+        exec(code, scope)
     assert type(scope["model"]).__name__ == "PeftModelForSequenceClassification"
     assert scope["AutoPeftModelForSequenceClassification"] is AutoPeftModelForSequenceClassification
     tokens = AutoTokenizer.from_pretrained(local_folder(NAME))(TEXTS, padding=True, return_tensors="pt")
     with torch.no_grad():
         logits = scope["model"].eval()(**tokens).logits
     assert torch.allclose(logits.log_softmax(-1), torch.tensor(deni.load(source, "cpu").votes(TEXTS)), atol=1e-5)
-    for model in (tmp_path / "adapter", NAME):
-        with pytest.raises(ArtifactError, match=r"a PEFT adapter, .*: export the model without --adapter, or .*PEFT"):
-            deni.load(model, "cpu")
-    done = CliRunner().invoke(main, ["predict", str(tmp_path / "adapter"), tickets])
-    assert (done.exit_code, done.output.count("\n")) == (2, 1)
+    expected = deni.load(source, "cpu").votes(TEXTS)
+    for model in (scope["classifier"], deni.load(tmp_path / "adapter", "cpu"), deni.load(NAME, "cpu")):
+        np.testing.assert_allclose(model.votes(TEXTS), expected, rtol=0, atol=1e-5)
+        assert model.labels == ["billing", "delivery", "login"]
+    done = CliRunner().invoke(main, ["predict", NAME, tickets, "--output", str(tmp_path / "out.csv")])
+    assert done.exit_code == 0, done.output
+    hub.models["org/base"].private = True
+    hub.models[NAME].commit({name: each for name, each in hub.files(NAME).items() if name != "config.json"})
+    with pytest.raises(
+        ArtifactError, match=r"no config.json, but a PEFT adapter, .*: export it again, or load it with"
+    ):
+        deni.load(NAME, "cpu")
 
 
 def test_an_artifact_with_an_adapter_has_no_path_of_its_base(hub, fitted, tmp_path, model_folder):

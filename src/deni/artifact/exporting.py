@@ -18,6 +18,7 @@ from deni.artifact.loading import load
 from deni.artifact.onnx.extra import check_packages
 from deni.artifact.onnx.writing import PACKAGES, GraphExport, work_folder
 from deni.artifact.publishable import Kind, Publishable, base_of
+from deni.artifact.skeleton import write_config
 from deni.errors import InputError
 from deni.models.architectures import generates
 from deni.models.fresh import outside_layers
@@ -223,6 +224,9 @@ def _export_one(model: nn.Module, target: Path, adapter: bool, classifier: Class
             config.inference_mode = True
         rest = {} if generates(model) else _rest(model)
         hugging_face(model).save_pretrained(target)
+        if not generates(model):  # PEFT's configuration does not say what the labels are
+            architecture = type(with_peft(model).get_base_model()).__name__
+            write_config(model, dict(enumerate(classifier.labels)), target, architecture)
         file = target / "adapter_model.safetensors"
         save_file({**load_file(file), **rest}, file, metadata={"format": "pt"})
     else:

@@ -211,6 +211,9 @@ def _plain_body(
     quoted = json.dumps(name)
     if model.kind == "adapter":
         kind = "Token" if "token" in model_is.lower() else "Sequence"
+        if labels:  # in its config.json
+            yield f'import deni\n\nclassifier = deni.load({quoted})\nclassifier(["a text"])\n```\n\nWith PEFT alone:\n'
+            yield "```python"
         yield f"from peft import AutoPeftModelFor{kind}Classification\n"
         numbered = f", num_labels={outputs}" if outputs else ""
         yield f"model = AutoPeftModelFor{kind}Classification.from_pretrained({quoted}{numbered})"

@@ -74,8 +74,9 @@ def load(
     Code from the folder is never run.
 
     Args:
-        folder: what `save` or `export` wrote, or another folder with a model for sequence or token classification; or
-            such a model of the hub, `user/name` or `user/name@revision`. A folder that is here comes first.
+        folder: what `save` or `export` wrote (an adapter is read with its base model), or another folder with a model
+            for sequence or token classification; or such a model of the hub, `user/name` or `user/name@revision`. A
+            folder that is here comes first.
         device: where to compute, see `deni.models.devices.find_device`; None for a GPU if there is one.
         dtype: of the weights; None as they were trained.
         model_init: makes the model, where that is one of the user's own, whose class no folder holds; the weights are

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from deni.artifact.adapter import is_adapter, load_adapter, virtual_tokens
 from deni.artifact.classifier import Classifier
 from deni.artifact.folder import MEMBERS
 from deni.artifact.schema import check_finite
@@ -31,7 +32,7 @@ def is_plain(folder: str | Path) -> bool:
 
 
 def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = None) -> Classifier:
-    """Load a model for sequence or token classification; never runs code from the folder.
+    """Load a model for sequence or token classification, or an adapter of one; never runs code from the folder.
 
     The task follows from the config, as transformers sees it. A text is cut after as many tokens as the model reads.
 
@@ -49,15 +50,19 @@ def load_plain(folder: Path, device: torch.device, dtype: torch.dtype | None = N
                     fix = f"its head is for sentence-transformers, use SentenceTransformer({str(folder)!r})"
                 raise ArtifactError(f"{folder} holds {name}, which has no trained output layer: {fix}")
             kind = auto_class(name.endswith(HEADS[1]))
-            model, found = read_model(kind, folder, config, dtype=dtype or "auto", output_loading_info=True)
+            if is_adapter(folder):
+                model, missing = load_adapter(folder, kind, config, dtype), []
+            else:
+                model, found = read_model(kind, folder, config, dtype=dtype or "auto", output_loading_info=True)
+                missing = sorted(found["missing_keys"])
             tokenizer = read_tokenizer(folder)
     except ArtifactError:
         raise
     except Exception as error:  # transformers, tokenizers and safetensors have errors of their own
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ArtifactError(f"{folder} cannot be loaded as a model of transformers: {short(first, 200)}") from error
-    if found["missing_keys"]:
-        raise ArtifactError(f"{folder} is incomplete: {shown(sorted(found['missing_keys']), 1)} missing in its weights")
+    if missing:
+        raise ArtifactError(f"{folder} is incomplete: {shown(missing, 1)} missing in its weights")
     check_finite(dict(model.named_parameters()), folder)
     population = Population(model.requires_grad_(True), [Sources(0)], "loop")
     population.module.eval()
@@ -81,7 +86,7 @@ def _info(folder: Path, model: nn.Module, tokenizer: Any) -> dict[str, Any]:
         "members": 1,
         "vote": {"combine": "soft"},
         "engine": "loop",
-        "max_length": token_limit(str(folder), tokenizer),
+        "max_length": token_limit(str(folder), tokenizer) - virtual_tokens(folder),
         "padding": "longest",
         "text_pair_column": None,
     }

@@ -17,7 +17,7 @@ from deni.hub.fetching import read_card
 from deni.hub.names import hub_id
 from deni.hub.uploading import upload
 from deni.inputs import check_model
-from deni.models.reading import ADAPTER, read_config, read_json, told
+from deni.models.reading import ADAPTER, CONFIG, read_config, read_json, told
 from deni.tasks import find_task
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def push(
 
 def _outputs(folder: Path, model: Publishable) -> dict[str, Any]:
     """What is known of the outputs of a model that is not an artifact."""
-    if model.kind == "model":
+    if model.kind == "model" or (model.kind == "adapter" and (folder / CONFIG).is_file()):
         config = read_config(folder)
         of_words = any("TokenClassification" in each for each in config.architectures or ())
         kind = "token" if of_words else config.problem_type
         labels = [str(config.id2label[at]) for at in range(config.num_labels)]
-        return {"labels": labels, "task": _task(kind, config.num_labels)}
+        return {"labels": labels, "task": _task(kind, config.num_labels), "outputs": len(labels)}
     if model.kind == "adapter":
         of_words = read_json(folder / ADAPTER).get("task_type") == "TOKEN_CLS"
         file = folder / "adapter_model.safetensors"

@@ -69,13 +69,7 @@ def write_description(model: nn.Module, labels: Mapping[int, str] | None, target
     Args:
         labels: class names by number; None leaves them as the config has them.
     """
-    config = copy.deepcopy(config_of(model))
-    if config is not None:
-        if labels is not None:
-            config.id2label, config.label2id = dict(labels), {label: at for at, label in labels.items()}
-        for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
-            vars(config).pop(name, None)
-        config.save_pretrained(target)
+    write_config(model, labels, target)
     if generates(model):
         model.generation_config.save_pretrained(target)  # type: ignore[union-attr, operator]
     if hasattr(model, "peft_config"):
@@ -84,6 +78,25 @@ def write_description(model: nn.Module, labels: Mapping[int, str] | None, target
     if hasattr(model, "adapters_config"):
         kinds = model.adapters_config.to_dict()  # type: ignore[operator, union-attr]
         (target / ADAPTERS).write_text(json.dumps(kinds, indent=1) + "\n", encoding="utf-8")
+
+
+def write_config(
+    model: nn.Module, labels: Mapping[int, str] | None, target: Path, architecture: str | None = None
+) -> None:
+    """Write the config of a model that has one; see `write_description`.
+
+    Args:
+        architecture: the class of the model; None leaves what the config has, of the base model.
+    """
+    config = copy.deepcopy(config_of(model))
+    if config is not None:
+        if labels is not None:
+            config.id2label, config.label2id = dict(labels), {label: at for at, label in labels.items()}
+        for name in ("quantization_config", "_pre_quantization_dtype"):  # what is saved is not quantized
+            vars(config).pop(name, None)
+        if architecture is not None:
+            config.architectures = [architecture]
+        config.save_pretrained(target)
 
 
 def skeleton(

@@ -32,7 +32,19 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
     name, pinned = split_id(model)
     if revision is not None and pinned not in (None, revision):
         raise SettingError(f"{model} names another revision than {revision!r}: give one of them")
-    revision = revision or pinned
+    return download(name, revision or pinned)
+
+
+def download(name: str, revision: str | None = None) -> Path:
+    """The folder in the hub's cache of a model, after what of it is not there was downloaded.
+
+    Args:
+        name: its id on the hub.
+        revision: see `local_folder`.
+
+    Raises:
+        ArtifactError: as of `local_folder`.
+    """
     import huggingface_hub
     from tqdm.auto import tqdm
 
@@ -44,7 +56,7 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": None, "leave": False})
 
-    def download() -> str:
+    def fetch() -> str:
         return huggingface_hub.snapshot_download(
             name,
             revision=revision,
@@ -56,7 +68,7 @@ def local_folder(model: str | Path, revision: str | None = None) -> Path:
         )
 
     with reading(name, revision):
-        folder = Path(patiently(download))
+        folder = Path(patiently(fetch))
     if not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
         raise ArtifactError(
             f"{name} on the hub has no weights that deni reads (safetensors; never pickles): choose another model"

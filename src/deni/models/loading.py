@@ -27,7 +27,8 @@ from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, has_encoder
 from deni.models.fresh import mark
 from deni.models.places import MINILM as MINILM
 from deni.models.places import locate as locate
-from deni.models.reading import read_config, read_model, read_tokenizer, reason
+from deni.models.reading import ADAPTER, read_config, read_model, read_tokenizer, reason
+from deni.outputs import INFO
 from deni.tasks import DEFAULT, TASKS
 
 
@@ -95,9 +96,7 @@ def load_model(model: str, labels: Sequence[str], dropout: float | None = None, 
     elif head_dropout_key(config, of_words):
         set_head_dropout(config, HEAD_DROPOUT_RATE, of_words)
     with _named(model), quiet_loading():
-        loaded, info = read_model(
-            auto_class(of_words), locate(model), config, dtype=torch.float32, output_loading_info=True
-        )
+        loaded, info = _read(auto_class(of_words), model, config)
     mark(loaded, set(info["missing_keys"]))
     return loaded
 
@@ -106,9 +105,7 @@ def load_generator(model: str) -> nn.Module:
     """A causal language model, or an encoder with a decoder, in float32; raises InputError for any other."""
     config = check_generator(model)
     with _named(model), quiet_loading():
-        loaded, info = read_model(
-            auto_class(False, True, config), locate(model), config, dtype=torch.float32, output_loading_info=True
-        )
+        loaded, info = _read(auto_class(False, True, config), model, config)
     if info["missing_keys"]:
         raise InputError(f"model {model!r} is incomplete: its files lack {min(info['missing_keys'])}")
     mark(loaded, set())
@@ -145,8 +142,18 @@ def _read_without_labels(kind: Any, model: str) -> tuple[nn.Module, set[str]]:
     config = load_config(model)
     # A part that the files lack is drawn: not from the generators of whoever trains.
     with _named(model), quiet_loading(), torch.random.fork_rng(devices=[]):
-        loaded, info = read_model(kind, locate(model), config, dtype=torch.float32, output_loading_info=True)
+        loaded, info = _read(kind, model, config)
     return loaded, set(info["missing_keys"])
+
+
+def _read(kind: Any, model: str, config: Any) -> Any:
+    """The model, and what was missing in its files."""
+    folder = Path(model)
+    if (folder / ADAPTER).is_file() and not (folder / INFO).is_file():  # transformers would take its base model
+        raise InputError(
+            "it is a PEFT adapter, not a model to train: give its base model, or the model exported without --adapter"
+        )
+    return read_model(kind, locate(model), config, dtype=torch.float32, output_loading_info=True)
 
 
 @contextmanager
