@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deni.engine.active_tokens import deactivate
 from deni.engine.fold import trainable_slots
 from deni.engine.module import PopulationModule
+from deni.engine.unequal import EQUAL, Unequal
 from deni.errors import SettingError
 from deni.models.architectures import has_adapter, has_linear, head_names, is_linear
 from deni.noise import Noise, add_, shake_
@@ -34,6 +35,7 @@ class Population:
         engine: `stacked` or `loop`, for more than one member.
         initial: parameters of runs 1 to R-1, trainable or frozen, where they differ from the model's: name -> tensor.
         at_a_time: how many members the stacked engine computes in one forward pass; None for all.
+        unequal: settings of layers that differ between runs; the model is widened for them, and `initial` is padded.
 
     Attributes:
         module: what computes the members; its forward pass takes the place of the model's.
@@ -53,6 +55,7 @@ class Population:
         engine: Literal["loop", "stacked"] = "stacked",
         initial: Sequence[Mapping[str, Tensor]] = (),
         at_a_time: int | None = None,
+        unequal: Unequal = EQUAL,
     ) -> None:
         slots = trainable_slots(model)
         if not slots:
@@ -76,7 +79,7 @@ class Population:
             if name in slots or name in given
         }
         held = {name: stacks.pop(name) for name in list(stacks) if name not in slots}
-        self.module = PopulationModule(model, slots, engine, at_a_time, held)
+        self.module = PopulationModule(model, slots, engine, at_a_time, held, unequal, self.runs)
         streams = [each["dropout"] for each in self.sources]
         self.module.install(stacks, streams, [0] + [None] * (self.runs - 1))
 
@@ -135,14 +138,14 @@ class Population:
     # ---- members ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def fork(self, members: int, fork: Fork | None = None) -> None:
+    def fork(self, members: int, fork: Fork | Sequence[Fork] | None = None) -> None:
         """One member of each run becomes K: the parent, unchanged, and K-1 copies with noise from the run's source.
 
         Args:
             members: K, at least 1.
-            fork: the noise on the copies; None for no noise.
+            fork: the noise on the copies, of all runs or of each; None for no noise.
         """
-        fork = fork or Fork()
+        forks = [fork or Fork()] * self.runs if fork is None or isinstance(fork, Fork) else list(fork)
         if self.members != 1:
             raise RuntimeError(f"a population of {self.members} members a run cannot fork: merge it first")
         if members < 1:
@@ -151,13 +154,14 @@ class Population:
         values = {name: value.repeat_interleave(members, 0) for name, value in self.values.items()}
         origins: list[int | None] = []
         streams = []
-        names = self.scope(fork.noise.scope)
-        for run, source in enumerate(self.sources):
+        for run, (source, fork) in enumerate(zip(self.sources, forks, strict=True)):
+            names = self.scope(fork.noise.scope)
             origins += [run, *[None] * (members - 1)]
             streams.append(self.streams[run])
             streams += [source.derived("dropout", "fork", self.forks, copy) for copy in range(1, members)]
             if fork.noise.variance:
-                copies = [[values[name][run * members + copy] for name in names] for copy in range(1, members)]
+                own = {name: self.own(name, run, values[name]) for name in names}
+                copies = [[own[name][run * members + copy] for name in names] for copy in range(1, members)]
                 drawn, opposite = (copies[::2], copies[1::2]) if fork.antithetic else (copies, [])
                 for rows, others in itertools.zip_longest(drawn, opposite, fillvalue=()):
                     add_(rows, fork.noise, source["noise"], others)
@@ -173,8 +177,11 @@ class Population:
         """
         mean = mean or mean_of_members
         grouped = {name: value.unflatten(0, (self.runs, self.members)) for name, value in self.values.items()}
-        runs = [mean({name: value[run] for name, value in grouped.items()}) for run in range(self.runs)]
-        values = {name: torch.stack([run[name] for run in runs]) for name in self.slots}
+        runs = [
+            mean({name: self.own(name, run, value[run]) for name, value in grouped.items()}) for run in range(self.runs)
+        ]
+        unequal = self.module.unequal
+        values = {name: torch.stack([unequal.padded(name, run[name]) for run in runs]) for name in self.slots}
         origins: list[int | None] = [run * self.members for run in range(self.runs)]
         streams = [self.streams[run * self.members] for run in range(self.runs)]
         self.members = 1
@@ -198,14 +205,14 @@ class Population:
         names = self.scope(noise.scope)
         for member in range(self.size):
             source = self.sources[member // self.members]
-            rows = [self.values[name][member] for name in names]
+            rows = [self.own(name, member // self.members, self.values[name][member]) for name in names]
             add_(rows, noise, source["noise"])
 
     @torch.no_grad()
     def shake(self, names: Sequence[str], intensity: float) -> None:
         """Add NoisyTune's uniform noise to these tensors of every member, from its run's source."""
         for member in range(self.size):
-            rows = [self.values[name][member] for name in names]
+            rows = [self.own(name, member // self.members, self.values[name][member]) for name in names]
             shake_(rows, intensity, self.sources[member // self.members]["noise"])
 
     @torch.no_grad()
@@ -273,19 +280,34 @@ class Population:
         """The tensors of one member, trainable or its run's own, under the plain model's names; embeddings whole."""
         return self.module.member(member)
 
+    @property
+    def alike(self) -> bool:
+        """Whether all members have the same layers, so that they can be one artifact."""
+        return not (self.module.unequal.scaling or self.module.unequal.shapes)
+
+    def own(self, name: str, run: int, value: Tensor) -> Tensor:
+        """A parameter of a run without the padding of its rank, see `deni.engine.unequal`; a view."""
+        return self.module.unequal.own(name, run, value)
+
     def full(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of one member, with whole tables in place of active rows."""
         return self.module.full(values)
 
     @torch.no_grad()
-    def copy_of(self, values: Mapping[str, Tensor]) -> nn.Module:
-        """An independent plain model with these trainable tensors, as `full` gives them."""
-        with self.plain() as model:
+    def copy_of(self, values: Mapping[str, Tensor], member: int = 0) -> nn.Module:
+        """An independent plain model with these trainable tensors, as `full` gives them.
+
+        Args:
+            member: whose layers it has, where runs have their own settings.
+        """
+        with self.alone(member) as model:
             copied = deepcopy(model)
         deactivate(copied)
+        run = self.module.run_of(member)
         parameters = dict(copied.named_parameters(remove_duplicate=False))
         for name, value in values.items():
             parameters[name].copy_(value)
+        self.module.unequal.narrow(copied, run)
         return copied
 
     # ---- the plain module ------------------------------------------------------------------------------------------

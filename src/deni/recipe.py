@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +17,15 @@ from deni.models.architectures import HEAD_DROPOUT_RATE
 from deni.models.pooling import resolve
 from deni.randomness import Sources
 from deni.settings import check_choices, check_numbers, left_open, open_fields
-from deni.strategies import ARGUMENTS, Strategy, has_setting, make_strategy
+from deni.strategies import ARGUMENTS, STRATEGIES, Strategy, has_setting, make_strategy
 from deni.strategies.auto import Auto
 from deni.tasks import DEFAULT, TASKS, find_task
-from deni.tuning import Tuning, make_tuning
+from deni.tuning import TUNINGS, Tuning, make_tuning
 from deni.tuning.full import Full
 
 FULL = Full()
 NOT_SETTINGS = ("given", "chosen", "encoders")  # fields that nobody sets
+BY_RUN = ("seed", "learning_rate", "dropout")  # settings that each run of a training may have of its own
 MOST_EPOCHS = 1_000_000
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
@@ -278,6 +279,39 @@ class Recipe:
             "tuning": {"name": self.tuning.name, "settings": self.tuning.settings()},
             "strategy": {"name": self.strategy.name, "settings": self.strategy.settings()},
         }
+
+
+def shared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that recipes must share to be trained together, one run for each, see `deni.finetune.fine_tune`.
+
+    Args:
+        settings: as `Recipe.settings` gives them, some of them left out.
+
+    >>> one, other = Recipe.of(strategy="default", learning_rate=1e-3), Recipe.of(strategy="default", seed=3)
+    >>> shared_settings(one.settings()) == shared_settings(other.settings())
+    True
+    """
+    from deni.engine.active_tokens import ELEMENTWISE
+
+    strategy, tuning = settings["strategy"], settings["tuning"]
+    names = strategy["name"].split("+")
+    if not all(name in STRATEGIES for name in names):  # a baseline: nothing is trained together
+        return dict(settings)
+    parts = strategy["settings"] if len(names) > 1 else {names[0]: strategy["settings"]}
+    kept = {name: _without(parts[name], STRATEGIES[name].by_run) for name in names}
+    free = TUNINGS[tuning["name"]].by_run if tuning["name"] in TUNINGS else ()
+    # Padding stays zero where each element is updated by itself.
+    if settings["optim"] not in ELEMENTWISE or not all(STRATEGIES[name].by_rank for name in names):
+        free = tuple(name for name in free if name != "lora_r")
+    return {
+        **_without(settings, BY_RUN),
+        "strategy": {**strategy, "settings": kept if len(names) > 1 else kept[names[0]]},
+        "tuning": {**tuning, "settings": _without(tuning["settings"], free)},
+    }
+
+
+def _without(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def _first_given(settings: Mapping[str, Any] | None) -> str | None:

@@ -202,6 +202,12 @@ def test_a_vote_that_is_no_setting_is_kept_with_the_cell(monkeypatch):
 # ---- what is another cell --------------------------------------------------------------------------------------------
 
 
+SHARE_A_PACK = {
+    "tuning": [NamedSettings("lora"), NamedSettings("lora", {"lora_r": 8})],
+    "recipe": [{"epochs": 3}, {"learning_rate": 1e-3, "epochs": 3}],
+}
+
+
 def cells(model: str) -> dict[str, st.SearchStrategy]:
     """Values of each field that decide the result, none of them twice in another spelling."""
     named = [
@@ -238,8 +244,46 @@ def test_changing_any_one_field_changes_the_key(model_folder, data):
     changed = dataclasses.replace(cell, **{field: other})
     assert key(changed) != key(cell)
     assert Cell.from_json(json.loads(json.dumps(cell.to_json()))) == cell
-    apart = job_of(changed).pack != job_of(cell).pack
-    assert apart == (field != "seed")
+    values = [getattr(each, field) for each in (cell, changed)]
+    together = job_of(changed).pack == job_of(cell).pack
+    assert together == (field == "seed" or all(value in SHARE_A_PACK.get(field, ()) for value in values))
+
+
+FORK = {"variance": 0.5, "scale": "uniform", "floor": 0.1, "antithetic": True}
+
+
+@pytest.mark.parametrize("changed", [{name: value} for name, value in FORK.items()])
+def test_the_noise_of_forks_shares_a_pack(changed):
+    plain = dataclasses.replace(PLAIN, tuning=NamedSettings("lora"))
+    for name, own in (("deni", changed), ("prior_noise+deni", {"deni": changed})):
+        one, other = (dataclasses.replace(plain, strategy=NamedSettings(name, each)) for each in ({}, own))
+        assert job_of(one).pack == job_of(other).pack
+        assert job_of(one).key != job_of(other).key
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [
+        ("deni", {"members": 5}),
+        ("deni", {"scope": "trainable"}),
+        ("deni", {"fork_optimizer": "fresh"}),
+        ("weight_noise", {"variance": 0.5}),
+        ("prior_noise+deni", {"prior_noise": {"variance": 0.5}}),
+    ],
+)
+def test_other_settings_of_strategies_make_another_pack(strategy, settings):
+    plain = dataclasses.replace(PLAIN, tuning=NamedSettings("lora"), strategy=NamedSettings(strategy))
+    assert job_of(plain).pack != job_of(dataclasses.replace(plain, strategy=NamedSettings(strategy, settings))).pack
+
+
+@pytest.mark.parametrize(("recipe", "strategy"), [({"optim": "adafactor"}, "default"), ({}, "mixout")])
+def test_ranks_share_a_pack_only_where_padding_changes_nothing(recipe, strategy):
+    plain = dataclasses.replace(PLAIN, recipe=recipe, strategy=NamedSettings(strategy))
+    packs = [
+        job_of(dataclasses.replace(plain, tuning=NamedSettings("lora", own))).pack
+        for own in ({}, {"lora_alpha": 8}, {"lora_r": 8})
+    ]
+    assert packs[0] == packs[1] != packs[2]
 
 
 def test_every_field_that_is_no_label_is_tried():

@@ -18,7 +18,7 @@ from deni.artifact.model_card import card
 from deni.artifact.ordinary import write_ordinary
 from deni.artifact.skeleton import Reading, try_reading, write_description
 from deni.engine.active_tokens import ActiveEmbedding
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 from deni.models.architectures import for_tokens
 from deni.models.pairs import encodes_separately
 from deni.models.pooling import pooling_of
@@ -75,8 +75,11 @@ def save(
     Raises:
         SavedElsewhereError: the folder cannot be written; the artifact is in another place.
         InputError: the folder exists, or holds what deni did not write; or nothing can be written.
+        SettingError: members of several kinds, see `Population.alike`.
     """
     folder = Path(folder)
+    if not population.alike:
+        raise SettingError("models with LoRA of several ranks, or scaled differently, are not one artifact")
     reading = reading or how_to_read(population, tokenizer, info.get("task"))
     written = list(range(population.size) if voters is None else voters)
 

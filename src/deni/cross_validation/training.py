@@ -216,7 +216,7 @@ class Packs:
             args = make_arguments(recipe, folder, self.save_steps, False, self.progress, self.device)
             interrupt = StopOnInterrupt(saves=checkpoints is not None)
             trainer = make_trainer(
-                recipe,
+                [recipe],
                 [texts.select(fold.rows) for fold in planned],
                 reads,
                 args,

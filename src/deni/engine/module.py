@@ -19,6 +19,7 @@ from deni.engine.frozen import CastOnce
 from deni.engine.loop import Loop
 from deni.engine.stacked import Stacked
 from deni.engine.token_axes import Measured, measure
+from deni.engine.unequal import EQUAL, Unequal
 from deni.errors import SettingError
 from deni.models.hugging_face import hugging_face
 
@@ -57,6 +58,8 @@ class PopulationModule(nn.Module):
         engine: `stacked` or `loop`, for more than one member.
         at_a_time: how many members the stacked engine computes in one forward pass; None for all.
         held: frozen parameters that differ between runs: name -> `(R, *shape)`.
+        unequal: settings of layers that differ between runs.
+        runs: R.
 
     Attributes:
         values: name of a trainable parameter -> `(M, *shape)`.
@@ -76,9 +79,12 @@ class PopulationModule(nn.Module):
         engine: Literal["loop", "stacked"] = "stacked",
         at_a_time: int | None = None,
         held: Mapping[str, Tensor] | None = None,
+        unequal: Unequal = EQUAL,
+        runs: int = 1,
     ) -> None:
         super().__init__()
         self.model, self.slots = model, slots
+        self.unequal, self._runs, self._bind = unequal, runs, unequal.bound(model)
         self.engine_name, self.at_a_time = engine, at_a_time
         self.held = dict(held or {})
         self._places = {**slots, **slots_of(model, self.held)}
@@ -105,6 +111,10 @@ class PopulationModule(nn.Module):
     def size(self) -> int:
         """M, all members."""
         return len(self.streams)
+
+    def run_of(self, member: int) -> int:
+        """The run of a member."""
+        return member * self._runs // self.size
 
     @property
     def config(self) -> Any:
@@ -194,6 +204,7 @@ class PopulationModule(nn.Module):
                 module._parameters[key] = parameter
         deactivate(left)
         self._places = {**self.slots, **slots_of(self.model, self.held)}
+        self._bind = self.unequal.bound(self.model)
         self._loop = self._engine = Loop(self.model, self._places)
         self._many = None
         self.install(self.values, self.streams, range(self.size))
@@ -242,6 +253,7 @@ class PopulationModule(nn.Module):
         if self._engine is not self._loop:
             self._engine.unmount()
         self._loop.focus(range(member, member + 1), 0)
+        self._bind([self.run_of(member)], alone=True)
 
     def member(self, member: int) -> dict[str, Tensor]:
         """The tensors of one member under the plain model's names, `(*shape)`; embeddings whole.
@@ -279,6 +291,7 @@ class PopulationModule(nn.Module):
     def focus_rows(self, batch: int) -> None:
         """The next forward pass of the plain module computes so many rows of each member in focus."""
         self._engine.focus(self._focus, batch)
+        self._bind([self.run_of(member) for member in self._focus], alone=False)
 
     def fold(self, inputs: Mapping[str, Any], groups: int = 1) -> dict[str, Any]:
         """Inputs for the members in focus.

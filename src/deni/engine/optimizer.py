@@ -32,10 +32,11 @@ class MemberOptimizer:
     Args:
         optimizer: any `torch.optim` class, over the parameters of the plain model.
         names: id of a plain model's parameter -> its name.
+        rates: what the learning rate of each run is multiplied with; none where all have the same.
     """
 
-    def __init__(self, optimizer: Optimizer, names: Mapping[int, str]) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, names: Mapping[int, str], rates: Sequence[float] = ()) -> None:
+        self.optimizer, self.rates = optimizer, tuple(rates)
         groups = list(optimizer.param_groups)
         unknown = [p for group in groups for p in group["params"] if id(p) not in names]
         if unknown:
@@ -45,6 +46,7 @@ class MemberOptimizer:
         self._base = [group.get("initial_lr", group["lr"]) for group in groups]
         self._overrides = quantized.Overrides(optimizer, names) if quantized.is_known(optimizer) else None
         self._names: dict[int, str] = {}
+        self._rate_of: dict[int, float] = {}  # id of a leaf -> that of its run
         self._parents: list[list[nn.Parameter]] = []
         self._copies: list[list[nn.Parameter]] = []
         self._scheduled: list[Any] = []
@@ -70,6 +72,10 @@ class MemberOptimizer:
         for parameter in [p for p in self.optimizer.state if id(p) in old - alive]:
             del self.optimizer.state[parameter]
         self._names = {id(view): name for name, each in views.items() for view in each}
+        if self.rates:
+            self._rate_of = {
+                id(view): self.rates[member // members] for each in views.values() for member, view in enumerate(each)
+            }
 
     def _inherit(self, views: Views, members: int) -> None:
         for each in views.values():
@@ -130,8 +136,24 @@ class MemberOptimizer:
                 if copies:
                     group["params"] = parents
                     groups.append({**group, "params": copies, "lr": base * left})
+        if self.rates:
+            self._set_rates_of_runs()
         if self._overrides is not None:
             self._overrides.before_step(self._names)
+
+    def _set_rates_of_runs(self) -> None:
+        """Split the groups where runs have their own learning rates, until the step is over."""
+        groups = self.optimizer.param_groups
+        for group in list(groups):
+            parts: dict[float, list[nn.Parameter]] = {}
+            for parameter in group["params"]:
+                parts.setdefault(self._rate_of[id(parameter)], []).append(parameter)
+            base = group["lr"]
+            for at, (rate, part) in enumerate(parts.items()):
+                if at:
+                    groups.append({**group, "params": part, "lr": base * rate})
+                else:
+                    group["params"], group["lr"] = part, base * rate
 
     def restore_rates(self) -> None:
         """After a step: the groups and rates that the scheduler knows, since some schedulers go on from them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -35,6 +36,7 @@ from deni.recipe import Recipe
 from deni.tasks import TASKS, Task
 from deni.training.compat import arrays, place, renamed
 from deni.training.loggers import Bar
+from deni.training.runs import RunSettings
 from deni.training.trainer import PopulationTrainer
 
 
@@ -76,7 +78,7 @@ class Reads:
 
 
 def make_trainer(
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     train: Sequence[Texts],
     reads: Reads,
     args: TrainingArguments,
@@ -86,13 +88,15 @@ def make_trainer(
     origin: Mapping[str, Any] | None = None,
     initial: Mapping[str, Tensor] | None = None,
 ) -> PopulationTrainer:
-    """The trainer of a recipe.
+    """The trainer of a recipe, or of several that are trained together.
 
     Args:
+        recipes: one, or one for each seed, which share what `deni.recipe.shared_settings` says.
         train: one that all seeds share, or one for each seed.
         origin: what a checkpoint must share.
         initial: see `deni.finetune.fine_tune`.
     """
+    recipe = recipes[0]
     bi, task, labels, tokenizer = recipe.pairs == "bi", TASKS[recipe.task], reads.labels, reads.tokenizer
     virtual, side = recipe.tuning.virtual_tokens, tokenizer.padding_side
     pooling = choose(*recipe.chosen_pooling(), load_config(recipe.model), virtual, side)
@@ -101,7 +105,7 @@ def make_trainer(
     collator = PairCollator if bi else DataCollatorForSeq2Seq if task.generates else collator
     shapes: dict[str, Any] = {"padding": padding, "max_length": reads.max_length if padding == "max_length" else None}
 
-    def model_init() -> nn.Module:
+    def model_init(recipe: Recipe = recipe) -> nn.Module:
         with warnings.catch_warnings():
             # PEFT asks transformers under a name that transformers will drop.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -119,12 +123,17 @@ def make_trainer(
                 raise SettingError(f"the initial values are those of another model or tuning: {why:.200}") from error
         return model
 
+    settings = [
+        RunSettings(each.rate / recipe.rate, partial(model_init, each), each.strategy)
+        for each in (recipes if len(recipes) > 1 else ())
+    ]
     datasets = [reads.tokenized(texts, bi) for texts in train]
     trainer = PopulationTrainer(
         args=args,
-        model_init=model_init,
+        model_init=lambda: model_init(),
         strategy=recipe.strategy,
         seeds=seeds,
+        run_settings=settings,
         engine=recipe.engine,
         at_a_time=recipe.members_at_a_time,
         class_weights=reads.weights,

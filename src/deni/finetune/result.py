@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from deni import artifact
 from deni.data import Texts
+from deni.errors import SettingError
 from deni.finetune.making import padding_of
 from deni.models.tokenizing import encode
 from deni.recipe import Recipe
@@ -64,6 +65,7 @@ class FineTuneResult:
         folds: the models of a cross-validation, run by run, where they are kept.
         added: further keys of `deni.json`, of what was fitted or measured after the training: `cross_validation`,
             `calibration`, `abstention`, `sets`, `scope`, `distillation`.
+        recipes: of each run, where several recipes were trained together; they are not saved as one artifact.
     """
 
     recipe: Recipe
@@ -80,6 +82,7 @@ class FineTuneResult:
     scope: artifact.Scope | None = None
     folds: Population | None = None
     added: dict[str, Any] = field(default_factory=dict)
+    recipes: Sequence[Recipe] = ()
 
     @property
     def schedule(self) -> Schedule:
@@ -150,7 +153,13 @@ class FineTuneResult:
         inputs: Iterable[str | Path | None] = (),
         checked: bool = False,
     ) -> Path:
-        """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`."""
+        """Write the artifact; `extra_files`, `inputs`, `checked`: see `deni.artifact.save`.
+
+        Raises:
+            SettingError: several recipes were trained together.
+        """
+        if len(self.recipes) > 1:
+            raise SettingError("models of several recipes are not one artifact: save each of trainer.members")
         if self.out_of_fold is not None:
             extra_files = {**(extra_files or {}), artifact.OUT_OF_FOLD: artifact.as_bytes(self.out_of_fold)}
         if self.folds is not None:

@@ -23,6 +23,7 @@ from deni.finetune.generating import GeneratorResult, reads_for, refuse_for_gene
 from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
 from deni.finetune.result import FineTuneResult
 from deni.finetune.stopping import Patience, StopOnInterrupt
+from deni.finetune.together import check_together, origin_of_runs, refuse_with_several
 from deni.finetune.unlabelled import Augmented, PoolArguments, Unlabelled, one_spelling
 from deni.inputs import check_one_training
 from deni.models.devices import find_device
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 def fine_tune(
     train: Texts,
-    recipe: Recipe,
+    recipe: Recipe | Sequence[Recipe],
     *,
     dev: Texts | None = None,
     seeds: Sequence[int] | None = None,
@@ -72,7 +73,9 @@ def fine_tune(
 
     Args:
         train: with labels.
-        recipe: how; what `auto` becomes is decided here, see `deni.auto`.
+        recipe: how; what `auto` becomes is decided here, see `deni.auto`. Several are trained in lock-step, one run for
+            each, with its own seed; they may differ in the seed, the learning rate, the dropout, the rank, scaling and
+            dropout of LoRA, and the noise of forks.
         dev: labeled examples on which the best epoch is chosen; None keeps the last.
         seeds: train one run for each, in lock-step, in place of `recipe.seed`.
         checkpoints: folder for checkpoints; None for none.
@@ -103,8 +106,14 @@ def fine_tune(
 
     Raises:
         InputError: a model that cannot be loaded, texts that do not fit, nothing to resume, no room for the artifact.
+        SettingError: arguments, or several recipes, that do not go together.
         TrainingDivergedError: every run ended with a non-finite loss.
     """
+    several: Sequence[Recipe] = () if isinstance(recipe, Recipe) else list(recipe)
+    if not isinstance(recipe, Recipe):
+        pools = unlabelled or unlabeled or augmented
+        refuse_with_several(several, seeds=seeds, cv=cv, unlabelled=pools, output=output, initial=initial)
+        recipe, seeds = several[0], [each.seed for each in several]
     if train.labels is None:
         raise InputError(f"{train.source}: training needs labels")
     if train.task != recipe.task:
@@ -122,7 +131,9 @@ def fine_tune(
         return pool.fine_tune(train, recipe, **saved, **shared, **rest)
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
-    recipe = decide(recipe, train, device=device, progress=progress)
+    recipes = [decide(each, train, device=device, progress=progress) for each in several or [recipe]]
+    check_together(recipes)
+    recipe = recipes[0]
     bi = recipe.pairs == "bi"
     for texts in (train, dev) if bi else ():
         if texts is not None:
@@ -161,9 +172,8 @@ def fine_tune(
         interrupt = StopOnInterrupt(saves=checkpoints is not None)
         stopping = recipe.early_stopping_patience
         own = [*callbacks, *([Patience(stopping)] if stopping else []), interrupt]
-        trainer = make_trainer(
-            recipe, [train], reads, args, own, dev, seeds, make_origin(recipe, train, dev, labels, initial), initial
-        )
+        origin = {**make_origin(recipe, train, dev, labels, initial), **origin_of_runs(recipes)}
+        trainer = make_trainer(recipes, [train], reads, args, own, dev, seeds, origin, initial)
         trainer.reads = {
             "max_length": reads.max_length,
             "padding": padding_of(recipe),
@@ -178,6 +188,7 @@ def fine_tune(
     last = manifest.newest(checkpoints)
     made = (recipe, labels, trainer, tokenizer, reads.max_length, seconds, interrupt.stopped, last, pair)
     result = GeneratorResult(*made, reads=reads) if task.generates else FineTuneResult(*made)
+    result.recipes = recipes
     result.note_diverged(train)
     if len(trainer.failures) == trainer.runs:
         kept = f"the last good checkpoint is {last}" if last else "there is no checkpoint (--save-steps writes some)"

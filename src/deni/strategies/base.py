@@ -137,6 +137,8 @@ class Strategy:
     finishes_last: ClassVar[bool] = False  # whether it needs what those that it is combined with keep
     generates: ClassVar[bool] = True  # whether it makes sense for a language model that generates texts
     of_forks: ClassVar[tuple[str, ...]] = ()  # settings of a class that decide nothing before the first fork
+    by_run: ClassVar[tuple[str, ...]] = ()  # settings that each run of a training may have of its own
+    by_rank: ClassVar[bool] = True  # whether LoRA of several ranks may train together: nothing is drawn for its factors
 
     def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:
         """Register a class that has a name.

@@ -40,6 +40,8 @@ class Forking(ForkSettings, Noise, Voting):
         *(field.name for each in (Noise, ForkSettings) for field in dataclasses.fields(each)),
     )
 
+    by_run: ClassVar = ("variance", "scale", "floor", "antithetic")
+
     presets: ClassVar = {
         "paper": {"combine": "hard", "variance": PAPER},
         "released": {

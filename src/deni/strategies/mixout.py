@@ -34,6 +34,7 @@ class Mixout(Strategy, name="mixout", paper_row=10):
     """
 
     generates: ClassVar[bool] = False
+    by_rank: ClassVar[bool] = False
     when: ClassVar[str] = "When fine-tuning should stay close to the initial weights, at the cost of one model."
 
     mixout: float = 0.9

@@ -81,13 +81,25 @@ def key_of(decided: Mapping[str, Any]) -> str:
 
 
 def pack_key_of(decided: Mapping[str, Any], sources: Mapping[str, int]) -> str:
-    """The same for cells that may train in one population: those that differ in `seed` alone.
+    """The same for cells that may train in one population, see `deni.recipe.shared_settings`.
 
     Args:
         sources: see `Cell.sources`. A pack shares the seeds of single sources and its texts, so these count.
     """
+    from deni.recipe import Recipe, shared_settings
+
     seeds = dict.fromkeys(BLOCK_SOURCES, decided["block"]) | dict(sources)
-    return digest({**decided, "seed": None, "seeds": seeds})
+    parts = {name: decided[name] for name in ("tuning", "strategy")}
+    recipe = {"optim": Recipe.optim, **decided["recipe"], **parts}
+    return digest(
+        {
+            **decided,
+            **dict.fromkeys(["recipe", *parts]),
+            "shared": shared_settings(recipe),
+            "seed": None,
+            "seeds": seeds,
+        }
+    )
 
 
 def combine_of(decided: Mapping[str, Any]) -> Combine:

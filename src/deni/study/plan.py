@@ -33,7 +33,7 @@ class Study:
 
     Args:
         name: what the file calls it.
-        jobs: its cells, resolved; those that may train in one population are adjacent.
+        jobs: its cells, resolved.
         library: the texts that were read for it.
     """
 
@@ -44,7 +44,10 @@ class Study:
     @property
     def packs(self) -> list[tuple[Job, ...]]:
         """The cells, those that may train in one population together."""
-        return [tuple(pack) for _, pack in itertools.groupby(self.jobs, key=lambda job: job.pack)]
+        packs: dict[str, list[Job]] = {}
+        for job in self.jobs:
+            packs.setdefault(job.pack, []).append(job)
+        return [tuple(pack) for pack in packs.values()]
 
 
 def read_study(path: str | Path) -> Study:

@@ -80,7 +80,7 @@ class MemberModels(Sequence[nn.Module]):
         chosen = range(len(self))[member]
         if isinstance(chosen, range):
             return [self[each] for each in chosen]
-        return self.population.copy_of(self.population.member(chosen)).eval()
+        return self.population.copy_of(self.population.member(chosen), chosen).eval()
 
 
 class VotingModel(nn.Module):

@@ -15,7 +15,7 @@ from deni.strategies import Strategy
 from deni.training.arguments import check_arguments, check_metrics
 from deni.training.compat import own_arguments
 from deni.training.dataloading import SeedSets
-from deni.training.runs import RunSeeds, populate
+from deni.training.runs import RunSeeds, RunSettings, populate
 from deni.training.soft_labels import check_sets, columns_in, shown, shows_columns
 from deni.training.vocabulary import active_ids_of, check_tokens
 
@@ -33,6 +33,10 @@ class Given:
         seeds: None for `args.seed`.
         source_seeds: of single sources of randomness; `args.data_seed` is one of them, of the order of rows.
         options: of the trainer.
+        settings: of each seed, which then may be equal; none where all runs are alike.
+
+    Raises:
+        SettingError: other settings than seeds.
     """
 
     def __init__(
@@ -41,7 +45,11 @@ class Given:
         seeds: Sequence[int] | None,
         source_seeds: Mapping[str, int] | None,
         options: Mapping[str, Any],
+        settings: Sequence[RunSettings] = (),
     ) -> None:
+        if settings and len(settings) != len(seeds or [0]):
+            raise SettingError(f"run_settings are {len(settings)} for {len(seeds or [0])} seeds: give one for each")
+        self.distinct = not settings
         self.strategy, self.source_seeds = strategy, dict(source_seeds or {})
         self.seeds = None if seeds is None else [int(seed) for seed in seeds]
         self.datasets = {name: options.get(name) for name in DATASETS}
@@ -52,7 +60,7 @@ class Given:
     def run_seeds(self, args: TrainingArguments) -> RunSeeds:
         """The seeds of all runs."""
         order = {} if args.data_seed is None else {"sample_order": args.data_seed}
-        return RunSeeds(self.seeds or [args.seed], self.strategy.runs, order | self.source_seeds)
+        return RunSeeds(self.seeds or [args.seed], self.strategy.runs, order | self.source_seeds, self.distinct)
 
     def place(self, args: TrainingArguments) -> tuple[RunSeeds, SeedSets, Mapping[str, Any]]:
         """The seeds and datasets of all runs, and what Trainer has for its datasets."""

@@ -34,9 +34,9 @@ Around everything that predicts, evaluates or saves: Strategy.predicting; the vo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ from deni.engine.optimizer import MemberOptimizer, groups_by_rate, share_gradien
 from deni.errors import SettingError
 from deni.models.architectures import head_names
 from deni.population import Population
-from deni.schedule import Phase, Schedule
+from deni.schedule import Fork, Phase, Schedule
 from deni.strategies import Strategy
 from deni.strategies.base import Outputs, Score
 from deni.training.batches import SampleOrder
@@ -55,6 +55,9 @@ from deni.training.failures import Failures, finite_members
 from deni.training.fork_monitor import ForkMonitor
 from deni.training.fork_records import Diagnostics
 from deni.tuning.lora import mean_of_products
+
+if TYPE_CHECKING:
+    from deni.training.runs import RunSettings
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +70,7 @@ class Phases(TrainerCallback):
         runs: R, of all models.
         monitor: makes what compares the members of one training.
         outputs: what the model of a run predicts of its labeled texts, see `Strategy.start`.
+        settings: of each model that is trained; none where all are alike.
 
     Attributes:
         population: the members; whoever makes another sets it.
@@ -80,8 +84,16 @@ class Phases(TrainerCallback):
 
     population: Population
 
-    def __init__(self, strategy: Strategy, runs: int, monitor: Callable[[], ForkMonitor], outputs: Outputs) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        runs: int,
+        monitor: Callable[[], ForkMonitor],
+        outputs: Outputs,
+        settings: Sequence[RunSettings] = (),
+    ) -> None:
         self.strategy, self.runs = strategy, runs
+        self.settings = [each for each in settings for _ in range(runs // len(settings))]  # of each run
         self.new_monitor, self.outputs = monitor, outputs
         self.schedule: Schedule | None = None
         self.optimizer: MemberOptimizer | None = None
@@ -155,7 +167,8 @@ class Phases(TrainerCallback):
             )
         optimizer.param_groups[:] = groups
         names = {id(views[0]): name for name, views in self.population.views.items()}
-        self.optimizer = MemberOptimizer(optimizer, names)
+        rates = [each.rate for each in self.settings]
+        self.optimizer = MemberOptimizer(optimizer, names, rates if set(rates) - {1.0} else ())
         if any(phase.members > 1 and phase.fork.merge_optimizer == "mean" for phase in self.schedule or ()):
             self.optimizer.check_average()
         optimizer.register_step_pre_hook(self.set_rates)
@@ -188,11 +201,18 @@ class Phases(TrainerCallback):
             if self.population.members > 1:
                 self.merge(self.planned.at(step - 1), step)
             if phase.members > 1:
-                self.population.fork(phase.members, phase.fork)
+                self.population.fork(phase.members, self.forks(step))
                 self.follow(phase)
                 self.monitor.compare(self.population, self.failures.runs, "fork", step)
         self.around_step.close()  # a step without a gradient, such as one that fp16 skipped, leaves it open
         self.around_step.enter_context(self.strategy.training(self.population, step, self.planned.steps))
+
+    def forks(self, step: int) -> list[Fork]:
+        """The fork before this step, of each run."""
+        schedules = [
+            each.strategy.tiled(self.planned.steps) if each.strategy else self.planned for each in self.settings
+        ]
+        return [each.at(step).fork for each in schedules or [self.planned] * self.runs]
 
     def total(self, losses: Tensor, step: int) -> Tensor:
         """The sum over members of runs with finite loss; a run with a non-finite loss is frozen and reported.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deni.engine.active_tokens import activate, input_table
 from deni.engine.answers import answer
+from deni.engine.unequal import EQUAL, Layers, Unequal, rank_axis
 from deni.errors import SettingError
 from deni.models.architectures import has_adapter
 from deni.population import Population
@@ -30,6 +31,7 @@ class RunSeeds:
         seeds: of the models that are trained side by side, R or fewer.
         per_model: how many runs make one model: 1, or the runs of an ensemble.
         sources: seeds of single sources of randomness, which all runs share.
+        distinct: whether no two seeds may be equal, since nothing else tells the runs apart.
 
     Raises:
         SettingError: no seeds, or equal ones.
@@ -41,9 +43,10 @@ class RunSeeds:
     seeds: Sequence[int]
     per_model: int = 1
     sources: Mapping[str, int] = field(default_factory=dict)
+    distinct: bool = True
 
     def __post_init__(self) -> None:
-        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+        if (self.distinct and len(set(self.seeds)) != len(self.seeds)) or not self.seeds:
             raise SettingError(f"seeds must be distinct and at least one, not {self.seeds}")
 
     @property
@@ -65,6 +68,26 @@ class RunSeeds:
         return Sources(seeds.pop(""), device, seeds)
 
 
+@dataclass(frozen=True)
+class RunSettings:
+    """What one of several models that are trained side by side has of its own, besides its seed.
+
+    Args:
+        rate: what the learning rate of the training is multiplied with, above 0.
+        model_init: makes its model, which may have another dropout, and LoRA of another rank, scaling and dropout; None
+            for that of the trainer.
+        strategy: with other noise at its forks, else that of the trainer; None for that.
+    """
+
+    rate: float = 1.0
+    model_init: Callable[[], nn.Module] | None = None
+    strategy: Strategy | None = None
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise SettingError(f"the rate of a run is a multiple of the learning rate, above 0, not {self.rate}")
+
+
 class FreshModels:
     """Makes the models that runs start from.
 
@@ -72,15 +95,23 @@ class FreshModels:
         seeds: of all runs.
         strategy: what it changes in a fresh model.
         make: a new model, drawn from the global generators; called with the trial of a search for hyperparameters.
+        settings: of each seed; none where all are alike.
     """
 
-    def __init__(self, seeds: RunSeeds, strategy: Strategy, make: Callable[[Any], nn.Module]) -> None:
-        self.seeds, self.strategy, self.make = seeds, strategy, make
+    def __init__(
+        self,
+        seeds: RunSeeds,
+        strategy: Strategy,
+        make: Callable[[Any], nn.Module],
+        settings: Sequence[RunSettings] = (),
+    ) -> None:
+        self.seeds, self.strategy, self.make, self.settings = seeds, strategy, make, settings
 
     def of(self, run: int, trial: Any = None) -> nn.Module:
         """A new model of a run."""
+        own = self.settings[run // self.seeds.per_model].model_init if self.settings else None
         with global_generators(self.seeds.sources_of(run).seeds["initialisation"]):
-            return self.strategy.prepare_model(self.make(trial))
+            return self.strategy.prepare_model(self.make(trial) if own is None else own())
 
     def given(self, model: nn.Module | None) -> nn.Module | None:
         """The model that the user made, for the only run."""
@@ -103,13 +134,20 @@ class FreshModels:
             rank: of the process.
             active: token ids whose embeddings train; None for all.
         """
-        initial = [differences(model, self.of(run, trial)) for run in range(1, self.seeds.runs)]
+        initial, layers = [], [Layers.of(model)]
+        for run in range(1, self.seeds.runs):
+            other = self.of(run, trial)
+            initial.append(differences(model, other))
+            layers.append(Layers.of(other))
+        unequal = Unequal.among(layers) if self.settings else EQUAL
+        unequal.widen(model)
+        initial = [{name: unequal.padded(name, value) for name, value in each.items()} for each in initial]
         # The other rows come from one frozen table, which all runs must share and no noise may reach.
         noisy = self.strategy.scope == "auto" and has_adapter(model)
         if active is not None and not noisy and not any(n in other for n in input_table(model) for other in initial):
             activate(model, active)
         sources = [self.seeds.sources_of(run, device, rank) for run in range(self.seeds.runs)]
-        population = Population(model, sources, plan.engine, initial, plan.at_a_time)
+        population = Population(model, sources, plan.engine, initial, plan.at_a_time, unequal)
         population.module.compute = plan.compute
         return population
 
@@ -133,7 +171,7 @@ def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
     """
     ours, theirs = dict(model.named_parameters()), dict(other.named_parameters())
     kinds = [
-        {name: (tuple(each.shape), each.requires_grad) for name, each in parameters.items()}
+        {name: (_shape_but_rank(name, each), each.requires_grad) for name, each in parameters.items()}
         for parameters in (ours, theirs)
     ]
     if odd := [name for name in {**kinds[0], **kinds[1]} if kinds[0].get(name) != kinds[1].get(name)]:
@@ -160,6 +198,11 @@ def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
             "or have `model_init` make it equal for all"
         )
     return found
+
+
+def _shape_but_rank(name: str, parameter: Tensor) -> tuple[int, ...]:
+    axis = rank_axis(name)
+    return tuple(size for at, size in enumerate(parameter.shape) if at != axis)
 
 
 def _replaced(model: nn.Module) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.trainer import TRAINING_ARGS_NAME
 
+from deni.errors import SettingError
 from deni.models.hugging_face import config_of
 from deni.population import Population
 from deni.strategies import Strategy
@@ -98,9 +99,17 @@ class Artifacts:
 
         Args:
             announce: say what loading will need beyond the folder.
+
+        Raises:
+            SettingError: members of several kinds.
         """
         from deni.artifact import how_to_read
 
+        if not population.alike:
+            raise SettingError(
+                "models with LoRA of several ranks, or scaled differently, are not one artifact: save each of "
+                "trainer.members"
+            )
         if self.reading is None:
             self.reading = how_to_read(population, tokenizer, task)
             if self.reading.needs and announce:
@@ -182,7 +191,8 @@ def save_trained(trainer: PopulationTrainer, folder: str, kept: bool = False) ->
 def save_checkpoint(trainer: PopulationTrainer, folder: str) -> None:
     """Write the model, and what goes on with a training from here."""
     population, step = trainer.population, trainer.state.global_step
-    alone = population.runs > 1 and trainer.ballots.task.known() is None  # neither an artifact nor one model
+    # Neither an artifact nor one model.
+    alone = population.runs > 1 and (trainer.ballots.task.known() is None or not population.alike)
     predicts = not alone and save_trained(trainer, folder)
     os.makedirs(folder, exist_ok=True)
     torch.save(trainer.args, os.path.join(folder, TRAINING_ARGS_NAME))

@@ -58,7 +58,7 @@ from deni.training.losses import Losses, Parts
 from deni.training.overrides import overridden
 from deni.training.phases import Phases
 from deni.training.pushing import push_trained
-from deni.training.runs import FreshModels, RunSeeds, populate
+from deni.training.runs import FreshModels, RunSeeds, RunSettings, populate
 from deni.training.saving import Artifacts, before_fork, cut_at, origin_of, save_checkpoint, save_trained
 from deni.training.seed_metrics import follow_seeds
 from deni.training.soft_labels import COLUMNS
@@ -91,6 +91,7 @@ class PopulationTrainer(Trainer):
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
         class_weights: weight of each class in the loss, `(C,)`.
+        run_settings: for each seed what else its run has of its own, see `deni.training.runs.RunSettings`.
         source_seeds: seeds of single sources of randomness, to vary one and keep the others; all `seeds` share them.
         origin: JSON values that say what the run is made from; a checkpoint with others is not resumed.
         task: what a text has (`deni.tasks.TASKS`); default: what transformers takes the model for, which knows no
@@ -133,6 +134,7 @@ class PopulationTrainer(Trainer):
         at_a_time: int | None = None,
         active_vocabulary: bool = True,
         class_weights: Tensor | None = None,
+        run_settings: Sequence[RunSettings] = (),
         source_seeds: Mapping[str, int] | None = None,
         origin: Mapping[str, Any] | None = None,
         task: str | None = None,
@@ -149,15 +151,14 @@ class PopulationTrainer(Trainer):
         runs = len(seeds or [0]) * self.strategy.runs
         check_options(engine, runs, model, model_init)
         check_arguments(args, self.strategy, runs)
-        self.requested = Given(self.strategy, seeds, source_seeds, options)
+        self.requested = Given(self.strategy, seeds, source_seeds, options, run_settings)
         self.origin = {**(origin or {}), **({"task": task} if task else {})}
         take_seeds(self, self.requested.run_seeds(args))
         _, self.sets, placed = self.requested.place(args)
         options |= placed
         check_metrics(args, len(self.seeds), self.sets.eval is not None)
-        self.fresh = FreshModels(self.run_seeds, self.strategy, lambda trial: Trainer.call_model_init(self, trial))
-        self.model_init = any_init(model_init)
-        self.globals = OwnGlobals()
+        self.fresh = FreshModels(self.run_seeds, self.strategy, partial(Trainer.call_model_init, self), run_settings)
+        self.globals, self.model_init = OwnGlobals(), any_init(model_init)
         with self.globals.used():  # seeded by Trainer; collators that mask at random and NEFTune draw from them
             self.given = base = self.fresh.given(model) if model_init is None else self.fresh.of(0)
             self.strategy = self.strategy.for_tuning(base is not None and has_adapter(base))
@@ -171,7 +172,8 @@ class PopulationTrainer(Trainer):
             self.parts, self.losses = Parts(), Losses(self, PopulationTrainer, class_weights, self.task)
             self.model_init = any_init(model_init)
             self.active_ids = active_ids_of(self)
-            self.phases = Phases(self.strategy, self.runs, partial(monitor_of, self), LabeledOutputs(self))
+            outputs = LabeledOutputs(self)
+            self.phases = Phases(self.strategy, self.runs, partial(monitor_of, self), outputs, run_settings)
             self.model = self.model_wrapped = populate(self, plain_model(self))
             self._compose()
         self.reads: dict[str, Any] = {
@@ -257,7 +259,7 @@ class PopulationTrainer(Trainer):
                 follow_changes(self)
                 check_targets(self)
                 self._plan()
-                if (task := self.ballots.task.known()) is not None:
+                if (task := self.ballots.task.known()) is not None and self.population.alike:
                     self.artifacts.check(self.population, tokenizer_of(self), task.name)
                 if resumes:
                     args = (self.checkpoints.to_resume(resumes), *args[1:])

@@ -33,6 +33,7 @@ class Tuning:
     generates: ClassVar[bool] = True  # whether it is for language models that generate, too
     adapter: ClassVar[bool] = True  # whether it trains what it adds to the model, and not the model
     separate_pairs: ClassVar[bool] = True  # whether the two texts of a pair can be encoded one by one
+    by_run: ClassVar[tuple[str, ...]] = ()  # settings that each run of a training may have of its own
     pads_fully: ClassVar[bool] = False  # to `max_length`, where padding changes what is computed for a text
 
     def __init_subclass__(cls, name: str | None = None, paper_row: int | None = None, **options: Any) -> None:

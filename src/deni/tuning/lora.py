@@ -39,6 +39,7 @@ class Lora(Tuning, name="lora", paper_row=2):
 
     when: ClassVar[str] = "When memory is short; the result is an adapter, or merges into an ordinary model."
 
+    by_run: ClassVar = ("lora_r", "lora_alpha", "lora_dropout", "rslora")
     learning_rate: ClassVar[float] = 3e-4
     paper_learning_rate: ClassVar[float] = 1e-4
     paper_learning_rates: ClassVar[Mapping[str, float]] = {"roberta": 1e-5}

@@ -71,6 +71,21 @@ def test_a_cell_in_a_pack_equals_the_cell_alone_with_dropout_on(study, strategy)
     assert np.abs(together[0].log_probs - together[1].log_probs).max() > 1e-3
 
 
+def test_cells_of_several_rates_and_ranks_in_a_pack_equal_each_alone(study):
+    tunings = [{"name": "lora", "lora_r": rank, "lora_dropout": dropout} for rank, dropout in ((2, 0.1), (4, 0.0))]
+    recipe = {name: value for name, value in RECIPE.items() if name != "learning_rate"}
+    rates = {"factor": {"learning_rate": [0.003, 0.03]}, "recipe": recipe}
+    file = study(tunings=tunings, seeds=2, strategies=["delayed_ensemble"], **rates)
+    (pack,), library = read_study(file).packs, Library()
+    assert len(pack) == 8
+    together = run_pack(pack, library)
+    for job, result in zip(pack, together, strict=True):
+        (alone,) = run_pack([job], library)
+        assert np.allclose(result.log_probs, alone.log_probs, atol=1e-4)
+        assert np.allclose(result.merged, alone.merged, atol=1e-4)
+    assert len({round(float(result.log_probs.sum()), 3) for result in together}) == 8
+
+
 def test_each_text_has_the_prediction_of_its_own(study, tickets, tmp_path):
     frame = pd.read_csv(tickets)  # texts of six words; they are predicted in the order of their lengths
     frame["text"] = [" ".join(text.split()[: 2 + row % 5]) for row, text in enumerate(frame["text"])]

@@ -1,4 +1,4 @@
-"""Training a pack: cells that differ in their seeds alone, in one population."""
+"""Training a pack: cells that share all that one population must share."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import torch
 from deni.baselines import Baseline
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
+from deni.finetune.together import differ
 from deni.models.devices import find_device
 from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
@@ -45,7 +46,7 @@ def run_pack(
     """Train cells in one population and predict the texts that they are measured on with every member.
 
     Args:
-        jobs: of cells that differ in `seed` alone.
+        jobs: of cells that may train in one population, see `deni.recipe.shared_settings`.
         library: what is read already.
         trunks: a folder for what packs share before their first fork; None trains each from its first step.
         device: where to train, see `deni.models.devices.find_device`.
@@ -87,10 +88,13 @@ def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None, device
     trunk = trunk_of(jobs, trunks) if trunks else None
     start, before = (trunk.there, trunk.seconds) if trunk else (None, 0.0)
     keep = [KeepTrunk(trunk)] if trunk and not start else []
-    seeds = [job.cell.seed for job in jobs]
-    fitted = fine_tune(
-        train, jobs[0].recipe, seeds=seeds, start_from=start, progress=False, callbacks=keep, device=device
-    )
+    recipes = [job.recipe for job in jobs]
+    options: dict[str, Any] = {"start_from": start, "callbacks": keep, "device": device}
+    if differ(recipes):
+        fitted = fine_tune(train, recipes, progress=False, **options)
+    else:
+        seeds = [job.cell.seed for job in jobs]
+        fitted = fine_tune(train, recipes[0], seeds=seeds, progress=False, **options)
     return dataclasses.replace(fitted, seconds=fitted.seconds + before)
 
 

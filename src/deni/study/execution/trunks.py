@@ -13,7 +13,9 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from deni.finetune.together import origin_of_runs
 from deni.provenance import digest
+from deni.recipe import Recipe
 from deni.study.execution.job import Job
 
 SECONDS = "seconds.txt"
@@ -58,8 +60,14 @@ def trunk_of(jobs: Sequence[Job], folder: str | Path) -> Trunk | None:
         "strategy": [first.recipe.strategy.name, first.recipe.strategy.before_fork()],
         "whole": first.recipe.strategy.scope == "trainable",  # see `training.vocabulary`: then all embeddings train
         "seeds": [job.cell.seeds for job in jobs],
+        **_before_fork([job.recipe for job in jobs]),
     }
     return Trunk(Path(folder) / digest({**shared, "seed": None, "step": step})[:32], step)
+
+
+def _before_fork(recipes: Sequence[Recipe]) -> dict[str, Any]:
+    """What the recipes of a pack have of their own before the first fork."""
+    return {name: value for name, value in origin_of_runs(recipes).items() if name == "runs"}
 
 
 class KeepTrunk(TrainerCallback):
