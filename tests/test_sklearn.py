@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 import re
@@ -6,6 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import expit, softmax
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -20,8 +22,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 import deni
 from deni.errors import TrainingDivergedError
+from deni.randomness import Sources
 from deni.sklearn import DeniClassifier, as_texts
 from deni.strategies import DENI
+from deni.training.batches import SampleOrder
 from deni.tuning import Lora
 
 LINES = (
@@ -151,6 +155,35 @@ def test_a_weight_of_two_is_a_row_that_is_there_twice(steady):
     np.testing.assert_allclose(weighted.predict_proba(TEXTS), repeated.predict_proba(TEXTS), atol=1e-5)
     plain = alone.fit(TEXTS, LABELS)
     assert np.abs(plain.predict_proba(TEXTS) - repeated.predict_proba(TEXTS)).max() > 1e-3
+
+
+def test_weighted_batches_train_as_in_a_plain_loop(steady):
+    """Five batches an epoch, the last a short one: each has the weighted mean of its own rows as loss."""
+    estimator = DeniClassifier(steady, "default", "full", epochs=3, learning_rate=3e-3, batch_size=5, dropout=0.0)
+    weights = WEIGHTS + 0.25  # no batch without any
+    found = clone(estimator).fit(TEXTS, LABELS, sample_weight=weights)
+    start = clone(estimator).set_params(learning_rate=1e-30).fit(TEXTS, LABELS)  # no value changes
+    with start.classifier_.population.plain() as plain:
+        model = copy.deepcopy(plain).eval()  # without dropout either way
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(steady)
+    gold = torch.tensor([["delivery", "refund"].index(label) for label in LABELS])
+    order, steps = SampleOrder(24, [Sources(0)]), 3 * 5
+    for step in range(steps):
+        order.set_epoch(step // 5)
+        rows = list(order)[step % 5 * 5 :][:5]
+        inputs = tokenizer([TEXTS[row] for row in rows], padding=True, return_tensors="pt")
+        losses = torch.nn.functional.cross_entropy(model(**inputs).logits, gold[rows], reduction="none")
+        weight = torch.tensor(weights)[rows]
+        ((losses * weight).sum() / weight.sum()).backward()
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        expected = model(**tokenizer(TEXTS, padding=True, return_tensors="pt")).logits.softmax(-1).numpy()
+    np.testing.assert_allclose(found.predict_proba(TEXTS), expected, rtol=0, atol=1e-4)
+    unweighted = estimator.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    assert np.abs(unweighted - expected).max() > 1e-2
 
 
 def test_class_weights_are_those_of_torch_and_multiply_sample_weights(steady):
