@@ -189,3 +189,39 @@ def test_a_file_becomes_a_model_on_the_command_line(model, tmp_path):
         done = CliRunner().invoke(main, [*command[:-2], str(tmp_path / "other"), "--strategy", "default", *more])
         assert done.exit_code == 2
         assert expected in done.output
+
+
+def jsonl(path, rows=SUMS):
+    path.write_text("\n".join(json.dumps({"prompt": prompt, "completion": answer}) for prompt, answer in rows))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_evaluate_measures_what_training_measures(name, tmp_path):
+    model = save_generator(tmp_path / name, name)
+    strategy = DelayedEnsemble(members=3, variance=0.3, ensemble_from=0.5)
+    result = fine_tune(texts(), recipe(model, strategy), progress=False)
+    expected = result.evaluate(texts())
+    result.save(tmp_path / "model")
+    done = CliRunner().invoke(main, ["evaluate", str(tmp_path / "model"), jsonl(tmp_path / "qa.jsonl"), "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found.pop("texts") == len(SUMS)
+    assert found == pytest.approx(expected, rel=1e-5)
+    table = CliRunner().invoke(main, ["evaluate", str(tmp_path / "model"), jsonl(tmp_path / "qa.jsonl")])
+    assert f"{expected['perplexity']:.4f}" in table.stdout
+
+
+def test_evaluate_refuses_options_of_labels(trained, tmp_path):
+    trained.save(tmp_path / "model")
+    command = ["evaluate", str(tmp_path / "model"), jsonl(tmp_path / "qa.jsonl")]
+    done = CliRunner().invoke(main, [*command, "--uncalibrated", "--text-pair-column", "other"])
+    assert done.exit_code == 2
+    assert "generates texts and labels none: omit --text-pair-column and --uncalibrated" in done.output
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_all_weights_of_an_encoder_decoder_cannot_be_stacked(name, tmp_path):
+    model = save_generator(tmp_path / name, name)
+    with pytest.raises(SettingError, match=r"^this model cannot be stacked: .*; use engine='auto' or 'loop'$"):
+        fine_tune(texts(), recipe(model, tuning=Full(), engine="stacked"), progress=False)

@@ -8,12 +8,16 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from deni.data import Texts
 from deni.errors import InputError
 from deni.generation.generator import Answer, Generator, Prompt
+from deni.generation.likelihood import likelihoods
 from deni.models.architectures import has_encoder
 from deni.models.hugging_face import config_of
-from deni.models.prompts import Prompting
+from deni.models.prompts import Prompting, answer_rows, encoded
 from deni.population import Population
+from deni.tasks import TASKS
+from deni.tasks.answers import Score, scores_of
 
 MOST_NEW_TOKENS = 128  # of an answer, where the training does not say
 
@@ -50,7 +54,8 @@ class TextGenerator(Generator):
         self.max_length: int = info["max_length"]
         self.max_new_tokens: int = info.get("generation", {}).get("max_new_tokens", MOST_NEW_TOKENS)
         causal = not has_encoder(config_of(population.model))
-        encode: Any = Prompting(tokenizer, causal, self.max_length).prompt
+        self.prompting = Prompting(tokenizer, causal, self.max_length)
+        encode: Any = self.prompting.prompt
         super().__init__(population, tokenizer, encode)
 
     def __getattr__(self, name: str) -> Any:
@@ -67,6 +72,23 @@ class TextGenerator(Generator):
             options: see there.
         """
         return super().generate(prompts, max_new_tokens=max_new_tokens or self.max_new_tokens, **options)
+
+    def evaluate(self, texts: Texts, *, progress: bool = False, score: Score | None = None) -> dict[str, float]:
+        """Metrics of the answers that the vote generates, greedily, and of the tokens of the right ones.
+
+        Args:
+            texts: prompts with the right answers.
+            score: a function of the user's own, of generated and right answers, whose scores are added.
+
+        Raises:
+            InputError: an answer that does not fit into `max_length`.
+        """
+        assert texts.labels is not None
+        rows = answer_rows(texts, encoded(texts, self.prompting), self.prompting)
+        prompts: Any = list(texts.texts)
+        answers = [each.text for each in self.generate(prompts, progress=progress)]
+        votes = likelihoods(self.population, self.prompting.tokenizer, rows, self.info["vote"]["combine"])
+        return {**scores_of(answers, texts.labels, score), **TASKS[self.task].scores((), votes)}
 
     def __call__(self, prompts: Prompt | Sequence[Prompt], **options: Any) -> Any:
         """The answer to a prompt, or to each of several, as texts."""

@@ -30,6 +30,8 @@ def command(
 ) -> None:
     """Measure MODEL on the labeled texts of FILE.
 
+    A model that generates is measured on prompts with answers.
+
     MODEL is a folder or user/name of the hub. FILE may be - for standard input, the name of a dataset, or user/dataset
     of the hub.
     """

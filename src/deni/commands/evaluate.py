@@ -8,6 +8,8 @@ from typing import Any
 from deni.artifact import load
 from deni.artifact.calibration import measure, why_not_calibrated
 from deni.commands.reading import read_for_model
+from deni.data import read_data
+from deni.errors import InputError
 from deni.models.tokenizing import encode
 from deni.tasks import TASKS
 
@@ -30,6 +32,7 @@ def evaluate_file(
 
     Other tasks have their own metrics, `deni.tasks.Task.metrics`; of words F1 of each type of entity. Where the model
     has probabilities, `calibration` has their expected calibration error, Brier score and negative log likelihood.
+    A model that generates answers the prompts, see `deni.artifact.generator.TextGenerator.evaluate`.
 
     Args:
         file: as in `deni.commands.train.train_file`, and so are the columns, `split` and `config_name`.
@@ -38,10 +41,19 @@ def evaluate_file(
         calibrated: whether probabilities are calibrated, see `deni.artifact.load`.
 
     Raises:
-        InputError: a label that training never saw, or a file that cannot be read.
+        InputError: a label that training never saw, a file that cannot be read, or an option that the model has no use
+            for.
     """
     classifier = load(model, device, calibrated=calibrated, revision=revision)
     classifier.progress = progress
+    if TASKS[classifier.task].generates:
+        of_labels = {"--text-pair-column": text_pair_column, "--uncalibrated": not calibrated}
+        if given := [name for name, value in of_labels.items() if value]:
+            raise InputError(f"{model} generates texts and labels none: omit {' and '.join(given)}")
+        of_prompts: dict[str, Any] = {"text_column": text_column, "label_column": label_column}
+        texts = read_data(file, task=classifier.task, split=split, config_name=config_name, **of_prompts)
+        generator: Any = classifier
+        return {"texts": len(texts), **generator.evaluate(texts, progress=progress)}
     columns = {"text_column": text_column, "label_column": label_column, "split": split, "config_name": config_name}
     texts = read_for_model(classifier, file, text_pair_column, **columns)
     task = TASKS[classifier.task]
