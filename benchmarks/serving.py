@@ -123,6 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result |= measure(make_model(Path(folder)), args.seconds, args.warm_up)
     result["load_average"] = round(os.getloadavg()[0], 1)
+    result["nice"] = os.nice(0)  # below 0: before what else runs
     write(args.output, result)
 
 

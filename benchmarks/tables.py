@@ -84,7 +84,8 @@ def serving(result: dict[str, Any]) -> str:
             where(result),
             "",
             f"{result['clients']} clients, each with a text of {result['words']} words at a time, for "
-            f"{result['seconds']:g} s; the load average of the machine was {result['load_average']}.",
+            f"{result['seconds']:g} s; the load average of the machine was {result['load_average']}"
+            + (f", and server and clients ran before all else (nice {result['nice']})." if result["nice"] else "."),
             "",
             "| requests a second | p50, ms | p99, ms | texts a batch | refused |",
             "| ---: | ---: | ---: | ---: | ---: |",
