@@ -11,11 +11,13 @@ import torch
 from deni.adaptation.result import Cost
 from deni.adaptation.trainer import EVALUATIONS, AdaptationTrainer
 from deni.engine.module import in_mode
+from deni.models.products import fast_products
 from deni.randomness import global_generators
 
 TIMED = 3  # steps; the first one, which warms up, does not count
 
 
+@fast_products()
 def estimate_cost(trainer: AdaptationTrainer, evaluation: float) -> Cost:
     """Time a few steps without changing the model.
 

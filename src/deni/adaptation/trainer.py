@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from deni.adaptation.objective import Objective, Row
 from deni.engine.module import in_mode
 from deni.errors import ArtifactError, short
+from deni.models.products import fast_products
 from deni.progress import ProgressBar
 from deni.randomness import Sources, derive, global_generators
 from deni.training.checkpoint import readable_states
@@ -134,6 +135,11 @@ class AdaptationTrainer(Trainer):
         loss = self.objective.loss(model, inputs)
         return (loss, None) if return_outputs else loss
 
+    @fast_products()
+    def training_step(self, *args: Any, **options: Any) -> Tensor:
+        """As Trainer's."""
+        return super().training_step(*args, **options)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """The loss on held-out texts, as Trainer hands metrics on."""
         metrics = {"eval_loss": self.held_out_loss()}
@@ -141,6 +147,7 @@ class AdaptationTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    @fast_products()
     @torch.no_grad()
     def held_out_loss(self) -> float:
         """The mean loss on the texts that are held out, with the same hidden tokens and dropout masks each time."""

@@ -27,6 +27,7 @@ from deni.models.feature_cache import passes_its_input
 from deni.models.hugging_face import accepted_inputs, logits_of
 from deni.models.pair_rows import pair_batch
 from deni.models.pairs import encodes_separately
+from deni.models.products import fast_products
 from deni.models.reading import told
 from deni.population import Population
 from deni.progress import ProgressBar
@@ -225,6 +226,7 @@ class Classifier:
         return result
 
     @in_turn("population")
+    @fast_products()
     @torch.no_grad()
     def outputs(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """As `members`, whatever they are."""
@@ -289,6 +291,7 @@ class Classifier:
         return self.labeled
 
     @in_turn("population")
+    @fast_products()
     @torch.no_grad()
     def features(self, texts: Sequence[Text], batch_size: int = 32) -> np.ndarray:
         """What the first member feeds into its output layer: one vector a text, `(N, D)` in float32.

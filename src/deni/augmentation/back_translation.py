@@ -12,6 +12,7 @@ import numpy as np
 
 from deni.augmentation.base import Augmenter
 from deni.errors import InputError, InputWarning, SettingError, short
+from deni.models.products import fast_products
 from deni.models.reading import read_model, read_tokenizer
 from deni.randomness import global_generators
 
@@ -151,6 +152,7 @@ class _Translator:
         if source is not None:
             self._language_token(source)
 
+    @fast_products()
     def translate(self, texts: Sequence[str], each: int, how: Mapping[str, Any]) -> list[list[str]]:
         """Translations of each text, at most `each`, the best ones first; none is blank."""
         if not texts:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deni.models.products import are_rounded
+
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -50,8 +52,9 @@ def in_float32(model: nn.Module) -> Iterator[bool]:
 @contextmanager
 def unrounded() -> Iterator[None]:
     """Inside, products of float32 are not computed in TF32 or bfloat16, which a process may allow."""
-    backends: list[Any] = [getattr(each, "matmul", None) for each in (torch.backends.cuda, torch.backends.mkldnn)]
-    backends = [each for each in backends if hasattr(each, "fp32_precision")]
+    torchs: Any = torch.backends
+    backends = [torchs.cuda.matmul] if torch.cuda.is_available() else []
+    backends += [torchs.mkldnn.matmul] if are_rounded() else []
     before = [each.fp32_precision for each in backends]
     for each in backends:
         each.fp32_precision = "ieee"

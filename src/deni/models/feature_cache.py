@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from deni.models.pairs import PairForward
 from deni.models.pooling import Pooling
+from deni.models.products import are_fast
 from deni.provenance import canonical, environment
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _surroundings() -> dict[str, Any]:
         **environment(),
         "processor": _processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "matmul": torch.get_float32_matmul_precision(),
+        "matmul": "onednn" if are_fast() else torch.get_float32_matmul_precision(),
         "tf32": torch.backends.cudnn.allow_tf32,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "autocast": [

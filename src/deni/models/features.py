@@ -17,6 +17,7 @@ from deni.models.feature_cache import cached, enabled, key_of, state_of
 from deni.models.hugging_face import accepted_inputs
 from deni.models.loading import load_config, load_tokenizer, locate, quiet_loading
 from deni.models.pooling import Name, Pooling, choose, declared_pooling
+from deni.models.products import fast_products
 from deni.models.reading import read_model
 from deni.progress import ProgressBar
 from deni.provenance import digest
@@ -106,6 +107,7 @@ class FrozenEncoder:
             how = {"padding": True, "truncation": True, "max_length": self.max_length}
             yield rows, self._tokenizer(batch, return_tensors="pt", **how)
 
+    @fast_products()
     @torch.inference_mode()
     def _compute(self, texts: Sequence[str], device: torch.device, progress: bool) -> np.ndarray:
         encoder, found, order = self._encoder.to(device), [], []

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deni.engine.answers import ANSWERS
+from deni.models.products import fast_products
 from deni.tasks.losses import Soft
 from deni.training.alone import Alone, Step
 from deni.training.losses import Losses, first_output, rows_of_member
@@ -128,6 +129,7 @@ class Ballots:
         self.task.find(labels)
         return labels
 
+    @fast_products()
     def collect(
         self,
         model: nn.Module,
@@ -211,6 +213,7 @@ class Ballots:
         members = torch.stack(list(equally_long(firsts)), 1) if isinstance(firsts[0], Tensor) else firsts[0]
         return Predicted(members, labels, others, losses)
 
+    @fast_products()
     def called(self, inputs: Mapping[str, Any]) -> Predicted:
         """What members predict of rows that all of them share, each with labels called as a model is."""
         module = self.phases.population.module

@@ -19,6 +19,7 @@ from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
 from deni.errors import SettingError
 from deni.models.hugging_face import logits_of
+from deni.models.products import fast_products
 from deni.population import Population
 from deni.training.batches import LENGTHS, copied, tokens
 
@@ -50,6 +51,7 @@ class EnginePlan:
         return passes.by_length if self.by_length else in_one_pass
 
 
+@fast_products()
 def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
     """Choose the engine of a training, and check the memory, before the first step; None for one member.
 

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 from deni.engine.module import in_mode
 from deni.errors import SettingError
 from deni.models.feature_cache import cached, enabled, exact, key_of, passes, state_of
+from deni.models.products import fast_products
 from deni.population import Population
 from deni.progress import track
 from deni.training.dataloading import Loading
@@ -43,7 +44,7 @@ def labeled_outputs(
     with population.alone(member) as model, in_mode(population.module, training=False):
         for inputs in batches:
             labels = _given(labels_of(inputs))
-            with autocast():
+            with autocast(), fast_products():
                 outputs = model(**inputs)
             yield outputs["logits"] if isinstance(outputs, dict) else outputs[0], labels
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deni.errors import SettingError
+from deni.models.products import fast_products
 from deni.tasks.losses import Soft
 from deni.training.ballots import Ballots
 from deni.training.batches import LENGTHS
@@ -109,6 +110,7 @@ class Steps:
         tasks = [partial(self.ballots.task.find, own) for own in labels]
         return torch.stack([self.losses.counts(*each) for each in zip(groups, labels, tasks, soft, strict=True)])
 
+    @fast_products()
     def train(self, step: Callable[..., Tensor], model: nn.Module, inputs: Any, items: Any) -> Tensor:
         """Forward and backward of all members, chunk by chunk; returns what is added to the mean of their losses.
 
