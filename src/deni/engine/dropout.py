@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from deni.engine.fold import FoldError
+from deni.models.products import attention_weights, in_groups
 
 _MOST = 32767  # of the int16 that is drawn: always kept
 _LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than `bernoulli_` on a CPU
@@ -259,29 +260,10 @@ class MemberDropout(TorchFunctionMode):
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
             )
         if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+            key, value = in_groups(query, key, value)
         # The fused kernels take no mask of dropout, so the weights are made as in PyTorch's own math kernel.
-        weights = _attention_weights(query, key, attn_mask, is_causal, scale)  # (M*B, heads, T, T)
+        weights = attention_weights(query, key, attn_mask, is_causal, scale)  # (M*B, heads, T, T)
         return (weights * self._factor(weights.shape, dropout_p, weights.dtype)).to(value.dtype) @ value
-
-
-def _attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
-    query = query * (query.shape[-1] ** -0.5 if scale is None else scale)  # smaller than the scores
-    scores = query @ key.transpose(-2, -1)
-    if is_causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is None:
-        return scores.softmax(-1)
-    if mask.dtype != torch.bool:
-        return scores.add_(mask.to(scores.dtype)).softmax(-1)  # of one type: a sum of two takes a slow path
-    # Finite, so that a row without any allowed place (padding on the left) has weights 0, not NaN.
-    least = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
-    weights = scores.add_(least.masked_fill_(~mask, torch.finfo(scores.dtype).min)).softmax(-1)
-    allowed = mask.any(-1, keepdim=True)
-    if allowed.device.type == "cpu" and allowed.all():  # not to wait for a GPU's answer
-        return weights
-    return weights * allowed.to(weights.dtype)
 
 
 def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:

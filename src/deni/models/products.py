@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 # torch has one switch for it, which also allows oneDNN to round to bfloat16. It does so where the processor has units
 # for that (AMX), and nowhere else.
-_ON = "medium"
+_ON, _SET = "medium", ("bf16", "tf32")  # what the old function of torch is told, and what the new names have then
+_WHOLE = ("none", "ieee")  # settings by the new names that do not round
 _EXACT = 1e-6  # rounding to float32 is below 1e-7 of the sum of the absolute products, to TF32 above 1e-5
 _SHORT = 128  # tokens up to which attention by plain products is faster than its fused kernel on oneDNN
 
@@ -24,7 +25,8 @@ def fast_products() -> Iterator[None]:
     """Inside, float32 products on a CPU are oneDNN's where that is faster and as exact; elsewhere nothing changes.
 
     For what one thread computes in a stretch: the switch is the process's, and other code may read it. Contexts may
-    overlap in several threads, and the last one that ends gives the setting back. A setting of the user is left alone.
+    overlap in several threads, and the last one that ends gives the setting back. Where the user
+    allows products to be rounded, or oneDNN is switched off (`torch.backends.mkldnn.enabled`), nothing changes either.
     """
     if not _SWITCH.hold():
         yield
@@ -47,7 +49,7 @@ def are_fast() -> bool:
 def are_rounded() -> bool:
     """Whether the user allows float32 products on a CPU to be rounded to less."""
     with _SWITCH.lock:
-        return not _SWITCH.users and _settings()[0] not in ("none", "ieee")
+        return not _SWITCH.users and _settings()[0] not in _WHOLE
 
 
 class _Switch:
@@ -62,17 +64,20 @@ class _Switch:
         self.lock = Lock()
         self.users = 0
         self.works: bool | None = None
+        self._before = ("none", "none")
 
     def hold(self) -> bool:
         """Switch it on for one more user; False where it stays off."""
         with self.lock:
             if not self.users:
-                if self.works is False or not torch.backends.mkldnn.enabled or _settings() != ("none", "none"):
+                self._before = before = _settings()
+                off = self.works is False or not torch.backends.mkldnn.enabled
+                if off or not all(each in _WHOLE for each in before):
                     return False
                 torch.set_float32_matmul_precision(_ON)
                 self.works = (_is_faster() and _is_exact()) if self.works is None else self.works
                 if not self.works:
-                    _restore()
+                    _restore(before)
                     return False
             self.users += 1
             return True
@@ -81,8 +86,8 @@ class _Switch:
         """The last user switches it off, unless somebody has changed the setting meanwhile."""
         with self.lock:
             self.users -= 1
-            if not self.users and _settings() == ("bf16", "tf32"):
-                _restore()
+            if not self.users and _settings() == _SET:
+                _restore(self._before)
 
 
 _SWITCH = _Switch()
@@ -94,11 +99,11 @@ def _settings() -> tuple[str, str]:
     return backends.mkldnn.matmul.fp32_precision, backends.cuda.matmul.fp32_precision
 
 
-def _restore() -> None:
-    """As torch starts: the old function first, which sets what others read by the old names, then the new names."""
+def _restore(settings: tuple[str, str]) -> None:
+    """First by the old function, which sets what is read by the old names, then by the new ones."""
     backends: Any = torch.backends
     torch.set_float32_matmul_precision("highest")
-    backends.mkldnn.matmul.fp32_precision = backends.cuda.matmul.fp32_precision = "none"
+    backends.mkldnn.matmul.fp32_precision, backends.cuda.matmul.fp32_precision = settings
 
 
 def _is_faster() -> bool:
@@ -157,9 +162,35 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    attention: Any = F.scaled_dot_product_attention
     whole = query.dtype == torch.float32 and query.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if short := whole and not query.is_nested and key.shape[-2] <= _SHORT:
-        attention = torch.ops.aten._scaled_dot_product_attention_math
-    out = attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-    return out[0] if short else out
+    if not whole or query.is_nested or key.shape[-2] > _SHORT or dropout_p:
+        options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
+    if enable_gqa:
+        key, value = in_groups(query, key, value)
+    return attention_weights(query, key, attn_mask, is_causal, scale) @ value
+
+
+def in_groups(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values, `(..., heads, T, D)`, for each head of the queries, where several of these share them."""
+    groups = query.shape[-3] // key.shape[-3]
+    return key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool, scale: float | None) -> Tensor:
+    """What scaled-dot-product attention multiplies values with, `(..., heads, T, T)`; arguments are as of torch's."""
+    query = query * (query.shape[-1] ** -0.5 if scale is None else scale)  # smaller than the scores
+    scores = query @ key.transpose(-2, -1)
+    if is_causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is None:
+        return scores.softmax(-1)
+    if mask.dtype != torch.bool:
+        return scores.add_(mask.to(scores.dtype)).softmax(-1)  # of one type: a sum of two takes a slow path
+    # Finite, so that a row without any allowed place (padding on the left) has weights 0, not NaN.
+    least = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
+    weights = scores.add_(least.masked_fill_(~mask, torch.finfo(scores.dtype).min)).softmax(-1)
+    allowed = mask.any(-1, keepdim=True)
+    if allowed.device.type == "cpu" and allowed.all():  # not to wait for a GPU's answer
+        return weights
+    return weights * allowed.to(weights.dtype)
