@@ -21,8 +21,8 @@ def test_an_artifact_of_format_1_predicts_what_it_did(file):
     classifier = deni.load(file.parent, "cpu")
     assert classifier.task == expected["task"]
     assert classifier.labels == expected["labels"]
-    np.testing.assert_allclose(classifier.members(texts), expected["members"], atol=TOLERANCE)
-    np.testing.assert_allclose(classifier.votes(texts), expected["votes"], atol=TOLERANCE)
+    np.testing.assert_allclose(classifier.members(texts), expected["members"], rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(classifier.votes(texts), expected["votes"], rtol=TOLERANCE, atol=TOLERANCE)
     assert_close(classifier.predict(texts), expected["predict"])
     assert_close(classifier(texts), expected["call"])
 
