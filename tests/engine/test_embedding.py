@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding, TrainingArgumen
 from transformers.trainer_utils import RemoveColumnsCollator
 
 from deni.engine.active_tokens import ActiveEmbedding, activate, moves_own_rows_only, token_ids
+from deni.engine.layers import _looked_up
 from deni.noise import Noise
 from deni.population import Population
 from deni.randomness import Sources, generator
@@ -96,6 +97,28 @@ def test_the_row_of_the_padding_never_moves():
     train(model.embedding, OPTIMIZERS["adam"], ids)
     assert torch.equal(model.embedding.full(model.embedding.weight.detach()), plain.weight)
     assert torch.equal(model.embedding.table[5], plain.weight[5])
+
+
+def test_gradients_of_stacked_tables_are_those_of_autograd_to_the_bit():
+    """Over steps with other ids, in several passes, and after somebody has written into the rows of other ids."""
+    draw = generator(1)
+    plain = nn.Parameter(torch.randn(3, 50, 8, generator=draw))
+    ours = nn.Parameter(plain.detach().clone())
+    buffers = set()
+    for step, passes in enumerate((1, 1, 2, 1)):
+        ours.spare, ours.grad, plain.grad = ours.grad, None, None
+        for _ in range(passes):
+            ids = torch.randint(0, 50, (3, 4, 9), generator=draw)
+            factor = torch.randn(3, 4, 9, 8, generator=draw)
+            theirs = torch.stack([F.embedding(each, weight) for each, weight in zip(ids, plain, strict=True)])
+            looked_up = _looked_up(ids, ours)
+            assert torch.equal(looked_up, theirs)
+            (looked_up * factor).sum().backward()
+            (theirs * factor).sum().backward()
+        assert torch.equal(ours.grad, plain.grad), step
+        buffers.add(ours.grad.data_ptr())
+        ours.grad.add_(1)  # as a callback may
+    assert len(buffers) == 1  # the memory of the first step is all that is used
 
 
 @pytest.mark.parametrize("ids", [torch.tensor([], dtype=torch.long), torch.tensor([0])], ids=["none", "padding"])

@@ -95,6 +95,44 @@ def _gradient(weight: Tensor, left: Tensor, right: Tensor) -> Tensor | None:
     return None
 
 
+class _Lookup(torch.autograd.Function):
+    """Rows of stacked tables `(M, V, D)` by ids that count through all of them, with the gradient in `table.spare`.
+
+    Autograd makes a new gradient in each step, nearly all of it zeros: for whole tables on a CPU, the page faults of
+    that cost more than half of what the optimizer does. See `_gradient`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor) -> Tensor:
+        ctx.save_for_backward(ids, table)
+        return F.embedding(ids, table.flatten(0, 1))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None]:
+        ids, table = ctx.saved_tensors
+        rows, places = ids.unique(return_inverse=True)
+        # The sums of the same kernel in the same order as those of the whole tables.
+        of_rows = torch.ops.aten.embedding_dense_backward(grad, places, len(rows), -1, False)
+        if table.is_leaf and table.grad is not None:
+            table.grad.flatten(0, 1).index_add_(0, rows, of_rows)
+            return None, None
+        spare = getattr(table, "spare", None) if table.is_leaf else None
+        whole = torch.zeros_like(table) if spare is None else spare.zero_()  # all of it: others may have written there
+        whole.flatten(0, 1)[rows] = of_rows
+        if spare is None:
+            return None, whole
+        table.spare, table.grad = None, whole
+        return None, None
+
+
+def _looked_up(ids: Tensor, table: Tensor) -> Tensor:
+    """`(M, ..., D)`: rows of `(M, V, D)` by ids `(M, ...)` of each table."""
+    members, rows = table.shape[:2]
+    ids = ids + torch.arange(members, device=ids.device).mul_(rows).view(-1, *[1] * (ids.dim() - 1))
+    # On a GPU the number of distinct ids would be waited for.
+    return _Lookup.apply(ids, table) if ids.device.type == "cpu" else F.embedding(ids, table.flatten(0, 1))
+
+
 def _shift(product: Tensor, bias: Tensor) -> Tensor:
     """`product + bias`, in place: autograd does not need the product, and a second tensor costs as much as the sum.
 
@@ -163,10 +201,7 @@ class StackedEmbedding(Twin):
 
     def forward(self, ids: Tensor) -> Tensor:
         h = self._ids(ids)  # (M, B, ...) or (M, 1, ...)
-        table = self.weight  # (M, V, D)
-        members, rows = table.shape[:2]
-        offset = torch.arange(members, device=ids.device).mul_(rows).view(-1, *[1] * (h.dim() - 1))
-        out = F.embedding(h + offset, table.flatten(0, 1))  # (M, B, ..., D)
+        out = _looked_up(h, self.weight)  # (M, B, ..., D)
         padding = self.__dict__["original"].padding_idx
         if padding is not None:  # its row gets no gradient
             out = torch.where((h == padding).unsqueeze(-1), out.detach(), out)
@@ -195,11 +230,8 @@ class StackedActiveEmbedding(StackedEmbedding):
     def forward(self, ids: Tensor) -> Tensor:
         original = self.__dict__["original"]
         h = self._ids(ids)
-        rows = self.weight  # (M, A, D)
-        members, active = rows.shape[:2]
         places = original.places[h]
-        offset = torch.arange(members, device=ids.device).mul_(active).view(-1, *[1] * (h.dim() - 1))
-        trained = F.embedding(places.clamp(min=0) + offset, rows.flatten(0, 1))
+        trained = _looked_up(places.clamp(min=0), self.weight)
         frozen = F.embedding(h, original.table)
         return self._fold(torch.where((places >= 0).unsqueeze(-1), trained, frozen))
 
