@@ -12,7 +12,6 @@ import numpy as np
 
 from deni.augmentation.base import Augmenter
 from deni.errors import InputError, InputWarning, SettingError, short
-from deni.models.products import fast_products
 from deni.models.reading import read_model, read_tokenizer
 from deni.randomness import global_generators
 
@@ -152,7 +151,6 @@ class _Translator:
         if source is not None:
             self._language_token(source)
 
-    @fast_products()
     def translate(self, texts: Sequence[str], each: int, how: Mapping[str, Any]) -> list[list[str]]:
         """Translations of each text, at most `each`, the best ones first; none is blank."""
         if not texts:
@@ -163,13 +161,16 @@ class _Translator:
             list(texts), return_tensors="pt", padding=True, truncation=True, max_length=how["max_length"]
         ).to(self.model.device)
         languages = {} if self.first is None else {"forced_bos_token_id": self.first}
-        ids = self.model.generate(
-            input_ids=tokens["input_ids"],
-            attention_mask=tokens["attention_mask"],
-            num_return_sequences=each,
-            **how,
-            **languages,
-        )
+        from deni.models.products import fast_products
+
+        with fast_products():
+            ids = self.model.generate(
+                input_ids=tokens["input_ids"],
+                attention_mask=tokens["attention_mask"],
+                num_return_sequences=each,
+                **how,
+                **languages,
+            )
         lines = [line.strip() for line in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
         return [[line for line in lines[at : at + each] if line] for at in range(0, len(lines), each)]
 
