@@ -71,3 +71,19 @@ def test_train_takes_the_best_and_says_so(model_folder, other, tickets, tmp_path
     wrong = run("train", tickets, "--model", "auto:./nothing,minilm", "--output", tmp_path / "other")
     assert wrong.exit_code == 2
     assert "no such folder" in wrong.stderr
+
+
+def test_an_encoder_whose_vectors_are_not_finite_is_named(model_folder, other, tickets, tmp_path):
+    """Found by benchmarks/fuzz.py."""
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(other, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["embeddings.LayerNorm.weight"][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    done = run("models", tickets, "--models", f"{model_folder},{folder}", "--no-progress")
+    assert done.exit_code == 2
+    assert f"Error: the vectors of {folder} are not all finite: its weights or its configuration are" in done.stderr

@@ -135,6 +135,22 @@ def test_full_tuning_learns_the_answers_by_heart(model):
     assert result.test(texts(few[1:2])).metrics["perplexity"] == pytest.approx(alone.exp().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "qwen2", "t5"])
+def test_an_embedding_that_is_the_output_layer_too_is_so_again_when_it_is_loaded(name, tmp_path):
+    """Found by benchmarks/fuzz.py: in full tuning the members have such a table under one name."""
+    source = save_generator(tmp_path / name, name)
+    result = fine_tune(texts(SUMS[:4]), recipe(source, tuning=Full(), epochs=1), progress=False)
+    model = result.trainer.population.model
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    result.save(tmp_path / "model")
+    loaded = deni.load(tmp_path / "model")
+    prompts = [prompt for prompt, _ in SUMS[:4]]
+    assert loaded(prompts) == result.test(texts(SUMS[:4])).answers
+    assert loaded.population.values.keys() == result.trainer.population.values.keys()
+    (single,) = export(tmp_path / "model", tmp_path / "single")
+    assert any(each.suffix == ".safetensors" for each in single.iterdir())
+
+
 def test_rates_and_epochs_are_those_of_the_field_unless_they_are_given():
     assert [recipe("m", tuning=each).rate for each in (Lora(), Full())] == [2e-4, 2e-5]
     assert Recipe(model="m", task="generation", strategy=Default()).epochs == 3

@@ -217,8 +217,9 @@ def _built(
     if slots.keys() - members.keys():
         raise ArtifactError(f"{file}: {min(slots.keys() - members.keys())} is missing: {AGAIN}")
     for name, places in slots.items():
+        parameter = nn.Parameter(first[0][name])  # one for all places: tied ones stay tied
         for module, key in places:
-            module._parameters[key] = nn.Parameter(first[0][name])
+            module._parameters[key] = parameter
     model.eval()
     with told(folder):
         population = _population(model, {name: members[name] for name in slots}, first, runs, size // runs)

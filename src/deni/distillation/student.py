@@ -26,7 +26,7 @@ from deni.population import mean_of_members
 from deni.recipe import Recipe
 from deni.strategies.augmentation import Augmentation
 from deni.strategies.auto import Auto
-from deni.tasks import TASKS
+from deni.tasks import TASKS, Task
 from deni.tuning.lora import mean_of_products
 
 MOST_HELD_OUT = 0.1  # of the pool
@@ -95,56 +95,34 @@ def make_student(
         recipe = dataclasses.replace(recipe, strategy=as_one_model(recipe.strategy, options.start))
     pooled = dataclasses.replace(texts, labels=None)
     _check(teacher, recipe, options, [each for each in (pooled, labeled, test, dev) if each is not None])
-    found = teacher.out_of_fold
-    lost = {}
-    if labeled is not None:
-        for name, held_out in ((TEST, test), (DEV, dev)):
-            if held_out is not None and (copied := copies(held_out, labeled)).any():
-                lost[name] = int(copied.sum())
-                labeled = labeled.select(np.flatnonzero(~copied))
-        if not len(labeled):
-            raise InputError(f"{labeled.source}: all labeled texts are measured on, too: give others")
-    digests = () if found is None else found.digests
+    labeled, lost = _without_measured(labeled, test, dev)
+    digests = () if teacher.out_of_fold is None else teacher.out_of_fold.digests
     pool = make_pool(texts, labeled, test=test, dev=dev, digests=digests, augmented=augmented, empty=empty)
 
-    rows, seed = len(labeled) if labeled is not None else 0, recipe.seed
+    rows = 0 if labeled is None else len(labeled)
     held = min(options.held_out, int(MOST_HELD_OUT * len(pool)))
     most = min(len(pool) - held, options.pool_size or len(pool))
     length = fit_length(_labeled_texts(teacher, rows), most, recipe.epochs, recipe.batch_size, rows)
-    held_rows = draw(len(pool), held, seed)
+    held_rows = draw(len(pool), held, recipe.seed)
     others = np.setdiff1d(np.arange(len(pool)), held_rows)
-    used = pool.texts.select(others[draw(len(others), length.pool, seed)])
+    used = pool.texts.select(others[draw(len(others), length.pool, recipe.seed)])
     held_out = pool.texts.select(held_rows)
 
-    temperature = options.vote_temperature or teacher.temperature or 1.0
-    words = [len(words_of(text)) for text in used.texts] if task.of_words else None
-    members = teacher.members(used.texts)  # (N, M, C)
-    votes = teacher.combined(members, calibrated=False)
-    soft = targets.by_text(targets.soften(votes, task, temperature), words)
-    weights = np.ones(len(used))
-    if options.weights == "agreement":
-        each = targets.agreement(members, votes, task)
-        weights = np.array([part.mean() for part in targets.by_text(each, words)])
-    gold_labels = [targets.likely_label(each, task, teacher.labels) for each in soft]
-
-    known: list[np.ndarray | None] = []
+    temperature = float(options.vote_temperature or teacher.temperature or 1.0)
+    taught, out_of_fold = _taught(teacher, used, options, temperature), 0
     if labeled is not None:
-        known = [None] * rows if found is None else targets.out_of_fold(found, labeled, task, temperature)
-        gold = [targets.as_targets(each, task, len(teacher.labels)) for each in encode(labeled, teacher.labels)]
-        mixed = [targets.mix(one, other, options.labels_share) for one, other in zip(gold, known, strict=True)]
-        soft = [*mixed, *soft]
-        weights = np.concatenate([np.ones(rows), weights])
-        gold_labels = [*(labeled.labels or ()), *gold_labels]
-    both = dataclasses.replace(
+        known, out_of_fold = _labeled(teacher, labeled, options, temperature)
+        taught = known + taught
+    learned = dataclasses.replace(
         used,
         texts=[*(labeled.texts if labeled is not None else ()), *used.texts],
-        labels=gold_labels,
+        labels=taught.labels,
         frame=None,
         order=labeled.order if labeled is not None else (),
-        soft=soft if task.of_words else np.stack(soft),
-        weights=weights,
+        soft=taught.soft if task.of_words else np.stack(taught.soft),
+        weights=taught.weights,
     )
-    settings = {**dataclasses.asdict(options), "vote_temperature": float(temperature)}
+    settings = {**dataclasses.asdict(options), "vote_temperature": temperature}
     if not task.chooses:
         del settings["vote_temperature"]
     info = {
@@ -156,17 +134,13 @@ def make_student(
             "held_out": held,
             "augmented": sum(map(len, (augmented or {}).values())),
         },
-        "labeled": {
-            "texts": rows,
-            "out_of_fold": sum(each is not None for each in known),
-            **({"left_out": lost} if lost else {}),
-        },
+        "labeled": {"texts": rows, "out_of_fold": out_of_fold, **({"left_out": lost} if lost else {})},
         "steps": length.steps,
         "epochs": length.epochs,
         "teacher": about(teacher),
     }
     return Student(
-        both,
+        learned,
         with_epochs(recipe, length.epochs),
         teacher.labels,
         pool,
@@ -176,6 +150,65 @@ def make_student(
         merged_values(teacher) if options.start == "merged" else None,
         info,
     )
+
+
+@dataclass(frozen=True)
+class _Taught:
+    """What N texts teach.
+
+    Args:
+        soft: a target for each, `(C,)`; of words `(W, C)`.
+        labels: the most probable, or the given one.
+        weights: `(N,)`.
+    """
+
+    soft: list[np.ndarray]
+    labels: list[Any]
+    weights: np.ndarray
+
+    def __add__(self, other: _Taught) -> _Taught:
+        weights = np.concatenate([self.weights, other.weights])
+        return _Taught([*self.soft, *other.soft], [*self.labels, *other.labels], weights)
+
+
+def _taught(teacher: Classifier, texts: Texts, options: Distillation, temperature: float) -> _Taught:
+    """What a teacher votes for texts of the pool, weighted by how far its members agree."""
+    task = TASKS[teacher.task]
+    words = [len(words_of(text)) for text in texts.texts] if task.of_words else None
+    members = teacher.members(texts.texts)  # (N, M, C)
+    votes = teacher.combined(members, calibrated=False)
+    soft = targets.by_text(targets.soften(votes, task, temperature), words)
+    weights = np.ones(len(texts))
+    if options.weights == "agreement":
+        each = targets.agreement(members, votes, task)
+        weights = np.array([part.mean() for part in targets.by_text(each, words)])
+    return _Taught(soft, [targets.likely_label(each, task, teacher.labels) for each in soft], weights)
+
+
+def _labeled(teacher: Classifier, texts: Texts, options: Distillation, temperature: float) -> tuple[_Taught, int]:
+    """Given labels, mixed with out-of-fold predictions; and for how many texts there are such."""
+    task, found = TASKS[teacher.task], teacher.out_of_fold
+    known: list[np.ndarray | None] = [None] * len(texts)
+    if found is not None:
+        known = targets.out_of_fold(found, texts, task, temperature)
+    gold = [targets.as_targets(each, task, len(teacher.labels)) for each in encode(texts, teacher.labels)]
+    mixed = [targets.mix(one, other, options.labels_share) for one, other in zip(gold, known, strict=True)]
+    taught = _Taught(mixed, list(texts.labels or ()), np.ones(len(texts)))
+    return taught, sum(each is not None for each in known)
+
+
+def _without_measured(
+    labeled: Texts | None, test: Texts | None, dev: Texts | None
+) -> tuple[Texts | None, dict[str, int]]:
+    """Labeled texts without those that are measured on, and how many these are in each split."""
+    lost: dict[str, int] = {}
+    for name, measured in ((TEST, test), (DEV, dev)):
+        if labeled is not None and measured is not None and (copied := copies(measured, labeled)).any():
+            lost[name] = int(copied.sum())
+            labeled = labeled.select(np.flatnonzero(~copied))
+    if labeled is not None and not len(labeled):
+        raise InputError(f"{labeled.source}: all labeled texts are measured on, too: give others")
+    return labeled, lost
 
 
 def about(teacher: Classifier) -> dict[str, Any]:
@@ -235,6 +268,12 @@ def _labeled_texts(teacher: Classifier, given: int) -> int:
     return count
 
 
+def check_temperature(options: Distillation, task: Task) -> None:
+    """Raise SettingError for a temperature of what are no probabilities."""
+    if options.vote_temperature is not None and not task.chooses:
+        raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
+
+
 def _check(teacher: Classifier, recipe: Recipe, options: Distillation, given: Sequence[Texts]) -> None:
     """Raise for what cannot be, before the teacher predicts."""
     task = TASKS[teacher.task]
@@ -254,8 +293,7 @@ def _check(teacher: Classifier, recipe: Recipe, options: Distillation, given: Se
             f"the strategy {recipe.strategy.name} adds texts that the teacher has not seen: give augmented texts to "
             "the pool, with --augmented FILE"
         )
-    if options.vote_temperature is not None and not task.chooses:
-        raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
+    check_temperature(options, task)
     if options.start == "merged":
         own, taught = recipe.settings(), teacher.info
         for name, one, other in (

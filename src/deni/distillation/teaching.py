@@ -20,7 +20,7 @@ from deni.data.pool import make_pool
 from deni.distillation.options import Distillation
 from deni.distillation.recipes import as_one_model, as_teacher
 from deni.distillation.stages import FOLDS, STUDENT, TEACHER, Stages
-from deni.distillation.student import make_student
+from deni.distillation.student import check_temperature, make_student
 from deni.distillation.training import train_student
 from deni.errors import SettingError
 from deni.finetune import FineTuneResult, check_cross_validation, fine_tune
@@ -92,8 +92,7 @@ def teach(
     single = as_one_model(recipe.strategy, options.start)
     own = dataclasses.replace(recipe, strategy=single, class_weights=False)
     given: dict[str, Any] = {"labeled": train, "test": test, "dev": dev, "augmented": augmented, "empty": empty}
-    if options.vote_temperature is not None and not TASKS[train.task].chooses:
-        raise SettingError("vote_temperature is for probabilities, and the teacher predicts numbers: omit it")
+    check_temperature(options, TASKS[train.task])
     if augmented and any(isinstance(part, Augmentation) for part in recipe.strategy.parts):
         raise SettingError(
             f"the strategy {recipe.strategy.name} trains the teacher on augmented texts, which it then knows: omit "

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deni.errors import InputError
 from deni.models.devices import find_device
 from deni.models.feature_cache import cached, enabled, key_of, state_of
 from deni.models.hugging_face import accepted_inputs
@@ -47,7 +48,11 @@ class FrozenEncoder:
     device: Any = field(default=None, compare=False)
 
     def __call__(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
-        """The vectors of texts, `(N, D)`, float64; those of equal texts are kept."""
+        """The vectors of texts, `(N, D)`, float64; those of equal texts are kept.
+
+        Raises:
+            InputError: a vector that is not finite.
+        """
         device = find_device(self.device)
         # Without the encoder in memory; the key itself is made of its weights.
         known = digest(
@@ -121,4 +126,10 @@ class FrozenEncoder:
                 order.append(rows)
                 if bar is not None:
                     bar.advance(len(rows))
-        return np.concatenate(found)[np.concatenate(order).argsort()]
+        vectors = np.concatenate(found)[np.concatenate(order).argsort()]
+        if not np.isfinite(vectors).all():
+            raise InputError(
+                f"the vectors of {self.model} are not all finite: its weights or its configuration are damaged, copy "
+                "or download it again"
+            )
+        return vectors
