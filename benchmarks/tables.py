@@ -427,6 +427,17 @@ def study(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def lora_adapters(result: dict[str, Any]) -> str:
+    ways = ("stacked", "one after another", "PEFT")
+    head = ["tokens", "adapters", *(f"{way}, s" for way in ways), *(f"{way}, MiB" for way in ways), "stacked / PEFT"]
+    lines = [where(result), "", f"| {' | '.join(head)} |", "|" + " ---: |" * len(head)]
+    for row in result["rows"]:
+        seconds, memory = ([row[way][what] for way in ways] for what in ("seconds", "mib"))
+        cost = [*(f"{each:.3f}" for each in seconds), *(f"{each:.0f}" for each in memory)]
+        lines.append(f"| {row['tokens']} | {row['adapters']} | {' | '.join(cost)} | {seconds[0] / seconds[2]:.2f} |")
+    return "\n".join(lines)
+
+
 def packed_step(result: dict[str, Any]) -> str:
     lines = [where(result)]
     for what, rows in (("a member-step", result["rows"]), ("a prediction", result["predictions"])):
@@ -588,6 +599,7 @@ PAGES = {
         study,
         gpu,
         packed_step,
+        lora_adapters,
         kills,
         cluster,
         kills_of_commands,

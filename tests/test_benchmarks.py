@@ -129,3 +129,10 @@ def test_cross_validation_costs_at_most_what_was_asked_for():
     found = json.loads((BENCHMARKS / "results" / "cross_validation_cost.json").read_text())
     assert found["ratio"] == found["crossed"]["seconds"] / found["plain"]["seconds"] <= found["target"] == 4.5
     assert found["crossed"]["member_steps"] == found["plain"]["member_steps"]
+
+
+def test_the_adapters_of_the_benchmark_are_trained():
+    for way in ("stacked", "PEFT"):
+        command = [sys.executable, BENCHMARKS / "lora_adapters.py", "--steps", "1", "--case", way, "2", "4"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout.splitlines()[-1])["seconds"] > 0

@@ -38,14 +38,14 @@ def test_a_dry_run_measures_and_a_second_one_goes_on(model_folder, tmp_path, mon
         return json.loads(out.read_text())
 
     first = run("device", "steps/bert-base/full/bf16", "graphs/check")
-    some = ("correct/engines/lora", "correct/pack/full", "correct/streams", "graphs/", "steps/qwen2")
+    some = ("correct/engines/lora", "correct/pack/full", "correct/streams", "graphs/", "steps/qwen2", "adapters/")
     result = run("device", *some, "runs/bert-base", "packs/full/deni", "claims/trec/default")
     cases = result["cases"]
     assert {name: cases[name] for name in first["cases"]} == first["cases"]
     assert [call["dry_run"] for call in result["calls"]] == [True, True]
     assert {value["call"] for value in cases.values()} == {0, 1}
     assert {name.partition("/")[0] for name in cases} == {
-        *("device", "correct", "steps", "graphs", "runs", "packs", "claims")
+        *("device", "correct", "steps", "graphs", "runs", "packs", "claims", "adapters")
     }
     assert {name: value["error"] for name, value in cases.items() if "error" in value} == {}
     assert all(value["equal"] for name, value in cases.items() if name.startswith(("correct/", "graphs/check")))
@@ -53,6 +53,7 @@ def test_a_dry_run_measures_and_a_second_one_goes_on(model_folder, tmp_path, mon
     assert "a dry run" in text
     assert "| runs |" not in text
     assert "| bert-base | full | deni | 18 | 72 |" in text
+    assert "| 3b | 2 |" in text
     assert "NO" not in text
 
 

@@ -29,6 +29,28 @@ CLASSES = 6
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 
 
+LANGUAGE: dict[str, dict[str, Any]] = {
+    "0.5b": {
+        "vocab_size": 151936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+    "3b": {
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": True,
+    },
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Sizes:
     """How much is measured; see `TINY` for the dry run."""
@@ -44,6 +66,8 @@ class Sizes:
             "num_key_value_heads": 2,
         }
     )
+    language: dict[str, dict[str, Any]] = field(default_factory=lambda: dict(LANGUAGE))  # causal language models
+    adapters: tuple[int, ...] = (1, 4, 10, 20)  # of a language model
     lora: dict[str, Any] = field(default_factory=dict)
     members: tuple[int, ...] = (1, 2, 5, 10, 20)
     more_members: tuple[int, ...] = (50, 100)  # of LoRA
@@ -66,6 +90,8 @@ _SMALL: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidde
 TINY = Sizes(
     bert={**_SMALL, "vocab_size": 200, "max_position_embeddings": 64},
     decoder={**_SMALL, "vocab_size": 200, "num_key_value_heads": 2, "max_position_embeddings": 64},
+    language={name: {**_SMALL, "vocab_size": 200, "num_key_value_heads": 2} for name in LANGUAGE},
+    adapters=(1, 2),
     lora={"lora_r": 4},
     members=(1, 2),
     more_members=(3,),

@@ -28,6 +28,7 @@ BEGAN = time.monotonic()  # what is imported counts
 
 import correctness  # noqa: E402
 import graphs  # noqa: E402
+import language  # noqa: E402
 import members  # noqa: E402
 import runs  # noqa: E402
 import steps  # noqa: E402
@@ -52,6 +53,7 @@ def cases_of(setting: Setting) -> list[Case]:
         *runs.whole_cases(setting),
         *runs.pack_cases(setting),
         *steps.more_cases(setting),
+        *language.cases(setting),
         *runs.claim_cases(setting),
         *graphs.compile_cases(setting),
         *runs.study_cases(setting),

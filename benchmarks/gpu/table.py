@@ -25,6 +25,7 @@ def gpu(result: dict[str, Any] | None) -> str:
         correctness(good),
         steps(good),
         references(good),
+        adapters(good),
         graphs(cases),
         runs(good),
         packs(good),
@@ -49,6 +50,23 @@ def table(head: list[str], rows: list[list[str]], words: int = 1) -> str:
         return ""
     lines = [f"| {' | '.join(head)} |", "|" + " --- |" * words + " ---: |" * (len(head) - words)]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def adapters(cases: Cases) -> str:
+    """Several LoRA adapters on a language model, stacked and switched in PEFT."""
+    rows = []
+    for name, stacked in cases.items():
+        kind, _, rest = name.partition("/")
+        if kind != "adapters" or "/stacked/" not in rest:
+            continue
+        shape, _, count = rest.split("/")
+        switched = cases.get(f"adapters/{shape}/PEFT/{count}", {})
+        times = (stacked["seconds"], switched.get("seconds"))
+        memory = [f"{mib:,.0f}" if mib else "" for mib in (stacked["peak_mib"], switched.get("peak_mib"))]
+        share = ratio(*times)
+        rows.append([shape, count, *map(milliseconds, times), f"{share:.2f}" if share else "", *memory])
+    head = ["language model", "adapters", "stacked, ms", "PEFT, ms", "ratio", "stacked, MiB", "PEFT, MiB"]
+    return table(head, rows)
 
 
 def milliseconds(seconds: float | None) -> str:
