@@ -136,3 +136,9 @@ def test_the_adapters_of_the_benchmark_are_trained():
         command = [sys.executable, BENCHMARKS / "lora_adapters.py", "--steps", "1", "--case", way, "2", "4"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert json.loads(done.stdout.splitlines()[-1])["seconds"] > 0
+
+
+def test_the_page_of_the_study_of_generation_is_what_its_script_writes():
+    command = [sys.executable, BENCHMARKS / "studies" / "generation" / "study.py", "--page", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
