@@ -88,11 +88,13 @@ def test_the_demo_is_json_with_versions_and_settings(result, model_folder):
 def test_the_demo_takes_short_texts_of_every_class_and_none_twice():
     train, left, test = demo_texts(60)
     counts = [train.labels.count(label) for label in LABELS]
-    assert (len(train), counts) == (60, [10] * 6)
+    assert (len(train), counts) == (60, [20] * 3)
     assert not {*train.texts} & {*left.texts}
-    whole = read_texts(demo_files()[0])
-    assert sorted(train.texts + left.texts) == sorted(text for text in whole.texts if len(text) <= 80)
-    assert len(test) == sum(len(text) <= 80 for text in read_texts(demo_files()[1]).texts)
+    whole, other = (read_texts(file) for file in demo_files())
+    known = [text for text, label in zip(whole.texts, whole.labels, strict=True) if label in LABELS and len(text) <= 80]
+    assert sorted(train.texts + left.texts) == sorted(known)
+    rows = zip(other.texts, other.labels, strict=True)
+    assert len(test) == sum(label in LABELS and len(text) <= 80 for text, label in rows)
 
 
 def test_a_row_has_mean_and_sample_deviation():

@@ -23,7 +23,7 @@ PAGE = "deni_demo.html"
 @click.option(
     "--labeled",
     "labelled",
-    type=click.IntRange(min=6, max=240),
+    type=click.IntRange(min=6, max=120),
     default=60,
     show_default=True,
     help="Labeled texts to train on.",
@@ -31,7 +31,7 @@ PAGE = "deni_demo.html"
 @click.option(
     "--epochs",
     type=Finite(min=0, min_open=True),
-    help="Passes over the training texts.  [default: 5]",
+    help="Passes over the training texts.  [default: 4]",
 )
 @click.option("--model", default="minilm", show_default=True, help="Pre-trained model: minilm, a folder, or a hub id.")
 @click.option("--tuning", type=Choice(["full", "lora"]), help="Which parameters train.  [default: full; auto chooses]")
