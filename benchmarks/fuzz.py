@@ -2,6 +2,7 @@
 
     python benchmarks/fuzz.py --minutes 60 --seed 0
     python benchmarks/fuzz.py --cases 300 --only artifact --keep kept
+    python benchmarks/fuzz.py --cases 400 --only commands --name fuzz_commands
 
 Whole inputs are made once; each case changes one of them and gives it to a command, in a process that has imported deni
 and runs one after another. It is ended and begun again when it hangs. What came of a case is counted by kind:
@@ -12,9 +13,10 @@ and runs one after another. It is ended and begun again when it hangs. What came
 - hang: more than `--seconds` of processor time;
 - silent: taken, although weights are missing, left over, not finite or of another shape;
 - foreign file touched: a file that is no output was changed or removed, or a new one lies beside them;
+- half-written: refused, although an output is there;
 - code run: something in the input was executed.
 
-Ends with exit code 1 where one of the last five is not zero. `--keep FOLDER` keeps the inputs of those cases, with the
+Ends with exit code 1 where one of the last six is not zero. `--keep FOLDER` keeps the inputs of those cases, with the
 command and what it printed.
 """
 
@@ -40,13 +42,17 @@ from typing import Any
 
 import psutil
 from common import environment, write
-from fuzz_inputs import KINDS, MANY, MODEL, RAN, TEXTS, Case, make_whole, options
+from fuzzing import KINDS, WEIGHTS
+from fuzzing.case import Case
+from fuzzing.code import RAN
+from fuzzing.commands import KINDS as COMMANDS
+from fuzzing.flags import options
+from fuzzing.whole import MANY, MODEL, TEXTS, make_whole
 
 HERE = Path(__file__).parent
 ARTIFACTS = HERE.parent / "tests" / "artifact" / "format_1"
-BAD = ("traceback", "hang", "silent", "foreign file touched", "code run")
+BAD = ("traceback", "hang", "silent", "foreign file touched", "half-written", "code run")
 OUTCOMES = ("fine", "one line", *BAD)
-WEIGHTS = {"artifact": 10, "model": 2, "checkpoint": 1, "data": 8, "journal": 5, "store": 3, "study": 5, "flags": 6}
 RENEWED = 1500  # cases after which the process is a new one
 MOST_MEMORY = 12 * 2**30
 MINE = "mine"  # names of files that no command has to do with begin so; those of outputs with OUT
@@ -75,6 +81,9 @@ def work() -> None:
     torch.set_num_threads(1)
     # `--dry-run` trains a few steps for its estimate, which takes minutes of a fuzzing and reads nothing odd.
     Run.estimate = lambda self: "not estimated"  # type: ignore[method-assign]
+    from deni.serving import running
+
+    running.run_app = lambda *_: None  # what is odd is read before; a server would wait for requests
     answers.write("ready\n")
     for line in requests:
         asked = json.loads(line)
@@ -225,6 +234,11 @@ def files_in(folder: Path) -> dict[str, str]:
     return found
 
 
+def outputs_in(folder: Path) -> set[str]:
+    """The names of outputs that are there."""
+    return {path.name for path in folder.glob("out*")}
+
+
 def outcome_of(case: Case, answer: dict[str, Any] | str, touched: bool, ran: bool) -> tuple[str, str]:
     """What came of a case, and what was said."""
     said = answer if isinstance(answer, str) else answer["said"]
@@ -283,7 +297,7 @@ class Fuzzer:
             self.not_made[f"{kind}-{number}: {type(error).__name__}: {error}"[:200]] += 1
             return "not made"
         (here / ".in").write_bytes(case.stdin)
-        before = files_in(here)
+        before, outputs = files_in(here), outputs_in(here)
         spare = None
         if self.keep is not None:
             spare = self.folder / "spare"
@@ -299,6 +313,8 @@ class Fuzzer:
         touched = [name for name in {**before, **now} if now.get(name) != before.get(name)]
         touched = [name for name in touched if not name.endswith((".db-wal", ".db-shm")) and name not in case.changes]
         outcome, said = outcome_of(case, answer, bool(touched), self.ran.exists())
+        if outcome == "one line" and (left := outputs_in(here) - outputs - set(case.writes)):
+            outcome, touched = "half-written", sorted(left)
         self.counts[kind][outcome] += 1
         if outcome in BAD:
             last = said.strip().splitlines()[-1:] or [""]
@@ -330,12 +346,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="how long; without it and --cases: 1,000 cases")
     parser.add_argument("--cases", type=int, help="how many")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=list(KINDS), action="append", help="kind of input; may be repeated")
+    parser.add_argument(
+        "--only",
+        choices=[*KINDS, "commands"],
+        action="append",
+        help="kind of input; may be repeated; commands: all those whose model, texts or start-up is odd",
+    )
+    parser.add_argument("--name", default="fuzz", help="of the result")
     parser.add_argument("--jobs", type=int, default=1, help="processes side by side")
     parser.add_argument("--part", default="0/1", help=argparse.SUPPRESS)
     parser.add_argument("--seconds", type=float, default=30, help="processor time of a command that hangs")
     parser.add_argument("--keep", type=Path, help="folder for what failed")
-    parser.add_argument("--output", default=None, help="JSON file in place of results/fuzz.json")
+    parser.add_argument("--output", default=None, help="JSON file in place of one among the results")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -346,7 +368,7 @@ def main() -> None:
     result = side_by_side(args) if args.jobs > 1 else alone(args, began)
     result |= {"seconds": round(time.monotonic() - began)}
     if args.output is None:
-        write("fuzz", {**environment(), **result})
+        write(args.name, {**environment(), **result})
     else:
         Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
     if any(each[name] for each in result["outcomes"].values() for name in BAD):
@@ -358,7 +380,7 @@ def alone(args: argparse.Namespace, began: float) -> dict[str, Any]:
     most = args.cases if args.cases is not None else (1000 if args.minutes is None else None)
     end = None if args.minutes is None else began + 60 * args.minutes
     part, parts = map(int, args.part.split("/"))
-    kinds = args.only or list(KINDS)
+    kinds = [kind for each in args.only or KINDS for kind in (COMMANDS if each == "commands" else (each,))]
     with tempfile.TemporaryDirectory(prefix="fuzz-", ignore_cleanup_errors=True) as name:
         fuzzer = Fuzzer(Path(name), args.seconds, args.keep.absolute() if args.keep else None)
         order = random.Random(args.seed)

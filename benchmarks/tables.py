@@ -396,6 +396,10 @@ def fuzz(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def fuzz_commands(result: dict[str, Any]) -> str:
+    return fuzz(result)
+
+
 def forecast(result: dict[str, Any]) -> str:
     head = ["dataset", "true gain", "error of the gain", "as the last value", "gains in the interval", "width"]
     head += ["error of the score", "as the last value", "scores in the interval", "width"]
@@ -604,6 +608,7 @@ PAGES = {
         cluster,
         kills_of_commands,
         fuzz,
+        fuzz_commands,
         onnx_int8,
         onnx_speed,
         startup,
