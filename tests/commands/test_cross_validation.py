@@ -97,7 +97,7 @@ def test_a_cross_validation_that_fails_does_not_cost_the_model(train, tmp_path, 
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(training, "_pack", fail)
+    monkeypatch.setattr(training.Packs, "train", fail)
     done = train("--cv", "3")
     assert done.exit_code == code
     assert "has the model: what failed came after the training" in " ".join(done.output.split())

@@ -87,8 +87,9 @@ class TextGenerator(Generator):
         rows = answer_rows(texts, encoded(texts, self.prompting), self.prompting)
         prompts: Any = list(texts.texts)
         answers = [each.text for each in self.generate(prompts, progress=progress)]
-        votes = likelihoods(self.population, self.prompting.tokenizer, rows, self.info["vote"]["combine"])
-        return {**scores_of(answers, texts.labels, score), **TASKS[self.task].scores((), votes)}
+        task = TASKS[self.task]
+        votes = likelihoods(self.population, self.prompting.tokenizer, rows, task, self.info["vote"]["combine"])
+        return {**scores_of(answers, texts.labels, score), **task.scores((), votes)}
 
     def __call__(self, prompts: Prompt | Sequence[Prompt], **options: Any) -> Any:
         """The answer to a prompt, or to each of several, as texts."""

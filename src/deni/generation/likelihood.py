@@ -12,18 +12,21 @@ from transformers import DataCollatorForSeq2Seq
 from deni.engine.answers import ANSWERS, answer
 from deni.engine.module import in_mode
 from deni.population import Population
-from deni.tasks import TASKS
+from deni.tasks import Task
 from deni.tasks.voting import Combine
 
 BATCH = 8  # rows of one forward pass
 
 
 @torch.no_grad()
-def likelihoods(population: Population, tokenizer: Any, rows: Dataset, combine: Combine = "soft") -> np.ndarray:
+def likelihoods(
+    population: Population, tokenizer: Any, rows: Dataset, task: Task, combine: Combine = "soft"
+) -> np.ndarray:
     """What the members' vote is of each token of the answers, `(tokens, 3)`, see `deni.tasks.generation`.
 
     Args:
         rows: token ids and labels, see `deni.models.prompts.answer_rows`.
+        task: that of models that generate.
         combine: how members vote.
     """
     module, side, found = population.module, tokenizer.padding_side, []
@@ -46,5 +49,5 @@ def likelihoods(population: Population, tokenizer: Any, rows: Dataset, combine: 
                 module.focus(chunk)
                 members.append(module(**module.fold(inputs)).logits.unflatten(0, (len(chunk), -1)))
             outputs = torch.cat(members).transpose(0, 1)  # (B, M, T, 3)
-            found.append(TASKS["generation"].vote(outputs, combine).flatten(0, 1).float().cpu().numpy())
+            found.append(task.vote(outputs, combine).flatten(0, 1).float().cpu().numpy())
     return np.concatenate(found)
