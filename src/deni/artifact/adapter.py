@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def load_adapter(folder: Path, kind: Any, config: Any, dtype: torch.dtype | None
         if lacking := sorted(_wanted(get_peft_model_state_dict(adapted, save_embedding_layers=False)) - given.keys()):
             raise ArtifactError(f"{file} is incomplete: {shown(lacking, 1)} missing")
         set_peft_model_state_dict(adapted, given)
-    left = [name for name in found["missing_keys"] if not any(each.endswith(f".{name}") for each in given)]
+    # Older versions of PEFT name the copies of layers that they train.
+    own = [re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", each) for each in given]
+    left = [name for name in found["missing_keys"] if not any(each.endswith(f".{name}") for each in own)]
     if left:
         raise ArtifactError(
             f"{folder} is incomplete: neither it nor its base model {base} has {shown(sorted(left), 1)}"
