@@ -1,7 +1,7 @@
 """What a training step of several LoRA adapters on one language model costs: seconds and peak memory.
 
-A small random model of Llama's shape in float32, LoRA of rank 8, batch 4 of 16 or 64 tokens for each adapter, its own
-rows. Each case is a process of its own:
+A small random model of Llama's shape in float32, LoRA of rank 8, batch 4 of 16 or 64 tokens for each adapter, with
+different rows. Each case runs in a separate process:
 
 - stacked: `PopulationTrainer`, one run for each adapter; this includes what Trainer does around a step.
 - one after another: the same with one run, times the number of adapters.

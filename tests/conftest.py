@@ -40,12 +40,6 @@ def one_thread(monkeypatch):
     monkeypatch.setattr("deni.study.execution.run._cores", lambda: 1)
 
 
-@pytest.fixture(autouse=True)
-def own_precision(monkeypatch):
-    """transformers 4 leaves bf16 of one training in the environment, where the next one takes it for its own."""
-    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """Features of models are not those that whoever runs the tests keeps."""

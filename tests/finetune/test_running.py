@@ -340,3 +340,8 @@ def test_a_checkpoint_of_other_soft_labels_is_refused(tmp_path, model_folder, te
     for other in ({"soft": soft}, {"weights": np.arange(len(texts)) + 1.0}):
         with pytest.raises(ArtifactError, match="training texts"):
             fit(dataclasses.replace(texts, **other), model_folder, start_from=tmp_path / "c", epochs=1)
+
+
+def test_a_training_without_bf16_is_in_float32_also_after_one_with_it(texts, model_folder):
+    fits = (fit(texts, model_folder, epochs=1, bf16=bf16) for bf16 in (True, False))
+    assert [each.trainer.accelerator.mixed_precision for each in fits] == ["bf16", "no"]

@@ -78,7 +78,7 @@ def read_out_of_fold(folder: str | Path) -> OutOfFold | None:
 
 
 def out_of_fold_in(file: Path) -> OutOfFold:
-    """What `as_bytes` has made, in a file of its own.
+    """What `as_bytes` has made, in a separate file.
 
     Raises:
         ArtifactError: it is missing or damaged.

@@ -136,7 +136,7 @@ class Stages:
 
 
 def _checkpoints(stage: Path) -> list[Path]:
-    """All of a stage; those of trainings one after another are in folders of their own."""
+    """All of a stage; trainings one after another have a folder each."""
     return [*stage.glob("checkpoint-*"), *stage.glob("*/checkpoint-*")]
 
 

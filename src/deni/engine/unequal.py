@@ -94,7 +94,7 @@ class Unequal:
         """What differs between the models of these runs.
 
         Raises:
-            SettingError: other numbers than those that a run may have of its own.
+            SettingError: numbers differ that all runs must share.
         """
         first = runs[0]
         for other in runs[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,11 @@ def bar_of(trainer: PopulationTrainer, recipe: Recipe, what: str = "train") -> B
     return bar
 
 
+# transformers 4 leaves the precision of one training in the environment, where the next one takes it for the user's.
+PRECISION = "ACCELERATE_MIXED_PRECISION"
+_OF_THE_USER = os.environ.get(PRECISION)
+
+
 def make_arguments(
     recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool, device: torch.device
 ) -> TrainingArguments:
@@ -183,6 +189,9 @@ def make_arguments(
             "metric_for_best_model": TASKS[recipe.task].best,
             "greater_is_better": TASKS[recipe.task].best_is_highest,
         }
+    os.environ.pop(PRECISION, None)
+    if _OF_THE_USER is not None:
+        os.environ[PRECISION] = _OF_THE_USER
     args = TrainingArguments(
         str(folder),
         num_train_epochs=recipe.epochs,

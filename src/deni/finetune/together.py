@@ -35,7 +35,7 @@ def differ(recipes: Sequence[Recipe]) -> bool:
 
 
 def origin_of_runs(recipes: Sequence[Recipe]) -> dict[str, Any]:
-    """What each of several recipes has of its own, as part of an origin; nothing where they differ in the seed alone.
+    """The settings in which several recipes differ, as part of an origin; nothing if only the seed differs.
 
     The noise of forks is a setting of the strategy, which does not count before the first fork.
     """

@@ -58,7 +58,7 @@ class PoolArguments:
     distillation: Distillation | None
 
     def check(self) -> None:
-        """Raise SettingError where there are no such texts, but something that is for them."""
+        """Raise SettingError for settings of texts without labels where there are none."""
         for name in ("augmented", "test", "teachers", "distillation"):
             if self.unlabelled is None and getattr(self, name) is not None:
                 raise SettingError(f"{name} is for texts without labels: give unlabelled, too, or omit it")
