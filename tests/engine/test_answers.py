@@ -16,10 +16,10 @@ from deni.training.trainer import PopulationTrainer
 from tests.helpers.generators import (
     MODELS,
     answered_rows,
+    check_against_plain_pytorch,
     collate_answers,
     make_generator,
     plain_loss,
-    plainly_trained,
     with_lora,
 )
 
@@ -161,25 +161,6 @@ def trainer_of(folder, name, strategy=None, engine="auto", lora=False, args=None
     )
 
 
-def batches_of(ours, run, rows):
-    """The batches of a run, in its own order."""
-    order = torch.randperm(len(rows), generator=ours.population.sources[run].derived("sample_order", 0)).tolist()
-    return [collate_answers([rows[at] for at in order[first : first + 4]]) for first in range(0, len(rows), 4)]
-
-
-def check_against_plain_pytorch(ours, rows, within=1e-5):
-    """Members are as plain PyTorch trains them, to rounding; root mean square norms compute in float32."""
-    for run in range(ours.runs):
-        start = ours.fresh.of(run)
-        expected, values = plainly_trained(start, batches_of(ours, run, rows), RATE), ours.population.member(run)
-        trained = {key: each.detach() for key, each in expected.named_parameters() if each.requires_grad}
-        way = max((value - start.get_parameter(key)).abs().max().item() for key, value in trained.items())
-        assert way > 1e-3
-        assert trained.keys() <= values.keys()
-        for key, value in trained.items():
-            assert (values[key] - value).abs().max().item() < within * way, key
-
-
 STACKED = [(name, lora) for name in ("llama", "gpt2", "qwen2", "gemma2", "t5", "bart") for lora in (False, True)]
 
 
@@ -190,7 +171,7 @@ def test_members_are_those_that_plain_pytorch_trains_one_by_one(tmp_path, name, 
     ours = trainer_of(tmp_path, name, Ensemble(members=2), "auto" if loop else "stacked", lora)
     ours.train()
     assert ours.engine_plan.engine == ("loop" if loop else "stacked")
-    check_against_plain_pytorch(ours, rows, 1e-10 if name in ("gpt2", "bart") else 1e-5)
+    check_against_plain_pytorch(ours, rows, RATE, 1e-10 if name in ("gpt2", "bart") else 1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama", "bart"])
@@ -211,7 +192,7 @@ def test_a_batch_in_parts_counts_each_token_alike(tmp_path, engine):
     parts = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
     ours = trainer_of(tmp_path, "llama", Ensemble(members=2), engine, lora=True, args=parts)
     ours.train()
-    check_against_plain_pytorch(ours, answered_rows(12))
+    check_against_plain_pytorch(ours, answered_rows(12), RATE)
 
 
 @pytest.mark.parametrize("lora", [False, True])

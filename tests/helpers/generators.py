@@ -128,6 +128,25 @@ def plainly_trained(model, batches, rate):
     return model.eval()
 
 
+def batches_of(ours, run, rows):
+    """The batches of a run, in its own order."""
+    order = torch.randperm(len(rows), generator=ours.population.sources[run].derived("sample_order", 0)).tolist()
+    return [collate_answers([rows[at] for at in order[first : first + 4]]) for first in range(0, len(rows), 4)]
+
+
+def check_against_plain_pytorch(ours, rows, rate, within=1e-5):
+    """Members are as plain PyTorch trains them, to rounding; root mean square norms compute in float32."""
+    for run in range(ours.runs):
+        start = ours.fresh.of(run)
+        expected, values = plainly_trained(start, batches_of(ours, run, rows), rate), ours.population.member(run)
+        trained = {key: each.detach() for key, each in expected.named_parameters() if each.requires_grad}
+        way = max((value - start.get_parameter(key)).abs().max().item() for key, value in trained.items())
+        assert way > 1e-3
+        assert trained.keys() <= values.keys()
+        for key, value in trained.items():
+            assert (values[key] - value).abs().max().item() < within * way, key
+
+
 CHAT = (
     "{% for message in messages %}<|{{ message['role'] }}|>{% if message['role'] == 'assistant' %}"
     "{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}"

@@ -1,4 +1,5 @@
 import threading
+from contextlib import nullcontext
 from typing import ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import TrainerCallback
 import deni
 from deni import DENI
 from deni.data import read_texts
+from deni.engine.dropout import MemberDropout, Streams, checkpoint_contexts
 from deni.engine.precision import unrounded
 from deni.finetune import fine_tune
 from deni.models import products
@@ -97,6 +99,36 @@ def test_the_products_are_others_than_those_outside():
     with fast_products():
         inside = F.linear(h, weight)
     assert not torch.equal(inside, F.linear(h, weight))
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("how", ["backward", "grad"])
+def test_attention_that_is_checkpointed_is_computed_again_as_before(how, dropout):
+    query, key, value = (draw(4, 3, 25, size).requires_grad_() for size in (32, 32, 16))
+    streams = Streams([torch.Generator()])
+
+    def gradients(**options):
+        with MemberDropout(streams) if dropout else nullcontext():
+            out = (
+                checkpoint(F.scaled_dot_product_attention, query, key, value, use_reentrant=False, **options)
+                if options
+                else F.scaled_dot_product_attention(query, key, value)
+            )
+        if how == "grad":
+            return torch.autograd.grad(out.square().sum(), [query, key, value])
+        query.grad = key.grad = value.grad = None
+        out.square().sum().backward()
+        return query.grad, key.grad, value.grad
+
+    with fast_products():
+        ours, plain = gradients(context_fn=checkpoint_contexts), gradients()
+        assert all(map(torch.equal, ours, plain))
+    expected = gradients()
+    assert not all(map(torch.equal, ours, expected))  # so they are of other products
+    assert all(
+        (one - other).abs().max() < ROUNDED * other.abs().max() for one, other in zip(ours, expected, strict=True)
+    )
+    assert all(map(torch.equal, gradients(context_fn=checkpoint_contexts), expected))  # nothing stays
 
 
 @pytest.mark.parametrize("mask", ["bool", "float"])

@@ -7,8 +7,10 @@ import pytest
 import torch
 from datasets import Dataset
 
+import deni
 from deni import SettingError
 from deni.strategies import Default, DelayedEnsemble
+from tests.helpers.generating import by_hand
 from tests.helpers.generators import byte_tokenizer, make_generator, with_lora
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="needs the package trl")
@@ -93,6 +95,21 @@ def test_members_are_stacked_as_by_the_population_trainer(tmp_path):
         assert torch.allclose(value, trained[1][name], rtol=1e-6, atol=1e-9), name
         assert not value[0].equal(value[1])
     assert ours.model.get_base_model()(torch.tensor([[5, 6]])).logits.shape[-1] == len(byte_tokenizer())
+
+
+def test_what_it_saves_generates_after_loading(tmp_path):
+    from deni.training.sft import PopulationSFTTrainer
+
+    ours = trainer_of(PopulationSFTTrainer, tmp_path, strategy=DelayedEnsemble(members=2, variance=0.1))
+    ours.save_model()
+    loaded = deni.load(tmp_path)
+    assert loaded.max_length == len("0 + 0 = 0") + 1  # the longest row, with its end
+    prompts = [SUMS[0]["prompt"], "what is " + SUMS[1]["prompt"]]
+    members = [each.merge_and_unload().eval() for each in ours.members]
+    tokenizer = byte_tokenizer()
+    for answer, text in zip(loaded.generate(prompts, max_new_tokens=5), prompts, strict=True):
+        start = tokenizer(text)["input_ids"][-loaded.max_length :]
+        assert answer.tokens == by_hand(members, start, 5, end=tokenizer.eos_token_id)
 
 
 @pytest.mark.parametrize(

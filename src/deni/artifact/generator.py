@@ -14,6 +14,7 @@ from deni.generation.generator import Answer, Generator, Prompt
 from deni.generation.likelihood import likelihoods
 from deni.models.architectures import has_encoder
 from deni.models.hugging_face import config_of
+from deni.models.loading import limit_of
 from deni.models.prompts import Prompting, answer_rows, encoded
 from deni.population import Population
 from deni.tasks import TASKS
@@ -36,8 +37,8 @@ class TextGenerator(Generator):
         source: the folder that it was loaded from, for messages; None for one that was trained here.
 
     Attributes:
-        max_length: tokens of a prompt and its answer in training; a longer prompt of a causal model loses its first
-            tokens.
+        max_length: tokens of a prompt and its answer in training, or as many as the model reads where that is not
+            known; a longer prompt of a causal model loses its first tokens.
         max_new_tokens: of the longest answer in training, and so of an answer, unless more are asked for.
     """
 
@@ -51,9 +52,11 @@ class TextGenerator(Generator):
         source: str | Path | None = None,
     ) -> None:
         self.population, self.info, self.source, self.task = population, dict(info), source, info["task"]
-        self.max_length: int = info["max_length"]
+        config = config_of(population.model)
+        # None where `PopulationTrainer` was given tokens: nobody said which texts it is for.
+        self.max_length: int = info["max_length"] or limit_of(config, tokenizer)
         self.max_new_tokens: int = info.get("generation", {}).get("max_new_tokens", MOST_NEW_TOKENS)
-        causal = not has_encoder(config_of(population.model))
+        causal = not has_encoder(config)
         self.prompting = Prompting(tokenizer, causal, self.max_length)
         encode: Any = self.prompting.prompt
         super().__init__(population, tokenizer, encode)

@@ -22,6 +22,7 @@ from deni.errors import InputError, SettingError
 from deni.models.architectures import for_tokens
 from deni.models.pairs import encodes_separately
 from deni.models.pooling import pooling_of
+from deni.models.quantized import is_quantized
 from deni.outputs import INFO, sizes, write_folder, write_into
 from deni.outputs.folders import listed
 from deni.population import Population
@@ -163,7 +164,7 @@ def how_to_read(population: Population, tokenizer: PreTrainedTokenizerBase | Non
     with population.plain() as model:
         if not answers and (name := language_model(model)):
             raise InputError(f"{name} is a language model, whose predictions have no vote: save it by save_pretrained")
-        quantized = any(hasattr(value, "quant_state") for value in model.parameters())
+        quantized = any(is_quantized(value) for value in model.parameters())
         of_words = TASKS[task].of_words if task else for_tokens(model)
         shared, _ = _shared(model, population)
     return try_reading(population, tokenizer, of_words, shared, quantized, answers)
@@ -205,7 +206,7 @@ def _shared(model: nn.Module, population: Population) -> tuple[dict[str, Tensor]
     """What the members share, under the plain model's names, and the ids of active rows."""
     shared = {name: value for name, value in model.state_dict().items() if name not in population.slots}
     for name, value in model.named_parameters():
-        if hasattr(value, "quant_state"):  # bitsandbytes: the artifact loads everywhere, so its weights are plain ones
+        if is_quantized(value):  # bitsandbytes: the artifact loads everywhere, so its weights are plain ones
             shared = {key: each for key, each in shared.items() if not key.startswith(f"{name}.")}
             shared[name] = _dequantized(value, name)
     ids = {}

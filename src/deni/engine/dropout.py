@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from deni.engine.fold import FoldError
-from deni.models.products import attention_weights, in_groups
+from deni.models.products import attention_as_now, attention_weights, in_groups
 
 _MOST = 32767  # of the int16 that is drawn: always kept
 _LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than `bernoulli_` on a CPU
@@ -267,9 +267,13 @@ class MemberDropout(TorchFunctionMode):
 
 
 def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-    """The `context_fn` of activation checkpointing: the recomputation draws the masks of the forward pass again."""
+    """The `context_fn` of activation checkpointing.
+
+    The recomputation computes attention as the forward pass does, and draws its masks again.
+    """
+    attention = attention_as_now()
     if not MemberDropout.entered:
-        return nullcontext(), nullcontext()
+        return nullcontext(), attention
     current = MemberDropout.entered[-1]
     states, calls = [generator.get_state() for generator in current.generators], current.calls
 
@@ -280,7 +284,7 @@ def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManage
         for generator, state in zip(current.generators, states, strict=True):
             generator.set_state(state)
         try:
-            with MemberDropout(current):
+            with attention, MemberDropout(current):
                 yield
         finally:
             current.calls = later_calls

@@ -171,4 +171,9 @@ def quiet_loading() -> Iterator[None]:
 
 def token_limit(model: str, tokenizer: PreTrainedTokenizerBase) -> int:
     """Tokens, special ones included, that a model reads at most."""
-    return int(min(getattr(load_config(model), "max_position_embeddings", 512), tokenizer.model_max_length))
+    return limit_of(load_config(model), tokenizer)
+
+
+def limit_of(config: Any, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The same of a model with this configuration."""
+    return int(min(getattr(config, "max_position_embeddings", 512), tokenizer.model_max_length))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock, local
 from typing import Any
 
 import torch
@@ -140,11 +140,30 @@ def _agree(left: Tensor, right: Tensor) -> bool:
     return bool(((product - exact).abs() <= _EXACT * size).all())
 
 
+def attention_as_now() -> AbstractContextManager:
+    """What to compute attention in later, as it would be computed now.
+
+    For what is checkpointed: `backward` computes it again, and there are no modes of functions inside of it.
+    """
+    return _ShortAttention() if getattr(_ENTERED, "times", 0) else nullcontext()
+
+
+_ENTERED = local()  # how many times this thread is in a `_ShortAttention`
+
+
 class _ShortAttention(TorchFunctionMode):
     """Attention over few tokens by products of all rows and heads.
 
     The fused kernel calls oneDNN for each small block of each row and head, which costs more than to compute it.
     """
+
+    def __enter__(self) -> _ShortAttention:
+        _ENTERED.times = getattr(_ENTERED, "times", 0) + 1
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        _ENTERED.times -= 1
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is F.scaled_dot_product_attention:

@@ -14,6 +14,7 @@ from deni.engine.answers import answer
 from deni.engine.unequal import EQUAL, Layers, Unequal, rank_axis
 from deni.errors import SettingError
 from deni.models.architectures import has_adapter
+from deni.models.quantized import is_quantized, keep_trainable
 from deni.population import Population
 from deni.randomness import Sources, derive, global_generators
 from deni.strategies import Strategy
@@ -156,6 +157,7 @@ def populate(trainer: PopulationTrainer, model: nn.Module, trial: Any = None) ->
     """Give a trainer the population of which this is the model of run 0; returns the module that Trainer sees."""
     plan = trainer.engine_plan or EnginePlan(at_a_time=trainer.at_a_time)
     rank, device = trainer.args.process_index, trainer.args.device
+    keep_trainable(model)
     if trainer.losses.answers:
         answer(model)
     population = trainer.fresh.population(model, plan, device, rank, trainer.active_ids, trial)
@@ -187,7 +189,7 @@ def differences(model: nn.Module, other: nn.Module) -> dict[str, Tensor]:
         if not _same(parameter, theirs[name]) and not name.startswith(tuple(unused))
     }
     buffers = dict(other.named_buffers())
-    shared = [name for name in found if hasattr(ours[name], "quant_state")] + [
+    shared = [name for name in found if is_quantized(ours[name])] + [
         name
         for name, buffer in model.named_buffers()
         if not (name in buffers and _same(buffer, buffers[name])) and not name.startswith(tuple(unused))

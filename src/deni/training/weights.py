@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from deni.errors import SettingError
+from deni.models.quantized import is_quantized
 from deni.population import Population, mean_of_members
 from deni.strategies import Strategy
 
@@ -53,4 +54,8 @@ def read_shared(population: Population, folder: str | Path) -> None:
     if file is not None:
         state = load_file(file)
         with population.plain() as model:
-            model.load_state_dict({name: state[name] for name in state.keys() - population.slots}, strict=False)
+            # Weights in 4 bits are frozen, and saved as the plain ones that they stand for.
+            frozen = {name for name, value in model.named_parameters(remove_duplicate=False) if is_quantized(value)}
+            model.load_state_dict(
+                {name: state[name] for name in state.keys() - population.slots - frozen}, strict=False
+            )
