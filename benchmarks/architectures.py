@@ -7,8 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CONFIG_MAPPING, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+)
 
+from deni.engine.answers import ANSWERS, answer
 from deni.engine.probe import why_not_stacked
 from deni.models.architectures import HEADS, auto_class
 from deni.randomness import generator, global_generators
@@ -48,6 +54,7 @@ OWN: dict[str, dict[str, Any]] = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "qwen2": {"num_key_value_heads": 2},
     "qwen3": {"head_dim": 8, "num_key_value_heads": 2},
+    "stablelm": {"num_key_value_heads": 2},
 }
 _SMALL: dict[str, dict[str, Any]] = {"lora": {"lora_r": 4, "lora_alpha": 4}, "prompt": {"prompt_tokens": 3}}
 
@@ -70,21 +77,42 @@ def tiny(architecture: str, tokens: bool = False, **sizes: Any) -> nn.Module:
         return auto_class(tokens).from_config(CONFIG_MAPPING[architecture](**settings))
 
 
+# Of language models that generate; `HEADS` has those that classify.
+LANGUAGE_MODELS = (
+    *("bart", "bloom", "cohere", "falcon", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "granite", "llama"),
+    *("mbart", "mistral", "mt5", "olmo2", "opt", "pegasus", "phi", "phi3", "qwen2", "qwen3", "smollm3", "stablelm"),
+    "t5",
+)
+
+
+def tiny_language_model(architecture: str) -> nn.Module:
+    """A random language model that takes `deni.engine.answers.ANSWERS`."""
+    config = CONFIG_MAPPING[architecture](**{**SIZES, **OWN.get(architecture, {}), "decoder_start_token_id": 2})
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with global_generators(0):
+        model = auto.from_config(config)
+    answer(model)
+    return model
+
+
 def tuned(model: nn.Module, tuning: str) -> nn.Module:
     """The model with what trains in it, from the same seed each time."""
     with global_generators(0):
         return make_tuning(tuning, **_SMALL.get(tuning, {})).apply(model)
 
 
-def why_in_a_loop(model: nn.Module, side: str) -> str:
+def why_in_a_loop(model: nn.Module, side: str = "right", answers: bool = False) -> str:
     """Why members are computed one after another, as training finds out before its first step; empty if they are not.
 
     Args:
         model: plain and tuned, in float64.
         side: where texts are padded.
+        answers: the loss is that of answers, of a language model.
     """
     mask = (torch.arange(7) < torch.tensor([7, 5, 4, 6])[:, None]).long()
     mask = mask.flip(1) if side == "left" else mask
     ids = torch.randint(5, SIZES["vocab_size"], mask.shape, generator=generator(0))
     batch = {"input_ids": torch.where(mask.bool(), ids, PADDING), "attention_mask": mask}
-    return why_not_stacked(model, batch, {"input_ids": PADDING})
+    if answers:
+        batch[ANSWERS] = torch.where(mask.bool(), ids, -100)
+    return why_not_stacked(model, batch, {"input_ids": PADDING, ANSWERS: -100})

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from architectures import architectures, tiny, tuned, why_in_a_loop
+from architectures import LANGUAGE_MODELS, architectures, tiny, tiny_language_model, tuned, why_in_a_loop
 from transformers.utils import logging
 
+from deni.generation.voting import refuse
 from deni.models.architectures import head_dropout_key
 from deni.tuning import TUNINGS
 
@@ -32,19 +33,18 @@ the left. The engine `loop` is equally exact, but slower. Models of other archit
 before training; the log gives the reason if one falls back to `loop`. The last column is the config key that
 `--dropout` sets. UniPELT is not listed: it needs transformers 4.57.
 """
-TOKENS = """
+LANGUAGE = """
 ## Language models that generate
 
-The [task `generation`](language_models.md) takes folders of `AutoModelForCausalLM` and `AutoModelForSeq2SeqLM`.
-Their members were compared with plain PyTorch, in float64 (`tests/engine/test_answers.py`):
+The [task `generation`](language_models.md) takes folders of `AutoModelForCausalLM` and `AutoModelForSeq2SeqLM`. The
+same for the log-likelihood of answers, padded on the right. Members of Llama, Qwen2, Gemma 2, GPT-2, T5 and BART were
+also compared with plain PyTorch over whole trainings (`tests/engine/test_answers.py`). Tied embeddings, soft-capping
+(Gemma 2) and scales of logits (Cohere, Granite, T5) are those of the model. Members vote on each token where each can
+have its own keys and values, which is so for all of these; models with another state (Mamba, RWKV) are refused.
 
-| | LoRA | all weights |
-| --- | --- | --- |
-| Llama, Qwen2, Gemma 2, GPT-2 | stacked | stacked |
-| T5, BART | stacked | one by one |
-
-Tied embeddings, soft-capping (Gemma 2) and scales of logits (Cohere, Granite, T5) are those of the model.
-
+| architecture | tunings | engine | why not stacked |
+| --- | --- | --- | --- |"""
+TOKENS = """
 ## Token classification
 
 The same for models with an output per token. Prompt tuning does not support them, and transformers has none for OPT.
@@ -83,11 +83,23 @@ def rows(tokens: bool) -> Iterator[str]:
             yield f"| {' | '.join((architecture, ', '.join(tunings), *cells))} |"
 
 
+def language_rows() -> Iterator[str]:
+    """The same of language models that generate."""
+    for architecture in LANGUAGE_MODELS:
+        lines: dict[str, list[str]] = {}  # reason -> the tunings that have it
+        for tuning in ("full", "lora", "ia3"):
+            model = tuned(tiny_language_model(architecture), tuning).to(torch.float64)
+            refuse(model)
+            lines.setdefault(short(why_in_a_loop(model, answers=True)), []).append(tuning)
+        for reason, tunings in lines.items():
+            yield f"| {architecture} | {', '.join(tunings)} | {'loop' if reason else 'stacked'} | {reason or '-'} |"
+
+
 def page() -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        texts, tokens = list(rows(tokens=False)), list(rows(tokens=True))
-    return "\n".join([INTRODUCTION + TABLE, *texts, TOKENS + TABLE, *tokens, ""])
+        texts, answers, tokens = list(rows(tokens=False)), list(language_rows()), list(rows(tokens=True))
+    return "\n".join([INTRODUCTION + TABLE, *texts, LANGUAGE, *answers, TOKENS + TABLE, *tokens, ""])
 
 
 def main() -> None:

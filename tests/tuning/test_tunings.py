@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 import torch
 from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from deni.artifact import export, load
-from deni.errors import InputError
+from deni.errors import InputError, SettingError
 from deni.randomness import global_generators
 from deni.tuning import IA3, TUNINGS, Lora, Prompt, make_tuning, tuning_of
 from deni.tuning.lora import mean_of_products
@@ -51,6 +57,33 @@ def test_ia3_starts_as_the_model_itself_and_scales_keys_values_and_feed_forward(
     assert all("modules_to_save" in name for name in others)
     with torch.no_grad():
         assert torch.allclose(model(**batch).logits, plain(**batch).logits, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "lora", "ia3"),
+    [
+        ("granite", {"q_proj", "v_proj"}, {"k_proj", "v_proj", "down_proj"}),
+        ("phi3", {"qkv_proj"}, {"qkv_proj", "down_proj"}),
+        ("mbart", {"q_proj", "v_proj"}, {"k_proj", "v_proj", "fc2"}),
+        ("starcoder2", {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"}, None),
+    ],
+)
+def test_language_models_that_peft_does_not_know_are_adapted(architecture, lora, ia3):
+    """In a model that nobody knows LoRA adapts all linear layers but the output layer, and IA3 is refused."""
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "intermediate_size": 24}
+    config = CONFIG_MAPPING[architecture](vocab_size=30, num_hidden_layers=1, d_model=16, pad_token_id=0, **sizes)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+
+    def adapted(tuning, mark):
+        found = dict(make_tuning(tuning).apply(auto.from_config(config)).named_modules())
+        return {name.removesuffix(mark).rpartition(".")[2] for name in found if name.endswith(mark)}
+
+    assert adapted("lora", ".lora_A") == lora
+    if ia3 is None:
+        with pytest.raises(SettingError, match="ia3 does not know which layers of starcoder2 to scale: use lora"):
+            adapted("ia3", ".ia3_l")
+    else:
+        assert adapted("ia3", ".ia3_l") == ia3
 
 
 def test_ia3_computes_what_its_formula_says():

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 # Query and value, as PEFT has it for BERT, of architectures that PEFT does not know.
 # ModernBERT has one layer for query, key and value.
+_DECODER = ["q_proj", "v_proj"]
 TARGETS = {
     "albert": ["query", "value"],
     "camembert": ["query", "value"],
     "distilbert": ["q_lin", "v_lin"],
     "modernbert": ["Wqkv"],
     "mpnet": ["q", "v"],
+    **dict.fromkeys(["cohere", "cohere2", "granite", "mbart", "olmo", "olmo2", "pegasus", "smollm3"], _DECODER),
+    "phi3": ["qkv_proj"],
 }
 FACTORS = ("lora", "lora_embedding")  # what their names begin with
 
@@ -59,15 +62,17 @@ class Lora(Tuning, name="lora", paper_row=2):
 
     def apply(self, model: nn.Module) -> nn.Module:
         from peft import LoraConfig, get_peft_model
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-        # PEFT knows which layers of most architectures to adapt.
+        # PEFT knows which layers of most architectures to adapt; of the rest all linear ones but the output layer.
         family = getattr(getattr(model, "config", None), "model_type", "")
+        known = family in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
         return get_peft_model(
             model,
             LoraConfig(
                 task_type=task_type(model),
                 modules_to_save=modules_to_save(model),
-                target_modules=TARGETS.get(family),
+                target_modules=TARGETS.get(family) or (None if known else "all-linear"),
                 r=self.lora_r,
                 lora_alpha=self.lora_alpha,
                 lora_dropout=self.lora_dropout,
