@@ -138,6 +138,21 @@ def test_the_adapters_of_the_benchmark_are_trained():
         assert json.loads(done.stdout.splitlines()[-1])["seconds"] > 0
 
 
+def test_the_docs_repeat_the_results_of_the_study_of_generation():
+    text = (BENCHMARKS.parent / "docs" / "language_models.md").read_text()
+    docs = [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines()]
+    page = (BENCHMARKS.parent / "results" / "generation.md").read_text()
+    for column, part in enumerate(page.split("\n## ")[1:]):
+        rows = [line.strip("| ").split(" | ") for line in part.splitlines() if "[" in line]
+        assert len(rows) == 4
+        for name, mean, sd, _, *rest in rows:
+            (found,) = [row for row in docs if row[0].lower() == name and "SD" in row[1]]
+            assert found[1 + 2 * column] == f"{mean.split()[0]} (SD {sd.split()[0]})"
+            assert name == "default" or found[2 + 2 * column] == rest[0].strip()
+            assert name == "default" or " [0." in rest[1]
+            assert name == "default" or float(rest[1].rpartition(", ")[2].rstrip("]")) > 1  # no ratio is below 1
+
+
 def test_the_page_of_the_study_of_generation_is_what_its_script_writes():
     command = [sys.executable, BENCHMARKS / "studies" / "generation" / "study.py", "--page", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
