@@ -74,6 +74,14 @@ def startup(result: dict[str, Any]) -> str:
     lines = [where(result), "", f"Before is commit {result['before']}; the target of commands is {result['target']} s."]
     lines += ["", "| what | before, s | after, s |", "| --- | ---: | ---: |"]
     lines += [f"| `{row['what']}` | {row['before']:.2f} | {row['after']:.2f} |" for row in result["rows"]]
+    one = result["predict"]
+    said = f"`deni predict` of one text. Before is commit {one['before']}; the target is {one['target']:g} s."
+    lines += ["", where(one), "", said]
+    lines += ["", "| model | before, s | after, s | ratio |", "| --- | ---: | ---: | ---: |"]
+    lines += [
+        f"| {row['what']} | {row['before']:.2f} | {row['after']:.2f} | {row['after'] / row['before']:.2f} |"
+        for row in one["rows"]
+    ]
     return "\n".join(lines)
 
 

@@ -233,8 +233,14 @@ class Population:
             self.take(values_before)
 
     @torch.no_grad()
-    def replace(self, values: Mapping[str, Tensor], members: int) -> None:
-        """Take other members: name -> `(R*members, *shape)`, as a checkpoint holds them."""
+    def replace(self, values: Mapping[str, Tensor], members: int, copy: bool = True) -> None:
+        """Take other members.
+
+        Args:
+            values: name -> `(R*members, *shape)`, as a checkpoint holds them.
+            copy: whether they stay the caller's: the optimizer would otherwise train these tensors. Those of a file may
+                be taken as they are, mapped into memory.
+        """
         for name in self.slots:
             wanted = (self.runs * members, *self.views[name][0].shape)
             if name not in values or tuple(values[name].shape) != wanted:
@@ -244,15 +250,14 @@ class Population:
             origins += [run * self.members, *[None] * (members - 1)]
         streams = [
             self.streams[run * self.members]
-            if copy == 0
-            else self.sources[run].derived("dropout", "fork", self.forks, copy)
+            if member == 0
+            else self.sources[run].derived("dropout", "fork", self.forks, member)
             for run in range(self.runs)
-            for copy in range(members)
+            for member in range(members)
         ]
         self.members = members
-        # A copy: the optimizer would otherwise train the caller's tensors.
-        copies = {name: values[name].detach().to(self.values[name], copy=True) for name in self.slots}
-        self.module.install(copies, streams, origins)
+        taken = {name: values[name].detach().to(self.values[name], copy=copy) for name in self.slots}
+        self.module.install(taken, streams, origins)
 
     def scope(self, scope: str) -> list[str]:
         """The names of the tensors that a noise with this scope reaches."""

@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import deni.artifact
 from deni.artifact import Classifier, export, load, read_info
 from deni.errors import ArtifactError, InputError
+from deni.noise import Noise
 
 TEXTS = ["invoice money charged", "parcel late courier the box", "password reset", "why"]
 KINDS = {
@@ -310,3 +311,21 @@ def test_a_text_that_is_empty_or_no_string_is_named(saved, text):
 def test_others_may_read_a_model(fitted, tmp_path):
     fitted().save(tmp_path / "model")
     assert {oct(path.stat().st_mode & 0o777) for path in (tmp_path / "model").iterdir()} == {"0o644"}
+
+
+@pytest.mark.parametrize("kind", ["deni, full", "deni, lora"])
+def test_members_are_those_of_the_file_without_a_copy_and_the_file_stays_as_it_is(saved, kind, monkeypatch):
+    file, read = saved(kind) / "population.safetensors", {}
+
+    def reading(path):
+        read[Path(path).name] = load_file(path)
+        return read[Path(path).name]
+
+    monkeypatch.setattr(deni.artifact.loading, "load_file", reading)
+    before = file.read_bytes()
+    population = load(saved(kind)).population
+    for name, value in population.values.items():
+        assert value.data_ptr() == read[file.name][name].data_ptr()
+    population.perturb(Noise(variance=1.0, scope="trainable", scale="uniform"))
+    assert not any(torch.equal(kept, population.values[name]) for name, kept in load_file(file).items())
+    assert file.read_bytes() == before

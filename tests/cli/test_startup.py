@@ -103,6 +103,14 @@ def test_without_a_peft_tuning_neither_peft_nor_bitsandbytes_is_loaded(line):
     assert loaded & {"peft", "bitsandbytes", "adapters", "ray"} == set()
 
 
+def test_a_prediction_loads_no_library_that_it_does_not_need(tmp_path):
+    (tmp_path / "new.csv").write_text("text\nwhere is my parcel\n")
+    printed, loaded = python(CODE, "predict", str(ARTIFACTS / "full_deni"), str(tmp_path / "new.csv"))
+    assert printed.startswith("text,label,confidence,agreement,entropy\nwhere is my parcel,")
+    assert "torch" in loaded
+    assert loaded & {"datasets", "sklearn", "peft", "bitsandbytes", "adapters", "ray", "openai"} == set()
+
+
 def test_the_estimator_is_imported_without_torch():
     code = "from deni import DeniClassifier; import sys; print('loaded:', *sys.modules)"
     assert python(code)[1] & {"torch", "transformers"} == set()

@@ -166,6 +166,93 @@ def test_autocast_stays_as_it_is_to_the_bit():
     assert all(map(torch.equal, inside, compute()))
 
 
+# ---- which way a product goes ----------------------------------------------------------------------------------------
+
+SMALL = {
+    "a row": (F.linear, [(1, 1, 384), (1536, 384), (1536,)]),
+    "a row of each member": (torch.baddbmm, [(3, 1, 384), (3, 1, 384), (3, 384, 384)]),
+    "a row without a bias": (torch.bmm, [(3, 1, 384), (3, 384, 384)]),
+    "a row of a Conv1D": (torch.addmm, [(1536,), (1, 384), (384, 1536)]),
+    "LoRA on few rows": (F.linear, [(8, 1, 384), (64, 384)]),
+    "attention of a token": (F.scaled_dot_product_attention, [(2, 12, 1, 32), (2, 12, 300, 32), (2, 12, 300, 32)]),
+    "attention of a token on few": (F.scaled_dot_product_attention, [(2, 3, 1, 32), (2, 3, 20, 32), (2, 3, 20, 32)]),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_products_without_gradients_are_those_of_mkl(name):
+    function, shapes = SMALL[name]
+    tensors = [draw(*shape) for shape in shapes]
+    with torch.no_grad():
+        expected = function(*tensors)
+        with fast_products():
+            inside = function(*tensors)
+            assert setting()[2] == "medium"
+    assert torch.equal(inside, expected)
+
+
+@pytest.mark.parametrize(("rows", "same"), [(1, True), (200, False)])
+def test_many_rows_are_multiplied_by_onednn(rows, same):
+    h, weight = draw(rows, 384), draw(1536, 384)
+    with torch.no_grad(), fast_products():
+        inside = F.linear(h, weight)
+    assert torch.equal(inside, F.linear(h, weight)) is same
+
+
+def attend(tokens, features=32):
+    """Attention and its gradients."""
+    given = [draw(2, 3, tokens, features + at)[..., :features].clone().requires_grad_() for at in range(3)]
+    out = F.scaled_dot_product_attention(*given, attn_mask=draw(2, 1, tokens, tokens))
+    out.backward(draw(*out.shape))
+    return [out.detach(), *(each.grad for each in given)]
+
+
+@pytest.mark.parametrize(("tokens", "features", "same"), [(150, 32, True), (256, 64, True), (600, 32, False)])
+def test_long_attention_with_narrow_heads_is_that_of_mkl_with_its_gradients(tokens, features, same):
+    expected = attend(tokens, features)
+    with fast_products():
+        inside = attend(tokens, features)
+        assert setting()[2] == "medium"
+    assert all(map(torch.equal, inside, expected)) is same
+    assert setting() == START
+
+
+def test_an_error_in_the_backward_pass_of_attention_leaves_no_trace():
+    given = [draw(2, 3, 150, 32).requires_grad_() for _ in range(3)]
+
+    @fast_products()
+    def fail():
+        out = F.scaled_dot_product_attention(*given)
+        with torch.no_grad():
+            given[0].add_(1)
+        out.sum().backward()
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        fail()
+    assert setting() == START
+    with fast_products():
+        assert setting()[2] == "medium"
+
+
+def test_while_another_thread_computes_nothing_is_switched_off():
+    h, weight = draw(1, 384), draw(1536, 384)
+    with torch.no_grad(), fast_products():
+        by_mkl = F.linear(h, weight)
+        products._SWITCH.users += 1
+        try:
+            assert not torch.equal(F.linear(h, weight), by_mkl)
+        finally:
+            products._SWITCH.users -= 1
+
+
+def test_what_the_user_sets_inside_stays_over_a_small_product():
+    h, weight = draw(1, 384), draw(1536, 384)
+    with torch.no_grad(), fast_products():
+        torch.set_float32_matmul_precision("high")
+        F.linear(h, weight)
+    assert setting()[2] == "high"
+
+
 # ---- where -----------------------------------------------------------------------------------------------------------
 
 

@@ -234,7 +234,7 @@ def _built(
 def _population(
     model: nn.Module, values: dict[str, Tensor], first: list[dict[str, Tensor]], runs: int, members: int
 ) -> Population:
-    """The members, stacked where that is possible.
+    """The members, stacked where that is possible, with the tensors of the file.
 
     Args:
         values: M of each trainable parameter.
@@ -243,10 +243,10 @@ def _population(
     sources = [Sources(run) for run in range(runs)]
     try:
         population = Population(model, sources, "stacked", first[1:])
-        population.replace(values, members)
+        population.replace(values, members, copy=False)
     except Unstackable:
         population = Population(model, sources, "loop", first[1:])
-        population.replace(values, members)
+        population.replace(values, members, copy=False)
     return population
 
 

@@ -11,6 +11,7 @@ from deni.cli.options.calibration import CALIBRATED
 from deni.cli.options.data import LABEL, data_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.hub import REVISION
+from deni.cli.quick_imports import quick_imports
 from deni.data import check_data
 from deni.inputs import check_named_model
 from deni.terminal import console, say
@@ -39,7 +40,8 @@ def command(
     check_data(file)
     from rich.table import Table
 
-    from deni.commands.evaluate import evaluate_file
+    with quick_imports():
+        from deni.commands.evaluate import evaluate_file
 
     result = evaluate_file(model, file, **columns, calibrated=calibrated, revision=revision, progress=True)
     if as_json:

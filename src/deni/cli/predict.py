@@ -13,6 +13,7 @@ from deni.cli.options.data import data_options
 from deni.cli.options.device import DEVICE
 from deni.cli.options.hub import REVISION
 from deni.cli.options.numbers import COUNT, Number
+from deni.cli.quick_imports import quick_imports
 from deni.data import check_data
 from deni.errors import InputError
 from deni.inputs import check_file, check_named_model
@@ -85,7 +86,8 @@ def command(model: str, file: str, output: str, overwrite: bool, **given: Any) -
     for name, usual in (("accuracy", 0.95), ("sets", 0.9)):
         if given[name] is not None and not 0 < given[name] < 1:
             raise InputError(f"--{name} must be between 0 and 1, such as {usual}, not {given[name]:g}")
-    from deni.commands.predict import predict_file
+    with quick_imports():
+        from deni.commands.predict import predict_file
 
     count = predict_file(
         model,

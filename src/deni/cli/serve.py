@@ -10,6 +10,7 @@ from deni.cli import example
 from deni.cli.options.calibration import CALIBRATED, CALIBRATION, CALIBRATION_LABEL, say_selection
 from deni.cli.options.device import DEVICE
 from deni.cli.options.numbers import COUNT, Number
+from deni.cli.quick_imports import quick_imports
 from deni.errors import InputError
 from deni.inputs import check_file, check_named_model
 from deni.serving.extra import check_extra
@@ -72,7 +73,8 @@ def command(model: str, **given: Any) -> None:
         check_file(each)
     if given["accuracy"] is not None and not 0 < given["accuracy"] < 1:
         raise InputError(f"--accuracy must be between 0 and 1, such as 0.95, not {given['accuracy']:g}")
-    from deni.commands.serve import serve
+    with quick_imports():
+        from deni.commands.serve import serve
 
     serve(model, **given, on_selection=say_selection, on_ready=lambda host, port: say(_ready(model, host, port)))
 

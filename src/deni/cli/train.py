@@ -19,6 +19,7 @@ from deni.cli.options.distillation import NAMES as DISTILLED
 from deni.cli.options.distillation import distillation_options, take_distillation
 from deni.cli.options.fields import SettingsCommand, complete, field_options, taken
 from deni.cli.options.numbers import COUNT, Number, Whole
+from deni.cli.quick_imports import quick_imports
 from deni.data import check_data, check_split
 from deni.errors import SettingError
 from deni.inputs import check_file, check_one_training, check_pretrained
@@ -309,7 +310,8 @@ def command(
         from deni.distillation import Distillation
 
         files |= {"distillation": Distillation(**learned), "augmented": augmented}
-    from deni.commands.train import train_file  # seconds, for torch and transformers: what is wrong above is said first
+    with quick_imports():  # seconds, for torch and transformers: what is wrong above is said first
+        from deni.commands.train import train_file
     from deni.distillation.measuring import rows_of
     from deni.report.training import PAGE, TrainingReport
 

@@ -15,7 +15,6 @@ from deni.errors import SettingError
 from deni.generation.agreement import answer_log_probabilities, token_agreement
 from deni.generation.answers import Normalize, majority, normalized, share_of
 from deni.generation.voting import MembersGenerator, SeparateGenerator, VotingGenerator
-from deni.models.products import fast_products
 from deni.population import Population
 from deni.progress import ProgressBar
 from deni.randomness import global_generators
@@ -75,7 +74,6 @@ class Generator:
         self.voting, self.separate = VotingGenerator(population), SeparateGenerator(population)
         self.tokenizer, self.encode = tokenizer, encode or self._encoded
 
-    @fast_products()
     def generate(
         self,
         prompts: Sequence[Prompt],

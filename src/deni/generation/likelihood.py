@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq
 
 from deni.engine.answers import ANSWERS, answer
@@ -14,6 +13,9 @@ from deni.engine.module import in_mode
 from deni.population import Population
 from deni.tasks import Task
 from deni.tasks.voting import Combine
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BATCH = 8  # rows of one forward pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import partial, update_wrapper
 from typing import Any, cast
@@ -18,9 +19,11 @@ from deni.engine.module import PopulationModule, in_mode
 from deni.errors import SettingError
 from deni.generation.cache import MemberCaches
 from deni.models.hugging_face import unwrapped
+from deni.models.products import fast_products
 from deni.population import Population
 
 CACHES = (None, "dynamic", "dynamic_full")
+ROWS = 8  # rows of a product, of all members, from which `fast_products` gains more than it costs to enter
 
 
 class MembersGenerator(nn.Module, GenerationMixin):
@@ -114,7 +117,7 @@ class MembersGenerator(nn.Module, GenerationMixin):
     def _each_chunk(self, inputs: Mapping[str, Any]) -> Any:
         """The members that are computed together, in focus, and their rows of the inputs."""
         names = ("decoder_input_ids", "input_ids", "inputs_embeds")
-        batch = next(len(inputs[name]) for name in names if inputs.get(name) is not None)
+        batch, tokens = next(inputs[name].shape[:2] for name in names if inputs.get(name) is not None)
         before = self.module.in_focus
         try:
             for chunk in self.module.chunks:
@@ -122,15 +125,14 @@ class MembersGenerator(nn.Module, GenerationMixin):
                 self.module.focus(chunk)
                 self.module.focus_rows(len(rows) // len(chunk))
                 # What has one axis, such as positions of all rows, does not belong to rows.
-                yield (
-                    chunk,
-                    {
-                        name: value[rows.to(value.device)]
-                        if isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch
-                        else value
-                        for name, value in inputs.items()
-                    },
-                )
+                values = {
+                    name: value[rows.to(value.device)]
+                    if isinstance(value, Tensor) and value.dim() > 1 and len(value) == batch
+                    else value
+                    for name, value in inputs.items()
+                }
+                with fast_products() if len(rows) * tokens >= ROWS else nullcontext():
+                    yield chunk, values
         finally:
             self.module.focus(before)
             self.module.focus_rows(0)

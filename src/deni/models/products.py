@@ -17,7 +17,10 @@ from torch.overrides import TorchFunctionMode
 _ON, _SET = "medium", ("bf16", "tf32")  # what the old function of torch is told, and what the new names have then
 _WHOLE = ("none", "ieee")  # settings by the new names that do not round
 _EXACT = 1e-6  # rounding to float32 is below 1e-7 of the sum of the absolute products, to TF32 above 1e-5
-_SHORT = 128  # tokens up to which attention by plain products is faster than its fused kernel on oneDNN
+_SHORT = 128  # tokens up to which attention by plain products is faster than its fused kernel
+_NARROW = 2**14  # tokens times features of a head up to which the fused kernel is faster on MKL
+_FEW = 2**19  # multiplications up to which a product is faster on MKL: a call of oneDNN takes 12 microseconds
+_ONE_ROW = 2**22  # the same of one row, which MKL multiplies in half the time
 
 
 @contextmanager
@@ -32,7 +35,7 @@ def fast_products() -> Iterator[None]:
         yield
         return
     try:
-        with _ShortAttention():
+        with _Routes():
             yield
     finally:
         _SWITCH.release()
@@ -64,6 +67,7 @@ class _Switch:
         self.lock = Lock()
         self.users = 0
         self.works: bool | None = None
+        self._paused = False
         self._before = ("none", "none")
 
     def hold(self) -> bool:
@@ -86,8 +90,23 @@ class _Switch:
         """The last user switches it off, unless somebody has changed the setting meanwhile."""
         with self.lock:
             self.users -= 1
-            if not self.users and _settings() == _SET:
+            if not self.users and (self._paused or _settings() == _SET):
+                self._paused = False
                 _restore(self._before)
+
+    def pause(self) -> None:
+        """Switch it off for one call of the only user; of several, others would compute with other bits."""
+        with self.lock:
+            if self.users == 1 and torch.get_float32_matmul_precision() == _ON:
+                self._paused = True
+                torch.set_float32_matmul_precision("highest")
+
+    def resume(self) -> None:
+        """Switch it on after `pause`."""
+        with self.lock:
+            if self._paused:
+                self._paused = False
+                torch.set_float32_matmul_precision(_ON)
 
 
 _SWITCH = _Switch()
@@ -145,19 +164,19 @@ def attention_as_now() -> AbstractContextManager:
 
     For what is checkpointed: `backward` computes it again, and there are no modes of functions inside of it.
     """
-    return _ShortAttention() if getattr(_ENTERED, "times", 0) else nullcontext()
+    return _Routes() if getattr(_ENTERED, "times", 0) else nullcontext()
 
 
-_ENTERED = local()  # how many times this thread is in a `_ShortAttention`
+_ENTERED = local()  # how many times this thread is in `_Routes`
 
 
-class _ShortAttention(TorchFunctionMode):
-    """Attention over few tokens by products of all rows and heads.
+class _Routes(TorchFunctionMode):
+    """Takes each product where it is faster: what is small, as of a text that is generated token by token, by MKL.
 
-    The fused kernel calls oneDNN for each small block of each row and head, which costs more than to compute it.
+    Which way one goes follows from its shape alone, so equal seeds give equal bits.
     """
 
-    def __enter__(self) -> _ShortAttention:
+    def __enter__(self) -> _Routes:
         _ENTERED.times = getattr(_ENTERED, "times", 0) + 1
         return super().__enter__()
 
@@ -168,7 +187,37 @@ class _ShortAttention(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        at = _OPERANDS.get(func)
+        if at is None or torch.is_grad_enabled() or not _is_small(*args[at : at + 2]):
+            return func(*args, **(kwargs or {}))
+        return _by_mkl(func, *args, **(kwargs or {}))
+
+
+# Where the rows are among the arguments of a product; what they are multiplied with is next.
+_OPERANDS: dict[Any, int] = {F.linear: 0, torch.bmm: 0, torch.baddbmm: 1, torch.addmm: 1}
+
+
+def _is_small(*operands: Any) -> bool:
+    """Whether MKL is faster for these: rows `(..., N, in)`, and weights, one for all rows or for each batch."""
+    if len(operands) < 2 or operands[0].dtype != torch.float32 or operands[0].device.type != "cpu":
+        return False
+    rows, weight = operands
+    per_row = weight.numel()
+    count = rows.shape[-2] if weight.dim() == 3 else rows.numel() // max(1, rows.shape[-1])
+    return count * per_row <= _FEW or (count == 1 and per_row <= _ONE_ROW)
+
+
+def _by_mkl(func: Callable, *args: Any, **options: Any) -> Any:
+    """A call, and its backward pass, without oneDNN."""
+    _SWITCH.pause()
+    try:
+        out = func(*args, **options)
+    finally:
+        _SWITCH.resume()
+    if out.grad_fn is not None:
+        out.grad_fn.register_prehook(lambda _: _SWITCH.pause())
+        out.grad_fn.register_hook(lambda *_: _SWITCH.resume())
+    return out
 
 
 def _attention(
@@ -182,9 +231,14 @@ def _attention(
     enable_gqa: bool = False,
 ) -> Tensor:
     whole = query.dtype == torch.float32 and query.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if not whole or query.is_nested or key.shape[-2] > _SHORT or dropout_p:
+    plain = not whole or query.is_nested or bool(dropout_p)
+    single = not plain and query.shape[-2] == 1 and not torch.is_grad_enabled()
+    if plain or single or key.shape[-2] > _SHORT:
+        given = (query, key, value, attn_mask, dropout_p, is_causal)
         options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, **options)
+        if single or (not plain and key.shape[-2] * key.shape[-1] <= _NARROW):
+            return _by_mkl(F.scaled_dot_product_attention, *given, **options)
+        return F.scaled_dot_product_attention(*given, **options)
     if enable_gqa:
         key, value = in_groups(query, key, value)
     return attention_weights(query, key, attn_mask, is_causal, scale) @ value

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from datasets import Dataset
+from typing import TYPE_CHECKING, Any
 
 from deni.data import Texts
 from deni.data.conversations import ANSWERING, Conversation, Message
 from deni.errors import InputError, InputWarning, SettingError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 CUT = "a prompt that is too long loses its first tokens"
 
@@ -148,6 +149,8 @@ def answer_rows(texts: Texts, rows: Sequence[tuple[list[int], list[int]]], promp
     Raises:
         InputError: an answer that does not fit, or a conversation.
     """
+    from datasets import Dataset
+
     made: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
     longest, cut = prompting.max_length, 0
     for at, (ids, labels) in enumerate(rows):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from deni.data import Texts, fed
@@ -17,6 +16,9 @@ from deni.errors import InputError, InputWarning
 from deni.models.pair_rows import longer_side, pair_rows
 from deni.tasks import TASKS
 from deni.tasks.iob2 import first_tokens
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> list[list[int]]:
@@ -70,6 +72,8 @@ def tokenize(
     Args:
         separately: whether the two texts of a pair lie beside each other, see `deni.models.pair_rows`.
     """
+    from datasets import Dataset  # half a second that a prediction does not need
+
     given, targets = fed(texts.texts, texts.task), {"labels": encode(texts, labels), **soft_columns(texts, labels)}
     if separately:
         return Dataset.from_dict({**given, **pair_rows(tokenizer, texts.texts, max_length), **targets})
