@@ -54,7 +54,10 @@ def summary_of(given, task, classes, parent=True, tuning="full", recipe=None, co
             "plain_steps": 100,
         },
         **{"voters": given.members.shape[1], "seconds": 1.0, "resumed": False, "environment": {}, "commands": []},
-        **{"settings": {"tuning": {"name": tuning}, "recipe": recipe or {}}, "model": "my model"},
+        **{
+            "settings": {"tuning": {"name": tuning}, "recipe": {"task": "single_label", **(recipe or {})}},
+            "model": "my model",
+        },
     }
     return TrainingSummary(**{**values, **more})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -53,11 +54,13 @@ class AnswerEvaluation:
         texts: N prompts with the right answers.
         answers: what the members' vote generates for each; empty where that was not tried.
         metrics: of the answers, and of the tokens of the right ones.
+        disagreement: mean over all tokens of the answers of the share of members whose likeliest token is another one.
     """
 
     texts: Texts
     answers: list[str]
     metrics: dict[str, float]
+    disagreement: float = math.nan
 
 
 @dataclass
@@ -100,8 +103,10 @@ class GeneratorResult(FineTuneResult):
             warnings.warn("answers are not measured, since a run failed: load the model", InputWarning, stacklevel=2)
             return AnswerEvaluation(texts, [], metrics)
         prompts: Any = list(texts.texts)
-        answers = [each.text for each in self.generator().generate(prompts, progress=progress)]
-        return AnswerEvaluation(texts, answers, {**scores_of(answers, texts.labels, score), **metrics})
+        found = self.generator().generate(prompts, progress=progress)
+        answers, tokens = [each.text for each in found], [share for each in found for share in each.disagreement]
+        metrics = {**scores_of(answers, texts.labels, score), **metrics}
+        return AnswerEvaluation(texts, answers, metrics, float(np.mean(tokens)) if tokens else math.nan)
 
     def evaluate(self, texts: Texts, progress: bool = False, score: Score | None = None) -> dict[str, float]:
         """Metrics of the vote, see `test`."""

@@ -13,7 +13,6 @@ from deni.outputs import as_utf8
 from deni.randomness import derive
 from deni.report.html.frame import check_packages
 from deni.report.training.summary import TrainingSummary, summarize_training
-from deni.tasks import TASKS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,9 +50,6 @@ class TrainingReport:
 
     def __call__(self, done: TrainingRun) -> Mapping[str, bytes]:
         """The files that belong into the artifact."""
-        if TASKS[done.result.recipe.task].generates:
-            self.left_out = "none of a model that generates texts"
-            return {}
         generator = np.random.default_rng(derive(done.result.recipe.seed, "report"))
         self.summary = summarize_training(done, generator, self.command, self.model, self.baselines)
         try:

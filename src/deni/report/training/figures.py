@@ -13,6 +13,8 @@ from deni.report.charts import COLOURS, INK, QUIET, Figure, Styles, named, spec_
 from deni.report.figures import diversity_figure, reliability_figure
 from deni.report.training.calibration import calibration_figures, coverage_rows, reliability_rows
 from deni.report.training.summary import TrainingSummary
+from deni.tasks import TASKS, Task
+from deni.tasks.metrics import called
 
 
 def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, list[dict[str, Any]]]]:
@@ -31,7 +33,7 @@ def build_figures(summary: TrainingSummary) -> tuple[list[Figure], Mapping[str, 
     }
     found = {
         "losses": _loss(summary),
-        "scores": _scores(),
+        "scores": _scores(TASKS[summary.settings["recipe"]["task"]]),
         "diversity": _of_one(
             diversity_figure(styles),
             "From each fork (open mark) to its merge or vote (filled mark), on a few texts and without dropout. "
@@ -99,8 +101,9 @@ def _loss(summary: TrainingSummary) -> Figure:
     )
 
 
-def _scores() -> Figure:
-    y = alt.Y("score:Q", title="score, in points", scale=alt.Scale(zero=False))
+def _scores(task: Task) -> Figure:
+    title = "score, in points" if task.best_is_highest else called(task.best)
+    y = alt.Y("score:Q", title=title, scale=alt.Scale(zero=False))
     base = named("scores").encode(x=_step(), y=y, tooltip=tips_of("step", "score:.2f"))
     return Figure(
         "scores",

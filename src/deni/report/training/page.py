@@ -12,6 +12,7 @@ from deni.analysis.performance import FEW, Performance
 from deni.report.html.frame import Column, json_value, render_page, table_of
 from deni.report.html.page import fork_columns
 from deni.report.numbers import number
+from deni.report.training.answers import shown_answers
 from deni.report.training.calibration import coverage_rows, coverage_table, reliability_rows, reliability_table
 from deni.report.training.cross_validation import fold_columns
 from deni.report.training.distillation import model_columns, state_distillation
@@ -70,6 +71,8 @@ def build_page(summary: TrainingSummary, title: str) -> str:
         wrong_labels=shown_labels(summary.wrong_labels),
         distillation=state_distillation(summary.distillation, TASKS[summary.settings["recipe"]["task"]]),
         few=FEW,
+        answers=summary.answers,
+        wrong_answers=shown_answers(summary.answers),
         missing=summary.missing,
         settings=yaml.safe_dump(_plain(summary.settings), sort_keys=False, allow_unicode=True, width=100),
         environment=", ".join(f"{name} {value}" for name, value in summary.environment.items()),

@@ -23,7 +23,9 @@ from deni.provenance import versions
 from deni.randomness import derive
 from deni.recipe import Recipe
 from deni.report.repeat import install
+from deni.report.training.answers import Answers, measure_answers
 from deni.study.execution.pack import environment
+from deni.tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class TrainingSummary:
         on_test: measures of the test split; None without one.
         missing: part of the report -> the sentence that says why it is not there.
         losses: `step`, `loss` and `of` (training texts, dev texts).
-        scores: `step` and `score` on the dev texts.
+        scores: `step` and `score` on the dev texts, in points where that is a share.
         phases: `start`, `stop`, `members` (of all runs).
         forks: rows as `deni.analysis.forks.summarize_forks` gives them.
         excess: `step`, `excess` of each step with copies, and `fork`, which it belongs to.
@@ -59,6 +61,7 @@ class TrainingSummary:
         auto: what the strategy `auto` became, and which encoder was the best, a sentence each with the reason.
         calibration, abstention: as in `deni.json`; empty where there was nothing to fit them on.
         distillation: as in `deni.json`; None for a model that learned from labels alone.
+        answers: of the test split, of a model that generates; None without.
     """
 
     data: str
@@ -90,6 +93,7 @@ class TrainingSummary:
     cross_validation: Mapping[str, Any] | None = None
     wrong_labels: Sequence[ListedLabel] | None = None
     distillation: Mapping[str, Any] | None = None
+    answers: Answers | None = None
 
     @property
     def teacher_steps(self) -> int:
@@ -135,12 +139,18 @@ def summarize_training(
     trainer, schedule = result.trainer, result.schedule
     history = trainer.state.log_history
     dev = trainer.eval_dataset is not None
-    on_test = None
+    on_test = answers = None
+    task = TASKS[result.recipe.task]
     crossed = result.added.get("cross_validation")
     if done.evaluation is None and crossed is not None:
         missing["test"] = "There was no test split: all texts were trained on, and each was left out in one fold."
     elif done.evaluation is None:
         missing["test"] = "There was no test split (--test 0), so nothing is known about how good the model is."
+    elif task.generates:
+        given: Any = done.evaluation
+        answers = measure_answers(given, trainer.population.size)
+        if answers is None:
+            missing["test"] = "A run failed, so the test split was not answered: load the model and evaluate it."
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
         on_test, why = measure_performance(result.recipe.task, result.labels, done.evaluation, parent, generator)
@@ -152,7 +162,8 @@ def summarize_training(
     of = {"loss": "training texts", "eval_loss": "dev texts"}
     losses = [(each["step"], each[name], kind) for each in history for name, kind in of.items() if name in each]
     best = f"eval_{trainer.args.metric_for_best_model}"
-    scores = [(each["step"], 100 * each[best]) for each in history if dev and best in each]
+    points = 100 if task.best_is_highest else 1  # a share, or an error
+    scores = [(each["step"], points * each[best]) for each in history if dev and best in each]
     excess = [
         (record.step + at, value, number)
         for number, record in enumerate(trainer.diagnostics.records, 1)
@@ -181,13 +192,14 @@ def summarize_training(
         environment=environment(trainer.args.device),
         commands=[install([versions()]), command] if command else [],
         model=model,
-        beside=_beside(done, baselines) if baselines is None or baselines else None,
+        beside=_beside(done, baselines) if not task.generates and (baselines is None or baselines) else None,
         auto=_chosen(result.recipe),
         calibration=result.added.get("calibration", {}),
         abstention=result.added.get("abstention", {}),
         cross_validation=crossed,
         wrong_labels=list_wrong_labels(done),
         distillation=result.added.get("distillation"),
+        answers=answers,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from deni.analysis.performance import FEW, Performance
 from deni.cross_validation.estimating import sentences
 from deni.report.numbers import number
+from deni.report.training.answers import rows_of
 from deni.report.training.summary import TrainingSummary
 from deni.tasks import TASKS, Task
 from deni.tasks.metrics import called
@@ -34,6 +35,7 @@ class Tile:
 def build_tiles(summary: TrainingSummary) -> list[Tile]:
     """The figures to read first."""
     found = [] if summary.on_test is None else list(_of_test(summary.on_test))
+    found += [] if summary.answers is None else [Tile(*row) for row in rows_of(summary.answers)]
     found += _of_confidence(summary.calibration, summary.abstention)
     if summary.cross_validation is not None:
         found.insert(0, _of_folds(summary.cross_validation, TASKS[summary.settings["recipe"]["task"]]))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from deni.analysis.performance import FEW, Performance
 from deni.artifact.export_flags import export_of
 from deni.measures import Estimate
+from deni.report.numbers import number
+from deni.report.training.answers import state_answers
 from deni.report.training.cross_validation import state_estimate
 from deni.report.training.summary import TrainingSummary
 from deni.report.training.tiles import cut, score
@@ -56,6 +58,14 @@ def _how_good(summary: TrainingSummary) -> Iterator[str]:
     if summary.cross_validation is not None:
         task = TASKS[summary.settings["recipe"]["task"]]
         yield from state_estimate(summary.cross_validation, task)
+    if TASKS[summary.settings["recipe"]["task"]].generates:
+        if summary.answers is None:
+            yield f"How good its answers are was not measured: {summary.missing['test']}"
+            return
+        yield from state_answers(summary.answers)
+        if summary.cost > 1:
+            yield "Plain training was not measured on these prompts."
+        return
     if test is None and summary.cross_validation is not None:
         own = summary.cross_validation["score"]
         yield from _beside(summary, own, task.in_points, "Of texts that each fold left out")
@@ -134,6 +144,10 @@ def _members(summary: TrainingSummary) -> Iterator[str]:
     test = summary.on_test
     if test is not None and test.disagreement is not None:
         yield _voters(summary, test)
+    elif summary.answers is not None and summary.answers.disagreement is not None:
+        share = number(100 * summary.answers.disagreement, 1)
+        together = f"Its {summary.voters} members choose each token together"
+        yield f"{together}; on average {share} % of them would have written another one."
     elif summary.voters > 1:
         yield f"Whether its {summary.voters} members differ was not measured."
     if summary.failed_forks and not (test is not None and test.forked):
