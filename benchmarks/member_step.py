@@ -107,8 +107,8 @@ class Peak:
     def __enter__(self) -> Peak:
         gc.collect()
         self._process = psutil.Process()
-        self._before = self._process.memory_info().rss
-        self._most, self._stop = self._before, threading.Event()
+        self.before = self._process.memory_info().rss
+        self._most, self._stop = self.before, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -120,7 +120,7 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self.mib = (self._most - self._before) / 2**20
+        self.mib = (self._most - self.before) / 2**20
 
 
 def steps_of(texts: Texts, plan: Recipe, members: int, steps: int, seeds: int = 1) -> dict[str, float]:

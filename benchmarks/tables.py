@@ -14,6 +14,7 @@ from typing import Any
 
 from gpu.table import gpu
 
+from deni.engine.memory import Estimate
 from deni.measures import mean_interval
 
 HERE = Path(__file__).parent
@@ -44,6 +45,20 @@ def member_step(result: dict[str, Any]) -> str:
             memory = row["memory_ratio_to_textbook"]
             lines.append(f"| {name} | {row['seconds']:.1f} | {one:.2f} | {ten:.2f} | {memory:.1f} |")
         lines.append("")
+    return "\n".join(lines)
+
+
+def memory(result: dict[str, Any]) -> str:
+    lines = [where(result), ""]
+    lines.append("| tuning | batch | members | at a time | peak, MiB | to one member | of training, MiB | estimate |")
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for row in result["rows"]:
+        what = f"{row['tuning']} | {row['batch']} | {row['members']} | {row['at_a_time']} | {row['peak_mib']:.0f}"
+        estimate = ""
+        if "estimate" in row:
+            need = Estimate(**row["estimate"]).resident().peak(row["members"], row["at_a_time"]) / 2**20
+            estimate = f"{need:.0f} ({100 * (need / row['training_mib'] - 1):+.0f} %)"
+        lines.append(f"| {what} | {row.get('ratio', 1):.2f} | {row['training_mib']:.0f} | {estimate} |")
     return "\n".join(lines)
 
 
@@ -594,6 +609,7 @@ def onnx_speed(result: dict[str, Any]) -> str:
 PAGES = {
     HERE / "README.md": (
         member_step,
+        memory,
         learning_rates,
         tunings,
         augmentation,

@@ -60,7 +60,7 @@ class Recipe:
         source_seeds: seeds of single sources of randomness (`deni.randomness.SOURCES`) in place of `seed`; those of
             data_split and label_choice in place of the block of `deni.commands.train.train_file`.
         engine: how members are computed.
-        members_at_a_time: members in one forward pass; None for as many as fit.
+        members_at_a_time: members in one forward pass; None: as many as fit, on a CPU few where that saves memory.
         optim: name of an optimizer of `transformers.TrainingArguments`; AdamW without decay is Adam.
         weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.

@@ -182,13 +182,17 @@ def test_the_loop_equals_the_stack(tiny, batch, tuning):
     assert largest_difference(loop, stack) < TOLERANCE
 
 
-def test_members_two_at_a_time_equal_all_at_once(tiny, batch):
-    model = tuned(tiny("bert"), "full")
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+@pytest.mark.parametrize(("size", "chunks"), [(1, [1, 1, 1]), (2, [2, 1])])
+def test_members_in_passes_equal_all_at_once(tiny, batch, tuning, size, chunks):
+    model = tuned(tiny("bert"), tuning)
     batches, make = batches_of(batch, 3), OPTIMIZERS["adam"]
-    at_once, _ = with_population(model, make, FORKED, batches)
-    in_chunks, population = with_population(model, make, FORKED, batches, at_a_time=2)
-    assert population.module.chunks == (range(2), range(2, 3))
-    assert largest_difference(at_once, in_chunks) < TOLERANCE
+    at_once, whole = with_population(model, make, FORKED, batches)
+    in_passes, population = with_population(model, make, FORKED, batches, at_a_time=size)
+    assert [len(chunk) for chunk in population.module.chunks] == chunks
+    assert largest_difference(at_once, in_passes) < TOLERANCE
+    for one, other in zip(whole.module.streams, population.module.streams, strict=True):  # dropout drew the same masks
+        assert torch.equal(one.get_state(), other.get_state())
 
 
 @pytest.mark.parametrize("options", [{}, {"at_a_time": 2}, {"engine": "loop"}])

@@ -60,6 +60,35 @@ def test_as_many_members_fit_as_the_peak_allows():
     assert need.fitting(10, 0) == 0
 
 
+def test_frugal_passes_keep_a_run_to_twice_the_memory_of_one_without_a_fork():
+    mib = 2**20
+    for frozen, parameters, activations in [(100, 1, 100), (400, 2, 250), (87, 3, 90)]:
+        need = Estimate(parameters * mib, activations * mib, frozen * mib)
+        size, plain = need.frugal(10, runs=1), frozen * mib + need.peak(1, 1)
+        assert frozen * mib + need.peak(10, size) <= 2 * plain
+        assert frozen * mib + need.peak(10, 2 * size + 1) > 2 * plain, "more would do"
+
+
+def test_frugal_passes_are_not_small_where_that_saves_little():
+    mib = 2**20
+    assert Estimate(40 * mib, 40 * mib).frugal(10, runs=1) == 10, "ten whole models are held anyway"
+    assert Estimate(mib, 3 * mib, 1).resident().frugal(10, runs=1) == 10, "to load the code takes more"
+    assert Estimate(mib, 400 * mib, 100 * mib).frugal(10, runs=10) == 10, "each run may take its memory"
+    assert Estimate(mib, 10**12).frugal(10, runs=1) == 1
+
+
+def test_a_process_holds_more_than_its_tensors():
+    assert Estimate(100, 100, 7).resident() == Estimate(100, 185, 7, fixed=128 * 2**20)
+    assert Estimate(100, 100).resident().peak(3, 2) == 128 * 2**20 + 3 * 4 * 100 + 2 * 185
+
+
+def test_frugal_passes_are_of_about_the_same_size():
+    mib = 2**20
+    sizes = {activations: Estimate(mib, activations * mib, 100 * mib).frugal(10, 1) for activations in range(1, 200)}
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+    assert {10, 5, 2} <= set(sizes.values()) <= {10, 5, 4, 3, 2, 1}  # 4 + 4 + 2, not 6 + 4
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora"])
 @pytest.mark.parametrize("members", [1, 3])
 def test_values_gradients_and_states_are_counted_exactly(tiny, batch, tuning, members):

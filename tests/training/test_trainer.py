@@ -367,7 +367,7 @@ def test_bfloat16_stays_finite(tmp_path):
 def test_too_little_memory_computes_fewer_members_at_a_time(tmp_path, monkeypatch):
     plenty = make(tmp_path, DENI(members=4))
     plenty.train()
-    need = memory.estimate(seeded().train(), {"input_ids": torch.ones(4, 9, dtype=torch.long)}, 0)
+    need = memory.estimate(seeded().train(), {"input_ids": torch.ones(4, 9, dtype=torch.long)}, 0).resident()
     monkeypatch.setattr(memory, "available", lambda device: need.peak(4, 2) + 1)
     scarce = make(tmp_path, DENI(members=4), active_vocabulary=False)
     scarce.train()
@@ -376,6 +376,17 @@ def test_too_little_memory_computes_fewer_members_at_a_time(tmp_path, monkeypatc
     monkeypatch.undo()
     plain.train()
     assert distance(values(scarce), values(plain)) < 1e-9
+
+
+def test_on_a_cpu_members_are_computed_in_passes_that_save_memory(tmp_path, monkeypatch):
+    whole = make(tmp_path, DENI(members=4), model=lora())
+    whole.train()
+    monkeypatch.setattr(memory, "KERNELS", 0)
+    frugal = make(tmp_path, DENI(members=4), model=lora())
+    frugal.train()
+    assert whole.engine_plan.at_a_time is None
+    assert frugal.engine_plan.at_a_time in (1, 2)
+    assert distance(values(whole), values(frugal)) < 1e-12
 
 
 def test_no_memory_at_all_says_what_would_fit(tmp_path, monkeypatch):

@@ -187,7 +187,7 @@ def _without_resuming(args: list[str]) -> list[str]:
 @click.option(
     "--members-at-a-time",
     type=Whole(),
-    help="Members in one forward pass of the stacked engine.  [default: as many as fit]",
+    help="Members in one forward pass of the stacked engine.  [default: by memory]",
 )
 @click.option("--optim", help="Optimizer, by its name in transformers.  [default: adamw_torch_fused]")
 @click.option("--weight-decay", type=Number(), help="Weight decay of AdamW.  [default: 0]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
@@ -20,28 +20,57 @@ from deni.randomness import generator
 logger = logging.getLogger(__name__)
 
 STATES = 2  # tensors of optimizer state per parameter, as Adam has
+# On a CPU a process holds more than what a forward pass keeps: results of the backward pass, and holes between blocks
+# of the sizes of other batches; and the code and the kernels that computing loads. Measured in benchmarks/memory.py.
+HELD, KERNELS = 1.85, 128 * 2**20
+# What members may take there, where one pass for all of them saves little time: so many times what their runs would
+# without a fork, or activations of this share of what all members hold.
+TIMES, SHARE = 1.75, 1 / 3  # below 2, for what the estimate is wrong by
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes that training needs on top of the frozen model.
+    """Bytes that training needs.
 
     Args:
         parameters: trainable bytes of one member.
         activations: bytes that one member's forward pass keeps for the backward pass.
+        frozen: bytes of the frozen model, which is there before the training.
+        fixed: bytes that training takes whatever the members.
     """
 
     parameters: int
     activations: int
+    frozen: int = 0
+    fixed: int = 0
 
     def peak(self, members: int, at_a_time: int) -> int:
-        """The peak of a phase: values, gradients and states of all members, activations of those side by side."""
-        return self.parameters * (2 + STATES) * members + self.activations * min(members, at_a_time)
+        """The peak of a phase, on top of the frozen model: values, gradients and states of all, activations at once."""
+        return self.fixed + self.parameters * (2 + STATES) * members + self.activations * min(members, at_a_time)
+
+    def resident(self) -> Estimate:
+        """What a process holds of it on a CPU."""
+        return replace(self, activations=int(HELD * self.activations), fixed=KERNELS)
 
     def fitting(self, members: int, available: int) -> int:
         """How many members fit side by side; 0 where not even one does."""
         fixed = self.peak(members, 0)
         return min(members, max(0, available - fixed) // max(self.activations, 1))
+
+    def frugal(self, members: int, runs: int) -> int:
+        """How many members to compute side by side, so that runs that fork take little more than such that do not.
+
+        >>> mib = 2**20
+        >>> Estimate(2 * mib, 60 * mib, frozen=87 * mib).frugal(10, runs=1)  # an adapter
+        2
+        >>> Estimate(42 * mib, 60 * mib, frozen=45 * mib).frugal(10, runs=1)  # all weights: ten models are held
+        10
+        """
+        plain = self.frozen + self.peak(runs, runs)
+        held = self.frozen + self.peak(members, 0)
+        room = max(TIMES * plain - held, SHARE * held)
+        passes = -(-members // max(1, min(members, int(room) // max(self.activations, 1))))
+        return -(-members // passes)  # passes of about the same size
 
 
 def estimate(
@@ -56,7 +85,8 @@ def estimate(
         compute: what is computed of the model and the inputs, if not its forward pass; these have labels then.
     """
     parameters = {p.data_ptr(): p for p in model.parameters()}
-    trainable = sum(p.numel() * p.element_size() for p in parameters.values() if p.requires_grad)
+    trainable = sum(p.nbytes for p in parameters.values() if p.requires_grad)
+    frozen = sum(p.nbytes for p in parameters.values() if not p.requires_grad)
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -73,7 +103,7 @@ def estimate(
         )  # the output keeps every noted storage alive, so no address is counted twice
     tokens = max((v.shape[1] for v in inputs.values() if isinstance(v, Tensor) and v.dim() > 1), default=1)
     del output
-    return Estimate(trainable, int(sum(kept.values()) * max(1.0, longest / max(tokens, 1))))
+    return Estimate(trainable, int(sum(kept.values()) * max(1.0, longest / max(tokens, 1))), frozen)
 
 
 def at_a_time(
@@ -85,21 +115,29 @@ def at_a_time(
     side_by_side: bool,
     compute: Callable[..., Any] | None = None,
     passes: int = 1,
+    runs: int = 1,
 ) -> int | None:
-    """How many members one forward pass can compute; None for all.
+    """How many members one forward pass is to compute; None for all.
+
+    On a CPU these are no more than keep a run to twice the memory of one that never forks, where that can be
+    (`Estimate.frugal`): a pass of two members takes about as long for each as one of ten. A GPU would wait for small
+    passes, so there as many as fit are computed.
 
     Args:
         model, inputs, longest, compute: see `estimate`.
         members: how many there are in the largest phase.
-        side_by_side: whether as many as fit are computed side by side; if not, one must fit.
+        side_by_side: whether members are computed side by side; if not, one must fit.
         passes: how many forward passes a backward pass is for.
+        runs: R; the members are theirs.
 
     Raises:
         SettingError: not even one fits.
     """
     with in_mode(model, training=True):
         need = estimate(model, inputs, longest, compute)
-    need = Estimate(need.parameters, need.activations * passes)
+    need = replace(need, activations=need.activations * passes)
+    if device.type == "cpu":
+        need = need.resident()
     free = available(device)
     fits = need.fitting(members, free)
     if fits < 1:
@@ -107,8 +145,11 @@ def at_a_time(
             f"{members} members need about {human(need.peak(members, 1))}, {human(free)} are free: "
             "use fewer members, LoRA, or a smaller batch"
         )
-    if not side_by_side or fits == members:
+    if not side_by_side:
         return None
+    frugal = need.frugal(members, runs) if device.type == "cpu" else members
+    if frugal <= fits:
+        return None if frugal == members else frugal
     logger.warning(
         f"{members} members side by side need about {human(need.peak(members, members))}, "
         f"{human(free)} are free: computing {fits} at a time"

@@ -147,7 +147,7 @@ def choose_engine(
         population: before the first step.
         inputs: a collated batch of the training set on the device, without labels if members are not computed alone.
         engine: what the user chose.
-        at_a_time: what the user chose; None for as many as fit into memory.
+        at_a_time: what the user chose; None for what `deni.engine.memory.at_a_time` takes.
         peak: members in the largest phase.
         rows: B of one run.
         longest: T of the longest training text.
@@ -166,7 +166,9 @@ def choose_engine(
         reason = why_loop(engine, model, inputs, padding, population.module.held, alone)
         free = not reason and at_a_time is None
         one_run = {key: value[:rows] if isinstance(value, Tensor) else value for key, value in inputs.items()}
-        fits = memory.at_a_time(model, one_run, longest, peak, device, free, compute if alone else None, forward_passes)
+        side_by_side = memory.at_a_time(
+            model, one_run, longest, peak, device, free, compute if alone else None, forward_passes, population.runs
+        )
         few = {key: value[:2] if isinstance(value, Tensor) else value for key, value in inputs.items()}
         with in_mode(model, training=True):
             population.module.measured = measured = measure(model, few)
@@ -175,7 +177,7 @@ def choose_engine(
             "in training this model draws from the global generators (NEFTune, dropout of an LSTM), which several runs "
             "would share: train the seeds one by one, or switch that off"
         )
-    at_a_time = fits if free else at_a_time
+    at_a_time = side_by_side if free else at_a_time
     population.module.choose("loop" if reason else "stacked", at_a_time)
     by_length = divisible and not reason and passes.gains(population.module, inputs, population.runs)
     plan = EnginePlan("loop" if reason else "stacked", reason, at_a_time, by_length)

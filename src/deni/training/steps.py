@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deni.engine import heap
 from deni.errors import SettingError
 from deni.models.products import fast_products
 from deni.tasks.losses import Soft
@@ -136,6 +137,8 @@ class Steps:
                     if lengths is not None:
                         rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
                     total = total + step(model, rows, items)
+                    if len(module.chunks) > 1 and total.device.type == "cpu":  # in passes, to save memory
+                        heap.trim()
         return total / max(alive, 1)
 
     def _check(self, rows: dict[str, Any]) -> None:

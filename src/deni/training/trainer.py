@@ -87,7 +87,7 @@ class PopulationTrainer(Trainer):
         seeds: one run for each seed, trained in lock-step; default `[args.seed]`. With several seeds predictions are
             `(N, R, C)` or `(N, R, T, C)`, `compute_metrics` is called for each seed, and the means are reported;
             `train_dataset` and `eval_dataset` may be lists with one dataset for each.
-        at_a_time: how many members one forward pass computes; default: as many as fit into memory.
+        at_a_time: how many members one forward pass computes; default: by memory, see `deni.engine.memory`.
         active_vocabulary: train only the embedding rows of tokens in the training set, where that is exact; False
             switches it off.
         class_weights: weight of each class in the loss, `(C,)`.

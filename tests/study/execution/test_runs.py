@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -17,9 +18,11 @@ import torch
 from click.testing import CliRunner
 
 from deni.cli import main
+from deni.engine.module import PopulationModule
 from deni.errors import InputError
 from deni.models import devices
 from deni.models.tokenizing import tokenize
+from deni.study.execution import pack
 from deni.study.execution.driver import packs_of, run_packs
 from deni.study.execution.pack import fit, run_pack
 from deni.study.execution.run import Run
@@ -429,11 +432,38 @@ def test_failed_cells_stay_failed_until_they_are_retried(study, tmp_path):
     assert "2 of them to train" in CliRunner().invoke(main, ["study", "run", file, "--store", path]).output
 
 
+@pytest.mark.parametrize(
+    ("strategy", "passes"), [("default", 1), ({"name": "deni", "members": 3}, 3 + 1), (ENSEMBLE, 2)]
+)
+def test_each_member_reads_a_test_text_once(study, strategy, passes, monkeypatch):
+    """And so does the mean of the members, where they forked."""
+    jobs = jobs_of(study(strategies=[strategy], seeds=2))
+    library = Library()
+    texts = len(jobs[0].texts(library)[1])
+    read, forward = [], PopulationModule.forward
+
+    def noting(module, **inputs):
+        if not module.training:
+            read.append(len(inputs["input_ids"]))
+        return forward(module, **inputs)
+
+    def trained(*args):
+        result = fit(*args)
+        read.clear()  # what training reads are other texts
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PopulationModule, "forward", noting)
+        patched.setattr(pack, "fit", trained)
+        run_pack(jobs, library)
+    assert sum(read) == texts * len(jobs) * passes
+
+
 def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(study, tmp_path):
     path = tmp_path / "study.db"
     said = CliRunner().invoke(main, ["study", "run", study(), "--store", str(path), "--dry-run", "--threads", "1"])
     assert said.exit_code == 0, said.output
-    assert "About 1 min with 1 worker of 1 threads" in said.output
+    assert re.search("About [0-9]+ s with 1 worker of 1 threads", said.output)
     assert not path.exists()
 
 

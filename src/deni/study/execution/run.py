@@ -15,7 +15,7 @@ from deni.errors import InputError, short
 from deni.models.devices import find_device
 from deni.outputs import check_name
 from deni.study.execution.calibrate import Calibration
-from deni.study.execution.driver import News, packs_of, run_packs
+from deni.study.execution.driver import News, Pack, packs_of, run_packs
 from deni.study.execution.job import Job
 from deni.study.execution.progress import Progress
 from deni.study.execution.runners import OnRay, Processes, Runner, Serial
@@ -97,15 +97,21 @@ class Run:
         if not self.left:
             return "Nothing is left to train."
         packs = packs_of(self.left, self._size)
-        seconds = sum(self._calibration.seconds(pack.jobs, len(pack.jobs)) for pack in packs) / self.workers
+        seconds = self._seconds(packs)
         sizes = sorted({len(pack.jobs) for pack in packs})
         cells = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
         cells += " cell" if sizes == [1] else " cells"
-        minutes = round(seconds / 60)
-        length = f"{minutes // 60} h {minutes % 60} min" if minutes > 60 else f"{max(minutes, 1)} min"
         workers = f"{self.workers} worker" + "s" * (self.workers > 1)
         many = f"{len(packs)} pack" + "s" * (len(packs) > 1)
-        return f"About {length} with {workers} of {self.threads} threads, in {many} of {cells}."
+        return f"About {_duration(seconds)} with {workers} of {self.threads} threads, in {many} of {cells}."
+
+    def seconds(self) -> float:
+        """What `estimate` says, as a number; baselines do not count."""
+        return self._seconds(packs_of(self.left, self._size))
+
+    def _seconds(self, packs: Sequence[Pack]) -> float:
+        training = sum(self._calibration.seconds(pack.jobs, len(pack.jobs)) for pack in packs) / self.workers
+        return training + (0 if self._pack else self._calibration.spent)  # which sizes packs have is measured again
 
     def into(self, store: Store) -> int:
         """Train what is left; the number of cells that failed."""
@@ -166,6 +172,18 @@ def _folder(trunks: str) -> str:
     except OSError as error:
         raise InputError(f"--trunks {trunks} cannot be made: {error.strerror}; name a folder") from None
     return str(Path(trunks).resolve())
+
+
+def _duration(seconds: float) -> str:
+    """A time to read.
+
+    >>> _duration(7.4), _duration(290), _duration(9000)
+    ('7 s', '5 min', '2 h 30 min')
+    """
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes > 3 else f"{max(round(seconds), 1)} s"
 
 
 def _number(pack: int | str) -> int | None:
