@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from deni.deprecation import renamed_settings
@@ -61,9 +62,14 @@ def neutral_values(cls: type) -> dict[str, Any]:
     return {field.name: field.metadata["neutral"] for field in fields if "neutral" in field.metadata}
 
 
+@cache  # a study makes thousands of settings
+def _types(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def check_choices(settings: Any) -> None:
     """Raise SettingError for a dataclass field with a `Literal` type and another value."""
-    for name, hint in get_type_hints(type(settings)).items():
+    for name, hint in _types(type(settings)).items():  # type: ignore[arg-type]
         if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
             value, choices = getattr(settings, name), map(str, get_args(hint))
             raise SettingError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
