@@ -47,6 +47,7 @@ BASELINES = {
     "pairs": ("frozen", "tfidf"),
     "fork_full": ("default", "head 0.15"),
     "interpolation_full": ("default", "head 0.15"),
+    "distillation": ("default", "auto"),
 }
 AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one
 

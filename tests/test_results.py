@@ -6,7 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from deni.study.spec.grid import read_grid
 from deni.study.store.archive import write_archive
@@ -25,6 +27,7 @@ def script(name):
 
 
 report, run, home, which = script("report"), script("run"), script("home"), script("which_strategy")
+students = script("students")
 
 
 def table(page, head):
@@ -81,6 +84,27 @@ def test_the_page_of_texts_and_strategies_is_what_archives_and_auto_say(monkeypa
     monkeypatch.setattr("deni.auto.table.ROWS", rows)
     with pytest.raises(SystemExit, match="no study of STUDIES has what auto takes for pairs, classes: name one"):
         which.build_page()
+
+
+def test_students_are_paired_with_their_teachers_of_the_archive():
+    scores, seconds = students.read_archive(RESULTS / "distillation.parquet")
+    assert f"{students.START}{students.build_tables(scores, seconds)}\n{students.END}" in students.PAGE.read_text()
+    pages = table("distillation.md", "| strategy | trec |")
+    for name in (*students.STUDENTS, "default", "auto"):
+        for dataset, each in scores.items():
+            points = np.array(list(each[name].values()))
+            if len(points) < 2:
+                continue
+            assert pages[name][dataset].startswith(f"{points.mean():.1f} ± {points.std(ddof=1):.1f}")
+    student = students.STUDENTS[0]
+    assert scores["trec"][student].keys() == scores["trec"][students.TEACHER].keys()
+    teachers = scores["trec"][students.TEACHER]
+    better = {seed: score + 1 + seed % 2 for seed, score in teachers.items()}  # by one and two points in turn
+    told = students.build_tables({"trec": {**scores["trec"], student: better}}, seconds).replace("\xa0", " ")
+    each = np.array([1 + seed % 2 for seed in teachers])
+    half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
+    interval = f"{each.mean():.2f} ({each.mean() - half:.2f} to {each.mean() + half:.2f})"
+    assert f"| 500 texts | teacher of ten | trec | {len(each)} | {interval} |" in told
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.yaml")))

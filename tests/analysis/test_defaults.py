@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deni.analysis.runs import mean_score, read_runs
+from deni.auto.table import ROWS
 from deni.strategies import STRATEGIES
 from deni.strategies.default import Default
 from deni.strategies.deni import DENI
@@ -54,6 +55,17 @@ def test_cells_with_another_value_of_the_recipe_or_tuning_are_another_setting(re
     assert len(runs.settings) == 3
     assert len({setting.label for setting in runs.settings}) == 3
     assert runs.strategies == ["deni"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_what_auto_decides_of_the_recipe_is_no_other_setting(read, row):
+    plain = job_of(cell_of("default"))
+    chosen = another(job_of(cell_of(row.strategy, label="auto")), "recipe", **row.recipe)
+    runs = read(plain, chosen)
+    assert len(runs.settings) == 1
+    assert runs.strategies == ["default", "auto"]
+    (setting,) = runs.settings
+    assert setting.other == ""
 
 
 def test_what_a_strategy_may_decide_of_the_recipe_tells_strategies_apart(read):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deni.analysis.predictions import PredictionMeasures, measure_predictions
+from deni.auto.table import ROWS
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
 from deni.provenance import canonical, digest
@@ -27,6 +28,7 @@ from deni.tasks import TASKS
 
 SPLITS = {"test": "test", "development": "dev"}  # what a cell is measured on, as it is shown
 WHERE = ("strategy", "dataset", "model", "tuning", "labeled", "other")  # what a row of a table is about
+_OF_THE_STRATEGY = {*ARGUMENTS, *(name for row in ROWS for name in row.recipe)}  # values of a recipe, unless given
 _OF_A_SETTING = ("measure", "test_size", "protocol", "preset", "recipe", "vary")
 
 
@@ -296,8 +298,8 @@ def _setting_key(row: Row) -> str:
 
 
 def _resolved(row: Row) -> dict[str, Any]:
-    """Tuning and recipe with all their values, without those of the recipe that a strategy may decide."""
-    recipe = {name: value for name, value in row.decides["recipe"].items() if name not in ARGUMENTS}
+    """Tuning and recipe with all their values, without those of the recipe that a strategy, or `auto`, may decide."""
+    recipe = {name: value for name, value in row.decides["recipe"].items() if name not in _OF_THE_STRATEGY}
     return {**recipe, "tuning": row.decides["tuning"]["settings"]}
 
 
@@ -307,7 +309,7 @@ def _strategies(keys: Sequence[str], rows: Sequence[Row]) -> list[str]:
     alike: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     settings = []
     for key, row in zip(keys, rows, strict=True):
-        decided = {name: row.decides["recipe"][name] for name in ARGUMENTS if name in row.decides["recipe"]}
+        decided = {name: value for name, value in row.decides["recipe"].items() if name in _OF_THE_STRATEGY}
         strategy = row.decides["strategy"]
         settings.append(flat({"strategy": strategy["name"], **strategy["settings"], "recipe": decided}))
         alike.setdefault((key, called(row.cell)), {})[canonical(settings[-1])] = settings[-1]
