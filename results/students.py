@@ -102,8 +102,8 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
+    before, rest = page.split(START)
+    after = rest.split(END)[1]
     written = f"{before}{START}{build_tables(*read_archive(HERE / 'distillation.parquet'))}\n{END}{after}"
     if not check:
         PAGE.write_text(written, encoding="utf-8")

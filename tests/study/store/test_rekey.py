@@ -214,9 +214,8 @@ def test_a_study_of_ours_has_nothing_left_to_train(name):
     with opened(RESULTS / f"{name}.parquet") as store:
         found = [row.decides for row in store.results()]
         trained = {"versions": found[0]["versions"]}  # others may be installed here, also of what baselines use
-        baselines = {
-            each["strategy"]["name"]: each["strategy"] for each in found if each["strategy"]["name"] in BASELINES
-        }
+        named = {each["strategy"]["name"]: each["strategy"] for each in found}
+        baselines = {name: each for name, each in named.items() if name in BASELINES and BASELINES[name].packages}
         decided = [{**job.decides, **trained} for job in jobs]
         keys = [
             key_of({**each, "strategy": baselines.get(each["strategy"]["name"], each["strategy"])}) for each in decided
