@@ -62,6 +62,32 @@ def memory(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def roofline(result: dict[str, Any]) -> str:
+    by = "oneDNN" if result["onednn"] else "PyTorch's own library"
+    said = (
+        f"Float32 products by {by}; outside of deni PyTorch's reach {result['limit_outside_gflops']:.0f} GFLOP/s. The "
+        f"target is a share of {result['target']:.0%} of the limit, counting real tokens."
+    )
+    lines = [where(result), "", said, ""]
+    names = "limit, GFLOP/s | ms per member-step | padding | share of the limit | with padding | products alone"
+    lines += [f"| case | {names} |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for row in result["rows"]:
+        numbers = f"{row['limit_gflops']:.0f} | {row['ms_per_member_step']:.1f} | {row['padded']:.2f}"
+        shares = " | ".join(f"{row[name]:.0%}" for name in ("share", "share_with_padding", "products_alone"))
+        lines.append(f"| {case_of(row)} | {numbers} | {shares} |")
+    kinds = list(result["rows"][0]["kinds"])
+    lines += ["", f"| case | {' | '.join(kinds)} |", f"| --- | {' | '.join('---:' for _ in kinds)} |"]
+    for row in result["rows"]:
+        shares = " | ".join(f"{row['kinds'][kind]:.0%}" for kind in kinds)
+        lines.append(f"| {case_of(row)} | {shares} |")
+    return "\n".join(lines)
+
+
+def case_of(row: dict[str, Any]) -> str:
+    members = "1 member" if row["members"] == 1 else f"{row['members']} members"
+    return f"{row['tuning']}, {members}, {'bf16' if row['bf16'] else 'float32'}"
+
+
 def learning_rates(result: dict[str, Any]) -> str:
     others: dict[str, set[str]] = {}
     for row in result["rows"]:
@@ -609,6 +635,7 @@ def onnx_speed(result: dict[str, Any]) -> str:
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
+        roofline,
         member_step,
         memory,
         learning_rates,
