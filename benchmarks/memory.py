@@ -1,6 +1,6 @@
 """How much memory a training needs, and how near the estimate of it is: peaks of fresh processes over all tunings.
 
-MiniLM, real TREC texts. Each case is a process of its own, which trains for a few steps; its peak is the most resident
+MiniLM, real TREC texts. Each case is a separate process, which trains for a few steps; its peak is the most resident
 memory until the last of them, over what it held when the data were read and the code was imported. A run that forks to
 ten members at its first step is set against one that never forks, and what training adds to the loaded model is set
 against the estimate that chooses the passes.
@@ -88,7 +88,7 @@ def case(tuning: str, members: int, batch: int, passes: int | None, steps: int) 
 
 
 def measure(tuning: str, members: int, batch: int, passes: int | None, steps: int) -> dict[str, Any]:
-    """One case, in a process of its own."""
+    """One case, in a separate process."""
     values = (tuning, members, batch, passes or 0, steps)
     command = [sys.executable, __file__, "--case", *map(str, values)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -7,7 +7,7 @@ import pytest
 
 from deni.engine import heap
 
-# In a process of its own, since what other tests have freed would be in the figures.
+# In a separate process, since what other tests have freed would be in the figures.
 SCRIPT = """
 import psutil, torch
 from deni.engine import heap
@@ -22,7 +22,7 @@ assert bool((last == 1).all())
 """
 
 
-@pytest.mark.skipif(heap._malloc_trim() is None, reason="glibc alone can")
+@pytest.mark.skipif(heap._malloc_trim() is None, reason="only glibc has malloc_trim")
 def test_holes_go_back_to_the_system():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     assert int(done.stdout) > 300 * 2**20

@@ -53,17 +53,20 @@ def folder(tmp_path_factory):
     return path
 
 
-def quantized(folder):
-    """The base in 4 bits but for its output layer, with LoRA."""
+def in_four_bits(kind, folder, but):
+    """The model of a folder in 4 bits, all but one layer."""
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.float32,
-        llm_int8_skip_modules=["classifier"],
+        llm_int8_skip_modules=[but],
     )
-    base = AutoModelForSequenceClassification.from_pretrained(
-        folder, quantization_config=config, device_map={"": DEVICE}, dtype=torch.float32
-    )
+    return kind.from_pretrained(folder, quantization_config=config, device_map={"": DEVICE}, dtype=torch.float32)
+
+
+def quantized(folder):
+    """The base in 4 bits but for its output layer, with LoRA."""
+    base = in_four_bits(AutoModelForSequenceClassification, folder, but="classifier")
     with global_generators(1):
         return Lora(lora_r=4, lora_alpha=4, lora_bias="none").apply(base)
 
@@ -151,15 +154,7 @@ def train_language(language_folder, tmp_path, strategy, engine, monkeypatch, res
     """Answers of at most 6 tokens, whose logits are computed in parts of 2 tokens."""
 
     def made():
-        config = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_compute_dtype=torch.float32,
-            llm_int8_skip_modules=["lm_head"],
-        )
-        base = AutoModelForCausalLM.from_pretrained(
-            language_folder, quantization_config=config, device_map={"": DEVICE}, dtype=torch.float32
-        )
+        base = in_four_bits(AutoModelForCausalLM, language_folder, but="lm_head")
         return with_lora(base, "llama", seed=int(torch.randint(1000, ())))
 
     monkeypatch.setattr(answers, "PART", 4 * 3 * len(byte_tokenizer()) * 2)
