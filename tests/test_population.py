@@ -354,3 +354,46 @@ def test_replacing_copies_the_values(tiny):
     population.replace(given, 1)
     population.perturb(ALL.noise)
     assert same(given, kept)
+
+
+# ---- a part ----------------------------------------------------------------------------------------------------------
+
+
+def check_part(population, members):
+    """A part computes what plain copies of its members do, and leaves the population as it is."""
+    before = values(population)
+    part = population.part(members)
+    assert part.size == len(members)
+    inputs = {"input_ids": torch.tensor([[5, 6, 7], [8, 9, 4]])}
+    for at, member in enumerate(members):
+        plain = population.copy_of(population.member(member), member).eval()
+        with part.alone(at) as model:
+            assert torch.equal(model.eval()(**inputs).logits, plain(**inputs).logits)
+    assert same(values(population), before)
+    return part
+
+
+def test_a_part_is_these_members(tiny):
+    population, _ = runs_of(tiny, [0, 1])
+    population.fork(3, ALL)
+    check_part(population, [4, 5])
+    check_part(population, [2])
+
+
+def test_a_part_has_whole_embeddings(tiny):
+    model = tiny("bert")
+    assert activate(model, torch.tensor([5, 6, 7]))
+    population = Population(model, [Sources(0)])
+    population.fork(2, ALL)
+    check_part(population, [0, 1])
+
+
+def test_a_part_shares_the_frozen_parameters(tiny):
+    population = Population(lora(tiny("bert")), [Sources(0)])
+    population.fork(3, ALL)
+    part = check_part(population, [0, 2])
+    frozen = {name: each for name, each in population.model.named_parameters() if not each.requires_grad}
+    with part.plain() as model:
+        shared = [name for name, each in model.named_parameters() if each is frozen.get(name)]
+    assert shared
+    assert len(shared) == len(frozen)

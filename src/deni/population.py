@@ -299,14 +299,16 @@ class Population:
         return self.module.full(values)
 
     @torch.no_grad()
-    def copy_of(self, values: Mapping[str, Tensor], member: int = 0) -> nn.Module:
+    def copy_of(self, values: Mapping[str, Tensor], member: int = 0, share_frozen: bool = False) -> nn.Module:
         """An independent plain model with these trainable tensors, as `full` gives them.
 
         Args:
             member: whose layers it has, where runs have their own settings.
+            share_frozen: whether its frozen parameters are this population's, not copies.
         """
         with self.alone(member) as model:
-            copied = deepcopy(model)
+            shared = [each for each in model.parameters() if share_frozen and not each.requires_grad]
+            copied = deepcopy(model, {id(each): each for each in shared})
         deactivate(copied)
         run = self.module.run_of(member)
         parameters = dict(copied.named_parameters(remove_duplicate=False))
@@ -314,6 +316,24 @@ class Population:
             parameters[name].copy_(value)
         self.module.unequal.narrow(copied, run)
         return copied
+
+    @torch.no_grad()
+    def part(self, members: Sequence[int]) -> Population:
+        """Some members as a population of one run, for prediction; its frozen parameters are this population's.
+
+        Args:
+            members: at least one, of runs whose layers have the same settings.
+        """
+        each = [self.member(member) for member in members]
+        model = self.copy_of(each[0], members[0], share_frozen=True)
+        part = Population(model, [Sources(0)], self.engine_name, at_a_time=self.module.at_a_time)
+        if len(each) > 1:
+            run = self.module.run_of(members[0])
+            part.fork(len(each))
+            part.replace(
+                {name: torch.stack([self.own(name, run, one[name]) for one in each]) for name in part.slots}, len(each)
+            )
+        return part
 
     # ---- the plain module ------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from deni.data import Texts, read_data
 from deni.errors import InputError, SettingError
 from deni.finetune import fine_tune
 from deni.recipe import Recipe
-from deni.strategies import Default, DelayedEnsemble, make_strategy
+from deni.strategies import Default, DelayedEnsemble, Ensemble, make_strategy
 from deni.tuning import Full, Lora, make_tuning
 from tests.helpers.generators import save_generator
 
@@ -62,6 +62,17 @@ def test_perplexity_is_that_of_the_mean_of_the_members_probabilities(trained):
     found = trained.test(texts(SUMS[:5]))
     assert found.metrics["perplexity"] == pytest.approx(np.exp(-np.mean(np.log(likely))), rel=1e-5)
     assert set(found.metrics) >= {"exact_match", "token_accuracy", "perplexity"}
+
+
+def test_answers_are_those_of_the_runs_that_did_not_fail(model):
+    result = fine_tune(texts(), recipe(model, Ensemble(members=2)), progress=False)
+    both = result.test(texts(SUMS[:5]))
+    result.trainer.failures.note_members([True, False], 2, 1)
+    found = result.test(texts(SUMS[:5]))
+    alone = fine_tune(texts(), recipe(model, Default()), progress=False).test(texts(SUMS[:5]))
+    assert found.answers == alone.answers
+    assert found.metrics == pytest.approx(alone.metrics, rel=1e-4)
+    assert found.metrics["perplexity"] != pytest.approx(both.metrics["perplexity"], rel=1e-4)
 
 
 def test_a_saved_model_generates_what_was_measured(trained, tmp_path):

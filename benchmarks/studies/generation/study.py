@@ -32,10 +32,9 @@ from deni.artifact.generator import TextGenerator
 from deni.data import Texts
 from deni.errors import InputWarning
 from deni.finetune import fine_tune
+from deni.finetune.generating import GeneratorResult
 from deni.finetune.result import FineTuneResult
 from deni.measures import mean_interval, pitman_morgan, sd_interval
-from deni.population import Population
-from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import DENI, Default, Ensemble, Soup, Strategy
 from deni.tuning import Lora
@@ -69,16 +68,9 @@ def recipe(model: str, strategy: Strategy, rate: float, seed: int = 0) -> Recipe
 
 def generators(result: FineTuneResult, models: int) -> list[TextGenerator]:
     """The members of each model of a pack by themselves, as what generates."""
-    population, found = result.trainer.population, []
-    size = population.size // models
-    for at in range(models):
-        members = slice(at * size, (at + 1) * size)
-        one = Population(population.copy_of(population.member(at * size), at * size), [Sources(0)])
-        if size > 1:
-            one.fork(size)
-        one.replace({name: value[members] for name, value in population.values.items()}, size)
-        found.append(TextGenerator(one, result.tokenizer, result.info()))
-    return found
+    assert isinstance(result, GeneratorResult)
+    size = result.trainer.population.size // models
+    return [result.generator(range(at * size, (at + 1) * size)) for at in range(models)]
 
 
 def exact(generator: TextGenerator, texts: Texts) -> list[int]:

@@ -26,16 +26,26 @@ class PredictionMeasures:
     Args:
         disagreement, kappa, jsd: see `deni.measures`; NaN for one seed.
         ece, brier, nll: of the vote.
-        reliability: share, confidence and accuracy of each bin, of all runs together.
+        reliability: share, confidence and accuracy of each bin, of all runs together; None where answers are
+            generated, of which only the disagreement is measured.
     """
 
     disagreement: float
-    kappa: float
-    jsd: float
-    ece: float
-    brier: float
-    nll: float
-    reliability: Reliability
+    kappa: float = NAN
+    jsd: float = NAN
+    ece: float = NAN
+    brier: float = NAN
+    nll: float = NAN
+    reliability: Reliability | None = None
+
+
+def measure_answers(answers: np.ndarray) -> PredictionMeasures:
+    """Measure the generated answers `(S, N)` of S runs to the same prompts; white space at the ends does not count."""
+    if len(answers) < 2:
+        return PredictionMeasures(NAN)
+    # Only which answers to one prompt are equal counts, so each prompt has its own numbers.
+    numbers = [np.unique(np.char.strip(each), return_inverse=True)[1] for each in answers.T]
+    return PredictionMeasures(pairwise_disagreement(np.stack(numbers, 1)))
 
 
 def measure_predictions(votes: np.ndarray, predictions: np.ndarray, gold: np.ndarray) -> PredictionMeasures:

@@ -79,7 +79,8 @@ def reliability(group: Group) -> Iterator[dict[str, Any]]:
 
     `count` is how many predictions of all runs are in the bin.
     """
-    blocks = [(block, block.measures.reliability) for block in group.blocks if block.measures is not None]
+    measured = [(block, block.measures) for block in group.blocks if block.measures is not None]
+    blocks = [(block, found.reliability) for block, found in measured if found.reliability is not None]
     if not blocks:
         return
     found = [each for _, each in blocks]

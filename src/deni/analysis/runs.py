@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deni.analysis.predictions import PredictionMeasures, measure_predictions
+from deni.analysis.predictions import PredictionMeasures, measure_answers, measure_predictions
 from deni.auto.table import ROWS
 from deni.errors import InputError
 from deni.measures import macro_f1, majority_score
@@ -255,7 +255,11 @@ class _Reader:
         if not task.compares_classes:
             names = [f"{'merged_' * self._merges(row)}{task.compared}" for row in rows]
             scores = np.array([float(row.metrics[name]) for row, name in zip(rows, names, strict=True)])
-            return Block(number, rows, seeds, scores, task.chance, texts, None, None, None)
+            own = any(self._merges(row) for row in rows)  # scores of another model than that which answered
+            answers = [each.answers for each in outputs if each.answers is not None and not own]
+            alike = len(answers) == len(rows) and all(np.array_equal(each.text_ids, ids) for each in outputs)
+            found = measure_answers(np.stack(answers)) if alike else None
+            return Block(number, rows, seeds, scores, task.chance, texts, None, None, found)
         votes = [
             each.merged if self._merges(row) and each.merged is not None else voter(row.decides)(each.log_probs)
             for row, each in zip(rows, outputs, strict=True)

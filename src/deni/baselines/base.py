@@ -46,6 +46,7 @@ class FittedBaseline:
 class Baseline(Strategy):
     """A baseline. A name registers it: `class Tfidf(Baseline, name="tfidf")`; its fields are its settings."""
 
+    generates: ClassVar[bool] = False
     packages: ClassVar[tuple[str, ...]] = ("scikit-learn",)  # whose version may change what it predicts
     on_request: ClassVar[bool] = False  # it runs only where it is named: it costs money, or much time
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from deni.data import Texts
-from deni.errors import InputWarning, SettingError
+from deni.errors import SettingError
 from deni.finetune.making import Reads
 from deni.finetune.result import FineTuneResult
 from deni.models.architectures import has_encoder
@@ -52,7 +52,7 @@ class AnswerEvaluation:
 
     Args:
         texts: N prompts with the right answers.
-        answers: what the members' vote generates for each; empty where that was not tried.
+        answers: what the members' vote generates for each.
         metrics: of the answers, and of the tokens of the right ones.
         disagreement: mean over all tokens of the answers of the share of members whose likeliest token is another one.
     """
@@ -76,11 +76,17 @@ class GeneratorResult(FineTuneResult):
     def __post_init__(self) -> None:
         self.added["generation"] = {"max_new_tokens": self.reads.longest_answer}
 
-    def generator(self) -> TextGenerator:
-        """The population as what generates answers."""
+    def generator(self, members: Sequence[int] | None = None) -> TextGenerator:
+        """The population as what generates answers.
+
+        Args:
+            members: those that vote, of one model; None for all whose runs have not failed.
+        """
         from deni.artifact.generator import TextGenerator
 
-        return TextGenerator(self.trainer.population, self.tokenizer, self.info())
+        population, voters = self.trainer.population, self.voters if members is None else members
+        chosen = population if voters is None else population.part(voters)
+        return TextGenerator(chosen, self.tokenizer, self.info())
 
     def classifier(self, progress: bool = False) -> Any:
         raise SettingError(f"a model of {self.recipe.task} generates texts, it labels none: use generator()")
@@ -99,9 +105,6 @@ class GeneratorResult(FineTuneResult):
         assert texts.labels is not None
         votes = self.trainer.predict(self.reads.tokenized(texts)).predictions
         metrics = TASKS[self.recipe.task].scores((), np.asarray(votes))
-        if self.voters is not None:
-            warnings.warn("answers are not measured, since a run failed: load the model", InputWarning, stacklevel=2)
-            return AnswerEvaluation(texts, [], metrics)
         prompts: Any = list(texts.texts)
         found = self.generator().generate(prompts, progress=progress)
         answers, tokens = [each.text for each in found], [share for each in found for share in each.disagreement]

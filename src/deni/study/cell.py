@@ -153,13 +153,15 @@ class CellResult:
 
     Args:
         log_probs: of every member for every text of the part that is measured on, `(N, M, C)`, kept as float32; log
-            odds for several labels a text, numbers in regression, as `deni.load` has them.
-        gold: class numbers `(N,)`; 0 or 1 for each label `(N, C)`; numbers `(N,)` in regression.
+            odds for several labels a text, numbers in regression, as `deni.load` has them. Of generated answers what
+            the vote makes of the right one, `(N, 1, 3)`, see `deni.tasks.generation.Generation.summed`.
+        gold: class numbers `(N,)`; 0 or 1 for each label `(N, C)`; numbers `(N,)` in regression; the right answers.
         text_ids: rows of these texts in the dataset as read, `(N,)`.
         labels: names of the C classes, in order.
         fingerprint: of the dataset, see `Fingerprints.data`.
         merged: predictions of the mean of the forked members as one model, `(N, C)`, as `log_probs`; None without a
             fork at the end.
+        answers: the texts that the vote generates, `(N,)`; None for a model that labels texts.
         metrics: of the vote, see `deni.tasks.Task.scores`, and what other votes would score, see
             `deni.study.execution.other_votes`.
         cost: `member_steps`, `tokens`, `flops`, `seconds`, `peak_bytes`, as far as they are known.
@@ -180,6 +182,7 @@ class CellResult:
     diagnostics: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     merged: np.ndarray | None = None
+    answers: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "log_probs", np.asarray(self.log_probs, dtype=np.float32))
@@ -188,6 +191,8 @@ class CellResult:
         object.__setattr__(self, "labels", tuple(self.labels))
         if self.merged is not None:
             object.__setattr__(self, "merged", np.asarray(self.merged, dtype=np.float32))
+        if self.answers is not None:
+            object.__setattr__(self, "answers", np.asarray(self.answers, dtype=np.str_))
         shape = self.log_probs.shape
         if len(shape) != 3 or shape[2] != len(self.labels):
             raise ValueError(f"log_probs must be (texts, members, {len(self.labels)} labels), not {shape}")
@@ -197,5 +202,7 @@ class CellResult:
             )
         if self.merged is not None and self.merged.shape != (shape[0], shape[2]):
             raise ValueError(f"merged must be {(shape[0], shape[2])}, not {self.merged.shape}")
+        if self.answers is not None and self.answers.shape != shape[:1]:
+            raise ValueError(f"answers must be {shape[:1]}, not {self.answers.shape}")
         if np.isnan(self.log_probs).any():
             raise ValueError("log_probs hold NaN: such a run has failed")

@@ -13,7 +13,7 @@ from typing import Any
 from deni.auto import decide
 from deni.data import Texts, check_trainable
 from deni.errors import InputError, SettingError
-from deni.models.loading import load_config
+from deni.models.loading import check_generator, load_config
 from deni.models.pair_rows import check_pairs
 from deni.models.pairs import check_architecture
 from deni.models.pooling import choose
@@ -24,6 +24,7 @@ from deni.study.cell import Cell
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.spec.grid import Grid, Point, read_grid
+from deni.tasks import TASKS
 from deni.tuning.unipelt import UniPELT, package
 
 
@@ -127,6 +128,9 @@ def _recipe_of(point: Point) -> Recipe:
         limit = getattr(config, "max_position_embeddings", None)
     with _axis(point, "strategies"):
         recipe = point.cell.resolve()
+    if TASKS[recipe.task].generates:
+        with _axis(point, "models"):
+            check_generator(recipe.model)
     with _axis(point, "tunings"):
         if isinstance(recipe.tuning, UniPELT):
             package()
@@ -141,6 +145,8 @@ def _recipe_of(point: Point) -> Recipe:
 
 def _check_model(recipe: Recipe, config: Any) -> None:
     """Raise SettingError for a model that cannot be read as the recipe says."""
+    if TASKS[recipe.task].generates:
+        return  # it reads prompts, see `check_generator`
     choose(*recipe.chosen_pooling(), config)
     if recipe.pairs == "bi":
         check_architecture(config)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from deni.tasks.column import Column
 
+SUMS = ("log_likelihood", "likeliest", "tokens")  # of the tokens of an answer, see `Generation.summed`
 LIKELIHOOD, HIT, COUNTED = range(3)  # what a model puts out of each label, see `deni.engine.answers`
 
 
@@ -39,7 +40,7 @@ class Generation(Task):
     rates = (2e-5, 2e-4)
     plain: ClassVar = {"epochs": 3}
     metrics = ("exact_match", "rouge_l", "chrf", "token_accuracy", "perplexity")
-    headline = "exact_match"
+    headline = compared = "exact_match"
     pipeline = "text-generation"
     best = "perplexity"
     best_is_highest = False
@@ -99,6 +100,14 @@ class Generation(Task):
             return outputs[:, 0]
         likelihood = outputs[..., LIKELIHOOD].logsumexp(1) - math.log(outputs.shape[1])
         return torch.cat([likelihood.unsqueeze(-1), outputs[..., HIT:].mean(1)], -1)
+
+    def summed(self, votes: np.ndarray) -> np.ndarray:
+        """What a study keeps of each answer: `SUMS` over its tokens, `(N, 3)`.
+
+        Args:
+            votes: `(N, T, 3)`, padded with what does not count.
+        """
+        return np.where(votes[..., COUNTED:] > 0, votes, 0).sum(1)
 
     def choose(self, outputs: Any) -> Any:
         """None: the tokens are chosen one after another, in generating."""

@@ -54,14 +54,12 @@ class Answers:
         return round(float(self.exact.value) * self.prompts)
 
 
-def measure_answers(evaluation: AnswerEvaluation, members: int) -> Answers | None:
-    """Measure the answers of a test split; None where none were generated.
+def measure_answers(evaluation: AnswerEvaluation, members: int) -> Answers:
+    """Measure the answers of a test split.
 
     Args:
         members: that vote.
     """
-    if not evaluation.answers:
-        return None
     labels = evaluation.texts.labels
     assert labels is not None
     rows = [

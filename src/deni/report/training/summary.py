@@ -148,9 +148,7 @@ def summarize_training(
         missing["test"] = "There was no test split (--test 0), so nothing is known about how good the model is."
     elif task.generates:
         given: Any = done.evaluation
-        answers = measure_answers(given, trainer.population.size)
-        if answers is None:
-            missing["test"] = "A run failed, so the test split was not answered: load the model and evaluate it."
+        answers = measure_answers(given, len(result.voters or range(trainer.population.size)))
     else:
         parent = trainer.population.members > 1 and trainer.runs == 1
         on_test, why = measure_performance(result.recipe.task, result.labels, done.evaluation, parent, generator)

@@ -17,10 +17,12 @@ from deni.data import Texts
 from deni.engine.memory import STATES, available
 from deni.errors import InputWarning
 from deni.finetune import FineTuneResult, fine_tune
+from deni.finetune.generating import GeneratorResult
 from deni.models.tokenizing import tokenize
 from deni.provenance import canonical
 from deni.strategies import Default, DelayedEnsemble
 from deni.study.cell import Cell, NamedSettings
+from deni.study.execution.answering import Answered
 from deni.study.execution.job import Job
 from deni.study.library import Library
 
@@ -180,11 +182,24 @@ def _prediction(fitted: FineTuneResult, texts: Texts) -> float:
     """Seconds that a text takes for one member."""
     if not len(texts):
         return 0.0
+    if isinstance(fitted, GeneratorResult):
+        return _answering(fitted, texts)
     tokens = tokenize(texts, fitted.tokenizer, fitted.max_length, fitted.labels, fitted.recipe.pairs == "bi")
     tokens = tokens.select(np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable"))
     began = time.perf_counter()
     fitted.trainer.predict_members(tokens)
     return (time.perf_counter() - began) / len(texts) / fitted.trainer.population.size
+
+
+def _answering(fitted: GeneratorResult, texts: Texts) -> float:
+    """The same where it answers, as long as it may: what has learned nothing does not know where an answer ends."""
+    population, began = fitted.trainer.population, time.perf_counter()
+    answered = Answered(fitted, texts, population.runs)
+    between = time.perf_counter()
+    answered.of(0, range(population.members))
+    likelihoods, answers = between - began, time.perf_counter() - between
+    asked = population.members + (answered.merged is not None)
+    return (likelihoods / population.size + answers / asked) / len(texts)
 
 
 class _Clock(TrainerCallback):

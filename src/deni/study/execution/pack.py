@@ -19,12 +19,14 @@ import torch
 from deni.baselines import Baseline
 from deni.errors import InputWarning, TrainingDivergedError
 from deni.finetune import FineTuneResult, fine_tune
+from deni.finetune.generating import GeneratorResult
 from deni.finetune.together import differ
 from deni.models.devices import find_device
 from deni.models.tokenizing import encode, tokenize
 from deni.provenance import environment
 from deni.study.cell import CellResult
 from deni.study.distilled import Distilled
+from deni.study.execution.answering import PREDICTS_NAN, Answered
 from deni.study.execution.baseline import run_baseline
 from deni.study.execution.distilled import run_distilled
 from deni.study.execution.job import Job
@@ -70,16 +72,12 @@ def run_pack(
             fitted = fit(jobs, library, trunks, device)
         except TrainingDivergedError as error:
             return [_said(error)] * len(jobs)
-    bi = fitted.recipe.pairs == "bi"
-    tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels, bi)
-    order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # sorted by length: little padding
-    back, tokens = order.argsort(), tokens.select(order)
-    members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
-    models = members.reshape(len(members), len(jobs), -1, members.shape[-1])
-    merged: Sequence[np.ndarray | None] = [None] * len(jobs)
-    if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
-        merged = list(fitted.trainer.predict_merged(tokens)[back].swapaxes(0, 1))  # a cell: (N, C)
-    return [_outcome(at, models[:, at], merged[at], fitted, measured, library, jobs) for at in range(len(jobs))]
+    predicted: Labeled | Answered
+    if isinstance(fitted, GeneratorResult):
+        predicted = Answered(fitted, measured, len(jobs))
+    else:
+        predicted = Labeled(fitted, measured, len(jobs))
+    return [_outcome(at, predicted, fitted, measured, library, jobs) for at in range(len(jobs))]
 
 
 def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None, device: str | None = None) -> FineTuneResult:
@@ -98,36 +96,70 @@ def fit(jobs: Sequence[Job], library: Library, trunks: str | None = None, device
     return dataclasses.replace(fitted, seconds=fitted.seconds + before)
 
 
+class Labeled:
+    """What a population of classifiers predicts for the texts that cells are measured on.
+
+    Args:
+        fitted: the population.
+        measured: these texts, N.
+        cells: trained in it.
+    """
+
+    def __init__(self, fitted: FineTuneResult, measured: Texts, cells: int) -> None:
+        bi = fitted.recipe.pairs == "bi"
+        tokens = tokenize(measured, fitted.tokenizer, fitted.max_length, fitted.labels, bi)
+        order = np.argsort([len(ids) for ids in tokens["input_ids"]], kind="stable")  # sorted by length: little padding
+        back, tokens = order.argsort(), tokens.select(order)
+        members = fitted.trainer.predict_members(tokens)[back]  # (N, R*K, C)
+        self.fitted, self.gold = fitted, encode(measured, fitted.labels)
+        self.models = members.reshape(len(members), cells, -1, members.shape[-1])
+        self.merged: Sequence[np.ndarray | None] = [None] * cells
+        if fitted.recipe.strategy.runs == 1 < fitted.trainer.population.members:
+            self.merged = list(fitted.trainer.predict_merged(tokens)[back].swapaxes(0, 1))  # a cell: (N, C)
+
+    def of(self, at: int, voters: Sequence[int]) -> dict[str, Any]:
+        """Fields of `CellResult` of one cell; `voters` are counted within it.
+
+        Raises:
+            TrainingDivergedError: NaN.
+        """
+        recipe, members, merged = self.fitted.recipe, self.models[:, at, voters], self.merged[at]
+        if np.isnan(members).any():
+            raise TrainingDivergedError(PREDICTS_NAN)
+        votes = vote(torch.from_numpy(members), recipe.strategy.combine, recipe.task).numpy()
+        return {
+            "log_probs": members,
+            "merged": merged,
+            "gold": np.asarray(self.gold),
+            "labels": tuple(self.fitted.labels),
+            "metrics": {
+                **TASKS[recipe.task].scores(self.gold, votes),
+                **other_votes(members, merged, np.asarray(self.gold), recipe.task),
+            },
+        }
+
+
 def _outcome(
     at: int,
-    members: np.ndarray,
-    merged: np.ndarray | None,
+    predicted: Labeled | Answered,
     fitted: FineTuneResult,
     measured: Texts,
     library: Library,
     jobs: Sequence[Job],
 ) -> Outcome:
-    """The result of one cell from its members' outputs `(N, runs*K, C)` and those of their mean `(N, C)`."""
+    """The result of one cell."""
     trainer, strategy = fitted.trainer, fitted.recipe.strategy
     failures = [each for each in trainer.failures if each.run // strategy.runs == at]
     if len(failures) == strategy.runs:
         return _said(TrainingDivergedError(str(failures[-1])))
-    voters = members[:, trainer.voters(at)]
-    if np.isnan(voters).any():
-        return _said(TrainingDivergedError("the run predicts NaN: likely the learning rate is too large"))
-    votes = vote(torch.from_numpy(voters), strategy.combine, fitted.recipe.task).numpy()
-    gold = encode(measured, fitted.labels)
+    try:
+        found = predicted.of(at, trainer.voters(at))
+    except TrainingDivergedError as error:
+        return _said(error)
     return CellResult(
-        log_probs=voters,
-        merged=merged,
-        gold=np.asarray(gold),
+        **found,
         text_ids=measured.frame.index.to_numpy(),
-        labels=tuple(fitted.labels),
         fingerprint=library.fingerprint_of_data(jobs[at].cell),
-        metrics={
-            **TASKS[fitted.recipe.task].scores(gold, votes),
-            **other_votes(voters, merged, np.asarray(gold), fitted.recipe.task),
-        },
         cost=_cost(fitted, len(jobs)),
         diagnostics={
             "engine": trainer.population.engine_name,

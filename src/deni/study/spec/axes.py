@@ -30,7 +30,7 @@ MOST = 10_000  # seeds or blocks; whoever writes more means the seed itself
 LONGEST_LABEL = 30  # of a strategy: figures have room for so much
 COLUMNS = ("text_column", "text_pair_column", "label_column")
 OF_THE_HUB = ("split", "config_name")
-OF_TEXTS = tuple(name for name, task in TASKS.items() if not task.by_token)  # a store keeps one output a text
+OF_TEXTS = tuple(name for name, task in TASKS.items() if not task.of_words)  # a store keeps one output a text
 DATASET = ("name", "path", "hub", *COLUMNS, *OF_THE_HUB, "task", "label_order", "augmented")
 
 # Fields of the recipe, without what a study sets elsewhere and what needs a dev split during training: a run has none.

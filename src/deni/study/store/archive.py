@@ -18,7 +18,7 @@ from deni.errors import InputError
 from deni.outputs import check_file, write_bytes
 from deni.study.keys import task_of
 from deni.study.store.database import Store
-from deni.study.store.rows import COLUMNS, Outputs, arrays_of, pack_arrays
+from deni.study.store.rows import COLUMNS, arrays_of, pack_arrays
 from deni.study.store.validate import (
     DamagedCellError,
     check_arrays,
@@ -63,7 +63,7 @@ def _votes_alone(decided: Mapping[str, Any], arrays: bytes) -> bytes:
     outputs = arrays_of(arrays)
     vote = voter(decided)(outputs.log_probs)  # (N, C)
     kept = _half(vote) if TASKS[task_of(decided)].one_class else vote
-    return pack_arrays(Outputs(kept[:, None], outputs.gold, outputs.text_ids))
+    return pack_arrays(outputs._replace(log_probs=kept[:, None], merged=None))
 
 
 def _half(vote: np.ndarray) -> np.ndarray:

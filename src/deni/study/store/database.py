@@ -135,7 +135,7 @@ class Store:
         Raises:
             KeyError: no such cell.
         """
-        arrays = pack_arrays(Outputs(result.log_probs, result.gold, result.text_ids, result.merged))
+        arrays = pack_arrays(Outputs(*(getattr(result, name) for name in Outputs._fields)))
         values = {name: json.dumps(getattr(result, name), default=_plain) for name in JSON}
         values |= {"fingerprint": result.fingerprint, "finished": _now(), "key": key}
         with self._file.writing():

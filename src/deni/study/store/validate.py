@@ -169,15 +169,18 @@ def check_arrays(packed: Any, labels: Sequence[str] | None) -> Outputs:
         raise DamagedCellError(f"its predictions cannot be read ({short(str(error))})") from None
     except Exception as error:  # zipfile and NumPy raise what they like for broken headers
         raise DamagedCellError(f"its predictions cannot be read ({type(error).__name__})") from None
-    wrong = next((name for name, value in found.items() if value.dtype.kind not in "fiub"), None)
-    if wrong is not None:
-        raise DamagedCellError(f"{wrong} holds no numbers")
+    texts = ("answers", "gold") if outputs.answers is not None else ()
+    for name, value in found.items():
+        if value.dtype.kind not in ("U" if name in texts else "fiub"):
+            raise DamagedCellError(f"{name} holds no {'texts' if name in texts else 'numbers'}")
     if len(shape) != 3 or 0 in shape or (labels is not None and shape[2] != len(labels)):
         raise DamagedCellError(f"log_probs is {shape}, not (texts, members, {len(labels or 'C')} labels)")
     if outputs.gold.shape[:1] != shape[:1] or outputs.text_ids.shape != shape[:1]:
         raise DamagedCellError(f"{shape[0]} texts: gold is {outputs.gold.shape}, text_ids {outputs.text_ids.shape}")
     if outputs.merged is not None and outputs.merged.shape != (shape[0], shape[2]):
         raise DamagedCellError(f"merged is {outputs.merged.shape}, not {(shape[0], shape[2])}")
+    if outputs.answers is not None and outputs.answers.shape != shape[:1]:
+        raise DamagedCellError(f"answers is {outputs.answers.shape}, not {shape[:1]}")
     if np.isnan(outputs.log_probs).any():
         raise DamagedCellError("log_probs hold NaN")
     return outputs
