@@ -1,5 +1,7 @@
 """Texts, targets and weights of a student, computed a second time in NumPy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -84,6 +86,18 @@ def test_texts_of_the_pool_weigh_as_much_as_members_agree(taught, task):
     assert weights[len(labeled) :] == pytest.approx(np.asarray(expected), abs=1e-6)
     equal = make_student(teacher, pool, labeled=labeled, options=Distillation(held_out=0, weights="equal"))
     assert set(equal.texts.weights) == {1}
+
+
+def test_a_teacher_of_a_student_in_bfloat16_votes_in_it(taught):
+    teacher, pool = taught().classifier(), toy_texts("single_label", 30, seed=5)
+    recipe = dataclasses.replace(recipe_of(teacher.info), bf16=True)
+    options = Distillation(vote_temperature=1.0, held_out=4)
+    student = make_student(teacher, pool, recipe=recipe, options=options)
+    full = np.exp(teacher.combined(teacher.members(student.texts.texts), calibrated=False))
+    away = np.abs(student.texts.soft - full).max()
+    assert 1e-6 < away < 0.02
+    held = np.exp(teacher.combined(teacher.members(student.held_out.texts), calibrated=False))
+    assert 1e-6 < np.abs(np.exp(student.votes) - held).max() < 0.02
 
 
 def test_one_member_has_weight_1(taught):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from deni.artifact import Classifier
@@ -80,7 +81,8 @@ def make_student(
             out-of-fold predictions where it has them, never with its own.
         test, dev: examples that are measured on, which are left out of all others.
         augmented: further texts for the pool, by the text that they were made from.
-        recipe: of the student; None: see `deni.distillation.recipes.recipe_of`.
+        recipe: of the student; None: see `deni.distillation.recipes.recipe_of`. With `bf16` the teacher votes in
+            bfloat16, too.
         options: how it learns; None for the defaults.
         empty: rows of the pool's file that had no text.
 
@@ -109,7 +111,9 @@ def make_student(
     held_out = pool.texts.select(held_rows)
 
     temperature = float(options.vote_temperature or teacher.temperature or 1.0)
-    taught, out_of_fold = _taught(teacher, used, options, temperature), 0
+    with torch.autocast(teacher.population.module.device.type, torch.bfloat16, enabled=recipe.bf16):
+        taught, out_of_fold = _taught(teacher, used, options, temperature), 0
+        held_votes = teacher.combined(teacher.members(held_out.texts), calibrated=False) if held else np.empty((0, 0))
     if labeled is not None:
         known, out_of_fold = _labeled(teacher, labeled, options, temperature)
         taught = known + taught
@@ -146,7 +150,7 @@ def make_student(
         pool,
         length,
         held_out,
-        teacher.combined(teacher.members(held_out.texts), calibrated=False) if held else np.empty((0, 0)),
+        held_votes,
         merged_values(teacher) if options.start == "merged" else None,
         info,
     )
