@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import math
@@ -116,8 +117,7 @@ class Recipe:
             object.__setattr__(self, name, value)  # the strategy's own wins
         check_choices(self)
         check_numbers({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
-        check_numbers({f"the seed of {name}": seed for name, seed in self.source_seeds.items()})
-        Sources(self.seed, seeds=self.source_seeds)  # raises
+        self._check_seeds()
         above_0 = ("epochs", "learning_rate", "batch_size", "eval_batch_size", "gradient_accumulation_steps")
         for name in (*above_0, "head_lr_scale"):
             value = getattr(self, name)
@@ -161,6 +161,10 @@ class Recipe:
                 f"batch_size {self.batch_size} does not divide by gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}"
             )
+
+    def _check_seeds(self) -> None:
+        check_numbers({"seed": self.seed, **{f"the seed of {name}": seed for name, seed in self.source_seeds.items()}})
+        Sources(self.seed, seeds=self.source_seeds)  # raises
 
     def _fill(self) -> None:
         """Give what is left open its plain value, and remember what was given where that is still to be decided."""
@@ -264,6 +268,14 @@ class Recipe:
         if find_task(self.task).of_words:
             return "auto", False
         return resolve(self.pooling, self.normalize_features, self.model, self.pairs)
+
+    def reseeded(self, seed: int, source_seeds: Mapping[str, int]) -> Recipe:
+        """The same recipe with other seeds, which alone are checked: a study has thousands of them."""
+        recipe = copy.copy(self)
+        object.__setattr__(recipe, "seed", seed)
+        object.__setattr__(recipe, "source_seeds", dict(source_seeds))
+        recipe._check_seeds()
+        return recipe
 
     def settings(self) -> dict[str, Any]:
         """The recipe as JSON values; strategy and tuning are under their names."""

@@ -63,16 +63,16 @@ def neutral_values(cls: type) -> dict[str, Any]:
 
 
 @cache  # a study makes thousands of settings
-def _types(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The fields with a `Literal` type, and its values."""
+    return {name: get_args(hint) for name, hint in get_type_hints(cls).items() if get_origin(hint) is Literal}
 
 
 def check_choices(settings: Any) -> None:
     """Raise SettingError for a dataclass field with a `Literal` type and another value."""
-    for name, hint in _types(type(settings)).items():  # type: ignore[arg-type]
-        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
-            value, choices = getattr(settings, name), map(str, get_args(hint))
-            raise SettingError(f"unknown {name} {short(value)}: {did_you_mean(str(value), choices)}")
+    for name, choices in _choices(type(settings)).items():  # type: ignore[arg-type]
+        if (value := getattr(settings, name)) not in choices:
+            raise SettingError(f"unknown {name} {short(value)}: {did_you_mean(str(value), map(str, choices))}")
 
 
 def check_numbers(settings: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from deni.data import Texts, check_trainable
 from deni.data.hub import is_hub_id
 from deni.data.named_datasets import PAPER_LABELED
 from deni.errors import InputError, SettingError, did_you_mean
+from deni.models.once import kept_answers
 from deni.provenance import canonical, versions
 from deni.randomness import SOURCES
 from deni.recipe import Recipe
@@ -215,6 +216,11 @@ def plan_diagnosis(question: Question) -> Diagnosis:
     Raises:
         InputError: texts, a model or a setting that does not fit.
     """
+    with kept_answers():
+        return _planned(question)
+
+
+def _planned(question: Question) -> Diagnosis:
     planner, cell = _Planner(), dataclasses.replace(question.cell, seed=0, sources={})
     strategy = planner.recipe(cell).strategy
     train, test = planner.library.parts(cell, strategy)
@@ -353,7 +359,7 @@ class _Planner:
             if isinstance(recipe.strategy, Auto):  # one for all: their choices of texts differ in little
                 recipe = decide(recipe, self.library.parts(cell, recipe.strategy)[0])
             self._recipes[alike] = recipe
-        return dataclasses.replace(self._recipes[alike], seed=cell.seed, source_seeds=dict(cell.sources))
+        return self._recipes[alike].reseeded(cell.seed, cell.sources)
 
     def _made(self, cell: Cell) -> Job:
         recipe = self.recipe(cell)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from deni.errors import InputError
 from deni.inputs import check_pretrained
 from deni.models.architectures import HEAD_DROPOUT_RATE, auto_class, has_encoder, head_dropout_key, set_head_dropout
 from deni.models.fresh import mark
+from deni.models.once import answered_once
 from deni.models.places import MINILM as MINILM
 from deni.models.places import locate as locate
 from deni.models.reading import ADAPTER, read_config, read_model, read_tokenizer, reason
@@ -67,7 +69,12 @@ def load_tokenizer(model: str, task: str = DEFAULT) -> PreTrainedTokenizerBase:
 
 
 def load_config(model: str) -> Any:
-    """The configuration of a model, or an InputError that names the model."""
+    """The configuration of a model, or an InputError that names the model; the caller may change it."""
+    return copy.deepcopy(_config(model))
+
+
+@answered_once
+def _config(model: str) -> Any:
     with _named(model):
         return read_config(locate(model))
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from deni.models.once import answered_once
+
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 
 
+@answered_once
 def locate(model: str) -> str:
     """Where `transformers` finds a model: `minilm` is the packaged one if it is installed, else its hub id."""
     if model != "minilm":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from deni.errors import SettingError
 from deni.models.architectures import for_tokens
 from deni.models.hugging_face import unwrapped
+from deni.models.once import answered_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -195,6 +196,7 @@ def _why_unfit(kind: Kind, family: str) -> str:
     return ""
 
 
+@answered_once
 def resolve(name: Name, normalize: bool, model: str, pairs: str = "cross") -> tuple[Name, bool]:
     """What is asked for, for this model: a pooling that its class does not do by itself, or `auto` where it does.
 

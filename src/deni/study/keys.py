@@ -45,14 +45,21 @@ def decides(cell: Cell, recipe: Recipe, fingerprints: Fingerprints, versions: Ma
             "recipe": settings,
             "fingerprints": dataclasses.asdict(fingerprints),
             "versions": versions,
-            "seed": cell.seed,
-            "block": cell.block,
-            "seeds": cell.seeds,
+            **_seeds(cell),
         }
     )
     if combine_of(found) != recipe.strategy.combine:  # a rule that is not a setting
         found["strategy"]["combine"] = recipe.strategy.combine
     return found
+
+
+def with_seeds(decided: Mapping[str, Any], cell: Cell) -> dict[str, Any]:
+    """What decides the result of a cell, from that of another one of its block that differs in seeds alone."""
+    return {**decided, **_seeds(cell)}
+
+
+def _seeds(cell: Cell) -> dict[str, Any]:
+    return {"seed": cell.seed, "block": cell.block, "seeds": cell.seeds}
 
 
 def settled(decided: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from deni.data import Texts, read_augmented, read_data
 from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, short
 from deni.models.loading import load_config, locate
+from deni.models.once import answered_once
 from deni.provenance import canonical, digest, digest_of_file, digest_of_text
 from deni.randomness import Sources
 from deni.recipe import Recipe
@@ -139,7 +139,7 @@ def check_augmented(strategy: Strategy, train: Texts) -> None:
             )
 
 
-@cache
+@answered_once
 def _augmented(file: str) -> dict[str, list[str]]:
     return read_augmented(file)
 
@@ -151,7 +151,7 @@ def fingerprint_of_texts(texts: Texts) -> str:
     return digest_of_text(content)
 
 
-@cache
+@answered_once
 def fingerprint_of_file(file: str) -> str:
     """SHA-256 of a file; raises InputError where it cannot be read."""
     try:
@@ -160,7 +160,7 @@ def fingerprint_of_file(file: str) -> str:
         raise InputError(f"{file} cannot be read: {error.strerror or error}") from None
 
 
-@cache
+@answered_once
 def fingerprint_of_model(model: str) -> str:
     """SHA-256 of the files in a model's folder; of the hub, the commit.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,13 +14,14 @@ from deni.auto import decide
 from deni.data import Texts, check_trainable
 from deni.errors import InputError, SettingError
 from deni.models.loading import check_generator, load_config
+from deni.models.once import kept_answers
 from deni.models.pair_rows import check_pairs
 from deni.models.pairs import check_architecture
 from deni.models.pooling import choose
 from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
-from deni.study.cell import Cell
+from deni.study.cell import BLOCK_SOURCES, Cell
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.spec.grid import Grid, Point, read_grid
@@ -63,7 +64,8 @@ def read_study(path: str | Path) -> Study:
 def resolve(grid: Grid) -> Study:
     """Check a study file against its data and models; raises InputError as `read_study` does."""
     library = Library()
-    return Study(grid.name, tuple(_jobs(grid.points(), library)), library)
+    with kept_answers():
+        return Study(grid.name, tuple(_jobs(grid.points(), library)), library)
 
 
 def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
@@ -71,28 +73,37 @@ def _jobs(points: Iterable[Point], library: Library) -> Iterator[Job]:
     here, seen = versions(), dict[str, Point]()
     checked: set[int] = set()  # parts of the data, which many cells share
     for _, group in itertools.groupby(points, key=_without_seeds):
-        alike = list(group)
-        recipe = _recipe_of(alike[0])
-        for point in alike:
-            cell = point.cell
-            texts = _texts_of(point, recipe.strategy, library, checked)
-            with _axis(point, "strategies"):
-                decided = decide(recipe, texts)
-                if decided is not recipe:
-                    _check_model(decided, load_config(point.cell.model))
-            seeded_recipe = dataclasses.replace(decided, seed=cell.seed, source_seeds=dict(cell.sources))
-            if decided.pairs == "bi":
-                with _axis(point, "datasets"):
-                    check_pairs(texts)
-            steps = steps_of(decided, len(texts))
-            with _axis(point, "models"):
-                fingerprints = library.fingerprints(cell, decided.strategy)
-            with _axis(point, "strategies"):
-                job = Job.of(cell, fingerprints, here, steps, seeded_recipe)
+        recipe, of_texts = None, dict[tuple[int, ...], Job]()
+        for point in group:
+            recipe = recipe or _recipe_of(point)
+            chosen = tuple(point.cell.seeds[name] for name in BLOCK_SOURCES)
+            if chosen in of_texts:
+                with _axis(point, "seeds"):
+                    job = of_texts[chosen].reseeded(point.cell)
+            else:
+                job = of_texts[chosen] = _job_of(point, recipe, library, checked, here)
             if job.key in seen:
                 raise _twice(point, seen[job.key])
             seen[job.key] = point
             yield job
+
+
+def _job_of(point: Point, recipe: Recipe, library: Library, checked: set[int], here: Mapping[str, str]) -> Job:
+    """A cell as a job; `recipe` is of another seed."""
+    cell = point.cell
+    texts = _texts_of(point, recipe.strategy, library, checked)
+    with _axis(point, "strategies"):
+        decided = decide(recipe, texts)
+        if decided is not recipe:
+            _check_model(decided, load_config(cell.model))
+    if decided.pairs == "bi":
+        with _axis(point, "datasets"):
+            check_pairs(texts)
+    steps = steps_of(decided, len(texts))
+    with _axis(point, "models"):
+        fingerprints = library.fingerprints(cell, decided.strategy)
+    with _axis(point, "strategies"):
+        return Job.of(cell, fingerprints, here, steps, decided.reseeded(cell.seed, cell.sources))
 
 
 def _texts_of(point: Point, strategy: Strategy, library: Library, checked: set[int]) -> Texts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deni.study.keys import decides, key_of, pack_key_of
+from deni.study.keys import decides, key_of, pack_key_of, with_seeds
 
 if TYPE_CHECKING:
     from deni.data import Texts
@@ -64,6 +64,13 @@ class Job:
         decided = decides(cell, recipe, fingerprints, versions)
         keys = key_of(decided), pack_key_of(decided, cell.sources)
         return cls(cell, recipe, decided, *keys, steps, recipe.strategy.schedule(steps))
+
+    def reseeded(self, cell: Cell) -> Job:
+        """The job of a cell that has the same settings and texts, and other seeds; nothing is worked out again."""
+        decided = with_seeds(self.decides, cell)
+        pack = self.pack if cell.sources == self.cell.sources else pack_key_of(decided, cell.sources)
+        recipe = self.recipe.reseeded(cell.seed, cell.sources)
+        return Job(cell, recipe, decided, key_of(decided), pack, self.steps, self.schedule)
 
     @property
     def member_steps(self) -> int:

@@ -58,10 +58,15 @@ class Choice:
 def distinct(choices: Iterable[Choice]) -> list[Choice]:
     """The choices; raises for one that is there twice."""
     found: list[Choice] = []
+    hashed: dict[Any, Choice] = {}  # thousands of seeds are not compared pair by pair
     for choice in choices:
-        for earlier in found:
-            if earlier.value == choice.value:
-                raise choice.spot.wrong(f"the same as {earlier.spot.path} in line {earlier.spot.line}: omit one")
+        value = choice.value
+        try:
+            earlier = hashed.setdefault(value, choice)
+        except TypeError:
+            earlier = next((each for each in found if each.value == value), choice)
+        if earlier is not choice:
+            raise choice.spot.wrong(f"the same as {earlier.spot.path} in line {earlier.spot.line}: omit one")
         found.append(choice)
     return found
 
