@@ -632,10 +632,17 @@ def onnx_speed(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def compiled(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| one model, full tuning | ms a step | to PyTorch |", "| --- | ---: | ---: |"]
+    lines += [f"| {row['case']} | {row['ms']:.0f} | {row['ratio']:.2f} |" for row in result["rows"]]
+    return "\n".join([*lines, "", f"Compiling takes {result['compiling_seconds']:.0f} seconds, once."])
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
         roofline,
+        compiled,
         member_step,
         memory,
         learning_rates,
