@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from deni.artifact import Classifier, load
 from deni.data import Texts
@@ -73,8 +74,9 @@ def _result(job: Job, library: Library, kept: str | None, device: str | None) ->
     )
     result = train_student(student, teacher, labeled=train, progress=False, device=device)
     gold, task = encode(measured, result.labels), TASKS[recipe.task]
-    members = result.classifier().members(measured.texts)
-    taught = task.scores(gold, teacher.votes(measured.texts), result.labels)
+    with torch.autocast(result.trainer.args.device.type, torch.bfloat16, enabled=recipe.bf16):  # as the other rows
+        members = result.classifier().members(measured.texts)
+        taught = task.scores(gold, teacher.votes(measured.texts), result.labels)
     found: dict[str, Any] = result.added["distillation"]
     spent = [found, found["teacher"], found["teacher"].get("folds", {})]
     return CellResult(
