@@ -21,7 +21,7 @@ from common import data, environment, write
 
 STUDIES: dict[str, dict[str, Any]] = {
     "ten seeds, LoRA": {"strategies": ["default"], "tunings": ["lora"], "labelled": 60, "seeds": 10},
-    "DENI, LoRA": {"strategies": ["deni"], "tunings": ["lora"], "labelled": 60, "seeds": 2},
+    "DENI, LoRA": {"strategies": ["deni"], "tunings": ["lora"], "labelled": 60, "seeds": 1},
     "five strategies, full": {
         "strategies": ["default", "swa", "mixout", "weight_noise", "delayed_ensemble"],
         "tunings": ["full"],
