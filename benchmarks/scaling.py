@@ -11,6 +11,7 @@ are MiniLM's, in batches of 8. The exponent is that of a power law through the l
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from common import environment, write
+from common import RESULTS, environment, write
 from transformers import AutoConfig, AutoModel, TrainerCallback
 
 from deni.commands.inspect import inspect_file
@@ -44,7 +45,7 @@ VALUES = {
     "cells": (10, 100, 1000, 10_000, 100_000),
 }
 ROWS = 4000  # texts of many classes
-STEPS, WARM = 6, 2  # timed in a training, after others
+STEPS, WARM = 3, 1  # timed in a training, after others
 SEEDS = 10_000  # the most that a study takes
 LAST = 3  # points of an exponent
 WORDS = "the parcel invoice my where is refund login screen late price again please not card court was and when who"
@@ -235,12 +236,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         of_texts(20, Path(folder))  # imports
-    curves = {}
     for name in given.only:
-        curves[name] = curve(name, [each for each in VALUES[name] if each <= (given.most or each)])
-        print(name, {what: round(each, 2) for what, each in curves[name]["exponents"].items()}, flush=True)
-    if given.only == list(CURVES) and given.most is None:
-        write("scaling", {**environment(), "last": LAST, "curves": curves})
+        found = curve(name, [each for each in VALUES[name] if each <= (given.most or each)])
+        print(name, {what: round(each, 2) for what, each in found["exponents"].items()}, flush=True)
+        if given.most is None:  # each curve is kept when it is whole, with where it was measured
+            file = RESULTS / "scaling.json"
+            curves = json.loads(file.read_text(encoding="utf-8"))["curves"] if file.exists() else {}
+            write("scaling", {**environment(), "last": LAST, "curves": {**curves, name: {**found, **environment()}}})
 
 
 if __name__ == "__main__":

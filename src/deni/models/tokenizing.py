@@ -14,6 +14,7 @@ from deni.data import Texts, fed
 from deni.data.checks.lengths import cut_texts, fitting_length
 from deni.errors import InputError, InputWarning
 from deni.models.pair_rows import longer_side, pair_rows
+from deni.models.token_cache import kept
 from deni.tasks import TASKS
 from deni.tasks.iob2 import first_tokens
 
@@ -34,8 +35,13 @@ def choose_max_length(
     Args:
         separately: whether each text of a pair has so many tokens, see `deni.models.pairs`.
     """
-    own = longer_side(tokenizer, texts.texts) if separately else [len(ids) for ids in token_ids(tokenizer, texts)]
-    lengths = np.array(own)
+
+    def count() -> np.ndarray:
+        if separately:
+            return np.array(longer_side(tokenizer, texts.texts))
+        return np.array([len(ids) for ids in token_ids(tokenizer, texts)])
+
+    lengths = kept(("lengths", separately), texts, tokenizer, count, lambda counts: counts.nbytes)
     if wanted is not None and wanted > limit:
         raise InputError(f"max_length {wanted} is over the model's limit of {limit} tokens")
     chosen = wanted or fitting_length(lengths, limit)
@@ -72,6 +78,17 @@ def tokenize(
     Args:
         separately: whether the two texts of a pair lie beside each other, see `deni.models.pair_rows`.
     """
+    what = "rows", max_length, tuple(labels), separately
+
+    def make() -> Dataset:
+        return _rows(texts, tokenizer, max_length, labels, separately)
+
+    return kept(what, texts, tokenizer, make, lambda rows: rows.data.nbytes)
+
+
+def _rows(
+    texts: Texts, tokenizer: PreTrainedTokenizerBase, max_length: int, labels: Sequence[str], separately: bool
+) -> Dataset:
     from datasets import Dataset  # half a second that a prediction does not need
 
     given, targets = fed(texts.texts, texts.task), {"labels": encode(texts, labels), **soft_columns(texts, labels)}

@@ -16,6 +16,7 @@ from deni.data.partition import HELD_OUT, divide
 from deni.errors import InputError, short
 from deni.models.loading import load_config, locate
 from deni.models.once import answered_once
+from deni.models.token_cache import TokenCache
 from deni.provenance import canonical, digest, digest_of_file, digest_of_text
 from deni.randomness import Sources
 from deni.recipe import Recipe
@@ -34,6 +35,7 @@ class Library:
     _texts: dict[str, Texts] = field(default_factory=dict, repr=False)
     _digests: dict[str, str] = field(default_factory=dict, repr=False)
     _parts: dict[str, tuple[Texts, Texts]] = field(default_factory=dict, repr=False)
+    tokens: TokenCache = field(default_factory=TokenCache, repr=False)
 
     def texts(self, cell: Cell) -> Texts:
         """All texts of the cell's dataset."""

@@ -65,7 +65,7 @@ def run_pack(
         return [*run_baseline(jobs, library, device)]
     gc.collect()  # a trainer is part of a circle: without this the one before would still take memory
     _forget_peak(find_device(device))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), library.tokens.used():
         warnings.simplefilter("ignore", InputWarning)  # each was shown when the study was read
         _, measured = jobs[0].texts(library)
         try:
@@ -73,10 +73,11 @@ def run_pack(
         except TrainingDivergedError as error:
             return [_said(error)] * len(jobs)
     predicted: Labeled | Answered
-    if isinstance(fitted, GeneratorResult):
-        predicted = Answered(fitted, measured, len(jobs))
-    else:
-        predicted = Labeled(fitted, measured, len(jobs))
+    with library.tokens.used():
+        if isinstance(fitted, GeneratorResult):
+            predicted = Answered(fitted, measured, len(jobs))
+        else:
+            predicted = Labeled(fitted, measured, len(jobs))
     return [_outcome(at, predicted, fitted, measured, library, jobs) for at in range(len(jobs))]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from deni.study.execution.job import Job
 from deni.study.execution.runners.base import PackResult, Runner
 from deni.study.execution.runners.work import work
+from deni.study.library import Library
 
 
 class Serial(Runner):
@@ -15,6 +16,7 @@ class Serial(Runner):
     def __init__(self, threads: int, trunks: str | None = None, device: str | None = None) -> None:
         super().__init__(1, threads, trunks, device)
         self._given: tuple[int, Sequence[Job]] | None = None
+        self._library = Library()  # the files of a later study in this process may hold other texts
 
     def submit(self, number: int, jobs: Sequence[Job]) -> None:
         self._given = number, jobs
@@ -22,7 +24,7 @@ class Serial(Runner):
     def wait(self) -> PackResult:
         assert self._given is not None
         (number, jobs), self._given = self._given, None
-        return work(number, jobs, self.threads, self.trunks, self.device)
+        return work(number, jobs, self.threads, self.trunks, self.device, self._library)
 
     def close(self) -> None:
         pass

@@ -16,8 +16,19 @@ if TYPE_CHECKING:
     from deni.study.library import Library
 
 
-def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, device: str | None) -> PackResult:
-    """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back."""
+def work(
+    number: int,
+    jobs: Sequence[Job],
+    threads: int,
+    trunks: str | None,
+    device: str | None,
+    library: Library | None = None,
+) -> PackResult:
+    """Train a pack; an exception becomes a traceback. What it sets of its process, it sets back.
+
+    Args:
+        library: what was read for this study already; None for the one of a process that works for one study.
+    """
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it speaks when it is imported
     import torch
 
@@ -28,7 +39,7 @@ def work(number: int, jobs: Sequence[Job], threads: int, trunks: str | None, dev
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # those of the texts were shown when the study was read
-            return PackResult(number, run_pack(jobs, _library(), trunks, device))
+            return PackResult(number, run_pack(jobs, _library() if library is None else library, trunks, device))
     except Exception:
         return PackResult(number, error=traceback.format_exc())
     finally:
