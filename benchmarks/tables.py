@@ -83,6 +83,18 @@ def roofline(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scaling(result: dict[str, Any]) -> str:
+    parts = []
+    for name, curve in result["curves"].items():
+        head = [name, *(f"{value:,}" for value in curve["values"]), "exponent"]
+        lines = [where(curve), "", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+        for what, seconds in curve["seconds"].items():
+            cost = " | ".join(f"{each:.2g}" if each < 10 else f"{each:.0f}" for each in seconds)
+            lines.append(f"| {what} | {cost} | {curve['exponents'][what]:.2f} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
 def case_of(row: dict[str, Any]) -> str:
     members = "1 member" if row["members"] == 1 else f"{row['members']} members"
     return f"{row['tuning']}, {members}, {'bf16' if row['bf16'] else 'float32'}"
@@ -660,6 +672,7 @@ PAGES = {
         cross_validation_cost,
         report,
         study,
+        scaling,
         gpu,
         packed_step,
         lora_adapters,

@@ -157,3 +157,13 @@ def test_the_page_of_the_study_of_generation_is_what_its_script_writes():
     command = [sys.executable, BENCHMARKS / "studies" / "generation" / "study.py", "--page", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_nothing_grows_much_faster_than_its_input():
+    """But steps with the tokens of a text: attention is quadratic."""
+    curves = json.loads((BENCHMARKS / "results" / "scaling.json").read_text())["curves"]
+    assert curves.keys() >= {"cells", "members"}
+    assert curves["cells"]["values"][-1] == 100_000
+    for name, curve in curves.items():
+        most = 2 if name == "tokens" else 1.4
+        assert {what: each for what, each in curve["exponents"].items() if each > most} == {}
