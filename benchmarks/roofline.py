@@ -25,6 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import TrainerCallback
 
+from deni.engine.unpadded import Layout, text_tokens
 from deni.finetune import fine_tune
 from deni.models.loading import load_config
 from deni.models.products import are_fast, fast_products
@@ -41,7 +42,18 @@ KINDS = {
     "matrix products": ("mm", "baddbmm", "bmm", "addmm", "mkldnn_linear", "dot"),
     "attention": ("attention", "softmax"),
     "dropout": ("random_", "dropout", "bernoulli"),
-    "casts and copies": ("copy_", "_to_copy", "clone", "cat", "stack", "contiguous", "fill_", "zero_"),
+    "casts and copies": (
+        "copy_",
+        "_to_copy",
+        "clone",
+        "cat",
+        "stack",
+        "contiguous",
+        "fill_",
+        "zero_",
+        "index_select",
+        "_select",
+    ),
     "LayerNorm, GELU, sums and other elementwise work": ("",),
 }
 
@@ -119,7 +131,7 @@ class Watch(TrainerCallback):
 
     Attributes:
         seconds, wall: of the processor and of the clock, from the end of the last step of the warm-up.
-        places, tokens: of these steps and of all members; tokens without padding.
+        places, tokens: of these steps and of all members: tokens that are computed, and those of texts.
         flops, flops_places: of the products of the last step, and its places.
     """
 
@@ -134,7 +146,11 @@ class Watch(TrainerCallback):
         def look(module: Any, args: Any, given: dict[str, Any]) -> None:
             mask = given["attention_mask"]
             each = module.size // (len(mask) // BATCH)  # members that read these rows, where they are not repeated
-            self._read.append((mask.numel() * each, int(mask.sum()) * each))
+            layout = (
+                Layout.of(mask[:, None, None] != 0, len(module.in_focus)) if module.compute is text_tokens else None
+            )
+            places = mask.numel() if layout is None else len(layout.source)
+            self._read.append((places * each, int(mask.sum()) * each))
 
         self._hook = model.register_forward_pre_hook(look, with_kwargs=True)
 

@@ -100,6 +100,16 @@ def case_of(row: dict[str, Any]) -> str:
     return f"{row['tuning']}, {members}, {'bf16' if row['bf16'] else 'float32'}"
 
 
+def padding(result: dict[str, Any]) -> str:
+    names = "tokens computed per real one, before | after | ms per member-step, before | after | ratio"
+    lines = [where(result), "", f"| case | {names} |", "| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for row in result["rows"]:
+        name = f"{row['tuning']}, {row['what']}, {'bf16' if row['bf16'] else 'float32'}"
+        numbers = f"{row['padded']:.2f} | {row['computed']:.2f} | {row['ms_padded']:.1f} | {row['ms_without']:.1f}"
+        lines.append(f"| {name} | {numbers} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
 def learning_rates(result: dict[str, Any]) -> str:
     others: dict[str, set[str]] = {}
     for row in result["rows"]:
@@ -654,6 +664,7 @@ def compiled(result: dict[str, Any]) -> str:
 PAGES = {
     HERE / "README.md": (
         roofline,
+        padding,
         compiled,
         member_step,
         memory,

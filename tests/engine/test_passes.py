@@ -171,10 +171,12 @@ def pad(rows):
 
 def test_a_pack_that_is_trained_in_passes_is_its_runs_alone(tiny, always, tmp_path):
     def model_init():
-        model = tiny("bert")  # all runs share what is frozen
+        model = tiny(
+            "modernbert"
+        )  # all runs share what is frozen; it has padding in its encoder, for that knows the places
         nn.init.normal_(model.classifier.weight, std=0.02)
-        model.bert.requires_grad_(False)
-        model.bert.encoder.layer[1].attention.self.query.requires_grad_(True)
+        model.model.requires_grad_(False)
+        model.model.layers[1].attn.Wqkv.requires_grad_(True)
         return model
 
     def trained(seeds):

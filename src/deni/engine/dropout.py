@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from deni.engine.fold import FoldError
 from deni.models.products import attention_as_now, attention_weights, in_groups
+
+if TYPE_CHECKING:
+    from deni.engine.unpadded import Layout
 
 _MOST = 32767  # of the int16 that is drawn: always kept
 _LEVELS = 65536  # a keep decision takes 16 random bits: five times faster than `bernoulli_` on a CPU
@@ -104,12 +107,14 @@ class Streams:
         generators: one for each member of the fold.
         padding: of a pack; None where T is each member's own.
         part: of a batch that is computed in several passes, padded on the right.
+        layout: of what is computed now, where that has no padding; the masks are those of the padded batch.
         calls: of dropout so far.
     """
 
     generators: Sequence[torch.Generator]
     padding: Padding | None = None
     part: Part | None = None
+    layout: Layout | None = None
     calls: int = 0
 
     def keep(self, shape: torch.Size, p: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -117,10 +122,13 @@ class Streams:
         members = len(self.generators)
         if shape[0] % members:
             raise FoldError(f"dropout on {tuple(shape)}: dim 0 does not divide by {members} members")
-        one_member = torch.Size([shape[0] // members, *shape[1:]])
+        padded = shape if self.layout is None else self.layout.padded(shape)
+        one_member = torch.Size([padded[0] // members, *padded[1:]])
         draws = [each > 0 for each in p.each] if isinstance(p, Rates) else [True] * members
         bits = self._draw(one_member, draws) if self.part is None else self._of_part(one_member, self.part, draws)
         self.calls += 1
+        if self.layout is not None:
+            bits = self.layout.pack(bits.reshape(padded)).view(members, -1)
         # One comparison for all members; straight to numbers, since booleans would need a slow conversion.
         keep = torch.empty(bits.shape, dtype=dtype, device=bits.device)
         threshold: Any = _threshold(p)
@@ -255,6 +263,12 @@ class MemberDropout(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        layout, self.streams.layout = self.streams.layout, None
+        if layout is not None:  # texts attend to themselves in the rows of the padded batch
+            options = (layout.mask, dropout_p, is_causal, scale, enable_gqa)
+            attended = layout.attend(lambda q, k, v: self._attention(q, k, v, *options), query, key, value)
+            self.streams.layout = layout
+            return attended
         if dropout_p == 0:
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa
@@ -276,18 +290,20 @@ def checkpoint_contexts() -> tuple[AbstractContextManager, AbstractContextManage
         return nullcontext(), attention
     current = MemberDropout.entered[-1]
     states, calls = [generator.get_state() for generator in current.generators], current.calls
+    layout = current.layout
 
     @contextmanager
     def recompute() -> Any:
         later, later_calls = [generator.get_state() for generator in current.generators], current.calls
-        current.calls = calls
+        later_layout = current.layout
+        current.calls, current.layout = calls, layout
         for generator, state in zip(current.generators, states, strict=True):
             generator.set_state(state)
         try:
             with attention, MemberDropout(current):
                 yield
         finally:
-            current.calls = later_calls
+            current.calls, current.layout = later_calls, later_layout
             for generator, state in zip(current.generators, later, strict=True):
                 generator.set_state(state)
 

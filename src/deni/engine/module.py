@@ -25,7 +25,7 @@ from deni.models.hugging_face import hugging_face
 
 
 class Compute(Protocol):
-    """How a training batch is computed: in one pass, or in several."""
+    """How a batch is computed: in one pass, or in several; with its padding, or without."""
 
     def __call__(
         self, model: nn.Module, inputs: Mapping[str, Any], streams: Streams, focus: Callable[[int], None]
@@ -44,6 +44,13 @@ def in_one_pass(
     """Compute all rows together."""
     with MemberDropout(streams):
         return model(**inputs)
+
+
+def as_it_is(
+    model: nn.Module, inputs: Mapping[str, Any], streams: Streams, focus: Callable[[int], None] | None = None
+) -> Any:
+    """Compute all rows together, without dropout."""
+    return model(**inputs)
 
 
 class PopulationModule(nn.Module):
@@ -67,6 +74,7 @@ class PopulationModule(nn.Module):
         streams: the generator of each member's dropout, M of them.
         kept: tensors that a strategy keeps next to the members, keyed by its name; they move with the members.
         compute: how a training batch is computed.
+        predict: how a batch is computed in evaluation mode.
         lengths: of a pack in training: tokens that the batch of each member in focus would have alone; else None.
         padding_side: where the batch is padded, `right` or `left`.
         measured: what dropout sees; None before it is known.
@@ -98,6 +106,7 @@ class PopulationModule(nn.Module):
         self.streams: list[torch.Generator] = []
         self.kept: dict[str, dict[str, Tensor]] = {}
         self.compute: Compute = in_one_pass
+        self.predict: Compute = as_it_is
         self.lengths: Sequence[int] | None = None
         self.padding_side = "right"
         self.measured: Measured | None = None
@@ -317,15 +326,15 @@ class PopulationModule(nn.Module):
         chunk = self._focus
         rows = next(len(value) for value in inputs.values() if isinstance(value, Tensor) and value.dim())
         self.focus_rows(rows // len(chunk))
+        streams = Streams(self.streams[chunk.start : chunk.stop])
         if not self.training:
-            return self.model(**inputs)
-        padding, self.lengths, self.padding_side = None, None, padding_side
+            return self.predict(self.model, inputs, streams, self.focus_rows)
+        self.lengths, self.padding_side = None, padding_side
         if lengths:
             self.lengths = [lengths[member * len(lengths) // self.size] for member in chunk]
             if self.measured is None:
                 self.measured = measure(self.model, inputs)
-            padding = Padding(self.lengths, max(lengths), padding_side, self.measured.axes)
-        streams = Streams(self.streams[chunk.start : chunk.stop], padding)
+            streams.padding = Padding(self.lengths, max(lengths), padding_side, self.measured.axes)
         with self._cast_once:
             return self.compute(self.model, inputs, streams, self.focus_rows)
 

@@ -18,6 +18,7 @@ from deni.engine.module import PopulationModule, in_mode, in_one_pass
 from deni.engine.precision import as_float32, in_float32
 from deni.engine.probe import TOLERANCE, relative
 from deni.engine.token_axes import measure
+from deni.engine.unpadded import has_hooks
 from deni.randomness import generator, global_generators
 
 # What one more pass costs, in tokens: its Python and small operations, and for each member its gradients again.
@@ -29,7 +30,7 @@ LOWER = 4
 
 def by_length(model: nn.Module, inputs: Mapping[str, Any], streams: Streams, focus: Callable[[int], None]) -> Any:
     """Compute a training batch of a pack in as many passes as cost least; see `deni.engine.module.Compute`."""
-    if streams.padding is not None and not _has_hooks(model):  # a hook would see a part of the rows
+    if streams.padding is not None and not has_hooks(model):  # a hook would see a part of the rows
         divided = divide(inputs["attention_mask"], len(streams.generators))
         if len(divided.parts) > 1:
             return compute(model, inputs, streams, divided, focus)
@@ -169,7 +170,3 @@ def compute(
         logits.append(each.unflatten(0, (members, -1)))
     back = passes.order.argsort(1)
     return {"logits": torch.cat(logits, 1)[member, back].flatten(0, 1)}
-
-
-def _has_hooks(model: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())

@@ -96,7 +96,7 @@ def _compared(
             engine.unmount()
             if any(not _same(buffers.get(name), buffer) for name, buffer in model.named_buffers()):
                 return "a buffer of the model changes in a forward pass", False
-        return _difference(*results), False
+        return difference(*results), False
     except Unstackable as refusal:
         return str(refusal), False
     except Exception as error:  # whatever the model's code makes of folded inputs
@@ -125,7 +125,7 @@ def _same(before: Tensor | None, after: Tensor) -> bool:
 
 def lengthened(batch: Mapping[str, Any], padding: Mapping[str, int]) -> dict[str, Any]:
     """The batch with 5 rows and a prime number of tokens that is neither 3 nor 5 nor a multiple."""
-    longest = _longest(batch)
+    longest = longest_of(batch)
     more = next(t for t in range(max(longest, 7), 4 * longest + 30) if _is_prime(t)) - longest
 
     def shape(key: str, value: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def shortened(batch: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Unstackable: there are fewer than 7 tokens.
     """
-    longest = _longest(batch)
+    longest = longest_of(batch)
     tokens = next((t for t in range(longest, 6, -1) if _is_prime(t)), 0)
     if not tokens:
         raise Unstackable("the first batch has too few tokens to compare members on")
@@ -157,7 +157,8 @@ def shortened(batch: Mapping[str, Any]) -> dict[str, Any]:
     return _five_rows({key: shape(value) for key, value in batch.items() if isinstance(value, Tensor)})
 
 
-def _longest(batch: Mapping[str, Any]) -> int:
+def longest_of(batch: Mapping[str, Any]) -> int:
+    """T of a batch; raises Unstackable where no input has tokens."""
     lengths = [value.shape[1] for value in batch.values() if isinstance(value, Tensor) and value.dim() > 1]
     if not lengths:
         raise Unstackable("the inputs have no token axis")
@@ -222,14 +223,14 @@ def _compute(
 Result = tuple[Tensor, dict[str, Tensor]]  # what `_compute` gives
 
 
-def _difference(loop: Result, stack: Result, planted: Result | None = None) -> str:
+def difference(loop: Result, stack: Result, planted: Result | None = None) -> str:
     """In words; empty where there is none beyond rounding, which a planted fault must stand out from."""
     tolerance = TOLERANCE.get(loop[0].dtype, TOLERANCE[torch.float32])
     off = relative(loop[0], stack[0])
     if not off <= (SEEN * relative(loop[0], planted[0]) if planted else tolerance):
         return f"stacked outputs differ from the loop's by {off:.1e} of their size"
     # A gradient that is zero but for rounding (the keys' bias in attention) is compared with the others' size.
-    least = 1e-2 * max(float(gradient.abs().max()) for gradient in loop[1].values())
+    least = 1e-2 * max((float(gradient.abs().max()) for gradient in loop[1].values()), default=0.0)
     for name, gradient in loop[1].items():
         off = relative(gradient, stack[1][name], least)
         if not off <= (SEEN * relative(gradient, planted[1][name], least) if planted else tolerance):

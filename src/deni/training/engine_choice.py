@@ -14,9 +14,10 @@ from torch.nn import functional
 from deni.engine import memory, passes
 from deni.engine.answers import ANSWERS
 from deni.engine.buffers import kept_buffers
-from deni.engine.module import Compute, in_mode, in_one_pass
+from deni.engine.module import PopulationModule, in_mode
 from deni.engine.probe import why_not_stacked
 from deni.engine.token_axes import measure
+from deni.engine.unpadded import skips_padding, text_tokens
 from deni.errors import SettingError
 from deni.models.hugging_face import logits_of
 from deni.models.products import fast_products
@@ -38,22 +39,30 @@ class EnginePlan:
         reason: why in the loop; empty where members are stacked.
         at_a_time: how many members one forward pass of the stacked engine computes; None for all.
         by_length: whether to use length-bucketed micro-batches, see `deni.engine.passes`.
+        without_padding: whether the encoder leaves out padding in training, and whether in predictions, see
+            `deni.engine.unpadded`.
     """
 
     engine: Literal["loop", "stacked"] = "loop"
     reason: str = ""
     at_a_time: int | None = None
     by_length: bool = False
+    without_padding: tuple[bool, bool] = (False, False)
 
-    @property
-    def compute(self) -> Compute:
-        """How a training batch is computed."""
-        return passes.by_length if self.by_length else in_one_pass
+    def follow(self, module: PopulationModule) -> None:
+        """Have a population compute its batches so."""
+        in_training, in_predictions = self.without_padding
+        if in_training:
+            module.compute = text_tokens
+        elif self.by_length:
+            module.compute = passes.by_length
+        if in_predictions:
+            module.predict = text_tokens
 
 
 @fast_products()
-def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
-    """Choose the engine of a training, and check the memory, before the first step; None for one member.
+def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan:
+    """Choose the engine of a training, and check the memory, before the first step.
 
     Args:
         batch: the first.
@@ -64,9 +73,6 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
     if trainer.strategy.changes_loss and (why := trainer.losses.alone):
         raise SettingError(f"{trainer.strategy.name} needs a loss that follows from outputs and labels, and {why}")
     trainer.losses.check_soft(batch, trainer.ballots.task.known(), trainer.losses.alone)
-    peak = trainer.phases.planned.peak * len(trainer.seeds)
-    if peak == 1:
-        return None
     batch, losses, loading = trainer.columns.prepared(batch), trainer.losses, trainer.loading
     soft = losses.soft_columns
     left_out = () if losses.alone else (*trainer.label_names, *soft)
@@ -75,17 +81,30 @@ def engine_for(trainer: PopulationTrainer, batch: Any) -> EnginePlan | None:
     logits_alone = losses.function is None and not losses.answers  # the user's loss may ask for more
     labels = trainer.ballots.labels_of(dict(batch))
     inputs = {key: value for key, value in batch.items() if key not in (*left_out, LENGTHS)}
+    inputs = trainer.ballots.asking(inputs, labels)
+    padding, peak = {**loading.padding, ANSWERS: -100}, trainer.phases.planned.peak * len(trainer.seeds)
+    without = False, False
+    if not losses.alone:
+        with trainer.population.plain() as model:
+            without = skips_padding(model, inputs, padding, loading.padding_side)
+        if losses.function is not None:  # it may read outputs at padding
+            without = without[1], without[1]
+    if peak == 1:
+        plan = EnginePlan(without_padding=without)
+        plan.follow(trainer.population.module)
+        return plan
     return choose_engine(
         trainer.population,
-        trainer.ballots.asking(inputs, labels),
+        inputs,
         alone=losses.alone,
         compute=lambda model, inputs: trainer.compute_loss(model, copied(inputs), return_outputs=True),
         engine=trainer.engine,
         at_a_time=trainer.at_a_time,
         peak=peak,
+        without_padding=without,
         rows=trainer.args.per_device_train_batch_size,
         longest=memory.most_tokens(trainer.train_dataset),
-        padding={**loading.padding, ANSWERS: -100},
+        padding=padding,
         forward_passes=trainer.strategy.passes,
         divisible=trainer.runs > 1 and logits_alone and loading.padding_side == "right",
     )
@@ -137,6 +156,7 @@ def choose_engine(
     longest: int,
     padding: Mapping[str, int],
     divisible: bool,
+    without_padding: tuple[bool, bool] = (False, False),
     alone: str = "",
     compute: Callable[[nn.Module, dict[str, Any]], Any] | None = None,
     forward_passes: int = 1,
@@ -153,6 +173,7 @@ def choose_engine(
         longest: T of the longest training text.
         padding: fill values, see `deni.engine.probe.why_not_stacked`.
         divisible: whether passes by length may be tried: a pack, padded on the right, whose loss needs logits only.
+        without_padding: as in `EnginePlan`; without padding such passes gain nothing.
         alone: why members must be computed one by one, whatever the model; empty where they need not be.
         compute: what is computed of a member then.
         forward_passes: how many of each member a step has.
@@ -179,9 +200,10 @@ def choose_engine(
         )
     at_a_time = side_by_side if free else at_a_time
     population.module.choose("loop" if reason else "stacked", at_a_time)
-    by_length = divisible and not reason and passes.gains(population.module, inputs, population.runs)
-    plan = EnginePlan("loop" if reason else "stacked", reason, at_a_time, by_length)
-    population.module.compute = plan.compute
+    by_length = divisible and not (reason or without_padding[0])
+    by_length = by_length and passes.gains(population.module, inputs, population.runs)
+    plan = EnginePlan("loop" if reason else "stacked", reason, at_a_time, by_length, without_padding)
+    plan.follow(population.module)
     return plan
 
 

@@ -149,7 +149,7 @@ class FreshModels:
             activate(model, active)
         sources = [self.seeds.sources_of(run, device, rank) for run in range(self.seeds.runs)]
         population = Population(model, sources, plan.engine, initial, plan.at_a_time, unequal)
-        population.module.compute = plan.compute
+        plan.follow(population.module)
         return population
 
 
