@@ -314,11 +314,19 @@ def test_a_model_with_few_positions_is_tried_on_texts_that_fill_them():
 
 
 def test_rows_lose_half_their_tokens_on_the_side_of_the_padding():
-    batch = {"input_ids": torch.arange(8).view(1, 8), "attention_mask": torch.ones(1, 8).long()}
+    batch = {"input_ids": torch.arange(20).view(1, 20), "attention_mask": torch.ones(1, 20).long()}
     right, left = (padded_rows(batch, FILL, side) for side in ("right", "left"))
-    assert right["input_ids"].tolist()[:2] == [[*range(8)], [0, 1, 2, 3, 1, 1, 1, 1]]
-    assert left["attention_mask"].tolist()[1::2] == [[0, 0, 0, 0, 1, 1, 1, 1]] * 2
-    assert batch["input_ids"].tolist() == [[*range(8)]]
+    assert right["input_ids"].tolist()[:2] == [[*range(20)], [*range(10), *[1] * 10]]
+    assert left["attention_mask"].tolist()[1::2] == [[0] * 10 + [1] * 10] * 2
+    assert batch["input_ids"].tolist() == [[*range(20)]]
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 6])
+def test_a_first_batch_of_short_texts_decides_as_any_other(tokens):
+    batch = {"input_ids": torch.arange(5, 5 + tokens).repeat(3, 1), "attention_mask": torch.ones(3, tokens).long()}
+    assert padded_rows(batch, FILL, "right")["input_ids"].shape[1] >= 16
+    assert all(skips_padding(tuned("bert"), batch, FILL, "right"))
+    assert not any(skips_padding(tuned("mpnet"), batch, FILL, "right"))
 
 
 # ---- trainings -------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from deni.models.pooling import encoder_of
 from deni.randomness import generator, global_generators
 
 WORTH = 0.9  # of the places, at most: to lay the tokens out anew costs 4 % of a step of MiniLM
-ROWS = 4  # of the batch that a model is tried on
+ROWS, TOKENS = 4, 16  # of the batch that a model is tried on, at least, so that other texts do not decide otherwise
 ENCODERS = ("encoder", "transformer")  # how models of transformers call the layers between embeddings and head
 
 
@@ -233,17 +233,20 @@ def skips_padding(
 
 
 def padded_rows(batch: Mapping[str, Any], padding: Mapping[str, int], side: str) -> dict[str, Any]:
-    """Rows of a batch, every second of which loses half its tokens to padding.
+    """Rows of a batch, every second of which loses half its tokens to padding; short ones are repeated.
 
     Args:
         padding, side: as in `skips_padding`.
     """
     longest = longest_of(batch)
-    lost = slice(longest // 2, None) if side == "right" else slice(longest // 2)
+    times = -(-TOKENS // longest)
+    half = times * longest // 2
+    lost = slice(half, None) if side == "right" else slice(half)
 
     def cut(key: str, value: Tensor) -> Tensor:
         rows = value[torch.arange(ROWS) % len(value)]
         if value.dim() > 1 and value.shape[1] == longest:
+            rows = torch.cat([rows] * times, 1)
             rows[1::2, lost] = padding.get(key, 0)
         return rows
 

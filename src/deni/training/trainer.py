@@ -107,7 +107,7 @@ class PopulationTrainer(Trainer):
             their vote.
         members: each member as a plain model, a copy.
         phases: where the training is.
-        engine_plan: how members are computed; None before it is decided, and where there is only one.
+        engine_plan: how members are computed; None before it is decided.
         active_ids: the token ids whose embeddings train; None for all.
 
     Raises:
