@@ -201,7 +201,7 @@ class Page:
         from deni.study.plan import read_study
 
         needs_data(block.code)
-        Path("block.yaml").write_text(block.code)
+        Path("block.yaml").write_text(self.here(block.code))
         assert read_study("block.yaml").jobs
 
     def deni(self, words: list[str], block: Block) -> None:

@@ -41,7 +41,6 @@ def test_one_member_disagrees_with_none_and_long_lists_are_cut():
     found = measure_answers(evaluation(["no"] * 30, ["yes"] * 30, disagreement=0.0), 1)
     assert found.disagreement is None
     assert (len(found.wrong), found.right) == (MOST_WRONG, 0)
-    assert measure_answers(evaluation([], ["yes"]), 2) is None  # a run failed: nothing was generated
 
 
 def jsonl(path, rows):
