@@ -45,7 +45,7 @@ def study(tmp_path, model):
             "labelled": 24,
             "seeds": 2,
             "test_size": 6,
-            "recipe": {"epochs": 20, "learning_rate": 0.02},
+            "recipe": {"epochs": 10, "learning_rate": 0.03},
             **changed,
         }
         (tmp_path / "study.yaml").write_text(json.dumps(said))
