@@ -95,6 +95,13 @@ def scaling(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def dry_run(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| study | predicted, s | took, s | ratio |", "| --- | ---: | ---: | ---: |"]
+    for row in result["rows"]:
+        lines.append(f"| {row['study']} | {row['predicted']:.0f} | {row['seconds']:.0f} | {row['ratio']:.2f} |")
+    return "\n".join(lines)
+
+
 def case_of(row: dict[str, Any]) -> str:
     members = "1 member" if row["members"] == 1 else f"{row['members']} members"
     return f"{row['tuning']}, {members}, {'bf16' if row['bf16'] else 'float32'}"
@@ -683,6 +690,7 @@ PAGES = {
         cross_validation_cost,
         report,
         study,
+        dry_run,
         scaling,
         gpu,
         packed_step,

@@ -167,3 +167,9 @@ def test_nothing_grows_much_faster_than_its_input():
     for name, curve in curves.items():
         most = 2 if name == "tokens" else 1.4
         assert {what: each for what, each in curve["exponents"].items() if each > most} == {}
+
+
+def test_the_predicted_time_of_a_study_is_within_a_quarter():
+    rows = json.loads((BENCHMARKS / "results" / "dry_run.json").read_text())["rows"]
+    assert len(rows) == 5
+    assert {row["study"]: row["ratio"] for row in rows if not 0.75 <= row["ratio"] <= 1.25} == {}
