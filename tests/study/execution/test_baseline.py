@@ -18,14 +18,9 @@ from deni.study.library import Library
 from deni.study.plan import read_study
 from deni.study.store.database import Store
 from tests.helpers.chat_server import refusing
-from tests.helpers.studies import jobs_of, writer
+from tests.helpers.studies import jobs_of
 
 NAMES = ["majority", "tfidf", "frozen"]
-
-
-@pytest.fixture
-def study(tmp_path, tickets, model_folder):
-    return writer(tmp_path / "study.yaml", tickets, model_folder)
 
 
 def test_a_cell_has_the_texts_of_the_strategies_and_costs_no_member_step(study):

@@ -14,14 +14,9 @@ from deni.strategies import Default
 from deni.study.execution import distilled
 from deni.study.execution.pack import run_pack
 from deni.study.library import Library
-from tests.helpers.studies import jobs_of, writer
+from tests.helpers.studies import jobs_of
 
 ROW = {"name": "distilled", "teachers": 2, "pool_size": 8}
-
-
-@pytest.fixture
-def study(tmp_path, tickets, model_folder):
-    return writer(tmp_path / "study.yaml", tickets, model_folder)
 
 
 @pytest.fixture

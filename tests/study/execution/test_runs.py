@@ -32,12 +32,7 @@ from deni.study.library import Library
 from deni.study.plan import read_study
 from deni.study.store.database import Store
 from tests.helpers.forked import FORKED, run, start
-from tests.helpers.studies import RECIPE, jobs_of, writer
-
-
-@pytest.fixture
-def study(tmp_path, tickets, model_folder):
-    return writer(tmp_path / "study.yaml", tickets, model_folder)
+from tests.helpers.studies import RECIPE, jobs_of
 
 
 @pytest.fixture

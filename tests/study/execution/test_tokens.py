@@ -15,12 +15,7 @@ from deni.models.tokenizing import choose_max_length, tokenize
 from deni.study.execution.pack import run_pack
 from deni.study.library import Library
 from deni.study.store.database import Store
-from tests.helpers.studies import jobs_of, writer
-
-
-@pytest.fixture
-def study(tmp_path, tickets, model_folder):
-    return writer(tmp_path / "study.yaml", tickets, model_folder)
+from tests.helpers.studies import jobs_of
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from deni.study.execution.trunks import SECONDS, trunk_of
 from deni.study.library import Library
 from deni.study.store.database import Store
 from tests.helpers.forked import FORKED
-from tests.helpers.studies import RECIPE, jobs_of, writer
+from tests.helpers.studies import RECIPE, jobs_of
 
 OWN = {"members": 3, "ensemble_from": 0.5, "variance": 0.15}
 VARIANTS = (
@@ -25,11 +25,6 @@ VARIANTS = (
     {"fork_rate": "restart", "antithetic": True},
     {"members": 2, "member_order": "own"},
 )
-
-
-@pytest.fixture
-def study(tmp_path, tickets, model_folder):
-    return writer(tmp_path / "study.yaml", tickets, model_folder)
 
 
 def named(name="delayed_ensemble", **settings):
