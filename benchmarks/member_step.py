@@ -1,9 +1,11 @@
 """What a member-step costs, against a textbook loop: seconds, ratios and peak memory, in one process run.
 
 MiniLM, batch 8, real TREC texts. The baseline is what a first fine-tuning script looks like: one model after another,
-`torch.optim.Adam`, padding to a fixed length, tokenizing in `__getitem__`. The cases take turns for some rounds and
-the best round counts, since other work on the machine only ever adds time. Peak memory is that of a process of its own
-for each case, over what the process held when the data were read.
+`torch.optim.Adam`, padding to a fixed length, tokenizing in `__getitem__`. Its sister is what an expert runs:
+transformers' Trainer with fused AdamW, padding to the longest text of a batch, and, as in our cases "in bfloat16",
+bfloat16 where the CPU multiplies it. The cases take turns for some rounds and the best round counts, since other work
+on the machine only ever adds time. Peak memory is that of a separate process for each case, over what the process held
+when the data were read.
 
     python benchmarks/member_step.py            # seconds per member-step, and whole runs
     python benchmarks/member_step.py --quick    # fewer steps, no whole runs
@@ -18,6 +20,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -27,17 +30,25 @@ import psutil
 import torch
 from common import data, environment, write
 from torch.utils.data import DataLoader, Dataset
-from transformers import TrainerCallback
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from deni.data import Texts, choose_balanced, read_texts
 from deni.finetune import fine_tune
+from deni.finetune.precision import multiplies_bfloat16
 from deni.models.loading import load_tokenizer, locate
-from deni.models.tokenizing import encode
+from deni.models.tokenizing import encode, tokenize
 from deni.randomness import Sources
 from deni.recipe import Recipe
 from deni.strategies import DENI, Default, DelayedEnsemble, Ensemble
 
-WARM = 5
+WARM, MOST_TOKENS = 5, 64
 
 
 class Rows(Dataset):
@@ -59,8 +70,6 @@ class Rows(Dataset):
 
 def textbook(texts: Texts, plan: Recipe, steps: int, length: int) -> dict[str, float]:
     """The baseline: seconds per step after a warm-up, and of all steps."""
-    from transformers import AutoModelForSequenceClassification
-
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(
         locate(plan.model), num_labels=len(set(texts.labels or [])), classifier_dropout=0.3
@@ -123,6 +132,38 @@ class Peak:
         self.mib = (self._most - self.before) / 2**20
 
 
+def expert(texts: Texts, plan: Recipe, steps: int) -> dict[str, float]:
+    """The baseline's sister: seconds per step after a warm-up, and of all steps."""
+    tokenizer, labels = load_tokenizer(plan.model), sorted(set(texts.labels or []))
+    model = AutoModelForSequenceClassification.from_pretrained(locate(plan.model), num_labels=len(labels))
+    watch = Stopwatch(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        args = TrainingArguments(
+            folder,
+            max_steps=steps,
+            learning_rate=plan.rate,
+            per_device_train_batch_size=8,
+            optim="adamw_torch_fused",
+            bf16=HALF,
+            use_cpu=True,
+            disable_tqdm=True,
+            report_to=[],
+            save_strategy="no",
+            logging_strategy="no",
+        )
+        trainer = Trainer(
+            plan.tuning.apply(model),
+            args,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            train_dataset=tokenize(texts, tokenizer, MOST_TOKENS, labels),
+            callbacks=[watch],
+        )
+        trainer.remove_callback(PrinterCallback)
+        began = time.perf_counter()
+        trainer.train()
+    return {"seconds_per_member_step": watch.seconds, "seconds": time.perf_counter() - began}
+
+
 def steps_of(texts: Texts, plan: Recipe, members: int, steps: int, seeds: int = 1) -> dict[str, float]:
     """Seconds per member-step of our trainer after a warm-up."""
     watch = Stopwatch(steps)
@@ -134,9 +175,13 @@ def case(name: str, tuning: str, texts: Texts, steps: int, length: int) -> dict[
     """One measurement by its name."""
     forked = DelayedEnsemble(ensemble_from=0.0)
     # Enough epochs that the stopwatch, not the data, ends the run.
-    common = {"tuning": tuning, "epochs": max(1, -(-(steps + 1) * 8 // len(texts)))}
+    common: dict[str, Any] = {"tuning": tuning, "epochs": max(1, -(-(steps + 1) * 8 // len(texts)))}
     if name == "textbook":
         return textbook(texts, Recipe.of(strategy=Default(), **common), steps, length)
+    if name == "Trainer":
+        return expert(texts, Recipe.of(strategy=Default(), **common), steps)
+    if name.endswith(IN_BFLOAT16):
+        name, common["bf16"] = name.removesuffix(IN_BFLOAT16), True
     if name == "loop, 1 member":
         return steps_of(texts, Recipe.of(strategy=Default(), **common), 1, steps)
     if name == "loop, 10 members":
@@ -150,17 +195,28 @@ def case(name: str, tuning: str, texts: Texts, steps: int, length: int) -> dict[
 
 
 def whole(name: str, tuning: str, texts: Texts, epochs: int) -> dict[str, float]:
-    """A whole run of our trainer, start to end."""
+    """A whole run of our trainer, start to end, or of transformers' one."""
+    if name == "Trainer":
+        steps = epochs * -(-len(texts) // 8)
+        return {**expert(texts, Recipe.of(strategy=Default(), tuning=tuning), steps), "member_steps": steps}
     began = time.perf_counter()
     plan = Recipe.of(tuning=tuning, epochs=epochs, **RUNS[name])
     fitted = fine_tune(texts, plan, progress=False)
     return {"seconds": time.perf_counter() - began, "member_steps": fitted.member_steps}
 
 
-CASES = ("textbook", "loop, 1 member", "loop, 10 members", "stacked, 10 members", "stacked, pack of 10 runs")
+HALF = multiplies_bfloat16(torch.device("cpu"))
+IN_BFLOAT16 = ", in bfloat16"
+OURS = ("loop, 1 member", "loop, 10 members", "stacked, 10 members", "stacked, pack of 10 runs")
+CASES = (
+    *("textbook", "Trainer", *OURS),
+    *(f"{name}{IN_BFLOAT16}" for name in OURS if HALF and name != "loop, 10 members"),
+)
+OF_RUNS: dict[str, dict[str, Any]] = {"default": {"strategy": Default()}, "deni": {"strategy": DENI()}}
 RUNS: dict[str, dict[str, Any]] = {
-    "default": {"strategy": Default()},
-    "deni": {"strategy": DENI()},
+    "Trainer": {},
+    **OF_RUNS,
+    **({f"{name}{IN_BFLOAT16}": {**how, "bf16": True} for name, how in OF_RUNS.items()} if HALF else {}),
     "deni, 2 members at a time": {"strategy": DENI(), "members_at_a_time": 2},
     "ensemble": {"strategy": Ensemble()},
 }
@@ -192,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labelled", type=int, default=1000, help="of the whole runs")
     parser.add_argument("--epochs", type=int, default=10, help="of the whole runs")
-    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS)[:3], help="which whole runs")
+    parser.add_argument("--runs", nargs="*", choices=RUNS, default=list(RUNS)[:-2], help="which whole runs")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--length", type=int, default=25, help="fixed length of the baseline's padding")

@@ -38,6 +38,7 @@ PASSES = ("forward", "gradient of the input", "gradient of the weight")
 CASES = [(tuning, members, bf16) for bf16 in (False, True) for tuning in ("full", "lora") for members in (1, 10)]
 # The first kind that is found in the name of an operator or of an annotation of the optimizer.
 KINDS = {
+    "fetching batches": ("dataloader",),
     "optimizer": ("adam", "optimizer", "_foreach"),
     "matrix products": ("mm", "baddbmm", "bmm", "addmm", "mkldnn_linear", "dot"),
     "attention": ("attention", "softmax"),

@@ -667,12 +667,32 @@ def compiled(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Compiling takes {result['compiling_seconds']:.0f} seconds, once."])
 
 
+def bfloat16(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| dataset | training | float32, s | bfloat16, s | ratio |"]
+    lines.append("| --- | --- | ---: | ---: | ---: |")
+    for row in result["rows"]:
+        seconds = f"{row['float32']:.1f} | {row['bf16']:.1f} | {row['ratio']:.2f}"
+        lines.append(f"| {row['dataset'].replace('_', chr(92) + '_')} | {row['case']} | {seconds} |")
+    return "\n".join(lines)
+
+
+def lora_concatenated(result: dict[str, Any]) -> str:
+    lines = [where(result), "", "| members | rank | precision | apart, ms | one product, ms | ratio |"]
+    lines.append("| ---: | ---: | --- | ---: | ---: | ---: |")
+    for row in result["rows"]:
+        numbers = f"{row['ms_apart']:.2f} | {row['ms']:.2f} | {row['ratio']:.2f}"
+        lines.append(f"| {row['members']} | {row['rank']} | {row['dtype']} | {numbers} |")
+    return "\n".join(lines)
+
+
 # Which tables are on which page; each is of the result of its own name.
 PAGES = {
     HERE / "README.md": (
         roofline,
         padding,
         compiled,
+        lora_concatenated,
+        bfloat16,
         member_step,
         memory,
         learning_rates,

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 STATES = 2  # tensors of optimizer state per parameter, as Adam has
 # On a CPU a process holds more than what a forward pass keeps: results of the backward pass, and holes between blocks
 # of the sizes of other batches; and the code and the kernels that computing loads. Measured in benchmarks/memory.py.
-HELD, KERNELS = 1.85, 128 * 2**20
+HELD, KERNELS = 1.7, 128 * 2**20
 # What members may take there, where one pass for all of them saves little time: so many times what their runs would
 # without a fork, or activations of this share of what all members hold.
 TIMES, SHARE = 1.75, 1 / 3  # below 2, for what the estimate is wrong by
@@ -120,7 +120,7 @@ def at_a_time(
     """How many members one forward pass is to compute; None for all.
 
     On a CPU these are no more than keep a run to twice the memory of one that never forks, where that can be
-    (`Estimate.frugal`); a member of LoRA took about 30 % more time in passes of three than in one of ten. A GPU would
+    (`Estimate.frugal`); a member of LoRA takes half as much time again in passes of three as in one of ten. A GPU would
     wait for small passes, so there as many as fit are computed.
 
     Args:
