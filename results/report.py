@@ -48,14 +48,18 @@ BASELINES = {
     "fork_full": ("default", "head 0.15"),
     "interpolation_full": ("default", "head 0.15"),
     "distillation": ("default", "auto"),
+    "precision": ("auto, bf16=False",),
 }
+AS_STRATEGIES = {"precision": ("bf16",)}  # fields of the recipe that the study compares
 AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one
 
 
 def build_page(name: str) -> tuple[str, dict[str, str]]:
     """The page of a study, and the figures on it: name -> SVG."""
     with opened(HERE / f"{name}.parquet") as store:
-        runs = read_runs(store, as_one_model=name in AS_ONE_MODEL, labels=labels_of(name))
+        runs = read_runs(
+            store, as_one_model=name in AS_ONE_MODEL, labels=labels_of(name), as_strategies=AS_STRATEGIES.get(name, ())
+        )
     known = [each for each in BASELINES[name] if each in runs.strategies] or [runs.strategies[0]]
     tables = {baseline: _without(build_tables(runs, baseline), known[:at]) for at, baseline in enumerate(known)}
     drawn = {_file(title): svg for title, svg in draw_svgs(tables[known[0]]) if title.startswith(FIGURES)}

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 STUDIES = (
     *("claims", "recipes", "fork", "sensitivity", "confirmation"),
     *("features", "recipes2", "few_snips", "few_db_pedia", "pairs", "fork_full", "interpolation_full"),
-    *("features_rest", "features_normalized", "features_bi", "features_full", "distillation"),
+    *("features_rest", "features_normalized", "features_bi", "features_full", "distillation", "precision"),
 )  # in the order in which they are run
 
 

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # whatever this processor multiplies
 os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy and torch are imported: tests run side by side, each on a core
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process that a test starts compiles all that it imports

@@ -31,8 +31,8 @@ MOST_EPOCHS = 1_000_000
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
-    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
+    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE, "bf16": False},
+    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE, "bf16": False},
 }
 
 
@@ -63,8 +63,10 @@ class Recipe:
         engine: how members are computed.
         members_at_a_time: members in one forward pass; None: as many as fit, on a CPU few where that saves memory.
         optim: name of an optimizer of `transformers.TrainingArguments`; AdamW without decay is Adam.
-        weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, bf16, gradient_checkpointing: as in
+        weight_decay, warmup_ratio, max_grad_norm, gradient_accumulation_steps, gradient_checkpointing: as in
             `transformers.TrainingArguments`; `max_grad_norm` clips each member by itself, 0 switches it off.
+        bf16: compute in bfloat16, with weights in float32, as `transformers.TrainingArguments` does; None: where it is
+            known to be faster and no worse, see `deni.finetune.precision.settle`.
         early_stopping_patience: stop after so many epochs without a better score on the dev texts, by the
             metric `best` of the task (macro F1, for one label a text).
         class_weights: weigh the loss so that all classes count alike.
@@ -98,7 +100,7 @@ class Recipe:
     warmup_ratio: float = left_open(0.0)
     max_grad_norm: float = 0.0
     gradient_accumulation_steps: int = 1
-    bf16: bool = False
+    bf16: bool | None = None
     gradient_checkpointing: bool = False
     early_stopping_patience: int | None = None
     class_weights: bool = False

@@ -46,8 +46,8 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
       a single batch both are the same.
 
     Args:
-        model, epochs, learning_rate, batch_size, max_length, dropout, pooling, normalize_features, pairs, engine: as
-            in `deni.recipe.Recipe`.
+        model, epochs, learning_rate, batch_size, max_length, dropout, bf16, pooling, normalize_features, pairs, engine:
+            as in `deni.recipe.Recipe`.
         task: one in which each text has one class, see `deni.tasks.TASKS`.
         label_order: the classes from the lowest to the highest, for a task whose classes have an order; None for that
             of numbers.
@@ -90,6 +90,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         batch_size: int = 8,
         max_length: int | None = None,
         dropout: float | None = None,
+        bf16: bool | None = None,
         pooling: str | None = None,
         normalize_features: bool | None = None,
         pairs: str = "cross",
@@ -115,6 +116,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.max_length = max_length
         self.dropout = dropout
+        self.bf16 = bf16
         self.pooling = pooling
         self.normalize_features = normalize_features
         self.pairs = pairs
@@ -191,6 +193,7 @@ class DeniClassifier(ClassifierMixin, BaseEstimator):
             batch_size=self.batch_size,
             max_length=self.max_length,
             dropout=self.dropout,
+            bf16=self.bf16,
             pooling=self.pooling,
             normalize_features=self.normalize_features,
             pairs=self.pairs,

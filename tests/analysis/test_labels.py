@@ -67,3 +67,18 @@ def test_strategies_that_two_studies_call_the_same_are_told_apart(tmp_path):
     first, second = strategies(make(tmp_path / "study.db", cells))
     assert first.startswith("mine, strategy=swa")
     assert second.startswith("mine, strategy=deni")
+
+
+def test_what_a_recipe_says_makes_settings_or_strategies(tmp_path):
+    pairs = zip(runs("default", 0.6, 3), runs("default", 0.8, 3, shift=1), strict=True)
+    cells = [
+        (dataclasses.replace(cell, recipe={"bf16": half}, factor={"bf16": half}), result)
+        for pair in pairs
+        for half, (cell, result) in zip((False, True), pair, strict=True)
+    ]
+    with opened(make(tmp_path / "study.db", cells)) as store:
+        apart, compared = read_runs(store), read_runs(store, as_strategies=["bf16"])
+    assert ([each.other for each in apart.settings], apart.strategies) == (["bf16=False", "bf16=True"], ["default"])
+    assert [each.other for each in compared.settings] == [""]
+    assert compared.strategies == ["default, bf16=False", "default, bf16=True"]
+    assert [list(group.scores) for group in compared.groups] == [list(group.scores) for group in apart.groups]

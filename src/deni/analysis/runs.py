@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,7 @@ def read_runs(
     watch: Callable[[Sequence[Any]], Iterable[Any]] = iter,
     as_one_model: bool = False,
     labels: Mapping[str, str] | None = None,
+    as_strategies: Collection[str] = (),
 ) -> Runs:
     """Read the runs of a store.
 
@@ -184,11 +185,13 @@ def read_runs(
             `deni export --as single` writes, in place of their vote, and call them so. Others stay as they are.
         labels: name and settings of a strategy, as they are shown without a label -> its label; None for those that
             the cells have.
+        as_strategies: fields of the recipe whose values are compared as strategies are, such as `bf16`; others make
+            settings.
 
     Raises:
         InputError: nothing is done in it.
     """
-    rows = _with_labels(list(store.results(None)), labels)
+    rows = [_compared_by(as_strategies, row) for row in _with_labels(list(store.results(None)), labels)]
     if not any(row.status == "done" for row in rows):
         waiting = sum(row.status in ("waiting", "running") for row in rows)
         raise InputError(
@@ -285,6 +288,23 @@ def _with_labels(rows: Sequence[Row], labels: Mapping[str, str] | None) -> list[
         dataclasses.replace(row, cell=dataclasses.replace(row.cell, label=told[name])) if name in told else row
         for name, row in zip(names, rows, strict=True)
     ]
+
+
+def _compared_by(fields: Collection[str], row: Row) -> Row:
+    """A row with these fields of its recipe in the name of its strategy, and nowhere else."""
+    told = ", ".join(f"{name}={row.cell.recipe[name]}" for name in fields if name in row.cell.recipe)
+    if not told:
+        return row
+    cell = dataclasses.replace(
+        row.cell, recipe=_without(fields, row.cell.recipe), label=f"{called(row.cell)}, {told}", factor={}
+    )
+    return dataclasses.replace(
+        row, cell=cell, decides={**row.decides, "recipe": _without(fields, row.decides["recipe"])}
+    )
+
+
+def _without(names: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _own_sources(cell: Cell) -> dict[str, int]:

@@ -22,6 +22,7 @@ from deni.distillation.teaching import TEACHERS, teach
 from deni.errors import InputError, InputWarning
 from deni.finetune import Evaluation, FineTuneResult, check_cross_validation, fine_tune
 from deni.finetune.generating import refuse_for_generation
+from deni.finetune.precision import settle
 from deni.inputs import candidates, check_one_training
 from deni.outputs import SavedElsewhereError, check_folder, check_name
 from deni.recipe import Recipe
@@ -193,7 +194,7 @@ def train_file(
     check_trainable(train, tested, developed)
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds or 1, developed is not None)
-    recipe = decide(recipe, train, device=device, progress=progress)
+    recipe = settle(decide(recipe, train, device=device, progress=progress), device)
     if on_recipe is not None:
         on_recipe(recipe)
     callbacks = curves_to(report_to, curves_folder(output, resume), Path(output).name, recipe.settings(), resume)

@@ -111,7 +111,7 @@ def make_student(
     held_out = pool.texts.select(held_rows)
 
     temperature = float(options.vote_temperature or teacher.temperature or 1.0)
-    with torch.autocast(teacher.population.module.device.type, torch.bfloat16, enabled=recipe.bf16):
+    with torch.autocast(teacher.population.module.device.type, torch.bfloat16, enabled=bool(recipe.bf16)):
         taught, out_of_fold = _taught(teacher, used, options, temperature), 0
         held_votes = teacher.combined(teacher.members(held_out.texts), calibrated=False) if held else np.empty((0, 0))
     if labeled is not None:

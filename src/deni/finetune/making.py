@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from transformers import (
 
 from deni.data import Texts
 from deni.errors import SettingError
+from deni.finetune.precision import forget_last_training
 from deni.models.loading import load_config, load_generator, load_model
 from deni.models.pair_rows import PairCollator
 from deni.models.pairs import encode_separately
@@ -162,11 +162,6 @@ def bar_of(trainer: PopulationTrainer, recipe: Recipe, what: str = "train") -> B
     return bar
 
 
-# transformers 4 leaves the precision of one training in the environment, where the next one takes it for the user's.
-PRECISION = "ACCELERATE_MIXED_PRECISION"
-_OF_THE_USER = os.environ.get(PRECISION)
-
-
 def make_arguments(
     recipe: Recipe, folder: Path, save_steps: int | None, dev: bool, progress: bool, device: torch.device
 ) -> TrainingArguments:
@@ -189,9 +184,7 @@ def make_arguments(
             "metric_for_best_model": TASKS[recipe.task].best,
             "greater_is_better": TASKS[recipe.task].best_is_highest,
         }
-    os.environ.pop(PRECISION, None)
-    if _OF_THE_USER is not None:
-        os.environ[PRECISION] = _OF_THE_USER
+    forget_last_training()
     args = TrainingArguments(
         str(folder),
         num_train_epochs=recipe.epochs,
@@ -206,7 +199,7 @@ def make_arguments(
             {name: value for name in ("warmup_ratio", "gradient_checkpointing") if (value := getattr(recipe, name))}
         ),
         max_grad_norm=recipe.max_grad_norm,
-        bf16=recipe.bf16,
+        bf16=bool(recipe.bf16),
         use_cpu=device.type == "cpu",  # else Trainer refuses bf16 on CPU
         seed=recipe.seed % 2**32,
         restore_callback_states_from_checkpoint=True,  # how long early stopping has been patient

@@ -21,6 +21,7 @@ from deni.data.values import has_surrogate
 from deni.errors import InputError, SettingError, TrainingDivergedError
 from deni.finetune.generating import GeneratorResult, reads_for, refuse_for_generation
 from deni.finetune.making import Reads, bar_of, make_arguments, make_trainer, padding_of
+from deni.finetune.precision import settle
 from deni.finetune.result import FineTuneResult
 from deni.finetune.stopping import Patience, StopOnInterrupt
 from deni.finetune.together import check_together, origin_of_runs, refuse_with_several
@@ -131,7 +132,8 @@ def fine_tune(
         return pool.fine_tune(train, recipe, **saved, **shared, **rest)
     if cv is not None:
         check_cross_validation(train, cv, cv_seeds, dev is not None, len(seeds or [0]))
-    recipes = [decide(each, train, device=device, progress=progress) for each in several or [recipe]]
+    decided = (decide(each, train, device=device, progress=progress) for each in several or [recipe])
+    recipes = [settle(each, device) for each in decided]
     check_together(recipes)
     recipe = recipes[0]
     bi = recipe.pairs == "bi"

@@ -14,6 +14,7 @@ from deni.data import Texts, read_augmented, why_no_text
 from deni.data.pool import read_pool
 from deni.data.texts import Text
 from deni.errors import InputError, SettingError, short
+from deni.finetune.precision import settle
 from deni.recipe import Recipe
 from deni.tasks import TASKS
 
@@ -77,7 +78,8 @@ class PoolArguments:
         assert self.unlabelled is not None
         pool, empty = as_pool(self.unlabelled, train, training.get("text_pair_column"))
         augmented = read_augmented(self.augmented) if isinstance(self.augmented, str | Path) else self.augmented
-        recipe = decide(recipe, train, device=training.get("device"), progress=training.get("progress", True))
+        device, progress = training.get("device"), training.get("progress", True)
+        recipe = settle(decide(recipe, train, device=device, progress=progress), device)
         lesson = teach(
             train,
             pool,

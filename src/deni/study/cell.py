@@ -109,7 +109,7 @@ class Cell:
         settings = dict(self.strategy.settings)
         if self.dataset.get("augmented") is not None and _takes_augmented(self.strategy.name):
             settings.setdefault("augmented", self.dataset["augmented"])
-        fields = dict(self.recipe)
+        fields = {"bf16": False, **self.recipe}  # the same on every machine
         if self.dataset.get("task") is not None:
             fields["task"] = self.dataset["task"]
         strategy: Any = self.strategy.name

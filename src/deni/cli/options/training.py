@@ -71,7 +71,11 @@ PAIRS = click.option(
     help="How the two texts of a pair are read; cross: as one input; bi: one by one, by the same encoder.  "
     "[default: cross, unless auto chooses]",
 )
-BF16 = click.option("--bf16", is_flag=True, default=None, help="Compute in bfloat16.")
+BF16 = click.option(
+    "--bf16/--no-bf16",
+    default=None,
+    help="Compute in bfloat16, or not; default: where auto trains on a CPU that multiplies it.",
+)
 BLOCK = click.option(
     "--block",
     type=Whole(),
