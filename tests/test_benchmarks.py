@@ -29,7 +29,7 @@ def test_odd_inputs_are_taken_or_refused_in_one_line(tmp_path):
         sys.executable,
         BENCHMARKS / "fuzz.py",
         "--cases",
-        "80",
+        "50",
         "--seed",
         "0",
         "--keep",
@@ -40,10 +40,10 @@ def test_odd_inputs_are_taken_or_refused_in_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\nsee {folder}"
     found = json.loads(output.read_text())
-    assert (found["cases"], found["not_made"]) == (80, 0)
+    assert (found["cases"], found["not_made"]) == (50, 0)
     assert all(sum(each.values()) > 0 for each in found["outcomes"].values())
-    assert sum(each["one line"] for each in found["outcomes"].values()) > 40
-    assert sum(each["fine"] for each in found["outcomes"].values()) > 5  # not all of them are refused
+    assert sum(each["one line"] for each in found["outcomes"].values()) > 25
+    assert sum(each["fine"] for each in found["outcomes"].values()) > 3  # not all of them are refused
 
 
 def test_the_committed_fuzzing_found_nothing():

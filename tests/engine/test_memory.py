@@ -78,8 +78,8 @@ def test_frugal_passes_are_not_small_where_that_saves_little():
 
 
 def test_a_process_holds_more_than_its_tensors():
-    assert Estimate(100, 100, 7).resident() == Estimate(100, 185, 7, fixed=128 * 2**20)
-    assert Estimate(100, 100).resident().peak(3, 2) == 128 * 2**20 + 3 * 4 * 100 + 2 * 185
+    assert Estimate(100, 100, 7).resident() == Estimate(100, 170, 7, fixed=128 * 2**20)
+    assert Estimate(100, 100).resident().peak(3, 2) == 128 * 2**20 + 3 * 4 * 100 + 2 * 170
 
 
 def test_frugal_passes_are_of_about_the_same_size():

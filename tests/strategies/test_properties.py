@@ -16,10 +16,11 @@ from transformers import AutoTokenizer
 from deni.cli.train import command as train_command
 from deni.strategies import ARGUMENTS, STRATEGIES, make_strategy
 from tests.helpers.cases import CASES
-from tests.helpers.members import At, make, tiny
+from tests.helpers.members import SEED, At, make, tiny
 from tests.helpers.tiny import toy_rows
 
 ROOT = Path(__file__).parents[2]
+SEEDS = (SEED, 7)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,26 @@ def start(tokenizer, augmented, tmp_path):
     return make_trainer
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """What `trained` has trained."""
+    return {}
+
+
+@pytest.fixture
+def trained(start, kept):
+    """Outcome and engine of a training with the settings of its case; several tests look at the same one."""
+
+    def find(name, engine="stacked", **options):
+        key = repr((name, engine, options))
+        if key not in kept:
+            trainer = start(name, CASES[name].settings, engine, **options)
+            kept[key] = run(trainer), trainer.population.engine_name
+        return kept[key]
+
+    return find
+
+
 def run(trainer, **options):
     trainer.train(**options)
     return outcome(trainer)
@@ -130,39 +151,36 @@ def test_phases_tile_every_number_of_steps_or_say_that_they_do_not_fit(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(start, name):
-    settings = CASES[name].settings
-    first, again = (run(start(name, settings)) for _ in range(2))
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(start, trained, name):
+    (first, _), again = trained(name, args={"seed": SEEDS[0]}), run(start(name, CASES[name].settings))
     assert same(first, again)
-    other = run(start(name, settings, args={"seed": 7}))
+    other, _ = trained(name, args={"seed": SEEDS[1]})
     assert not any(torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_switched_off_it_is_the_default_and_switched_on_it_is_not(start, name):
-    default = run(start("default", {}))
+def test_switched_off_it_is_the_default_and_switched_on_it_is_not(start, trained, name):
+    default, _ = trained("default", args={"seed": SEEDS[0]})
     assert same(run(start(name, CASES[name].off)), default)
     if name != "default":
-        on = run(start(name, CASES[name].settings))
+        on, _ = trained(name, args={"seed": SEEDS[0]})
         assert not torch.equal(on["predictions"], default["predictions"])
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_loop_and_stacked_train_the_same(start, name):
+def test_loop_and_stacked_train_the_same(trained, name):
     """Two runs side by side, so that there are members to stack in any case."""
-    seeds = None if CASES[name].settings.get("ingredients") == "greedy" else [0, 1]
-    trainers = [start(name, CASES[name].settings, engine, seeds=seeds) for engine in ("loop", "stacked")]
-    outcomes = [run(trainer) for trainer in trainers]
-    assert [trainer.population.engine_name for trainer in trainers] == ["loop", "stacked"]
+    seeds = None if CASES[name].settings.get("ingredients") == "greedy" else SEEDS
+    outcomes, engines = zip(*(trained(name, engine, seeds=seeds) for engine in ("loop", "stacked")), strict=True)
+    assert engines == ("loop", "stacked")
     assert apart(*outcomes) < 1e-9
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if CASES[name].settings.get("ingredients") != "greedy"])
-def test_a_pack_is_its_runs_alone(start, name):
-    pack = start(name, CASES[name].settings, seeds=[0, 1])
-    predictions = run(pack)["predictions"]  # (N, R, C)
-    for at, seed in enumerate([0, 1]):
-        alone = run(start(name, CASES[name].settings, args={"seed": seed}))
+def test_a_pack_is_its_runs_alone(trained, name):
+    predictions = trained(name, seeds=SEEDS)[0]["predictions"]  # (N, R, C)
+    for at, seed in enumerate(SEEDS):
+        alone, _ = trained(name, args={"seed": seed})
         assert np.allclose(predictions[:, at], alone["predictions"], atol=1e-9)
 
 

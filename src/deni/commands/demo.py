@@ -132,8 +132,7 @@ def run_demo(
         a row for each strategy, and the same as JSON values with versions.
     """
     train, _, test = demo_texts(labelled)
-    # In float32, so that its scores are the same on every processor.
-    recipe: dict[str, Any] = {"model": model, "epochs": EPOCHS if epochs is None else epochs, "bf16": False}
+    recipe: dict[str, Any] = {"model": model, "epochs": EPOCHS if epochs is None else epochs}
     rows: list[Row] = []
     for strategy in strategies:
         if strategy in BASELINES:
@@ -141,7 +140,8 @@ def run_demo(
         else:
             own = tuning if strategy == Auto.name else tuning or "full"
             members = {"members": MEMBERS} if strategy != Auto.name and has_setting(strategy, "members") else {}
-            plan = Recipe.of(strategy=strategy, tuning=own, strategy_settings=members, **recipe)
+            # In float32, so that the scores are those of any processor.
+            plan = Recipe.of(strategy=strategy, tuning=own, strategy_settings=members, bf16=False, **recipe)
             row = _train(strategy, train, test, plan, seeds, progress)
         rows.append(row)
         gc.collect()  # a trainer refers to itself; its members would stay in memory with the next ones
