@@ -31,8 +31,8 @@ MOST_EPOCHS = 1_000_000
 
 # What a preset says of the recipe; its say on strategies is in `Strategy.presets`.
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE, "bf16": False},
-    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE, "bf16": False},
+    "paper": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
+    "released": {"epochs": 10, "batch_size": 8, "max_length": 50, "dropout": HEAD_DROPOUT_RATE},
 }
 
 

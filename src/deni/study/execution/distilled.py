@@ -74,9 +74,8 @@ def _result(job: Job, library: Library, kept: str | None, device: str | None) ->
     )
     result = train_student(student, teacher, labeled=train, progress=False, device=device)
     gold, task = encode(measured, result.labels), TASKS[recipe.task]
-    with torch.autocast(
-        result.trainer.args.device.type, torch.bfloat16, enabled=bool(recipe.bf16)
-    ):  # as the other rows
+    half = bool(recipe.bf16)  # as the other rows
+    with torch.autocast(result.trainer.args.device.type, torch.bfloat16, enabled=half):
         members = result.classifier().members(measured.texts)
         taught = task.scores(gold, teacher.votes(measured.texts), result.labels)
     found: dict[str, Any] = result.added["distillation"]
