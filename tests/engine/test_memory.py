@@ -66,7 +66,7 @@ def test_frugal_passes_keep_a_run_to_twice_the_memory_of_one_without_a_fork():
         need = Estimate(parameters * mib, activations * mib, frozen * mib)
         size, plain = need.frugal(10, runs=1), frozen * mib + need.peak(1, 1)
         assert frozen * mib + need.peak(10, size) <= 2 * plain
-        assert frozen * mib + need.peak(10, 2 * size + 1) > 2 * plain, "more would do"
+        assert frozen * mib + need.peak(10, 3 * size + 1) > 2 * plain, "more would do"
 
 
 def test_frugal_passes_are_not_small_where_that_saves_little():
@@ -78,8 +78,8 @@ def test_frugal_passes_are_not_small_where_that_saves_little():
 
 
 def test_a_process_holds_more_than_its_tensors():
-    assert Estimate(100, 100, 7).resident() == Estimate(100, 170, 7, fixed=128 * 2**20)
-    assert Estimate(100, 100).resident().peak(3, 2) == 128 * 2**20 + 3 * 4 * 100 + 2 * 170
+    assert Estimate(100, 100, 7).resident() == Estimate(100, 100, 7, fixed=270 * 2**20)
+    assert Estimate(100, 100).resident().peak(3, 2) == 270 * 2**20 + 3 * 4 * 100 + 2 * 100
 
 
 def test_frugal_passes_are_of_about_the_same_size():

@@ -249,6 +249,14 @@ def test_a_sentence_beyond_max_length_has_a_label_for_each_word(trained):
     assert classifier([["\u200e", "Anna"]])[0]["confidences"][0] == pytest.approx(0.2)  # a word without a token
 
 
+def test_words_are_the_same_in_smaller_passes(trained, monkeypatch):
+    classifier = deni.load(trained[0] / "model")
+    texts = [words for words, _ in sentences(6, seed=2)]
+    whole = classifier.members(texts)
+    monkeypatch.setattr("deni.artifact.classifier.TOKENS", 1)
+    assert np.abs(classifier.members(texts) - whole).max() < 1e-5
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".conll", ".parquet"])
 def test_predictions_are_written_in_the_form_of_the_file(trained, tmp_path, suffix):
     folder, _ = trained

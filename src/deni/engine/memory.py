@@ -20,12 +20,12 @@ from deni.randomness import generator
 logger = logging.getLogger(__name__)
 
 STATES = 2  # tensors of optimizer state per parameter, as Adam has
-# On a CPU a process holds more than what a forward pass keeps: results of the backward pass, and holes between blocks
-# of the sizes of other batches; and the code and the kernels that computing loads. Measured in benchmarks/memory.py.
-HELD, KERNELS = 1.7, 128 * 2**20
+# On a CPU a process holds more than tensors: the code and the kernels that computing loads, and holes between blocks of
+# the sizes of other batches. Measured in benchmarks/memory.py.
+KERNELS = 270 * 2**20
 # What members may take there, where one pass for all of them saves little time: so many times what their runs would
 # without a fork, or activations of this share of what all members hold.
-TIMES, SHARE = 1.75, 1 / 3  # below 2, for what the estimate is wrong by
+TIMES, SHARE = 1.35, 1 / 4  # far below 2, for what the estimate is wrong by
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Estimate:
 
     def resident(self) -> Estimate:
         """What a process holds of it on a CPU."""
-        return replace(self, activations=int(HELD * self.activations), fixed=KERNELS)
+        return replace(self, fixed=KERNELS)
 
     def fitting(self, members: int, available: int) -> int:
         """How many members fit side by side; 0 where not even one does."""
@@ -61,9 +61,9 @@ class Estimate:
         """How many members to compute side by side, so that runs that fork take little more than such that do not.
 
         >>> mib = 2**20
-        >>> Estimate(2 * mib, 60 * mib, frozen=87 * mib).frugal(10, runs=1)  # an adapter
+        >>> Estimate(2 * mib, 60 * mib, frozen=87 * mib, fixed=270 * mib).frugal(10, runs=1)  # an adapter
         2
-        >>> Estimate(42 * mib, 60 * mib, frozen=45 * mib).frugal(10, runs=1)  # all weights: ten models are held
+        >>> Estimate(42 * mib, 60 * mib, frozen=45 * mib, fixed=270 * mib).frugal(10, runs=1)  # all weights
         10
         """
         plain = self.frozen + self.peak(runs, runs)

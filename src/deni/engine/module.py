@@ -289,6 +289,12 @@ class PopulationModule(nn.Module):
         return self._engine.chunks
 
     @property
+    def mostly_frozen(self) -> bool:
+        """Whether all members hold less than the model that they share."""
+        shared = sum(value.nbytes for value in self.model.parameters() if not value.requires_grad)
+        return sum(value.nbytes for value in self.values.values()) < shared
+
+    @property
     def in_focus(self) -> range:
         """The members that the next forward passes compute."""
         return self._focus

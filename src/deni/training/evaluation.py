@@ -15,9 +15,8 @@ from deni.population import Population
 from deni.tasks import Task
 from deni.tasks.voting import Combine
 
-# Texts times members of one forward pass on a CPU; measured with MiniLM, 50 members: 400 rows take half the time
-# of 3,200, and less than 800.
-ROWS = 400
+# Texts times members of one forward pass on a CPU, few for the reason that `deni.artifact.classifier.TOKENS` has.
+ROWS = 64
 
 
 def loss_of_votes(votes: Tensor, labels: Tensor, task: Task, losses: Callable[[Any, Tensor, int], Tensor]) -> Tensor:

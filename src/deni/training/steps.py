@@ -137,8 +137,8 @@ class Steps:
                     if lengths is not None:
                         rows["lengths"], rows["padding_side"] = lengths.tolist(), self.loading.padding_side
                     total = total + step(model, rows, items)
-                    if len(module.chunks) > 1 and total.device.type == "cpu":  # in passes, to save memory
-                        heap.trim()
+                if len(module.chunks) > 1 and module.mostly_frozen and total.device.type == "cpu":
+                    heap.trim()  # members are computed in passes to save memory
         return total / max(alive, 1)
 
     def _check(self, rows: dict[str, Any]) -> None:
