@@ -25,6 +25,7 @@ def passes(monkeypatch):
 
 def test_a_pass_of_many_members_has_few_tokens(fitted, passes, monkeypatch):
     several = fitted(strategy="ensemble", members=3).classifier()
+    passes.clear()
     whole = several.members(TEXTS)
     assert len(passes) == 1
     (rows, length), (texts, members) = passes.pop(), (len(TEXTS), 3)

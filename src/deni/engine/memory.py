@@ -64,7 +64,7 @@ class Estimate:
         >>> Estimate(2 * mib, 60 * mib, frozen=87 * mib, fixed=270 * mib).frugal(10, runs=1)  # an adapter
         2
         >>> Estimate(42 * mib, 60 * mib, frozen=45 * mib, fixed=270 * mib).frugal(10, runs=1)  # all weights
-        10
+        5
         """
         plain = self.frozen + self.peak(runs, runs)
         held = self.frozen + self.peak(members, 0)
