@@ -48,6 +48,7 @@ BASELINES = {
     "fork_full": ("default", "head 0.15"),
     "interpolation_full": ("default", "head 0.15"),
     "distillation": ("default", "auto"),
+    "other_pool": ("student, texts of snips",),
     "precision": ("auto, bf16=False",),
 }
 AS_STRATEGIES = {"precision": ("bf16",)}  # fields of the recipe that the study compares

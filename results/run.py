@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 STUDIES = (
     *("claims", "recipes", "fork", "sensitivity", "confirmation"),
     *("features", "recipes2", "few_snips", "few_db_pedia", "pairs", "fork_full", "interpolation_full"),
-    *("features_rest", "features_normalized", "features_bi", "features_full", "distillation", "precision"),
+    *("features_rest", "features_normalized", "features_bi", "features_full", "distillation", "other_pool"),
+    "precision",
 )  # in the order in which they are run
 
 

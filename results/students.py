@@ -1,4 +1,4 @@
-"""Write the table of students and their teachers in docs/distillation.md; `--check` compares only.
+"""Write the tables of students and their teachers in docs/distillation.md; `--check` compares only.
 
 A student's cell has the scores of its teacher and what each stage cost, so the two are paired by seed. Intervals are
 about other seeds, on the same labeled and test texts.
@@ -21,16 +21,19 @@ from deni.measures import mean_interval, pitman_morgan
 from deni.report.text_tables import markdown_table
 
 HERE = Path(__file__).parent
+ARCHIVES = ("distillation", "other_pool")
 PAGE = HERE.parent / "docs" / "distillation.md"
 START, END = "<!-- students -->\n\n", "\n<!-- /students -->"
-TEACHER, STUDENTS = "teacher of ten", ("student, 500 texts", "student, all texts")
+TEACHER, STUDENTS = "teacher of ten", ("student, 500 texts", "student, all texts", "student, texts of snips")
 OTHERS = ("default", "auto")
+COMPARED = (*((student, other) for student in STUDENTS for other in (TEACHER, *OTHERS)), STUDENTS[:0:-1])
 Scores = dict[str, dict[str, dict[int, float]]]  # dataset -> what -> seed -> macro F1 in points
 
 
-def read_archive(archive: Path) -> tuple[Scores, dict[str, list[float]]]:
+def read_archives() -> tuple[Scores, dict[str, list[float]]]:
     """Scores of students, their teachers and others, and seconds of each stage of a student."""
-    frame = pd.read_parquet(archive, columns=["spec", "metrics", "cost", "diagnostics", "status"])
+    columns = ["spec", "metrics", "cost", "diagnostics", "status"]
+    frame = pd.concat(pd.read_parquet(HERE / f"{name}.parquet", columns=columns) for name in ARCHIVES)
     scores: Scores = defaultdict(lambda: defaultdict(dict))
     seconds: dict[str, list[float]] = defaultdict(list)
     for row in frame[frame["status"] == "done"].itertuples(index=False):
@@ -64,23 +67,22 @@ def build_tables(scores: Scores, seconds: dict[str, list[float]]) -> str:
         for name in names
     ]
     compared = []
-    for student in STUDENTS:
-        for other in (TEACHER, *OTHERS):
-            for dataset, each in scores.items():
-                mine, its = paired(each, student, other)
-                if len(mine) < 5:
-                    continue
-                spread = pitman_morgan(mine, its)
-                compared.append(
-                    {
-                        "student": student.removeprefix("student, "),
-                        "minus": other,
-                        "dataset": dataset,
-                        "seeds": len(mine),
-                        "difference": _told(mean_interval(mine - its), 2),
-                        "SD / SD": _told((spread.ratio, spread.low, spread.high), 2),
-                    }
-                )
+    for student, other in COMPARED:
+        for dataset, each in scores.items():
+            mine, its = paired(each, student, other)
+            if len(mine) < 5:
+                continue
+            spread = pitman_morgan(mine, its)
+            compared.append(
+                {
+                    "student": student.removeprefix("student, "),
+                    "minus": other,
+                    "dataset": dataset,
+                    "seeds": len(mine),
+                    "difference": _told(mean_interval(mine - its), 2),
+                    "SD / SD": _told((spread.ratio, spread.low, spread.high), 2),
+                }
+            )
     cost = [
         {"stage": stage, "seconds": f"{np.median(each):.0f}", "cells": len(each)} for stage, each in seconds.items()
     ]
@@ -104,11 +106,11 @@ def main() -> None:
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(START)
     after = rest.split(END)[1]
-    written = f"{before}{START}{build_tables(*read_archive(HERE / 'distillation.parquet'))}\n{END}{after}"
+    written = f"{before}{START}{build_tables(*read_archives())}\n{END}{after}"
     if not check:
         PAGE.write_text(written, encoding="utf-8")
     elif page != written:
-        sys.exit(f"{PAGE} is not what distillation.parquet says: run results/students.py")
+        sys.exit(f"{PAGE} is not what the archives say: run results/students.py")
 
 
 if __name__ == "__main__":

@@ -87,9 +87,9 @@ def test_the_page_of_texts_and_strategies_is_what_archives_and_auto_say(monkeypa
 
 
 def test_students_are_paired_with_their_teachers_of_the_archive():
-    scores, seconds = students.read_archive(RESULTS / "distillation.parquet")
+    scores, seconds = students.read_archives()
     assert f"{students.START}{students.build_tables(scores, seconds)}\n{students.END}" in students.PAGE.read_text()
-    pages = table("distillation.md", "| strategy | trec |")
+    pages = table("distillation.md", "| strategy | trec |") | table("other_pool.md", "| strategy | trec |")
     for name in (*students.STUDENTS, "default", "auto"):
         for dataset, each in scores.items():
             points = np.array(list(each[name].values()))

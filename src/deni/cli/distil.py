@@ -59,7 +59,12 @@ def _as_the_teacher(option: Any, text: str) -> Any:
     epilog=example("deni distil model/ --texts pool.csv --labeled train.csv --test test.csv --output student/"),
 )
 @click.argument("teacher", metavar="MODEL")
-@click.option("--texts", required=True, metavar="FILE", help="Unlabeled texts to learn from: a file or a dataset.")
+@click.option(
+    "--texts",
+    required=True,
+    metavar="FILE",
+    help="Unlabeled texts to learn from, of the source of the labeled ones: a file or a dataset.",
+)
 @click.option("--output", required=True, help="Folder to write the student to; must not exist.")
 @click.option("--overwrite", is_flag=True, help="Replace the output folder, if all in it was written by deni.")
 @click.option("--labeled", metavar="FILE", help="Labeled examples that MODEL was trained on.")

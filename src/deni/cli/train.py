@@ -146,7 +146,8 @@ def _without_resuming(args: list[str]) -> list[str]:
     "--unlabelled",
     "unlabelled",
     metavar="FILE",
-    help="Texts without labels: an ensemble is trained, and the model learns to predict as it votes on them, too.",
+    help="Texts of the same source without labels: an ensemble is trained, and the model learns to predict as it votes "
+    "on them, too.",
 )
 @click.option(
     "--augmented",
