@@ -102,6 +102,19 @@ def test_augmented_texts_join_the_pool(place, tmp_path):
     assert (found["read"], found["augmented"], found["left_out"]["test"]) == (36, 4, 6)
 
 
+def test_a_pool_of_another_source_is_warned_of(place, tmp_path):
+    labeled = write_csv(tmp_path / "labeled.csv", toy_rows(20))
+    pd.DataFrame({"text": [f"{row} - {row + 7}" for row in range(40)]}).to_csv(tmp_path / "numbers.csv", index=False)
+    given = ["--labeled", labeled, "--epochs", 1, "--device", "cpu"]
+    result = run(place, "--texts", tmp_path / "numbers.csv", *given, "--output", tmp_path / "other")
+    assert result.exit_code == 0, result.output
+    told = "numbers.csv: 100.0% of its texts are farther from the labeled texts than half of these are, where 50% would be"
+    assert told in " ".join(result.output.split())
+    result = run(place, *given, "--output", tmp_path / "same")
+    assert result.exit_code == 0, result.output
+    assert "farther" not in result.output
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

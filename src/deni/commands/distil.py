@@ -14,6 +14,7 @@ from deni.data import local_file, read_augmented
 from deni.distillation import Distillation, Student, make_student, train_student
 from deni.distillation.measuring import compare_on_test
 from deni.distillation.recipes import recipe_of
+from deni.distillation.source import check_source
 from deni.errors import InputError
 from deni.inputs import candidates
 from deni.outputs import check_folder
@@ -99,6 +100,8 @@ def distil_file(
         if part is not None and part.labels is None:
             raise InputError(f"{part.source} has no labels: name their column with --label-column")
     more = None if augmented is None else read_augmented(augmented)
+    if parts["labeled"] is not None:
+        check_source(parts["labeled"], pool, recipe, device)
     student = make_student(classifier, pool, **parts, augmented=more, recipe=recipe, options=options, empty=sum(empty))
     if on_student is not None:
         on_student(student)

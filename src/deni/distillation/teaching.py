@@ -19,6 +19,7 @@ from deni.data import Texts
 from deni.data.pool import make_pool
 from deni.distillation.options import Distillation
 from deni.distillation.recipes import as_one_model, as_teacher
+from deni.distillation.source import check_source
 from deni.distillation.stages import FOLDS, STUDENT, TEACHER, Stages
 from deni.distillation.student import check_temperature, make_student
 from deni.distillation.training import train_student
@@ -87,6 +88,9 @@ def teach(
 
     Raises:
         InputError: texts that do not fit, or a pool of nothing; before anything is trained.
+
+    Warns:
+        InputWarning: a pool of another source, see `deni.distillation.source`.
     """
     options = distillation or Distillation()
     single = as_one_model(recipe.strategy, options.start)
@@ -99,6 +103,7 @@ def teach(
             "augmented, or choose another strategy"
         )
     make_pool(pool, **given)  # raises
+    check_source(train, pool, recipe, device)
     where: dict[str, Any] = {"progress": progress, "device": device, "text_pair_column": text_pair_column}
     folds = _checked_folds(train)
     with Stages(checkpoints, save_steps, resume) as stages:

@@ -9,6 +9,8 @@ from deni.artifact import Classifier
 from deni.cross_validation import fit_added
 from deni.data import Texts
 from deni.distillation.options import Distillation
+from deni.distillation.recipes import recipe_of
+from deni.distillation.source import check_source
 from deni.distillation.student import Student, likeness, make_student
 from deni.finetune import FineTuneResult, fine_tune
 from deni.recipe import Recipe
@@ -38,8 +40,15 @@ def distil(
 
     Returns:
         the student, with the key `distillation` in what it adds to `deni.json`.
+
+    Warns:
+        InputWarning: a pool of another source, see `deni.distillation.source`.
     """
     teacher.progress = progress
+    options = options or Distillation()
+    recipe = recipe or recipe_of(teacher.info, start=options.start)
+    if labeled is not None:
+        check_source(labeled, texts, recipe, training.get("device"))
     student = make_student(
         teacher, texts, labeled=labeled, test=test, dev=dev, augmented=augmented, recipe=recipe, options=options
     )

@@ -91,7 +91,8 @@ class FrozenEncoder:
 
         # A part that the files lack, such as a pooler, is drawn: not from the generators of whoever trains.
         with torch.random.fork_rng(devices=[]), quiet_loading():
-            return read_model(AutoModel, locate(self.model), load_config(self.model), dtype=torch.float32).eval()
+            model = read_model(AutoModel, locate(self.model), load_config(self.model), dtype=torch.float32).eval()
+        return model.get_encoder() if model.config.is_encoder_decoder else model
 
     @property
     def parameters(self) -> int:
