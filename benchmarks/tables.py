@@ -281,6 +281,23 @@ def adaptation(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def pool_source(result: dict[str, Any]) -> str:
+    kinds = {"same": "same source", "half": "half of another", "other": "another source"}
+    said = (
+        f"{result['draws']} draws of labeled texts; pools of {result['texts']} texts, of the same dataset, half of "
+        f"another one, and all of another one. Mean share (lowest to highest), and how often it is above "
+        f"{result['limit']}, where `deni` warns."
+    )
+    lines = [where(result), "", said, ""]
+    lines += [f"| labels | dataset | {' | '.join(f'{kind} | warned' for kind in kinds.values())} |"]
+    lines += [f"| ---: | --- | {' | '.join(['---: | ---:'] * len(kinds))} |"]
+    for row in result["rows"]:
+        told = "{mean:.2f} ({lowest:.2f} to {highest:.2f}) | {warned:.0%}"
+        each = (told.format(**row[kind]) for kind in kinds)
+        lines.append(f"| {row['labels']} | {row['dataset']} | {' | '.join(each)} |")
+    return "\n".join(lines)
+
+
 def fold_coverage(result: dict[str, Any]) -> str:
     least = "; ".join(
         f"{factor}: {100 * lowest['simulation']:.1f} % and {100 * lowest['validation']:.1f} %"
@@ -707,6 +724,7 @@ PAGES = {
         adaptation,
         new_texts,
         fold_coverage,
+        pool_source,
         cross_validation_cost,
         report,
         study,

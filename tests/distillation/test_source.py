@@ -52,15 +52,13 @@ def test_a_pool_of_another_source_is_told_before_the_training(recipe, monkeypatc
     with warnings.catch_warnings():
         warnings.simplefilter("error", InputWarning)
         check_source(labeled, same, recipe)
-    with pytest.warns(InputWarning, match=SAID), monkeypatch.context() as patched:
-        patched.setattr("deni.distillation.teaching._trained_teacher", stop)
-        with pytest.raises(Stopped):
-            teach(labeled, OTHER, recipe, progress=False, device="cpu")
-    teacher = taught().classifier()
-    with pytest.warns(InputWarning, match=SAID), monkeypatch.context() as patched:
-        patched.setattr("deni.distillation.training.train_student", stop)
-        with pytest.raises(Stopped):
-            distil(teacher, OTHER, labeled=labeled, progress=False, device="cpu")
+    monkeypatch.setattr("deni.distillation.teaching._trained_teacher", stop)
+    monkeypatch.setattr("deni.distillation.training.train_student", stop)
+    quiet = {"progress": False, "device": "cpu"}
+    with pytest.raises(Stopped), pytest.warns(InputWarning, match=SAID):
+        teach(labeled, OTHER, recipe, **quiet)
+    with pytest.raises(Stopped), pytest.warns(InputWarning, match=SAID):
+        distil(taught().classifier(), OTHER, labeled=labeled, **quiet)
 
 
 class Stopped(Exception):

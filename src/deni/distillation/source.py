@@ -6,8 +6,6 @@ import logging
 import warnings
 from typing import Any
 
-import numpy as np
-
 from deni.artifact.scope import Scope
 from deni.baselines.frozen import features_of, frozen_encoder
 from deni.data import Texts
@@ -33,9 +31,9 @@ def check_source(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None
     far = share_far(labeled, pool, recipe, device)
     if far is not None and far > FAR:
         message = (
-            f"{pool.source}: {percent(far)} of its texts are farther from the labeled texts than half of these are, where "
-            "50% would be of the same source: a student of other texts can be worse than plain training; take texts "
-            "like those that you will predict"
+            f"{pool.source}: {percent(far)} of its texts are farther from the labeled texts than half of these are; of "
+            "the same source about half would be. A student of other texts can be worse than plain training: take "
+            "texts like those that you will predict"
         )
         warnings.warn(message, InputWarning, stacklevel=3)
 
@@ -43,8 +41,9 @@ def check_source(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None
 def share_far(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None) -> float | None:
     """The share of a pool that is farther from the labeled texts than half of these are, each left out.
 
-    It is near 0.5 for a pool of the same source. Distances are those of `deni.artifact.Scope`, on the vectors of the
-    encoder as it is: to a model that has learned the labeled texts all others are farther off.
+    It is near 0.5 for a pool of the same source, a little above it with few labels. Distances are those of
+    `deni.artifact.Scope`, on the vectors of the encoder as it is: to a model that has learned the labeled texts all
+    others are farther off.
 
     Args:
         labeled, pool: of more than `MOST` texts, so many are drawn.
