@@ -50,6 +50,8 @@ BASELINES = {
     "distillation": ("default", "auto"),
     "other_pool": ("student, texts of snips",),
     "precision": ("auto, bf16=False",),
+    "few_distillation": ("default", "auto"),
+    "auto_students": ("student of auto, all texts",),
 }
 AS_STRATEGIES = {"precision": ("bf16",)}  # fields of the recipe that the study compares
 AS_ONE_MODEL = ("recipes", "recipes2")  # what is chosen is one model at inference; the vote of an ensemble stays one

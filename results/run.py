@@ -16,7 +16,7 @@ STUDIES = (
     *("claims", "recipes", "fork", "sensitivity", "confirmation"),
     *("features", "recipes2", "few_snips", "few_db_pedia", "pairs", "fork_full", "interpolation_full"),
     *("features_rest", "features_normalized", "features_bi", "features_full", "distillation", "other_pool"),
-    "precision",
+    *("precision", "few_distillation", "auto_students"),
 )  # in the order in which they are run
 
 

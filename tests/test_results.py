@@ -1,7 +1,9 @@
 """The studies in `results/`, and the pages that are written of them."""
 
 import dataclasses
+import functools
 import importlib.util
+import operator
 import re
 import sys
 from pathlib import Path
@@ -89,22 +91,23 @@ def test_the_page_of_texts_and_strategies_is_what_archives_and_auto_say(monkeypa
 def test_students_are_paired_with_their_teachers_of_the_archive():
     scores, seconds = students.read_archives()
     assert f"{students.START}{students.build_tables(scores, seconds)}\n{students.END}" in students.PAGE.read_text()
-    pages = table("distillation.md", "| strategy | trec |") | table("other_pool.md", "| strategy | trec |")
-    for name in (*students.STUDENTS, "default", "auto"):
-        for dataset, each in scores.items():
-            points = np.array(list(each[name].values()))
-            if len(points) < 2:
-                continue
-            assert pages[name][dataset].startswith(f"{points.mean():.1f} ± {points.std(ddof=1):.1f}")
-    student = students.STUDENTS[0]
-    assert scores["trec"][student].keys() == scores["trec"][students.TEACHER].keys()
-    teachers = scores["trec"][students.TEACHER]
+    for labels, names in ((200, ("distillation", "other_pool", "auto_students")), (50, ("few_distillation",))):
+        pages = functools.reduce(operator.or_, (table(f"{name}.md", "| strategy | trec |") for name in names))
+        for name in (*students.STUDENTS, *students.OTHERS):
+            for dataset, each in scores[labels].items():
+                points = np.array(list(each[name].values()))
+                if len(points) >= 2:
+                    assert pages[name][dataset].startswith(f"{points.mean():.1f} ± {points.std(ddof=1):.1f}")
+    student, of_trec = students.STUDENTS[0], scores[200]["trec"]
+    teachers = of_trec[students.TEACHER]
+    assert of_trec[student].keys() == teachers.keys()
     better = {seed: score + 1 + seed % 2 for seed, score in teachers.items()}  # by one and two points in turn
-    told = students.build_tables({"trec": {**scores["trec"], student: better}}, seconds).replace("\xa0", " ")
+    told = students.build_tables({200: {"trec": {**of_trec, student: better}}}, seconds).replace("\xa0", " ")
     each = np.array([1 + seed % 2 for seed in teachers])
     half = stats.t.ppf(0.975, len(each) - 1) * stats.sem(each)
     interval = f"{each.mean():.2f} ({each.mean() - half:.2f} to {each.mean() + half:.2f})"
-    assert f"| 500 texts | teacher of ten | trec | {len(each)} | {interval} |" in told
+    assert f"| student | to | trec, {len(each)} seeds |" in told
+    assert f"| 500 texts | teacher of ten | {interval} |" in told
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RESULTS.glob("*.yaml")))

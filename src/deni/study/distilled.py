@@ -9,7 +9,8 @@ from deni.baselines.base import Baseline, FittedBaseline
 from deni.data.named_datasets import DATASETS
 from deni.errors import SettingError, did_you_mean
 from deni.schedule import Schedule
-from deni.strategies import make_strategy
+from deni.settings import setting
+from deni.strategies import Strategy, make_strategy
 
 if TYPE_CHECKING:
     from deni.data import Texts
@@ -26,7 +27,9 @@ class Distilled(Baseline, name="distilled"):
     cost is that of teacher, folds and student, see `deni.distillation`.
 
     Args:
-        taught: the strategy of the student, and of the members of the teacher.
+        taught: the strategy of the student, and of the members of the teacher; with `auto` strategy, epochs and rates
+            are what its table says for the labeled texts.
+        taught_settings: of that strategy, by which `auto` keeps what it became; a study file leaves them out.
         teachers: members of the teacher, at least 2.
         pool_size: texts without labels at most, at least 1; unset for as many as fit.
         pool_of: another dataset, whose texts are the pool.
@@ -44,6 +47,7 @@ class Distilled(Baseline, name="distilled"):
     pool_of: str | None = None
     student_start: Literal["encoder", "merged"] = "encoder"
     labels_share: float = 0.5
+    taught_settings: dict[str, Any] | None = setting(None, neutral=None)
 
     def __post_init__(self) -> None:
         if self.teachers < 2:
@@ -56,8 +60,13 @@ class Distilled(Baseline, name="distilled"):
             raise SettingError(f"student_start must be encoder or merged, not {self.student_start!r}")
         if not 0 <= self.labels_share <= 1:
             raise SettingError(f"labels_share must be in [0, 1], not {self.labels_share}")
-        if make_strategy(self.taught).votes:
+        if self.strategy.votes:
             raise SettingError(f"{self.taught} ends with several members: name what one of them is trained by")
+
+    @property
+    def strategy(self) -> Strategy:
+        """What is taught."""
+        return make_strategy(self.taught, **(self.taught_settings or {}))
 
     def schedule(self, steps: int) -> Schedule:
         """As many runs as teacher, folds and student cost together, at most."""

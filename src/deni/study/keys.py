@@ -139,11 +139,12 @@ def _plain_tuning(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain_strategy(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of several with `+`, each by itself."""
+    from deni.baselines import BASELINES
     from deni.strategies import STRATEGIES
 
     if "+" in name:
         return {part: _plain_strategy(part, part_settings) for part, part_settings in settings.items()}
-    plain = _plain(settings, STRATEGIES.get(name))
+    plain = _plain(settings, STRATEGIES.get(name) or BASELINES.get(name))
     plain.pop("augmented", None)
     return plain
 

@@ -21,7 +21,9 @@ from deni.models.pooling import choose
 from deni.provenance import versions
 from deni.recipe import Recipe
 from deni.strategies import Strategy
-from deni.study.cell import BLOCK_SOURCES, Cell
+from deni.strategies.auto import Auto
+from deni.study.cell import BLOCK_SOURCES, Cell, NamedSettings
+from deni.study.distilled import Distilled
 from deni.study.execution.job import Job
 from deni.study.library import Library, augmented_files, check_augmented, steps_of
 from deni.study.spec.grid import Grid, Point, read_grid
@@ -93,7 +95,7 @@ def _job_of(point: Point, recipe: Recipe, library: Library, checked: set[int], h
     cell = point.cell
     texts = _texts_of(point, recipe.strategy, library, checked)
     with _axis(point, "strategies"):
-        decided = decide(recipe, texts)
+        decided = _decided(cell, recipe, texts)
         if decided is not recipe:
             _check_model(decided, load_config(cell.model))
     if decided.pairs == "bi":
@@ -104,6 +106,18 @@ def _job_of(point: Point, recipe: Recipe, library: Library, checked: set[int], h
         fingerprints = library.fingerprints(cell, decided.strategy)
     with _axis(point, "strategies"):
         return Job.of(cell, fingerprints, here, steps, decided.reseeded(cell.seed, cell.sources))
+
+
+def _decided(cell: Cell, recipe: Recipe, texts: Texts) -> Recipe:
+    """The recipe with what `auto` becomes, also where that is what a student is taught."""
+    asked = recipe.strategy
+    if not (isinstance(asked, Distilled) and asked.taught == Auto.name):
+        return decide(recipe, texts)
+    plain = dataclasses.replace(cell, strategy=NamedSettings(Auto.name)).resolve()
+    decided = decide(plain, texts)
+    taught = decided.strategy
+    asked = dataclasses.replace(asked, taught=taught.name, taught_settings=taught.settings())
+    return dataclasses.replace(decided, strategy=asked)
 
 
 def _texts_of(point: Point, strategy: Strategy, library: Library, checked: set[int]) -> Texts:

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from deni.auto import table
 from deni.data import read_data
 from deni.distillation import Distillation
 from deni.distillation.teaching import teach
@@ -74,6 +75,26 @@ def test_a_cell_is_the_student_of_its_teacher(study):
     assert result.diagnostics["teacher"]["accuracy"] == pytest.approx(right.mean())
 
 
+def test_what_auto_becomes_is_taught(study, monkeypatch):
+    (job, *_), library = jobs_of(study(strategies=[{**ROW, "taught": "auto"}])), Library()
+    (plain, *_) = jobs_of(study(strategies=["auto"]))
+    asked, recipe = job.recipe.strategy, plain.recipe
+    assert asked.strategy == recipe.strategy
+    assert dataclasses.replace(job.recipe, strategy=recipe.strategy) == recipe
+    assert job.steps == plain.steps
+    train, measured = job.texts(library)
+    (result,) = run_pack([job], library)
+    pool, options = library.unlabeled(job.cell, asked), Distillation(pool_size=8)
+    lesson = teach(train, pool, recipe, test=measured, members=2, distillation=options, progress=False)
+    assert np.array_equal(result.log_probs, lesson.student.classifier().members(measured.texts).astype(np.float32))
+
+    (default, *_) = jobs_of(study(strategies=[ROW]))
+    rows = [dataclasses.replace(row, strategy_settings={"probe_c": 0.5}) for row in table.ROWS]
+    monkeypatch.setattr(table, "ROWS", rows)
+    assert jobs_of(study(strategies=[{**ROW, "taught": "auto"}]))[0].key != job.key
+    assert jobs_of(study(strategies=[ROW]))[0].key == default.key
+
+
 def test_cells_of_one_teacher_train_it_once(study, tmp_path, taught):
     rows = [
         {**ROW, "label": "eight"},
@@ -100,6 +121,7 @@ def test_cells_of_one_teacher_train_it_once(study, tmp_path, taught):
         ({"pool_of": "snip"}, "pool_of is no dataset: 'snip'; did you mean snips"),
         ({"labels_share": 2}, r"labels_share must be in \[0, 1\], not 2"),
         ({"taught": "ensemble"}, "ensemble ends with several members"),
+        ({"taught_settings": {"probe_c": 1}}, "taught_settings: expected one value, not a mapping"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_line(study, settings, message):

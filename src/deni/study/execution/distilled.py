@@ -22,7 +22,6 @@ from deni.models.devices import find_device
 from deni.models.tokenizing import encode
 from deni.provenance import digest, environment
 from deni.recipe import Recipe
-from deni.strategies import make_strategy
 from deni.study.cell import CellResult
 from deni.study.distilled import Distilled
 from deni.study.execution.job import Job
@@ -62,7 +61,7 @@ def _result(job: Job, library: Library, kept: str | None, device: str | None) ->
     asked = job.recipe.strategy
     assert isinstance(asked, Distilled)
     train, measured = job.texts(library)
-    recipe = dataclasses.replace(job.recipe, strategy=make_strategy(asked.taught))
+    recipe = dataclasses.replace(job.recipe, strategy=asked.strategy)
     teacher = _teacher(job, asked, train, recipe, kept, device)
     student = make_student(
         teacher,
