@@ -20,7 +20,7 @@ CARDS = Path(__file__).parents[2] / "docs" / "strategies"
 
 
 def help_of(*arguments):
-    done = CliRunner().invoke(main, [*arguments, "--help"])
+    done = CliRunner().invoke(main, [*arguments, "--help"], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -91,7 +91,9 @@ def test_without_a_name_no_setting_is_shown_and_help_says_where_they_are():
     ],
 )
 def test_help_shows_the_settings_of_the_strategy_that_is_named_in_any_order(arguments):
-    shown = CliRunner().invoke(main, ["train", *arguments]).output
+    done = CliRunner().invoke(main, ["train", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    shown = done.output
     assert titles(shown) == [*OF_TRAIN, "Other", "Settings of the strategy deni"]
     assert {"--members", "--ensemble-from"} <= flags(shown)
     assert "--layer-decay" not in shown
