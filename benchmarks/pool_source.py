@@ -1,6 +1,6 @@
 """Does the share of a pool that is far from the labeled texts tell pools of the same source from others?
 
-python benchmarks/pool_source.py     # about a minute; needs DENI_DATA
+python benchmarks/pool_source.py     # about two minutes; needs DENI_DATA
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from common import environment, frozen_features, write
 from tqdm import tqdm
 
 from deni.artifact.scope import Scope
-from deni.distillation.source import FAR, LEAST, MOST
+from deni.distillation.source import FAR, LEAST, MOST, far_from
 
 DATASETS = ("trec", "sst2", "ag_news", "db_pedia", "snips", "cola")
 LABELS = (LEAST, 100, MOST)
@@ -35,15 +35,11 @@ def main() -> None:
             for _ in range(draws):
                 texts = drawn(name, labels + MOST)
                 scope, own = Scope.of(texts[:labels]), texts[labels:]
-
-                def far(pool: np.ndarray, scope: Scope = scope) -> float:
-                    return float((scope.percentiles(pool) >= 50).mean())
-
-                same.append(far(own))
+                same.append(far_from(scope, own))
                 for each in (other for other in DATASETS if other != name):
                     pool = drawn(each, MOST)
-                    half.append(far(np.concatenate([own[: MOST // 2], pool[: MOST // 2]])))
-                    other.append(far(pool))
+                    half.append(far_from(scope, np.concatenate([own[: MOST // 2], pool[: MOST // 2]])))
+                    other.append(far_from(scope, pool))
             found = {
                 kind: {
                     "lowest": min(shares),

@@ -41,8 +41,7 @@ Seconds = dict[int, dict[str, list[float]]]  # labels -> stage -> of each cell
 def read_archives() -> tuple[Scores, Seconds]:
     """Scores of students, their teachers and others, and seconds of each stage of a student."""
     columns = ["spec", "metrics", "cost", "diagnostics", "status"]
-    read = [HERE / f"{name}.parquet" for name in ARCHIVES]
-    frame = pd.concat(pd.read_parquet(archive, columns=columns) for archive in read if archive.exists())
+    frame = pd.concat(pd.read_parquet(HERE / f"{name}.parquet", columns=columns) for name in ARCHIVES)
     scores: Scores = defaultdict(lambda: defaultdict(lambda: defaultdict(dict)))
     seconds: Seconds = defaultdict(lambda: defaultdict(list))
     for row in frame[frame["status"] == "done"].itertuples(index=False):

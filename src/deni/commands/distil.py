@@ -100,8 +100,7 @@ def distil_file(
         if part is not None and part.labels is None:
             raise InputError(f"{part.source} has no labels: name their column with --label-column")
     more = None if augmented is None else read_augmented(augmented)
-    if parts["labeled"] is not None:
-        check_source(parts["labeled"], pool, recipe, device)
+    check_source(parts["labeled"], pool, recipe, device)
     student = make_student(classifier, pool, **parts, augmented=more, recipe=recipe, options=options, empty=sum(empty))
     if on_student is not None:
         on_student(student)

@@ -6,6 +6,8 @@ import logging
 import warnings
 from typing import Any
 
+import numpy as np
+
 from deni.artifact.scope import Scope
 from deni.baselines.frozen import features_of, frozen_encoder
 from deni.data import Texts
@@ -22,13 +24,13 @@ MOST = 200  # texts that are read of each
 FAR = 0.8  # share of the pool; benchmarks/pool_source.py says what pools of the same and of another source have
 
 
-def check_source(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None) -> None:
-    """Warn where most texts of a pool are unlike the labeled ones, see `share_far`.
+def check_source(labeled: Texts | None, pool: Texts, recipe: Recipe, device: Any = None) -> None:
+    """Warn where most texts of a pool are unlike the labeled ones, see `share_far`; without labeled ones not.
 
     Warns:
         InputWarning: says how many, and what to do.
     """
-    far = share_far(labeled, pool, recipe, device)
+    far = None if labeled is None else share_far(labeled, pool, recipe, device)
     if far is not None and far > FAR:
         message = (
             f"{pool.source}: {percent(far)} of its texts are farther from the labeled texts than half of these are; of "
@@ -58,7 +60,12 @@ def share_far(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None) -
     try:
         encoder = frozen_encoder(recipe, device)
         known, new = (features_of(encoder, each.texts) for each in read)
-        return float((Scope.of(known).percentiles(new) >= 50).mean())
+        return far_from(Scope.of(known), new)
     except (InputError, SettingError) as error:
         logger.debug("whether the pool is of the same source is not known: %s", error)
         return None
+
+
+def far_from(scope: Scope, vectors: np.ndarray) -> float:
+    """The share of vectors `(N, D)` that are farther off than half of the labeled ones."""
+    return float((scope.percentiles(vectors) >= 50).mean())

@@ -47,8 +47,7 @@ def distil(
     teacher.progress = progress
     options = options or Distillation()
     recipe = recipe or recipe_of(teacher.info, start=options.start)
-    if labeled is not None:
-        check_source(labeled, texts, recipe, training.get("device"))
+    check_source(labeled, texts, recipe, training.get("device"))
     student = make_student(
         teacher, texts, labeled=labeled, test=test, dev=dev, augmented=augmented, recipe=recipe, options=options
     )
