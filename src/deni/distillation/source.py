@@ -44,8 +44,8 @@ def share_far(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None) -
     """The share of a pool that is farther from the labeled texts than half of these are, each left out.
 
     It is near 0.5 for a pool of the same source, a little above it with few labels. Distances are those of
-    `deni.artifact.Scope`, on the vectors of the encoder as it is: to a model that has learned the labeled texts all
-    others are farther off.
+    `deni.artifact.Scope`, on vectors of length 1 of the encoder as it is, pooled as its files declare whatever the
+    recipe pools by: to a model that has learned the labeled texts all others are farther off.
 
     Args:
         labeled, pool: of more than `MOST` texts, so many are drawn.
@@ -58,7 +58,8 @@ def share_far(labeled: Texts, pool: Texts, recipe: Recipe, device: Any = None) -
         return None
     read = [each.select(draw(len(each), min(MOST, len(each)), recipe.seed)) for each in (labeled, pool)]
     try:
-        encoder = frozen_encoder(recipe, device)
+        plain = Recipe.of(strategy="default", model=recipe.model, max_length=recipe.max_length, normalize_features=True)
+        encoder = frozen_encoder(plain, device)
         known, new = (features_of(encoder, each.texts) for each in read)
         return far_from(Scope.of(known), new)
     except (InputError, SettingError) as error:
